@@ -1,0 +1,62 @@
+"""Which random numbers a sample gets: a function of (seed, split, index) alone.
+
+Torch's CPU generator keeps only the low 32 bits of its seed, so a hash of (seed, split, index) would now and then give two
+samples the same noise. Here the map is one-to-one instead: within a run no two samples share a generator seed, and the
+training samples of every run seed lie in another half of the numbers than validation and test samples.
+"""
+
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+
+Split = Literal["train", "val", "test", "norm"]
+"""`norm` holds the samples from which batch-norm statistics are estimated; no metric is ever computed on it."""
+
+_HALF = 1 << 31
+_MASK = _HALF - 1
+# Positions within a half: train samples have a half for themselves, the other splits share one.
+_OFFSET: dict[str, int] = {"train": 0, "val": 0, "test": 1 << 29, "norm": 1 << 30}
+_ROOM: dict[str, int] = {"train": _HALF, "val": 1 << 29, "test": 1 << 29, "norm": 1 << 30}
+
+
+def sample_seed(seed: int, split: Split, index: int) -> int:
+    """The 32-bit generator seed of one sample.
+
+    Args:
+        seed: the run's seed for `train`, the data's own seed for the fixed splits.
+        split: which split the sample belongs to.
+        index: the sample's position in its split; for `train`, `epoch * samples_per_epoch + i`.
+
+    Returns:
+        An integer in [0, 2**32); different for different (split, index) at the same seed, and different between `train`
+        and every other split whatever the seeds.
+
+    Raises:
+        ValueError: the split is unknown or `index` is outside it.
+    """
+    if split not in get_args(Split):
+        raise ValueError(f"split={split!r}: must be one of {', '.join(get_args(Split))}")
+    if not 0 <= index < _ROOM[split]:
+        raise ValueError(f"index={index}: the {split} split holds samples 0 to {_ROOM[split] - 1}")
+    half = 0 if split == "train" else _HALF
+    return half + _permute(_OFFSET[split] + index, _key(seed, half))
+
+
+def _key(seed: int, half: int) -> int:
+    return int(np.random.SeedSequence([seed % (1 << 64), half]).generate_state(1)[0]) & _MASK
+
+
+def _permute(x: int, key: int) -> int:
+    """A one-to-one map of 31-bit integers onto themselves: every step can be undone."""
+    x ^= key
+    for multiplier in (0x7FEB352D, 0x46CA6B51):  # odd, so invertible modulo 2**31
+        x ^= x >> 16
+        x = (x * multiplier) & _MASK
+        x ^= x >> 15
+    return x
+
+
+def generator(seed: int, split: Split, index: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """A torch generator for one sample, on `device`."""
+    return torch.Generator(device=device).manual_seed(sample_seed(seed, split, index))
