@@ -1,0 +1,55 @@
+"""What a source of samples is: the interface the DataModule wraps, whether images are made or read."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from segsweep.data.seeds import Split
+from segsweep.labels import Labels
+
+
+class Batch(NamedTuple):
+    """Shapes: B samples, C channels, H x W pixels."""
+
+    image: Tensor
+    """float32 [B, C, H, W] in [0, 1]."""
+    mask: Tensor
+    """int64 [B, H, W] of class ids; 255 is ignored by the loss and by every metric."""
+    index: Tensor
+    """int64 [B], the samples' positions in their split."""
+
+
+class Source(ABC):
+    """Where samples come from.
+
+    A sample is a function of (seed, split, index) alone: never of the worker that reads it, of the batch it is in or of
+    what was asked for before. For `train`, index is `epoch * size("train") + i`, so every epoch shows new samples or
+    the same files in a new order and with new augmentation.
+    """
+
+    labels: Labels
+    channels: int
+
+    def prepare(self) -> None:  # noqa: B027  (most sources have nothing to prepare)
+        """Once per machine, before anything is read: whatever has to be written to disk."""
+
+    @abstractmethod
+    def size(self, split: Split) -> int:
+        """Number of samples in the split; for `train`, the samples that make an epoch."""
+
+    @abstractmethod
+    def dataset(self, split: Split) -> Dataset[Any]:
+        """The part of making a sample that runs in a DataLoader worker; items are collated by torch's default."""
+
+    @abstractmethod
+    def finish(self, collated: Any, split: Split, device: torch.device) -> Batch:
+        """The part that runs on the accelerator, a batch at a time: from collated items to a Batch on `device`."""
+
+    def batches(self, split: Split, batch_size: int) -> list[Sequence[int]]:
+        """Which samples of a fixed split (not `train`) share a batch."""
+        size = self.size(split)
+        return [range(start, min(start + batch_size, size)) for start in range(0, size, batch_size)]
