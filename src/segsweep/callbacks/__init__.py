@@ -1,0 +1,12 @@
+"""What happens around a training: checkpoints, logs, pictures, and when it ends."""
+
+from segsweep.callbacks.checkpoints import BestCheckpoint, LastCheckpoint, RunConfiguration, WholeCheckpointIO
+from segsweep.callbacks.control import EndOfTraining, Interrupted, StopOnSignal
+from segsweep.callbacks.norm_statistics import NormStatistics
+from segsweep.callbacks.tensorboard import NetGraph, SamplePanel
+from segsweep.callbacks.training_log import ConsoleProgress, TrainingLog
+
+__all__ = [
+    "BestCheckpoint", "ConsoleProgress", "EndOfTraining", "Interrupted", "LastCheckpoint", "NetGraph", "NormStatistics",
+    "RunConfiguration", "SamplePanel", "StopOnSignal", "TrainingLog", "WholeCheckpointIO",
+]  # fmt: skip

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ class Batch(NamedTuple):
     """float32 [B, C, H, W] in [0, 1]."""
     mask: Tensor
     """int64 [B, H, W] of class ids; 255 is ignored by the loss and by every metric."""
-    index: Tensor
+    indices: Tensor
     """int64 [B], the samples' positions in their split."""
 
 
@@ -31,8 +31,11 @@ class Source(ABC):
     the same files in a new order and with new augmentation.
     """
 
+    kind: Literal["binary", "multiclass"] = "multiclass"
+    """Whether a net for this source has one channel of logits, for class 1 of two, or one a class."""
     labels: Labels
     channels: int
+    """Of an image."""
 
     def prepare(self) -> None:  # noqa: B027  (most sources have nothing to prepare)
         """Once per machine, before anything is read: whatever has to be written to disk."""

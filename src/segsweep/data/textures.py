@@ -1,0 +1,234 @@
+"""Two-texture images made on the fly: stationary Gaussian processes on either side of a random smooth border.
+
+Shapes: B samples, H = W = `image_size` pixels.
+
+Source: texture notebook (docs/sources.md), section 3.1.
+"""
+
+import contextlib
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from segsweep.data.seeds import Split, sample_seed
+from segsweep.data.source import Batch, Source
+from segsweep.labels import LabelClass, Labels
+
+MIN_IMAGE_SIZE = 16
+"""Below this the kernels, as wide as the image, are mostly cut off by its border."""
+
+TEXTURE_LABELS = Labels([LabelClass(0, "texture 2", (38, 70, 83)), LabelClass(1, "texture 1", (244, 162, 97))])
+"""Class 1 is the notebook's omega_1, which is filled with the first texture."""
+
+Sigma = float | Sequence[float]
+"""A standard deviation in pixels, or a range [low, high] from which every image draws its own, log-uniformly."""
+
+
+def toeplitz_gaussian(size: int, sigma: float | Tensor) -> Tensor:
+    """One-dimensional Gaussian smoothing as a matrix: `T @ x` filters the columns of `x`.
+
+    The kernel is sampled at `linspace(-size/2, size/2, size)`, normalised to sum 1, and applied with zero padding as
+    `conv2d(padding="same")` applies it, so `T @ x @ T.mT` equals the two-dimensional filter of the texture notebook.
+    An even `size` has no sample at 0: its narrowest kernel is a mean over two pixels (four in two dimensions), one over a
+    single pixel only at odd sizes.
+
+    Args:
+        size: image height and width, in pixels.
+        sigma: standard deviation of the Gaussian, in pixels; a tensor [B] gives a matrix an image.
+
+    Returns:
+        float32 [size, size], or [B, size, size]; on the CPU.
+
+    Raises:
+        ValueError: `sigma` is not positive and finite.
+
+    Source: texture notebook (docs/sources.md), section 3.1.
+    """
+    width = torch.as_tensor(sigma, dtype=torch.float64)
+    if not bool((width > 0).all() and width.isfinite().all()):
+        raise ValueError(f"sigma={sigma}: must be positive and finite")
+    grid_squared = torch.linspace(-size / 2, size / 2, size, dtype=torch.float64) ** 2
+    # Subtracting the smallest exponent leaves the normalised kernel as it is and keeps a narrow one from becoming 0 / 0.
+    kernel = torch.exp(-(grid_squared - grid_squared.min()) / (2 * width[..., None] ** 2))
+    kernel = kernel / kernel.sum(-1, keepdim=True)
+    position = torch.arange(size)
+    # 'same' padding puts the smaller half of size - 1 zeros on the left.
+    tap = position[None, :] - position[:, None] + (size - 1) // 2
+    matrix = kernel[..., tap.clamp(0, size - 1)] * ((tap >= 0) & (tap < size))
+    return matrix.float()
+
+
+def compose_textures(
+    noise: Tensor, border: Tensor, texture1: Tensor, texture2: Tensor, smoothing: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Images and masks from white noise.
+
+    Args:
+        noise: float32 [B, 3, H, H], standard normal: for the border, the first and the second texture.
+        border, texture1, texture2: smoothing matrices of `toeplitz_gaussian`, [H, H] or [B, H, H].
+        smoothing: the filter that softens the jump at the border, or None.
+
+    Returns:
+        image float32 [B, 1, H, H] scaled to [0, 1] image by image, and mask int64 [B, H, H], 1 where the first texture is.
+    """
+    with _full_float32(noise.device.type):
+        omega_1 = _filter(noise[:, 0], border) > 0
+        image = torch.where(omega_1, _filter(noise[:, 1], texture1), _filter(noise[:, 2], texture2))
+        if smoothing is not None:
+            image = _filter(image, smoothing)
+        image = image - image.amin((-2, -1), keepdim=True)
+        image = image / image.amax((-2, -1), keepdim=True)
+    return image[:, None], omega_1.long()
+
+
+def _filter(x: Tensor, matrix: Tensor) -> Tensor:
+    return matrix @ x @ matrix.mT
+
+
+@contextlib.contextmanager
+def _full_float32(device_type: str) -> Iterator[None]:
+    """The mask is a threshold at zero: neither autocast nor TF32 may touch what is compared."""
+    precision = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.autocast(device_type, enabled=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(precision)
+
+
+class _Positions(Dataset[int]):
+    """Yields its own indices: a texture is made from its index alone, on the accelerator."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def __getitem__(self, index: int) -> int:
+        return index
+
+    def __len__(self) -> int:
+        return self.size
+
+
+class Textures(Source):
+    """The notebook's two-texture images.
+
+    Training images are drawn on the device that trains. Validation and test noise is drawn on the CPU, so that every
+    machine scores on the same images, and depends on `eval_seed` alone, so that runs with different seeds do too.
+
+    Args:
+        image_size: height and width in pixels, at least 16.
+        sigma1: standard deviation of the first texture's filter, in pixels, or a range [low, high].
+        sigma2: the same for the second texture.
+        sigma: the same for the field whose sign is the mask; None means `image_size / 5`, as the notebook trains.
+        smoothing: the same for the final filter over the border; 0 leaves the filter out.
+        samples_per_epoch: training samples that make an epoch; the notebook calls 100 steps of 8 an epoch.
+        val_size: number of validation images.
+        test_size: number of test images.
+        seed: of the training samples.
+        eval_seed: of the validation and test samples.
+
+    Raises:
+        ValueError: a value is outside its range.
+
+    Source: texture notebook (docs/sources.md), section 3.1.
+    """
+
+    kind = "binary"
+    labels = TEXTURE_LABELS
+    channels = 1
+
+    def __init__(
+        self,
+        image_size: int = 128,
+        sigma1: Sigma = 0.2,
+        sigma2: Sigma = 1.2,
+        sigma: Sigma | None = None,
+        smoothing: float = 1.0,
+        samples_per_epoch: int = 800,
+        val_size: int = 64,
+        test_size: int = 256,
+        seed: int = 0,
+        eval_seed: int = 0,
+    ) -> None:
+        if image_size < MIN_IMAGE_SIZE:
+            raise ValueError(f"image_size={image_size}: must be at least {MIN_IMAGE_SIZE} pixels")
+        for name, size in (("samples_per_epoch", samples_per_epoch), ("val_size", val_size), ("test_size", test_size)):
+            if size < 1:
+                raise ValueError(f"{name}={size}: must be at least 1")
+        if not (math.isfinite(smoothing) and smoothing >= 0):
+            raise ValueError(f"smoothing={smoothing}: must be 0 (none) or a positive number of pixels")
+        self.image_size = image_size
+        self.sigmas = (
+            _sigma_range("sigma", image_size / 5 if sigma is None else sigma),
+            _sigma_range("sigma1", sigma1),
+            _sigma_range("sigma2", sigma2),
+        )
+        self.smoothing = smoothing
+        self.seed = seed
+        self.eval_seed = eval_seed
+        self._sizes: dict[Split, int] = {
+            "train": samples_per_epoch,
+            "val": val_size,
+            "test": test_size,
+            "norm": samples_per_epoch,
+        }
+        self._matrices: dict[tuple[float, torch.device], Tensor] = {}
+
+    def size(self, split: Split) -> int:
+        return self._sizes[split]
+
+    def dataset(self, split: Split) -> Dataset[Any]:
+        return _Positions(self.size(split))
+
+    def finish(self, collated: Any, split: Split, device: torch.device) -> Batch:
+        index = torch.as_tensor(collated)
+        image, mask = self.make(index.tolist(), split, device)
+        return Batch(image, mask, index)
+
+    def make(
+        self, indices: Sequence[int], split: Split = "train", device: torch.device | str = "cpu"
+    ) -> tuple[Tensor, Tensor]:
+        """The samples of a split at `indices`.
+
+        Returns:
+            image float32 [B, 1, H, W] in [0, 1] and mask int64 [B, H, W], on `device`.
+        """
+        device = torch.device(device)
+        seed = self.seed if split == "train" else self.eval_seed
+        noise_device = device if split == "train" else torch.device("cpu")
+        noise = torch.empty(len(indices), 3, self.image_size, self.image_size, device=noise_device)
+        draw = torch.Generator(noise_device)
+        seeds = [sample_seed(seed, split, index) for index in indices]
+        for row, noise_seed in enumerate(seeds):
+            noise[row].normal_(generator=draw.manual_seed(noise_seed))
+        border, texture1, texture2 = (
+            self._matrix(low, device) if low == high else self._drawn_matrices(field, seeds).to(device)
+            for field, (low, high) in enumerate(self.sigmas)
+        )
+        smoothing = self._matrix(self.smoothing, device) if self.smoothing else None
+        return compose_textures(noise.to(device), border, texture1, texture2, smoothing)
+
+    def _drawn_matrices(self, field: int, seeds: Sequence[int]) -> Tensor:
+        low, high = self.sigmas[field]
+        # From a generator of its own: a range changes no image's noise, and the widths are the same on every device.
+        uniform = [np.random.default_rng([noise_seed, field]).random() for noise_seed in seeds]
+        return toeplitz_gaussian(self.image_size, low * (high / low) ** torch.tensor(uniform, dtype=torch.float64))
+
+    def _matrix(self, sigma: float, device: torch.device) -> Tensor:
+        key = (sigma, device)
+        if key not in self._matrices:
+            self._matrices[key] = toeplitz_gaussian(self.image_size, sigma).to(device)
+        return self._matrices[key]
+
+
+def _sigma_range(name: str, sigma: Sigma) -> tuple[float, float]:
+    values = (float(sigma), float(sigma)) if isinstance(sigma, int | float) else tuple(float(value) for value in sigma)
+    if len(values) != 2 or not all(math.isfinite(value) and value > 0 for value in values) or values[0] > values[1]:
+        raise ValueError(f"{name}={sigma}: must be a positive number of pixels, or a range [low, high] of them")
+    return values[0], values[1]

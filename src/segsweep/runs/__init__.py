@@ -1,0 +1,7 @@
+"""What one training leaves on disk, and how to read it back."""
+
+from segsweep.runs.directory import RunDirectory
+from segsweep.runs.metrics_csv import MetricsCSV, read_metrics
+from segsweep.runs.record import Objective, RunRecord, git_state, versions
+
+__all__ = ["MetricsCSV", "Objective", "RunDirectory", "RunRecord", "git_state", "read_metrics", "versions"]

@@ -1,0 +1,18 @@
+"""Tasks, and what they are made of: losses, metrics, optimizers and schedules."""
+
+from segsweep.tasks.losses import BCE, MSE, BCEDice, CEDice, CrossEntropy, Dice, Loss, TaskKind
+from segsweep.tasks.metrics import RunningMean, SegmentationMetrics
+from segsweep.tasks.optimizers import SGD, Adam, AdamW, OptimizerFactory, RMSprop
+from segsweep.tasks.schedulers import Cosine, Exponential, OneCycle, Schedule
+from segsweep.tasks.task import TASKS, BinaryTask, MulticlassTask, SegmentationTask
+
+LOSSES: dict[str, type[Loss]] = {
+    f"segsweep.tasks.{loss.__name__}": loss for loss in (MSE, BCE, Dice, BCEDice, CrossEntropy, CEDice)
+}
+"""The losses that a checkpoint may name."""
+
+__all__ = [
+    "BCE", "LOSSES", "MSE", "SGD", "TASKS", "Adam", "AdamW", "BCEDice", "BinaryTask", "CEDice", "Cosine", "CrossEntropy", "Dice",
+    "Exponential", "Loss", "MulticlassTask", "OneCycle", "OptimizerFactory", "RMSprop", "RunningMean", "Schedule",
+    "SegmentationMetrics", "SegmentationTask", "TaskKind",
+]  # fmt: skip

@@ -1,0 +1,119 @@
+"""best.ckpt and last.ckpt: plain data only, written whole or not at all."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch.callbacks import Callback, Checkpoint, ModelCheckpoint
+
+from segsweep.errors import DivergedError
+from segsweep.runs.files import write_whole
+from segsweep.runs.metrics_csv import MetricsCSV
+
+FORMAT = 1
+"""Of the `segsweep` entry in a checkpoint."""
+
+
+class WholeCheckpointIO(TorchCheckpointIO):
+    """Saves under a temporary name, then renames: a full disk or a crash leaves the checkpoint that was there."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            write_whole(path, lambda temporary: super(WholeCheckpointIO, self).save_checkpoint(checkpoint, temporary))
+        except RuntimeError as error:
+            # torch's zip writer reports a failed write as a RuntimeError without the reason.
+            raise OSError(f"{path}: could not be written ({_first_line(error)}); is the disk full?") from error
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """Keeps the checkpoint with the best objective so far, as best.ckpt."""
+
+    def __init__(self, folder: Path, objective: str, mode: str) -> None:
+        super().__init__(
+            dirpath=folder,
+            filename="best",
+            monitor=objective,
+            mode=mode,
+            save_top_k=1,
+            auto_insert_metric_name=False,
+            enable_version_counter=False,
+        )
+
+
+class LastCheckpoint(Checkpoint):
+    """Keeps last.ckpt up to date: after every validation, every so many steps and minutes, and when a run is cut off.
+
+    Lightning's own `save_last` follows the best checkpoint and goes stale while that does not improve. Must stand behind
+    BestCheckpoint in the list of callbacks, whose state it saves.
+
+    Args:
+        path: the file.
+        every_n_steps: optimizer steps between saves; None saves by time and validation only.
+        every_n_minutes: minutes between saves; None likewise.
+
+    Raises:
+        ValueError: an interval is not positive.
+    """
+
+    def __init__(self, path: Path, every_n_steps: int | None = None, every_n_minutes: float | None = 5.0) -> None:
+        for name, interval in (("every_n_steps", every_n_steps), ("every_n_minutes", every_n_minutes)):
+            if interval is not None and interval <= 0:
+                raise ValueError(f"{name}={interval}: must be positive, or null for never")
+        self.path = path
+        self.every_n_steps = every_n_steps
+        self.every_n_minutes = every_n_minutes
+        self._saved_at = time.monotonic()
+        self._saved_step = -1
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._saved_at = time.monotonic()
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+        due = self.every_n_steps is not None and trainer.global_step % self.every_n_steps == 0
+        if not due and self.every_n_minutes is not None:
+            # Processes' clocks differ, and all of them take part in saving: the first one's decides.
+            overdue = time.monotonic() - self._saved_at >= 60 * self.every_n_minutes
+            due = trainer.strategy.broadcast(overdue) if trainer.world_size > 1 else overdue
+        if due:
+            self.save(trainer)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.state.fn == "fit":
+            self.save(trainer, force=True)
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        # Weights that diverged are worth less than the last ones that had not; and where writing failed, it would again.
+        if trainer.state.fn == "fit" and trainer.global_step > 0 and not isinstance(exception, DivergedError | OSError):
+            self.save(trainer)
+
+    def save(self, trainer: L.Trainer, force: bool = False) -> None:
+        if trainer.global_step == self._saved_step and not force:
+            return
+        for logger in trainer.loggers:
+            if isinstance(logger, MetricsCSV):
+                logger.flush()
+        trainer.save_checkpoint(self.path)
+        self._saved_at = time.monotonic()
+        self._saved_step = trainer.global_step
+
+
+class RunConfiguration(Callback):
+    """Puts into every checkpoint what is needed to build the run again from that file alone, as plain data.
+
+    Args:
+        content: dicts, lists, strings and numbers.
+    """
+
+    def __init__(self, content: dict[str, Any]) -> None:
+        self.content = content
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        checkpoint["segsweep"] = {"format": FORMAT, **self.content}

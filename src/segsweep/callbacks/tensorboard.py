@@ -1,0 +1,115 @@
+"""Pictures for TensorBoard: fixed samples as the net sees them now, and the net's graph.
+
+Shapes: N samples, C channels, H x W pixels.
+"""
+
+import warnings
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import TensorBoardLogger
+from numpy.typing import NDArray
+from torch import Tensor
+
+from segsweep.data import Batch, SegmentationData
+from segsweep.data.seeds import Split
+from segsweep.plots import class_colors, colorize, error_map
+from segsweep.tasks import SegmentationTask
+
+_ERROR_COLORS = np.array([(255, 255, 255), (176, 0, 32), (160, 160, 160)], dtype=np.uint8)
+"""Of right, wrong and ignored pixels."""
+
+
+def writers(trainer: L.Trainer) -> list[Any]:
+    """The SummaryWriters of the run; none where nothing is written for TensorBoard."""
+    return [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+
+
+class SamplePanel(Callback):
+    """After each validation, the same samples again: image, true mask, prediction and error, side by side.
+
+    Args:
+        samples: how many, from the beginning of the validation split.
+
+    Raises:
+        ValueError: `samples` is below 1.
+    """
+
+    def __init__(self, samples: int = 4) -> None:
+        if samples < 1:
+            raise ValueError(f"samples={samples}: must be at least 1")
+        self.samples = samples
+        self._batch: Batch | None = None
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.state.fn != "fit" or not trainer.is_global_zero or not (found := writers(trainer)):
+            return
+        assert isinstance(pl_module, SegmentationTask)
+        data = trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it, its class does not declare it
+        assert isinstance(data, SegmentationData)
+        if self._batch is None:
+            split: Split = "train" if data.overfit_samples else "val"
+            size = data.overfit_samples or data.source.size("val")
+            self._batch = data.first_batch(split, min(self.samples, size), pl_module.device)
+        with trainer.precision_plugin.forward_context():
+            prediction = pl_module.predict(pl_module(self._batch.image))
+        colors = np.array([entry.color for entry in pl_module.labels.classes], dtype=np.uint8)
+        for row in range(len(prediction)):
+            panel = panel_row(self._batch.image[row], self._batch.mask[row], prediction[row], colors)
+            for writer in found:
+                writer.add_image(
+                    f"samples/{row}: image, mask, prediction, error", panel, trainer.global_step, dataformats="HWC"
+                )
+
+
+def panel_row(
+    image: Tensor, mask: Tensor, prediction: Tensor, colors: NDArray[np.uint8] | None = None
+) -> NDArray[np.uint8]:
+    """Image, true mask, prediction and error in one row.
+
+    Args:
+        image: float [C, H, W] in [0, 1], C = 1 or 3.
+        mask: int [H, W], 255 ignored.
+        prediction: int [H, W].
+        colors: uint8 [K, 3]; by default a colour-blind-safe palette.
+
+    Returns:
+        uint8 [H, 4 W + gaps, 3].
+    """
+    pixels = image.detach().float().cpu().mul(255).round().byte().expand(3, -1, -1).permute(1, 2, 0).numpy()
+    true, predicted = mask.cpu().numpy(), prediction.cpu().numpy()
+    palette = (
+        class_colors(int(max(true[true != 255].max(initial=0), predicted.max())) + 1) if colors is None else colors
+    )
+    gap = np.full((len(pixels), max(2, pixels.shape[1] // 32), 3), 255, dtype=np.uint8)
+    tiles = [
+        pixels,
+        colorize(true, palette, 255),
+        colorize(predicted, palette, 255),
+        _ERROR_COLORS[error_map(true, predicted)],
+    ]
+    return np.hstack([part for tile in tiles for part in (tile, gap)][:-1])
+
+
+class NetGraph(Callback):
+    """Writes the net's graph for TensorBoard once, before training."""
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if not trainer.is_global_zero or trainer.global_step > 0 or not (found := writers(trainer)):
+            return
+        assert isinstance(pl_module, SegmentationTask)
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        image = data.first_batch("train", 1, pl_module.device).image
+        training = pl_module.net.training
+        # Tracing runs the net: in eval mode that leaves its running statistics alone.
+        pl_module.net.eval()
+        try:
+            with warnings.catch_warnings(), torch.no_grad():
+                warnings.simplefilter("ignore")  # the tracer's, about shapes that are constant in the picture
+                for writer in found:
+                    writer.add_graph(pl_module.net, image)
+        finally:
+            pl_module.net.train(training)

@@ -1,0 +1,201 @@
+"""What a training says about itself while it runs: to its loggers, and to the terminal."""
+
+import logging
+import math
+import sys
+import time
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from segsweep.tasks import SegmentationTask
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Best:
+    """The validation that the best checkpoint was saved after."""
+
+    step: int
+    metrics: dict[str, float]
+
+
+class TrainingLog(Callback):
+    """Writes training metrics every so many steps, and validation and test metrics when there are any, to the loggers.
+
+    The step of a row is the number of optimizer steps done. In between nothing is logged at all: a call of Lightning's
+    `log` in every step would cost as much as the rest of its loop.
+
+    Args:
+        every_n_steps: optimizer steps between rows of training metrics, which are means over these steps.
+        objective: the validation metric that decides which checkpoint is the best.
+        mode: whether the smallest or the largest objective is the best.
+
+    Raises:
+        ValueError: `every_n_steps` is below 1.
+    """
+
+    def __init__(
+        self, every_n_steps: int = 50, objective: str = "val/loss", mode: Literal["min", "max"] = "min"
+    ) -> None:
+        if every_n_steps < 1:
+            raise ValueError(f"every_n_steps={every_n_steps}: must be at least 1")
+        self.every_n_steps = every_n_steps
+        self.objective = objective
+        self.mode = mode
+        self.best: Best | None = None
+        self.latest: dict[str, float] = {}
+        self.train_seconds = 0.0
+        self.train_steps = 0
+        self._steps_per_epoch = 1
+        self._mark = 0.0
+        self._window = (0.0, 0)
+
+    @property
+    def steps_per_second(self) -> float | None:
+        """Optimizer steps a second, without the time that validation takes; None before the first."""
+        return self.train_steps / self.train_seconds if self.train_seconds else None
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._mark = time.perf_counter()
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+        assert isinstance(pl_module, SegmentationTask)
+        now = time.perf_counter()
+        self.train_seconds += now - self._mark
+        self.train_steps += 1
+        self._mark = now
+        if trainer.global_step % self.every_n_steps == 0 or trainer.global_step >= trainer.max_steps >= 0:
+            metrics = pl_module.training_metrics()
+            metrics["lr"] = pl_module.optimizers().param_groups[0]["lr"]  # type: ignore[union-attr]
+            seconds, steps = self.train_seconds - self._window[0], self.train_steps - self._window[1]
+            metrics["steps_per_second"] = steps / seconds if seconds else math.nan
+            self._window = (self.train_seconds, self.train_steps)
+            self._write(trainer, metrics)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        metrics = self._collected(trainer, "val/")
+        self._write(trainer, metrics)
+        if trainer.state.fn == "fit" and self._is_best(metrics[self.objective]):
+            self.best = Best(trainer.global_step, metrics)
+        self._mark = time.perf_counter()
+
+    def _is_best(self, value: float) -> bool:
+        """As ModelCheckpoint decides it: strictly better, and anything is better than NaN."""
+        before = math.nan if self.best is None else self.best.metrics[self.objective]
+        if math.isnan(before):
+            return self.best is None or not math.isnan(value)
+        return value < before if self.mode == "min" else value > before
+
+    def state_dict(self) -> dict[str, Any]:
+        best = None if self.best is None else {"step": self.best.step, "metrics": self.best.metrics}
+        return {"best": best, "train_seconds": self.train_seconds, "train_steps": self.train_steps}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best = None if state_dict["best"] is None else Best(**state_dict["best"])
+        self.train_seconds, self.train_steps = state_dict["train_seconds"], state_dict["train_steps"]
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._write(trainer, self._collected(trainer, "test/"))
+
+    @staticmethod
+    def _collected(trainer: L.Trainer, prefix: str) -> dict[str, float]:
+        return {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith(prefix)}
+
+    def _write(self, trainer: L.Trainer, metrics: dict[str, float]) -> None:
+        self.latest |= metrics
+        # The epoch that the step was in, whatever the trainer is at by now.
+        steps_per_epoch = int(trainer.num_training_batches) if trainer.state.fn == "fit" else 0
+        self._steps_per_epoch = steps_per_epoch or self._steps_per_epoch
+        epoch = max(trainer.global_step - 1, 0) // self._steps_per_epoch
+        for logger in trainer.loggers:
+            logger.log_metrics(metrics | {"epoch": epoch}, step=trainer.global_step)
+            logger.save()
+
+
+class ConsoleProgress(Callback):
+    """A progress bar on a terminal; elsewhere one plain line an epoch. Both go to the run's log as lines.
+
+    Args:
+        training_log: where the numbers come from.
+        objective: name of the metric that runs are compared by.
+        bar: whether to draw the bar where there is a terminal.
+    """
+
+    def __init__(self, training_log: TrainingLog, objective: str, bar: bool = True) -> None:
+        self.training_log = training_log
+        self.objective = objective
+        self.bar = bar and sys.stderr.isatty()
+        self._progress: Progress | None = None
+        self._drawn = 0.0
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if not (self.bar and trainer.is_global_zero):
+            return
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[numbers]}"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            refresh_per_second=5,
+        )
+        self._progress.add_task("training", total=total_steps(trainer), completed=trainer.global_step, numbers="")
+        self._progress.start()
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+        if self._progress is not None and time.monotonic() - self._drawn > 0.2:
+            assert isinstance(pl_module, SegmentationTask)
+            loss = math.nan if pl_module.last_loss is None else float(pl_module.last_loss)
+            self._draw(trainer, loss)
+
+    def _draw(self, trainer: L.Trainer, loss: float) -> None:
+        assert self._progress is not None
+        latest, speed = self.training_log.latest, self.training_log.steps_per_second
+        numbers = [f"loss {loss:.4f}"]
+        numbers += [f"iou {latest['train/iou']:.4f}"] if "train/iou" in latest else []
+        numbers += [f"{self.objective} {latest[self.objective]:.4f}"] if self.objective in latest else []
+        numbers += [f"{speed:.1f} steps/s"] if speed else []
+        bar = self._progress.tasks[0]
+        self._progress.update(bar.id, completed=trainer.global_step, numbers=" · ".join(numbers))
+        self._drawn = time.monotonic()
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.state.fn != "fit" or not trainer.is_global_zero:
+            return
+        latest, speed = self.training_log.latest, self.training_log.steps_per_second
+        total, done = total_steps(trainer), trainer.global_step
+        line = f"step {done}/{total}  loss {latest.get('train/loss', math.nan):.4f}"
+        line += "".join(f"  {name} {latest[name]:.4f}" for name in ("train/iou", self.objective) if name in latest)
+        if speed:
+            line += f"  {speed:.1f} steps/s  {_clock((total - done) / speed)} left"
+        log.log(logging.DEBUG if self._progress is not None else logging.INFO, line)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self._progress is not None and pl_module.last_loss is not None:
+            self._draw(trainer, float(pl_module.last_loss))  # type: ignore[arg-type]
+        self._stop()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+
+def total_steps(trainer: L.Trainer) -> int:
+    """Optimizer steps of the whole training."""
+    return int(trainer.estimated_stepping_batches)
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}" if minutes >= 60 else f"{minutes}:{seconds:02d}"

@@ -1,0 +1,85 @@
+"""From the configuration to objects: checked against signatures, with errors that name the key.
+
+This is the only place, beside the spines, that knows of Hydra.
+"""
+
+import re
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from hydra.utils import get_object
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from segsweep.arguments import check_arguments
+from segsweep.errors import UserError
+
+ROOT_KEYS = ("lr", "momentum", "seed")
+"""Keys at the root of the configuration that groups refer to; errors name them as the user types them."""
+
+
+def to_plain(config: DictConfig) -> dict[str, Any]:
+    """The resolved configuration as dicts, lists, strings, numbers, booleans and None.
+
+    Raises:
+        UserError: a value is missing, or an interpolation leads nowhere.
+    """
+    try:
+        plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        key = getattr(error, "full_key", None)
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{key}: needs a value ({reason})" if key else reason) from error
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+def build(node: Mapping[str, Any], where: str, **extra: Any) -> Any:
+    """Calls a node's `_target_` with the node's other values.
+
+    Args:
+        node: plain values; `_partial_: true` gives a partial instead of calling.
+        where: the node's key, for errors.
+        extra: arguments that the program adds.
+
+    Raises:
+        UserError: the target cannot be found, or refuses a value; names the key.
+    """
+    target = node.get("_target_")
+    if not isinstance(target, str):
+        raise UserError(f"{where}: has no _target_ that says what to build")
+    try:
+        function = get_object(target)
+    except Exception as error:  # whatever the import of a user's module raises
+        raise UserError(f"{where}._target_={target}: cannot be imported ({_cause(error)})") from error
+    arguments = {name: value for name, value in node.items() if not name.startswith("_")}
+    with naming_keys(where):
+        if node.get("_partial_"):
+            return partial(function, **arguments, **extra)
+        check_arguments(function, arguments, known=tuple(extra))
+        return function(**arguments, **extra)
+
+
+class naming_keys:  # noqa: N801  (reads as a statement)
+    """Turns a ValueError that starts with `name=` into a UserError that starts with the name's key."""
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if isinstance(error, ValueError):
+            name = re.match(r"[a-z_0-9]+(?=[=:\[])", str(error))
+            if name is None:
+                message = f"{self.where}: {error}"
+            else:
+                message = str(error) if name.group() in ROOT_KEYS else f"{self.where}.{error}"
+            raise UserError(message) from error
+
+
+def _cause(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

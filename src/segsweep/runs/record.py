@@ -1,0 +1,93 @@
+"""run.json: what a run was, how it ended and what it reached."""
+
+import dataclasses
+import json
+import platform
+import subprocess
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+from segsweep.runs.files import write_json
+
+Status = Literal["running", "completed", "failed", "interrupted"]
+
+PACKAGES = ("segsweep", "torch", "lightning", "hydra-core", "omegaconf", "torchmetrics", "numpy")
+
+
+@dataclass
+class Objective:
+    """The number that runs are compared by. `value` is the best checkpoint's."""
+
+    name: str
+    mode: Literal["min", "max"]
+    value: float | None = None
+
+
+@dataclass
+class RunRecord:
+    """The content of run.json. Metrics are flat: "val/iou": 0.98."""
+
+    status: Status
+    name: str | None
+    seed: int
+    overrides: list[str]
+    objective: Objective
+    metrics: dict[str, float] = field(default_factory=dict)
+    best_checkpoint: str | None = None
+    best_step: int | None = None
+    steps: int = 0
+    seconds: float = 0.0
+    steps_per_second: float | None = None
+    parameters: int | None = None
+    device: str | None = None
+    precision: str | None = None
+    started: str | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+    git: dict[str, Any] | None = None
+    error: str | None = None
+    traceback: str | None = None
+
+    def write(self, path: Path) -> None:
+        write_json(path, dataclasses.asdict(self))
+
+    @classmethod
+    def read(cls, path: Path) -> "RunRecord":
+        """Reads a run.json; keys that a newer version added are left out.
+
+        Raises:
+            OSError, ValueError: there is none, or it is no run.json.
+        """
+        content = json.loads(path.read_text(encoding="utf-8"))
+        known = {entry.name for entry in dataclasses.fields(cls)}
+        try:
+            record = cls(**{key: value for key, value in content.items() if key in known})
+            record.objective = Objective(**content["objective"])
+        except (TypeError, KeyError, AttributeError) as error:
+            raise ValueError(f"{path}: not a run.json ({error})") from error
+        return record
+
+
+def versions() -> dict[str, str]:
+    """The versions that a result depends on."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def git_state(folder: Path) -> dict[str, Any] | None:
+    """Commit of the checkout that holds `folder`, and whether anything in it is changed; None outside a checkout."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(folder), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--untracked-files=no"))}
+    except (OSError, subprocess.SubprocessError):
+        return None

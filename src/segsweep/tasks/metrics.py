@@ -1,0 +1,179 @@
+"""Every count-based number of a split, from one confusion matrix that stays on the device.
+
+Shapes: B images, K classes, H x W pixels. Rows of a confusion matrix are true classes, columns predicted ones.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from segsweep.labels import IGNORE
+
+
+def confusion_per_image(prediction: Tensor, mask: Tensor, num_classes: int) -> Tensor:
+    """Counts of (true, predicted) pairs, image by image, without pixels of id 255.
+
+    Args:
+        prediction: int64 [B, H, W], class ids in [0, K).
+        mask: int64 [B, H, W], class ids in [0, K) or 255.
+
+    Returns:
+        int64 [B, K, K].
+    """
+    images, cells = len(mask), num_classes * num_classes
+    if num_classes == 2:
+        # Four sums; the general way below takes several times as long.
+        positive, true = prediction == 1, mask == 1
+        valid = mask != IGNORE
+        both = (positive & true).sum((1, 2))
+        predicted, actual, total = (positive & valid).sum((1, 2)), true.sum((1, 2)), valid.sum((1, 2))
+        counts = torch.stack([total - predicted - actual + both, predicted - both, actual - both, both], dim=1)
+        return counts.view(images, 2, 2)
+    image = torch.arange(images, device=mask.device).view(-1, 1, 1)
+    # Ignored pixels are counted in a cell behind the last, so that nothing has to be selected (a wait on a GPU).
+    cell = torch.where(mask == IGNORE, images * cells, image * cells + mask * num_classes + prediction).flatten()
+    counts = torch.zeros(images * cells + 1, dtype=torch.int64, device=mask.device)
+    if mask.device.type == "cpu":
+        counts = torch.bincount(cell, minlength=images * cells + 1)
+    else:
+        counts.scatter_add_(0, cell, torch.ones_like(cell))
+    return counts[:-1].view(images, num_classes, num_classes)
+
+
+def _ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
+    """NaN where the denominator is 0."""
+    return numerator.double() / denominator.double()
+
+
+def class_iou(confusion: Tensor) -> Tensor:
+    """Intersection over union of every class: float64 [..., K], NaN for a class neither true nor predicted anywhere."""
+    hits = confusion.diagonal(dim1=-2, dim2=-1)
+    return _ratio(hits, confusion.sum(-1) + confusion.sum(-2) - hits)
+
+
+class SegmentationMetrics(Metric):
+    """The metrics of one split, by name.
+
+    Binary (one channel of logits): `iou`, `precision`, `recall` and `f1` of the positive class, `accuracy`, `iou_image`,
+    and `confident_accuracy`, the share of pixels whose probability is within 0.1 of the right answer, which is what the
+    texture notebook prints as "precision".
+
+    Multiclass: `iou`, `precision`, `recall` and `f1` as means over the classes present (true or predicted somewhere in
+    the split), `iou_micro` over all pixels of all classes, `iou/<class>` (NaN for an absent class), `accuracy`,
+    `iou_image`, and, where a background class is named, `foreground_iou`: anything but background against anything but
+    background, mean over images, which is what the U-Net report prints as "IoU".
+
+    `iou_image` is the mean over images of the image's own iou, without the images in which that is undefined.
+
+    Args:
+        class_names: the classes in the order of their ids.
+        binary: whether the probabilities are of the positive class alone.
+        background: position of the background class, or None.
+    """
+
+    full_state_update = False
+    confusion: Tensor
+    image_iou: Tensor
+    foreground_iou: Tensor
+    confident: Tensor
+
+    def __init__(self, class_names: Sequence[str], binary: bool, background: int | None = None) -> None:
+        super().__init__()
+        self.class_names = list(class_names)
+        self.binary = binary
+        self.background = background
+        classes = len(self.class_names)
+        self.add_state(
+            "confusion", torch.zeros(classes, classes, dtype=torch.int64), dist_reduce_fx="sum", persistent=True
+        )
+        # Sum and count, each.
+        for name in ("image_iou", "foreground_iou", "confident"):
+            self.add_state(name, torch.zeros(2, dtype=torch.float64), dist_reduce_fx="sum", persistent=True)
+
+    def update(self, prediction: Tensor, mask: Tensor, positive_probability: Tensor | None = None) -> None:
+        """Counts a batch.
+
+        Args:
+            prediction: int64 [B, H, W] of class ids.
+            mask: int64 [B, H, W] of class ids, 255 ignored.
+            positive_probability: float [B, H, W], for binary tasks.
+        """
+        confusion = confusion_per_image(prediction, mask, len(self.class_names))
+        self.confusion += confusion.sum(0)
+        per_class = class_iou(confusion)
+        self.image_iou += _sum_and_count(per_class[:, 1] if self.binary else per_class.nanmean(1))
+        if self.binary:
+            assert positive_probability is not None
+            valid = mask != IGNORE
+            near = ((positive_probability - mask).abs() < 0.1) & valid
+            self.confident += torch.stack([near.sum(), valid.sum()])
+        elif self.background is not None:
+            total = confusion.sum((1, 2))
+            true_background = confusion[:, self.background].sum(-1)
+            predicted_background = confusion[:, :, self.background].sum(-1)
+            both_background = confusion[:, self.background, self.background]
+            union = total - both_background
+            overlap = total - true_background - predicted_background + both_background
+            self.foreground_iou += _sum_and_count(_ratio(overlap, union))
+
+    def names(self) -> list[str]:
+        """The names of the metrics that `compute` gives."""
+        return list(self._ratios())
+
+    def compute(self) -> dict[str, Tensor]:
+        """Every metric as a float64 scalar; NaN where it is undefined."""
+        return self._ratios()
+
+    def _ratios(self) -> dict[str, Tensor]:
+        confusion = self.confusion
+        hits, true, predicted = confusion.diagonal(), confusion.sum(1), confusion.sum(0)
+        present = true + predicted > 0
+        iou = class_iou(confusion)
+        # A class that is present but never predicted has precision 0, not an undefined one; and the reverse for recall.
+        precision = torch.where(present, hits / predicted.clamp(min=1).double(), torch.nan)
+        recall = torch.where(present, hits / true.clamp(min=1).double(), torch.nan)
+        f1 = _ratio(2 * hits, true + predicted)
+        metrics: dict[str, Tensor] = {"accuracy": _ratio(hits.sum(), confusion.sum())}
+        for name, values in (("iou", iou), ("precision", precision), ("recall", recall), ("f1", f1)):
+            metrics[name] = values[1] if self.binary else values.nanmean()
+        metrics["iou_image"] = _ratio(*self.image_iou)
+        if self.binary:
+            metrics["confident_accuracy"] = _ratio(*self.confident)
+        else:
+            metrics["iou_micro"] = _ratio(hits.sum(), 2 * confusion.sum() - hits.sum())
+            metrics |= {f"iou/{name}": iou[position] for position, name in enumerate(self.class_names)}
+            if self.background is not None:
+                metrics["foreground_iou"] = _ratio(*self.foreground_iou)
+        return metrics
+
+
+def _sum_and_count(values: Tensor) -> Tensor:
+    return torch.stack([values.nansum(), (~values.isnan()).sum().double()])
+
+
+class RunningMean(Metric):
+    """Mean of everything seen since the last reset, in float64; kept in checkpoints.
+
+    Args:
+        size: how many numbers are averaged side by side.
+    """
+
+    full_state_update = False
+    total: Tensor
+    weight: Tensor
+
+    def __init__(self, size: int = 1) -> None:
+        super().__init__()
+        self.add_state("total", torch.zeros(size, dtype=torch.float64), dist_reduce_fx="sum", persistent=True)
+        self.add_state("weight", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum", persistent=True)
+
+    def update(self, values: Tensor, weight: float = 1.0) -> None:
+        """Adds `values` [size] with a weight."""
+        self.total += values.detach().double() * weight
+        self.weight += weight
+
+    def compute(self) -> Tensor:
+        """float64 [size], or a scalar for size 1; NaN before the first update."""
+        return self.total / self.weight

@@ -1,0 +1,253 @@
+"""LightningModules: a net, a loss, metrics and an optimizer. Binary and multiclass share all but how logits are read.
+
+Shapes: B images, C channels, K channels of logits, H x W pixels.
+"""
+
+from abc import abstractmethod
+from typing import ClassVar, Literal
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+
+from segsweep.data.source import Batch
+from segsweep.errors import DivergedError
+from segsweep.labels import Labels
+from segsweep.tasks.losses import Loss, TaskKind
+from segsweep.tasks.metrics import RunningMean, SegmentationMetrics
+from segsweep.tasks.optimizers import OptimizerFactory
+from segsweep.tasks.schedulers import Schedule
+
+Stage = Literal["train", "val", "test"]
+STAGES: tuple[Stage, ...] = ("train", "val", "test")
+
+
+class _Counts(nn.Module):
+    """What is counted in one stage."""
+
+    def __init__(self, class_names: list[str], binary: bool, background: int | None) -> None:
+        super().__init__()
+        self.metrics = SegmentationMetrics(class_names, binary, background)
+        self.loss = RunningMean()
+
+
+class SegmentationTask(L.LightningModule):
+    """What is trained, against what, and how it is counted.
+
+    Nothing is logged in a training step: the numbers are added up on the device, and `training_metrics()` gives their
+    means when somebody asks, so that a step costs no wait and no logging.
+
+    Args:
+        net: from images float [B, C, H, W] to logits float [B, K, H, W].
+        loss: one that fits the task.
+        labels: the class table.
+        optimizer: from parameters to an optimizer.
+        schedule: of the learning rate; None keeps it.
+        channels_last: memory format of net and images; faster convolutions on most machines, the same numbers up to
+            rounding.
+
+    Raises:
+        ValueError: the loss does not fit the task.
+    """
+
+    kind: ClassVar[TaskKind]
+
+    def __init__(
+        self,
+        net: nn.Module,
+        loss: Loss,
+        labels: Labels,
+        optimizer: OptimizerFactory,
+        schedule: Schedule | None = None,
+        channels_last: bool = True,
+    ) -> None:
+        super().__init__()
+        if self.kind not in loss.fits:
+            raise ValueError(
+                f"{type(loss).__name__} is a loss for {' and '.join(sorted(loss.fits))}: the data is {self.kind}"
+            )
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        # The stubs of `Module.to` lack it.
+        self.net = net.to(memory_format=self.memory_format)  # type: ignore[call-overload]
+        self.loss = loss
+        self.labels = labels
+        self.optimizer = optimizer
+        self.schedule = schedule
+        binary = self.kind == "binary"
+        background = None if labels.background is None else labels.index(labels.background)
+        self.metrics = nn.ModuleDict({f"{stage}_counts": _Counts(labels.names, binary, background) for stage in STAGES})
+        # Since the first step of the training: loss and, for binary tasks, confident accuracy, a mean of step means, as
+        # the published figures are.
+        self.running = RunningMean(2 if binary else 1)
+        self._first_bad_step: Tensor | None = None
+        self.last_loss: Tensor | None = None
+
+    @property
+    def metric_names(self) -> list[str]:
+        """What can be an objective."""
+        return ["val/loss", *(f"val/{name}" for name in self._counts("val").metrics.names())]
+
+    @staticmethod
+    @abstractmethod
+    def out_channels(labels: Labels) -> int:
+        """How many channels of logits a net for these labels must have."""
+
+    @staticmethod
+    @abstractmethod
+    def probabilities(logits: Tensor) -> Tensor:
+        """Probabilities float32 [B, classes, H, W] of every class, from logits [B, K, H, W]."""
+
+    @staticmethod
+    @abstractmethod
+    def predict(logits: Tensor) -> Tensor:
+        """Class ids int64 [B, H, W]."""
+
+    @abstractmethod
+    def _count(self, stage: Stage, logits: Tensor, mask: Tensor) -> Tensor | None:
+        """Counts a batch; for training gives what is averaged beside the loss, if anything."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits float32 [B, K, H, W] of images [B, C, H, W]."""
+        return self.net(image.to(memory_format=self.memory_format)).float()
+
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+        logits = self(batch.image)
+        loss = self.loss(logits, batch.mask)
+        with torch.no_grad():
+            self._guard(loss)
+            self.last_loss = loss.detach()
+            beside = self._count("train", logits.detach(), batch.mask)
+            self._counts("train").loss.update(self.last_loss)
+            self.running.update(self.last_loss.view(1) if beside is None else torch.stack([self.last_loss, beside]))
+        return loss
+
+    def validation_step(self, batch: Batch, batch_index: int) -> None:
+        self._evaluate("val", batch)
+
+    def test_step(self, batch: Batch, batch_index: int) -> None:
+        self._evaluate("test", batch)
+
+    def _evaluate(self, stage: Stage, batch: Batch) -> None:
+        logits = self(batch.image)
+        self._counts(stage).loss.update(self.loss(logits, batch.mask), weight=len(batch.image))
+        self._count(stage, logits, batch.mask)
+
+    def on_validation_start(self) -> None:
+        self.raise_if_diverged()
+
+    def on_validation_epoch_end(self) -> None:
+        # For callbacks only: the loggers get it from TrainingLog, at the step that it belongs to.
+        self.log_dict(self._collect("val"), logger=False)
+
+    def on_test_epoch_end(self) -> None:
+        self.log_dict(self._collect("test"), logger=False)
+
+    def _counts(self, stage: Stage) -> "_Counts":
+        counts = self.metrics[f"{stage}_counts"]
+        assert isinstance(counts, _Counts)
+        return counts
+
+    def _collect(self, stage: Stage) -> dict[str, Tensor]:
+        """The stage's metrics so far, which then start anew."""
+        counts = self._counts(stage)
+        values = {f"{stage}/loss": counts.loss.compute()}
+        values |= {f"{stage}/{name}": value for name, value in counts.metrics.compute().items()}
+        counts.loss.reset()
+        counts.metrics.reset()
+        return values
+
+    def training_metrics(self) -> dict[str, float]:
+        """Means since the last call, and the running means since the first step of the training."""
+        self.raise_if_diverged()
+        values = self._collect("train")
+        running = self.running.compute().view(-1)
+        values["train/loss_running"] = running[0]
+        if len(running) > 1:
+            values["train/confident_accuracy_running"] = running[1]
+        return {name: float(value) for name, value in values.items()}
+
+    def _guard(self, loss: Tensor) -> None:
+        """Notes the first step whose loss is not finite; where reading it costs no wait, stops there."""
+        if loss.device.type == "cpu":
+            if not torch.isfinite(loss):
+                self._diverged(self.global_step + 1)
+            return
+        if self._first_bad_step is None:
+            self._first_bad_step = torch.full((), -1, dtype=torch.int64, device=loss.device)
+        bad = ~torch.isfinite(loss) & (self._first_bad_step < 0)
+        self._first_bad_step = torch.where(bad, self.global_step + 1, self._first_bad_step)
+
+    def raise_if_diverged(self) -> None:
+        """Raises DivergedError if the loss of a step so far was not finite; on an accelerator, waits for it."""
+        if self._first_bad_step is not None and (step := int(self._first_bad_step)) >= 0:
+            self._diverged(step)
+
+    def _diverged(self, step: int) -> None:
+        rate = self.optimizers().param_groups[0]["lr"]  # type: ignore[union-attr]
+        raise DivergedError(
+            f"loss became NaN or infinite at step {step} (learning rate {rate:g}): try a lower lr, "
+            "trainer.gradient_clip_val=1.0, or precision 32-true",
+            step,
+        )
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        optimizer = self.optimizer(self.net.parameters())
+        if self.schedule is None:
+            return optimizer
+        total_steps = int(self.trainer.estimated_stepping_batches)
+        steps_per_epoch = int(self.trainer.num_training_batches)
+        scheduler = self.schedule(optimizer, total_steps, steps_per_epoch)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+class BinaryTask(SegmentationTask):
+    """Two classes and one channel of logits: that of class 1."""
+
+    kind = "binary"
+
+    @staticmethod
+    def out_channels(labels: Labels) -> int:
+        return 1
+
+    @staticmethod
+    def probabilities(logits: Tensor) -> Tensor:
+        positive = torch.sigmoid(logits.float())
+        return torch.cat([1 - positive, positive], dim=1)
+
+    @staticmethod
+    def predict(logits: Tensor) -> Tensor:
+        return (logits[:, 0] > 0).long()
+
+    def _count(self, stage: Stage, logits: Tensor, mask: Tensor) -> Tensor | None:
+        metrics = self._counts(stage).metrics
+        before = metrics.confident.clone()
+        metrics.update(self.predict(logits), mask, torch.sigmoid(logits[:, 0].float()))
+        near, pixels = metrics.confident - before
+        return (near / pixels).float() if stage == "train" else None
+
+
+class MulticlassTask(SegmentationTask):
+    """A channel of logits a class."""
+
+    kind = "multiclass"
+
+    @staticmethod
+    def out_channels(labels: Labels) -> int:
+        return len(labels)
+
+    @staticmethod
+    def probabilities(logits: Tensor) -> Tensor:
+        return torch.softmax(logits.float(), dim=1)
+
+    @staticmethod
+    def predict(logits: Tensor) -> Tensor:
+        return logits.argmax(dim=1)
+
+    def _count(self, stage: Stage, logits: Tensor, mask: Tensor) -> Tensor | None:
+        metrics = self._counts(stage).metrics
+        metrics.update(self.predict(logits), mask)
+        return None
+
+
+TASKS: dict[TaskKind, type[SegmentationTask]] = {"binary": BinaryTask, "multiclass": MulticlassTask}

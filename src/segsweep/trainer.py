@@ -1,0 +1,119 @@
+"""How long, on what and how precisely to train: settings, and the Lightning Trainer they make."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.profilers import SimpleProfiler
+
+from segsweep.callbacks import WholeCheckpointIO
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainerSettings:
+    """The `trainer` group of the configuration.
+
+    Args:
+        max_steps: optimizer steps; -1 leaves the end to `max_epochs`.
+        max_epochs: epochs; None leaves the end to `max_steps`.
+        accelerator: "auto" takes a CUDA GPU where there is one.
+        devices: how many; processes, on the CPU.
+        strategy: "ddp" trains in one process a device.
+        precision: of the net; losses and metrics are always computed in float32 or better.
+        channels_last: memory format of images and convolutions; faster on most machines.
+        compile: compile the net; needs a C++ compiler on the CPU, and takes up to a minute at the first step.
+        gradient_clip_val: largest norm of the gradient; None does not clip.
+        log_every_n_steps: optimizer steps between rows of training metrics.
+        val_every_n_steps: optimizer steps between validations; None validates after every epoch.
+        progress_bar: draw a bar on a terminal.
+        test: score the best checkpoint on the test split at the end.
+        profile: write Lightning's table of where the time went to profile.txt.
+
+    Raises:
+        ValueError: a value is outside its range, or the machine lacks what it asks for.
+    """
+
+    max_steps: int = 1000
+    max_epochs: int | None = None
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    devices: int | Literal["auto"] = 1
+    strategy: Literal["auto", "ddp"] = "auto"
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    channels_last: bool = True
+    compile: bool = False
+    gradient_clip_val: float | None = None
+    log_every_n_steps: int = 50
+    val_every_n_steps: int | None = None
+    progress_bar: bool = True
+    test: bool = True
+    profile: bool = False
+
+    def __post_init__(self) -> None:
+        if self.max_steps < 1 and self.max_steps != -1:
+            raise ValueError(f"max_steps={self.max_steps}: must be at least 1, or -1 with max_epochs given")
+        if self.max_steps == -1 and self.max_epochs is None:
+            raise ValueError("max_steps=-1: without max_epochs the training would never end")
+        for name in ("max_epochs", "val_every_n_steps", "log_every_n_steps", "devices"):
+            value = getattr(self, name)
+            if isinstance(value, int) and value < 1:
+                raise ValueError(f"{name}={value}: must be at least 1")
+        if self.gradient_clip_val is not None and not self.gradient_clip_val > 0:
+            raise ValueError(f"gradient_clip_val={self.gradient_clip_val}: must be positive, or null for none")
+        self._check_machine()
+
+    def _check_machine(self) -> None:
+        gpus = torch.cuda.device_count()
+        if self.accelerator == "gpu" and not gpus:
+            raise ValueError("accelerator=gpu: torch sees no CUDA GPU on this machine; use trainer=auto or trainer=cpu")
+        if self.device_type == "cuda" and isinstance(self.devices, int) and self.devices > gpus:
+            raise ValueError(f"devices={self.devices}: this machine has {gpus} GPU{'s' if gpus > 1 else ''}")
+        if self.device_type == "cpu" and self.precision == "16-mixed":
+            raise ValueError("precision=16-mixed: needs a GPU; bf16-mixed works on the CPU as well")
+        if (
+            self.compile
+            and self.device_type == "cpu"
+            and not any(shutil.which(name) for name in ("g++", "clang++", "cl"))
+        ):
+            raise ValueError("compile=true: needs a C++ compiler (g++ or clang++), and none is on the PATH")
+
+    @property
+    def device_type(self) -> Literal["cpu", "cuda"]:
+        return "cpu" if self.accelerator == "cpu" or not torch.cuda.is_available() else "cuda"
+
+
+def build_trainer(
+    settings: TrainerSettings, folder: Path, callbacks: Sequence[Callback], loggers: Sequence[Logger]
+) -> L.Trainer:
+    """A Lightning Trainer that logs, draws and saves only what our own callbacks do."""
+    devices = settings.devices
+    if devices == "auto" and settings.device_type == "cpu":
+        devices = 1
+    return L.Trainer(
+        accelerator=settings.device_type,
+        devices=devices,
+        strategy=settings.strategy,
+        precision=settings.precision,
+        max_steps=settings.max_steps,
+        max_epochs=settings.max_epochs,
+        val_check_interval=settings.val_every_n_steps,
+        check_val_every_n_epoch=None if settings.val_every_n_steps else 1,
+        gradient_clip_val=settings.gradient_clip_val,
+        default_root_dir=folder,
+        callbacks=list(callbacks),
+        logger=list(loggers),
+        plugins=[WholeCheckpointIO()],
+        profiler=SimpleProfiler(dirpath=folder, filename="profile") if settings.profile else None,
+        # Ours instead: the source's batches are the processes' own already; see TrainBatches.
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        enable_checkpointing=True,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        log_every_n_steps=settings.log_every_n_steps,
+    )

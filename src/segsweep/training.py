@@ -1,0 +1,265 @@
+"""Training: from a configuration to a run directory."""
+
+import contextlib
+import logging
+import os
+import time
+import traceback
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from omegaconf import DictConfig, OmegaConf
+
+from segsweep.arguments import check_arguments
+from segsweep.callbacks import (
+    BestCheckpoint,
+    ConsoleProgress,
+    EndOfTraining,
+    Interrupted,
+    RunConfiguration,
+    StopOnSignal,
+    TrainingLog,
+)
+from segsweep.config import build, naming_keys, to_plain
+from segsweep.data import SegmentationData, Source
+from segsweep.errors import UserError
+from segsweep.nets import NETS, build_net
+from segsweep.runs import MetricsCSV, Objective, RunDirectory, RunRecord, git_state, versions
+from segsweep.runs.files import write_text
+from segsweep.tasks import TASKS, SegmentationTask
+from segsweep.trainer import TrainerSettings, build_trainer
+
+log = logging.getLogger(__name__)
+
+LOADING_KEYS = ("batch_size", "num_workers", "overfit_samples")
+"""Settings in the `data` group that are the DataModule's; the others are the source's."""
+
+
+def train(config: DictConfig, directory: Path, overrides: Sequence[str] = ()) -> RunRecord:
+    """Trains what the configuration says, validates, tests the best checkpoint and leaves a run directory.
+
+    Args:
+        config: as composed from conf/train.yaml.
+        directory: the run directory; exists, and holds no run yet.
+        overrides: what the user typed, for run.json.
+
+    Returns:
+        The content of run.json.
+
+    Raises:
+        UserError: a setting is wrong; nothing was trained.
+        DivergedError: the loss was not finite; what was saved before stays.
+        Interrupted: SIGINT or SIGTERM; last.ckpt holds the state after the last finished step.
+    """
+    settings = to_plain(config)
+    check_arguments(_root_settings, {name: settings.get(name) for name in _ROOT_SETTINGS})
+    run = RunDirectory(directory)
+    if _first_process() and run.record.exists():
+        raise UserError(f"{directory}: already holds a run; give another folder, or none")
+    record = RunRecord(
+        status="running",
+        name=settings["name"],
+        seed=settings["seed"],
+        overrides=list(overrides),
+        objective=Objective(settings["objective"], objective_mode(settings["objective"])),
+        started=datetime.now().astimezone().isoformat(timespec="seconds"),
+        versions=versions(),
+        git=git_state(Path(__file__).parent),
+    )
+    with StopOnSignal() as stop, _recorded(record, run, config), quiet_libraries():
+        session = assemble(settings, run, stop)
+        record.parameters = sum(parameter.numel() for parameter in session.task.net.parameters())
+        record.device = _device_name(session.trainer)
+        record.precision = session.settings.precision
+        record.write(run.record)
+        log.info(
+            "%s with %s parameters on %s, %s, seed %s", type(session.task.net).__name__, f"{record.parameters:,}",
+            record.device, record.precision, record.seed,
+        )  # fmt: skip
+        try:
+            session.trainer.fit(session.task, session.data)
+        finally:
+            _note_progress(record, session, run)
+        if session.settings.test:
+            session.trainer.test(session.task, session.data, ckpt_path=str(run.best), verbose=False)
+            record.metrics |= _metrics(session.trainer, "test/")
+    return record
+
+
+@dataclass(frozen=True)
+class Session:
+    """Everything a training needs, built and checked."""
+
+    settings: TrainerSettings
+    data: SegmentationData
+    task: SegmentationTask
+    trainer: L.Trainer
+    training_log: TrainingLog
+
+
+def assemble(settings: dict[str, Any], run: RunDirectory, stop: StopOnSignal | None = None) -> Session:
+    """Builds data, net, task and trainer, and refuses what does not fit together before anything is trained."""
+    L.seed_everything(settings["seed"], workers=True, verbose=False)
+    trainer_settings: TrainerSettings = build(settings["trainer"], "trainer")
+    data = build_data(settings["data"])
+    task = build_task(settings, data.source, trainer_settings)
+    objective = settings["objective"]
+    if objective not in task.metric_names:
+        raise UserError(f"objective={objective}: no such metric; there are {', '.join(task.metric_names)}")
+    with naming_keys("trainer"):
+        training_log = TrainingLog(trainer_settings.log_every_n_steps, objective, objective_mode(objective))
+    source = data.source
+    content = {"config": settings, "labels": source.labels.to_dict(), "channels": source.channels, "kind": task.kind}
+    callbacks = [
+        *_configured_callbacks(settings["callbacks"]),
+        training_log,
+        ConsoleProgress(training_log, objective, trainer_settings.progress_bar),
+        EndOfTraining(),
+        RunConfiguration(content),
+        *([stop] if stop is not None else []),
+        BestCheckpoint(run.checkpoints, objective, objective_mode(objective)),
+        build(settings["callbacks"]["last_checkpoint"], "callbacks.last_checkpoint", path=run.last),
+    ]
+    trainer = build_trainer(trainer_settings, run.path, callbacks, _loggers(settings["logger"], run))
+    if trainer_settings.compile:
+        task.net.compile()
+    return Session(trainer_settings, data, task, trainer, training_log)
+
+
+def build_data(node: dict[str, Any]) -> SegmentationData:
+    """The DataModule around the source that the `data` group names."""
+    loading = {key: node[key] for key in LOADING_KEYS if key in node}
+    source: Source = build({key: value for key, value in node.items() if key not in LOADING_KEYS}, "data")
+    with naming_keys("data"):
+        check_arguments(SegmentationData, loading, known=("source",))
+        data = SegmentationData(source, **loading)
+        source.prepare()
+        size = source.size("train")
+        if size < data.batch_size:
+            raise ValueError(f"batch_size={data.batch_size}: an epoch has only {size} training samples")
+    return data
+
+
+def build_task(settings: dict[str, Any], source: Source, trainer_settings: TrainerSettings) -> SegmentationTask:
+    """The task, with the net and the loss that fit the source."""
+    task_class = TASKS[source.kind]
+    channels = {"in_channels": source.channels, "out_channels": task_class.out_channels(source.labels)}
+    node = settings["model"]
+    if (target := node.get("_target_")) in NETS:
+        with naming_keys("model"):
+            net = build_net(target, {key: value for key, value in node.items() if key != "_target_"} | channels)
+    else:
+        net = build(node, "model", **channels)
+    loss = build(settings["loss"], "loss")
+    schedule = build(settings["scheduler"], "scheduler") if settings["scheduler"].get("_target_") else None
+    optimizer = build(settings["optim"], "optim")
+    with naming_keys("loss"):
+        return task_class(net, loss, source.labels, optimizer, schedule, trainer_settings.channels_last)
+
+
+def objective_mode(name: str) -> Literal["min", "max"]:
+    """Losses are better the smaller, every other metric the larger."""
+    return "min" if name.endswith("loss") else "max"
+
+
+def _root_settings(lr: float, momentum: float | None, seed: int, name: str | None, objective: str) -> None:
+    """The signature that the keys at the root of the configuration are checked against."""
+
+
+_ROOT_SETTINGS = ("lr", "momentum", "seed", "name", "objective")
+
+
+def _configured_callbacks(nodes: dict[str, Any]) -> list[Callback]:
+    """The callbacks group, less what is switched off with null and the one that needs the run directory."""
+    wanted = {name: node for name, node in nodes.items() if node is not None and name != "last_checkpoint"}
+    return [build(node, f"callbacks.{name}") for name, node in wanted.items()]
+
+
+def _loggers(node: dict[str, Any], run: RunDirectory) -> list[Logger]:
+    loggers: list[Logger] = [MetricsCSV(run.metrics)]
+    if node["tensorboard"]:
+        loggers.append(TensorBoardLogger(run.path, name="", version="", sub_dir="tensorboard"))
+    return loggers
+
+
+@contextlib.contextmanager
+def _recorded(record: RunRecord, run: RunDirectory, config: DictConfig) -> Iterator[None]:
+    """Keeps run.json true: running from the start, and at the end how it ended."""
+    if not _first_process():
+        yield
+        return
+    started = time.perf_counter()
+    try:
+        run.path.mkdir(parents=True, exist_ok=True)
+        write_text(run.config, OmegaConf.to_yaml(config, resolve=True))
+        record.write(run.record)
+        yield
+        record.status = "completed"
+    except Interrupted as interruption:
+        record.status, record.error = "interrupted", str(interruption)
+        raise
+    except BaseException as error:
+        record.status, record.error = "failed", f"{type(error).__name__}: {error}"
+        record.traceback = traceback.format_exc()
+        log.debug("the run failed", exc_info=True)
+        raise
+    finally:
+        record.seconds = time.perf_counter() - started
+        try:
+            record.write(run.record)
+        except OSError as error:
+            log.error("%s could not be written: %s", run.record, error)
+
+
+def _note_progress(record: RunRecord, session: Session, run: RunDirectory) -> None:
+    """What is known of a training that ended, however it did."""
+    training_log = session.training_log
+    record.steps = session.trainer.global_step
+    record.steps_per_second = training_log.steps_per_second
+    record.metrics |= {name: value for name, value in training_log.latest.items() if name.startswith("train/")}
+    if training_log.best is not None:
+        record.metrics |= training_log.best.metrics
+        record.best_step = training_log.best.step
+        record.objective.value = training_log.best.metrics[record.objective.name]
+    if run.best.exists():
+        record.best_checkpoint = str(run.best.relative_to(run.path))
+
+
+def _first_process() -> bool:
+    """Whether this process is the one that writes; the others of a ddp training are started with a rank."""
+    return int(os.environ.get("LOCAL_RANK", 0)) == 0
+
+
+def _metrics(trainer: L.Trainer, prefix: str) -> dict[str, float]:
+    return {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith(prefix)}
+
+
+def _device_name(trainer: L.Trainer) -> str:
+    device = trainer.strategy.root_device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU ({torch.get_num_threads()} threads)"
+    return name if trainer.world_size == 1 else f"{trainer.world_size} x {name}"
+
+
+@contextlib.contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Without Lightning's advice that does not apply: a texture is made from its index, workers would only cost."""
+    library = logging.getLogger("lightning.pytorch")
+    level = library.level
+    library.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*does not have many workers.*")
+            warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")
+            warnings.filterwarnings("ignore", ".*LeafSpec.*", FutureWarning)
+            warnings.filterwarnings("ignore", ".*Checkpoint directory .* exists and is not empty.*")
+            yield
+    finally:
+        library.setLevel(level)

@@ -1,0 +1,15 @@
+"""Trains one network, or sweeps many with -m. `python train.py --help` lists what can be set."""
+
+import hydra
+from omegaconf import DictConfig
+
+from segsweep import cli
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="train")
+def main(config: DictConfig) -> float | None:
+    return cli.train(config)
+
+
+if __name__ == "__main__":
+    cli.run(main)
