@@ -1,12 +1,14 @@
 """Scores a trained run. `python evaluate.py --help` lists what can be set."""
 
+from pathlib import Path
+
 import hydra
 from omegaconf import DictConfig
 
 from segsweep import cli
 
 
-@hydra.main(version_base="1.3", config_path="conf", config_name="evaluate")
+@hydra.main(version_base="1.3", config_path=str(Path(__file__).parent / "conf"), config_name="evaluate")
 def main(config: DictConfig) -> None:
     cli.evaluate(config)
 

@@ -1,12 +1,14 @@
 """Trains one network, or sweeps many with -m. `python train.py --help` lists what can be set."""
 
+from pathlib import Path
+
 import hydra
 from omegaconf import DictConfig
 
 from segsweep import cli
 
 
-@hydra.main(version_base="1.3", config_path="conf", config_name="train")
+@hydra.main(version_base="1.3", config_path=str(Path(__file__).parent / "conf"), config_name="train")
 def main(config: DictConfig) -> float | None:
     return cli.train(config)
 

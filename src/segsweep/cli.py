@@ -4,6 +4,7 @@ Nothing heavy is imported before there is something to train: `--help` and a mis
 """
 
 import os
+import re
 import shlex
 import signal
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -73,13 +74,15 @@ def explain(error: BaseException) -> str | None:
         group = Path(str(error.missing_cfg_file))
         choices = ", ".join(option for option in error.options)
         return f"{group.parent}={group.name}: no such choice; there are {choices}"
+    if isinstance(error, OverrideParseException):
+        return f"{error.override}: cannot be read as KEY=VALUE ({_one_line(error).split(' See http')[0]})"
     if isinstance(error, HydraException | OmegaConfBaseException):
         reason = f" ({_one_line(error.__cause__)})" if isinstance(error.__cause__, OmegaConfBaseException) else ""
         return f"{_one_line(error)}{reason}; python {sys.argv[0]} --help lists what there is"
     if isinstance(error, UserError | DivergedError):
         return _one_line(error)
     if isinstance(error, OSError):
-        return _one_line(error)
+        return f"{error.filename}: {error.strerror}" if error.filename and error.strerror else _one_line(error)
     return None
 
 
@@ -160,9 +163,10 @@ def _relative(path: Path) -> Path:
 
 
 def hydra_argument(key: str, value: object) -> str:
-    """`key=value` as it can be typed: Hydra wants quotes around a value with '=' or ',' in it, the shell around those."""
+    """`key=value` as it can be typed: where Hydra's grammar wants quotes, these, and the shell's around them."""
     text = str(value)
-    if any(character in text for character in "=,'\"()[]{}: \\"):
-        escaped = text.replace("\\", "\\\\").replace("'", "\\'")
-        return shlex.quote(f"{key}='{escaped}'")
-    return f"{key}={shlex.quote(text)}"
+    if not re.fullmatch(r"[A-Za-z_/.][A-Za-z0-9_/.-]*", text):
+        # A backslash is one of the value's own, except before a quote.
+        escaped = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), text)
+        text = f"'{escaped}'"
+    return shlex.quote(f"{key}={text}")

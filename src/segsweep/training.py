@@ -31,7 +31,6 @@ from segsweep.callbacks import (
 from segsweep.config import build, naming_keys, to_plain
 from segsweep.data import SegmentationData, Source
 from segsweep.errors import UserError
-from segsweep.nets import NETS, build_net
 from segsweep.runs import MetricsCSV, Objective, RunDirectory, RunRecord, git_state, versions
 from segsweep.runs.files import write_text
 from segsweep.tasks import TASKS, SegmentationTask
@@ -152,12 +151,7 @@ def build_task(settings: dict[str, Any], source: Source, trainer_settings: Train
     """The task, with the net and the loss that fit the source."""
     task_class = TASKS[source.kind]
     channels = {"in_channels": source.channels, "out_channels": task_class.out_channels(source.labels)}
-    node = settings["model"]
-    if (target := node.get("_target_")) in NETS:
-        with naming_keys("model"):
-            net = build_net(target, {key: value for key, value in node.items() if key != "_target_"} | channels)
-    else:
-        net = build(node, "model", **channels)
+    net = build(settings["model"], "model", **channels)
     loss = build(settings["loss"], "loss")
     schedule = build(settings["scheduler"], "scheduler") if settings["scheduler"].get("_target_") else None
     optimizer = build(settings["optim"], "optim")

@@ -89,11 +89,8 @@ class SegmentationData(L.LightningDataModule):
         return self.eval_dataloader(self.test_split)
 
     def eval_dataloader(self, split: Split) -> DataLoader[Any]:
-        """A loader over a fixed split; under several processes, over this one's share of its batches."""
-        batches = self.source.batches(split, self.batch_size)
-        if self.trainer is not None and self.trainer.world_size > 1:
-            batches = batches[self.trainer.global_rank :: self.trainer.world_size]
-        return self._loader(split, batches)
+        """A loader over a fixed split. Every process of several scores all of it, and so has the numbers of one alone."""
+        return self._loader(split, self.source.batches(split, self.batch_size))
 
     def _dataset(self, split: Split) -> Dataset[Any]:
         dataset = self.source.dataset(split)

@@ -1,0 +1,42 @@
+"""Pictures: arrays and tables in, a `matplotlib.figure.Figure` out.
+
+No function here touches pyplot, so figures need no display, leave nothing open and are freed like any object. In a
+notebook a Figure at the end of a cell shows itself; elsewhere `save` writes it and `to_image` gives its pixels.
+"""
+
+from segsweep.plots.arrays import class_colors, colorize
+from segsweep.plots.confusion import confusion, row_shares
+from segsweep.plots.curves import curves, loss_curve
+from segsweep.plots.files import save, to_image
+from segsweep.plots.heatmap import heatmap, heatmap_cells
+from segsweep.plots.network import feature_maps, filters
+from segsweep.plots.overlays import contact_sheet, overlay, overlay_panels, overlay_rgba, sheet_selection
+from segsweep.plots.samples import error_map, samples, wrong_share
+from segsweep.plots.series import running_mean
+from segsweep.plots.textures import sigma_study, texture_pair
+
+__all__ = [
+    "class_colors",
+    "colorize",
+    "confusion",
+    "contact_sheet",
+    "curves",
+    "error_map",
+    "feature_maps",
+    "filters",
+    "heatmap",
+    "heatmap_cells",
+    "loss_curve",
+    "overlay",
+    "overlay_panels",
+    "overlay_rgba",
+    "row_shares",
+    "running_mean",
+    "samples",
+    "save",
+    "sheet_selection",
+    "sigma_study",
+    "texture_pair",
+    "to_image",
+    "wrong_share",
+]

@@ -13,6 +13,9 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
     """Has `write` make a file under a temporary name beside `path`, then renames it.
 
     A reader, and whoever comes after a crash, finds the old file or the new one, never a part.
+
+    Raises:
+        OSError: it could not be written; names `path`, which is as it was.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
@@ -20,8 +23,11 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno is not None:
+            # A failed write does not say of which file, and nobody knows the temporary name.
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
 
 

@@ -3,6 +3,7 @@
 Shapes: B images, K channels of logits (1 for binary: the positive class), H x W pixels.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar, Literal
@@ -20,6 +21,10 @@ class Loss(nn.Module, ABC):
     """A scalar from logits float [B, K, H, W] and masks int64 [B, H, W]."""
 
     fits: ClassVar[frozenset[str]]
+
+    def __init__(self) -> None:
+        # Module's own takes anything, so that a setting that the loss does not have would pass for one.
+        super().__init__()
 
     @abstractmethod
     def forward(self, logits: Tensor, mask: Tensor) -> Tensor: ...
@@ -79,7 +84,7 @@ class Dice(Loss):
 
     def __init__(self, smooth: float = 1.0) -> None:
         super().__init__()
-        if not smooth > 0:
+        if not (math.isfinite(smooth) and smooth > 0):
             raise ValueError(f"smooth={smooth}: must be positive")
         self.smooth = smooth
 
@@ -108,7 +113,7 @@ class BCEDice(Loss):
 
     def __init__(self, dice_weight: float = 1.0, smooth: float = 1.0) -> None:
         super().__init__()
-        if not dice_weight > 0:
+        if not (math.isfinite(dice_weight) and dice_weight > 0):
             raise ValueError(f"dice_weight={dice_weight}: must be positive")
         self.bce, self.dice, self.dice_weight = BCE(), Dice(smooth), dice_weight
 
@@ -131,7 +136,7 @@ class CrossEntropy(Loss):
 
     def __init__(self, weights: Sequence[float] | None = None) -> None:
         super().__init__()
-        if weights is not None and not all(weight > 0 for weight in weights):
+        if weights is not None and not all(math.isfinite(weight) and weight > 0 for weight in weights):
             raise ValueError(f"weights={list(weights)}: must be positive")
         self.register_buffer(
             "weight", None if weights is None else torch.tensor(weights, dtype=torch.float32), persistent=False
@@ -156,7 +161,7 @@ class CEDice(Loss):
 
     def __init__(self, weights: Sequence[float] | None = None, dice_weight: float = 1.0, smooth: float = 1.0) -> None:
         super().__init__()
-        if not dice_weight > 0:
+        if not (math.isfinite(dice_weight) and dice_weight > 0):
             raise ValueError(f"dice_weight={dice_weight}: must be positive")
         self.cross_entropy, self.dice, self.dice_weight = CrossEntropy(weights), Dice(smooth), dice_weight
 

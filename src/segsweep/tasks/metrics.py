@@ -71,6 +71,7 @@ class SegmentationMetrics(Metric):
         class_names: the classes in the order of their ids.
         binary: whether the probabilities are of the positive class alone.
         background: position of the background class, or None.
+        sync_on_compute: whether processes add up their counts.
     """
 
     full_state_update = False
@@ -79,8 +80,10 @@ class SegmentationMetrics(Metric):
     foreground_iou: Tensor
     confident: Tensor
 
-    def __init__(self, class_names: Sequence[str], binary: bool, background: int | None = None) -> None:
-        super().__init__()
+    def __init__(
+        self, class_names: Sequence[str], binary: bool, background: int | None = None, sync_on_compute: bool = True
+    ) -> None:
+        super().__init__(sync_on_compute=sync_on_compute)
         self.class_names = list(class_names)
         self.binary = binary
         self.background = background
@@ -158,14 +161,15 @@ class RunningMean(Metric):
 
     Args:
         size: how many numbers are averaged side by side.
+        sync_on_compute: whether processes add up their sums.
     """
 
     full_state_update = False
     total: Tensor
     weight: Tensor
 
-    def __init__(self, size: int = 1) -> None:
-        super().__init__()
+    def __init__(self, size: int = 1, sync_on_compute: bool = True) -> None:
+        super().__init__(sync_on_compute=sync_on_compute)
         self.add_state("total", torch.zeros(size, dtype=torch.float64), dist_reduce_fx="sum", persistent=True)
         self.add_state("weight", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum", persistent=True)
 

@@ -29,6 +29,10 @@ class _Settings(ABC):
             raise ValueError(f"momentum={self.momentum}: must be at least 0 and below 1, or null for the default")
         if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
             raise ValueError(f"weight_decay={self.weight_decay}: must be 0 or positive")
+        self._check_own()
+
+    def _check_own(self) -> None:  # noqa: B027  (not every optimizer has settings of its own)
+        """Raises ValueError for a setting that only this optimizer has."""
 
     @abstractmethod
     def __call__(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
@@ -41,8 +45,7 @@ class SGD(_Settings):
 
     nesterov: bool = False
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def _check_own(self) -> None:
         if self.nesterov and not self.momentum:
             raise ValueError("nesterov=true: needs a momentum above 0")
 
@@ -60,6 +63,10 @@ class RMSprop(_Settings):
     alpha: float = 0.99
     eps: float = 1e-8
 
+    def _check_own(self) -> None:
+        _check_smoothing("alpha", self.alpha)
+        _check_eps(self.eps)
+
     def __call__(self, parameters: Iterable[nn.Parameter]) -> torch.optim.RMSprop:
         momentum = 0.0 if self.momentum is None else self.momentum
         return torch.optim.RMSprop(
@@ -73,6 +80,10 @@ class Adam(_Settings):
 
     beta2: float = 0.999
     eps: float = 1e-8
+
+    def _check_own(self) -> None:
+        _check_smoothing("beta2", self.beta2)
+        _check_eps(self.eps)
 
     def _arguments(self) -> dict[str, Any]:
         beta1 = 0.9 if self.momentum is None else self.momentum
@@ -90,3 +101,13 @@ class AdamW(Adam):
 
     def __call__(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         return torch.optim.AdamW(parameters, **self._arguments())
+
+
+def _check_smoothing(name: str, value: float) -> None:
+    if not 0 <= value < 1:
+        raise ValueError(f"{name}={value}: must be at least 0 and below 1")
+
+
+def _check_eps(eps: float) -> None:
+    if not (math.isfinite(eps) and eps >= 0):
+        raise ValueError(f"eps={eps}: must be 0 or positive")

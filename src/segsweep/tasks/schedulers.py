@@ -66,12 +66,17 @@ class OneCycle(Schedule):
             raise ValueError(f"start_fraction={self.start_fraction}: must be above 0 and at most 1")
 
     def __call__(self, optimizer: Optimizer, total_steps: int, steps_per_epoch: int) -> LRScheduler:
+        # The scheduler is stepped once more behind the last optimizer step.
+        steps = total_steps + 1
+        warmup = self.warmup_fraction
+        if warmup * steps == 1:
+            # A peak exactly at the first step would have OneCycleLR divide by 0.
+            warmup *= 1 - 1e-9
         return OneCycleLR(
             optimizer,
             max_lr=optimizer.param_groups[0]["lr"],
-            # The scheduler is stepped once more behind the last optimizer step.
-            total_steps=total_steps + 1,
-            pct_start=self.warmup_fraction,
+            total_steps=steps,
+            pct_start=warmup,
             div_factor=1 / self.start_fraction,
             cycle_momentum=False,
         )

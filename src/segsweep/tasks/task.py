@@ -26,10 +26,11 @@ STAGES: tuple[Stage, ...] = ("train", "val", "test")
 class _Counts(nn.Module):
     """What is counted in one stage."""
 
-    def __init__(self, class_names: list[str], binary: bool, background: int | None) -> None:
+    def __init__(self, class_names: list[str], binary: bool, background: int | None, shared: bool) -> None:
         super().__init__()
-        self.metrics = SegmentationMetrics(class_names, binary, background)
-        self.loss = RunningMean()
+        # Processes share the samples of a training batch; each has all of validation and test.
+        self.metrics = SegmentationMetrics(class_names, binary, background, sync_on_compute=shared)
+        self.loss = RunningMean(sync_on_compute=shared)
 
 
 class SegmentationTask(L.LightningModule):
@@ -76,7 +77,9 @@ class SegmentationTask(L.LightningModule):
         self.schedule = schedule
         binary = self.kind == "binary"
         background = None if labels.background is None else labels.index(labels.background)
-        self.metrics = nn.ModuleDict({f"{stage}_counts": _Counts(labels.names, binary, background) for stage in STAGES})
+        self.metrics = nn.ModuleDict(
+            {f"{stage}_counts": _Counts(labels.names, binary, background, shared=stage == "train") for stage in STAGES}
+        )
         # Since the first step of the training: loss and, for binary tasks, confident accuracy, a mean of step means, as
         # the published figures are.
         self.running = RunningMean(2 if binary else 1)
@@ -196,6 +199,7 @@ class SegmentationTask(L.LightningModule):
         if self.schedule is None:
             return optimizer
         total_steps = int(self.trainer.estimated_stepping_batches)
+        self.trainer.fit_loop.setup_data()  # as the line above does where it has to count epochs
         steps_per_epoch = int(self.trainer.num_training_batches)
         scheduler = self.schedule(optimizer, total_steps, steps_per_epoch)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

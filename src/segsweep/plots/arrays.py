@@ -1,0 +1,236 @@
+"""What figures accept as images, masks and class colours, and what they refuse.
+
+Shape letters: N samples, C channels, H height, W width, K classes.
+"""
+
+import colorsys
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from matplotlib.colors import to_rgb
+from matplotlib.patches import Patch
+from numpy.typing import ArrayLike, NDArray
+
+IGNORE = 255
+"""The id of pixels that neither the loss nor any metric looks at."""
+
+IGNORED_COLOR = (150, 150, 150)
+
+Colors = ArrayLike | Sequence[str] | Sequence[Sequence[int]]
+"""Class colours by id: RGB in 0..255 (integers) or in [0, 1] (floats), or names and hex strings."""
+
+
+class Batch(Protocol):
+    """Several images or masks: an array or tensor whose first axis counts them, or a list of arrays of any sizes."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Any: ...
+
+
+def to_array(value: Any, name: str) -> NDArray[Any]:
+    """`value` as a NumPy array; anything with `__array__` will do.
+
+    Raises:
+        ValueError: the conversion fails, as it does for a tensor that needs a gradient or lies on an accelerator.
+    """
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{name}: cannot be read as an array ({error}). For a tensor give x.detach().cpu().") from None
+    if array.dtype == object:
+        raise ValueError(f"{name}: cannot be read as an array of numbers.")
+    return array
+
+
+def as_image(value: Any, name: str = "image") -> NDArray[Any]:
+    """One picture, ready to draw.
+
+    Args:
+        value: [H, W], [1, H, W], [3, H, W], or channels last [H, W, 1], [H, W, 3]; floats in [0, 1] or unsigned
+            integers over their type's full range. Where both layouts would fit, channels come first.
+        name: what to call it in an error.
+
+    Returns:
+        float [H, W] or [H, W, 3] in [0, 1]; float32 and float64 values come back as they were.
+
+    Raises:
+        ValueError: another shape, no pixels, NaN or infinite values, or values outside [0, 1].
+    """
+    image = to_array(value, name)
+    shape = image.shape
+    if image.ndim == 3 and shape[0] in (1, 3):
+        image = np.moveaxis(image, 0, -1)
+    if image.ndim == 3 and image.shape[-1] == 1:
+        image = image[..., 0]
+    if not (image.ndim == 2 or (image.ndim == 3 and image.shape[-1] == 3)) or image.size == 0:
+        raise ValueError(f"{name} has shape {list(shape)}; give [H, W], [1, H, W] or [3, H, W].")
+    if image.dtype == bool:
+        return image.astype(np.float32)
+    if image.dtype.kind == "u":
+        return (image / np.iinfo(image.dtype).max).astype(np.float32)
+    if image.dtype.kind != "f":
+        raise ValueError(f"{name} has type {image.dtype}; give floats in [0, 1] or uint8.")
+    if image.dtype.itemsize < 4:
+        image = image.astype(np.float32)
+    low, high = float(image.min()), float(image.max())
+    # Rounding in an augmentation may leave [0, 1] by a hair; more than that is another scale.
+    if not (low >= -1e-3 and high <= 1 + 1e-3):
+        raise ValueError(f"{name} has values from {low:.4g} to {high:.4g}; give floats in [0, 1].")
+    return np.clip(image, 0, 1)
+
+
+def as_mask(value: Any, name: str = "mask") -> NDArray[np.int64]:
+    """One mask of class ids.
+
+    Args:
+        value: [H, W] or [1, H, W]; booleans, integers, or floats that hold whole numbers.
+        name: what to call it in an error.
+
+    Returns:
+        int64 [H, W].
+
+    Raises:
+        ValueError: another shape, no pixels, or values that are no class ids.
+    """
+    mask = to_array(value, name)
+    shape = mask.shape
+    if mask.ndim == 3 and shape[0] == 1:
+        mask = mask[0]
+    if mask.ndim != 2 or mask.size == 0:
+        raise ValueError(f"{name} has shape {list(shape)}; give [H, W] or [1, H, W].")
+    if mask.dtype.kind == "f" and not (np.isfinite(mask).all() and (mask == np.round(mask)).all()):
+        raise ValueError(f"{name} holds fractions, not class ids; threshold it or take its argmax first.")
+    if mask.dtype.kind not in "biuf":
+        raise ValueError(f"{name} has type {mask.dtype}; give class ids.")
+    ids = mask.astype(np.int64)
+    if ids.min() < 0:
+        raise ValueError(f"{name} holds the negative id {ids.min()}; class ids start at 0.")
+    return ids
+
+
+def as_images(batch: Batch, name: str = "images") -> list[NDArray[Any]]:
+    """Several pictures: [N, H, W], [N, 1, H, W] or [N, 3, H, W], or a list of single ones of any sizes."""
+    _refuse_empty(batch, name)
+    return [as_image(batch[index], f"{name}[{index}]") for index in range(len(batch))]
+
+
+def as_masks(batch: Batch, images: Sequence[NDArray[Any]], name: str = "masks") -> list[NDArray[np.int64]]:
+    """Several masks, [N, H, W] or [N, 1, H, W] or a list: one for each image, and of its size."""
+    _refuse_empty(batch, name)
+    if len(batch) != len(images):
+        raise ValueError(f"{name} has {len(batch)} entries for {len(images)} images; give one each.")
+    masks = [as_mask(batch[index], f"{name}[{index}]") for index in range(len(batch))]
+    for index, (mask, image) in enumerate(zip(masks, images, strict=True)):
+        same_size(mask, image, f"{name}[{index}]")
+    return masks
+
+
+def same_size(mask: NDArray[Any], image: NDArray[Any], name: str) -> None:
+    """Raises ValueError where a mask is not as high and wide as its image (or as another mask)."""
+    if mask.shape[:2] != image.shape[:2]:
+        raise ValueError(f"{name} is {mask.shape[0]}×{mask.shape[1]}, its image {image.shape[0]}×{image.shape[1]}.")
+
+
+def _refuse_empty(batch: Batch, name: str) -> None:
+    try:
+        number = len(batch)
+    except TypeError:
+        raise ValueError(f"{name}: give several, as [N, ...] or a list; this is a single value.") from None
+    if number == 0:
+        raise ValueError(f"{name} is empty; there is nothing to draw.")
+
+
+def class_colors(number: int) -> NDArray[np.uint8]:
+    """Colours for `number` classes, uint8 [K, 3]: class 0 nearly black, then Okabe and Ito's palette.
+
+    Beyond eight classes hues are spread by the golden angle; no palette of that size is safe for colour-blind eyes, so
+    figures name the classes as well.
+    """
+    known = ["#262626", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7"]
+    rows = [to_rgb(color) for color in known[:number]]
+    for index in range(len(rows), number):
+        rows.append(colorsys.hsv_to_rgb(index * 0.381966 % 1, (0.9, 0.5)[index % 2], (0.65, 0.95, 0.4)[index % 3]))
+    return np.round(np.array(rows, dtype=float).reshape(-1, 3) * 255).astype(np.uint8)
+
+
+def as_colors(colors: Colors | None, masks: Iterable[NDArray[np.int64]], ignore: int | None) -> NDArray[np.uint8]:
+    """Class colours as uint8 [K, 3], enough for every id in `masks`.
+
+    Args:
+        colors: by class id; None takes `class_colors`.
+        masks: int64 [H, W] each, as they will be drawn.
+        ignore: the id that needs no colour; None if every id is a class.
+
+    Raises:
+        ValueError: a colour that cannot be read, or an id that has none.
+    """
+    ids = sorted({int(value) for mask in masks for value in np.unique(mask)} - {ignore})
+    highest = ids[-1] if ids else 0
+    if colors is None:
+        if highest > 65535:
+            raise ValueError(f"the masks hold id {highest}; that is no class id.")
+        return class_colors(max(highest + 1, 2))
+    table = _read_colors(colors)
+    unknown = [value for value in ids if value >= len(table)]
+    if unknown:
+        listed = ", ".join(str(value) for value in unknown[:8]) + (", …" if len(unknown) > 8 else "")
+        raise ValueError(f"the masks hold ids {listed}, but there are colors for 0 to {len(table) - 1} only.")
+    return table
+
+
+def _read_colors(colors: Colors) -> NDArray[np.uint8]:
+    if isinstance(colors, Sequence) and colors and all(isinstance(color, str) for color in colors):
+        try:
+            return np.round(np.array([to_rgb(str(color)) for color in colors]) * 255).astype(np.uint8)
+        except ValueError as error:
+            raise ValueError(f"colors: {error}.") from None
+    table = to_array(colors, "colors")
+    if table.ndim != 2 or table.shape[1] != 3 or len(table) == 0 or table.dtype.kind not in "iuf":
+        raise ValueError(f"colors has shape {list(table.shape)} and type {table.dtype}; give RGB numbers, [K, 3].")
+    limit = 1 if table.dtype.kind == "f" else 255
+    if not (table.min() >= 0 and table.max() <= limit):
+        raise ValueError(
+            f"colors runs from {table.min()} to {table.max()}; give integers in 0..255 or floats in [0, 1]."
+        )
+    return np.round(table * (255 / limit)).astype(np.uint8)
+
+
+def colorize(mask: NDArray[np.int64], colors: NDArray[np.uint8], ignore: int | None) -> NDArray[np.uint8]:
+    """A mask in its classes' colours, uint8 [H, W, 3]; ignored pixels are grey."""
+    ignored = np.zeros(mask.shape, dtype=bool) if ignore is None else mask == ignore
+    picture = colors[np.where(ignored, 0, mask)]
+    picture[ignored] = IGNORED_COLOR
+    return picture
+
+
+def class_handles(
+    masks: Iterable[NDArray[np.int64]],
+    colors: NDArray[np.uint8],
+    class_names: Sequence[str] | None,
+    ignore: int | None,
+) -> list[Patch]:
+    """Legend entries for the classes that occur in `masks`, by id, and for ignored pixels where there are any.
+
+    Raises:
+        ValueError: a class that occurs has no name.
+    """
+    ids = sorted({int(value) for mask in masks for value in np.unique(mask)})
+    handles = []
+    for value in ids:
+        if value == ignore:
+            continue
+        if class_names is not None and value >= len(class_names):
+            raise ValueError(f"the masks hold class {value}, but class_names has {len(class_names)} names.")
+        name = f"class {value}" if class_names is None else str(class_names[value])
+        handles.append(color_patch(colors[value], name))
+    if ignore in ids:
+        handles.append(color_patch(IGNORED_COLOR, "ignored"))
+    return handles
+
+
+def color_patch(color: Sequence[int] | NDArray[np.uint8], label: str) -> Patch:
+    """A legend entry for what is drawn in an RGB colour in 0..255."""
+    red, green, blue = (int(channel) / 255 for channel in color)
+    return Patch(facecolor=(red, green, blue), edgecolor="black", linewidth=0.5, label=label)

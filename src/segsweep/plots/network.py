@@ -1,0 +1,139 @@
+"""What a convolutional net has learnt and what it answers: its filters and its feature maps, as grids."""
+
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike, NDArray
+
+from segsweep.plots.arrays import to_array
+from segsweep.plots.style import bare, counted, new_figure, plain_ticks, styled
+
+
+def mosaic(tiles: ArrayLike) -> NDArray[np.float64]:
+    """A grid of small pictures as one, with a gap of NaN between them (drawn as paper).
+
+    Args:
+        tiles: [rows, columns, H, W].
+
+    Returns:
+        float64 [rows * (H + gap) - gap, columns * (W + gap) - gap]; the gap is one pixel for each 16 of H.
+    """
+    values = to_array(tiles, "tiles").astype(np.float64)
+    rows, columns, height, width = values.shape
+    gap = _gap(height)
+    picture = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap), np.nan)
+    for row in range(rows):
+        for column in range(columns):
+            top, left = row * (height + gap), column * (width + gap)
+            picture[top : top + height, left : left + width] = values[row, column]
+    return picture
+
+
+@styled
+def filters(
+    weights: ArrayLike, *, title: str = "convolution filters", max_outputs: int = 32, max_inputs: int = 32
+) -> Figure:
+    """Filters of a convolution: input channels against output channels, the more numerous across, on one scale.
+
+    Middle grey is 0, white the largest magnitude, black its negative. Filters of a single input channel are laid out
+    as a square. What exceeds `max_outputs` or `max_inputs` is left out, and the title says so.
+
+    Args:
+        weights: [outputs, inputs, height, width], as `torch.nn.Conv2d.weight`.
+        title: the layer's name; its sizes follow it.
+        max_outputs: so many output channels are drawn.
+        max_inputs: so many input channels are drawn.
+
+    Raises:
+        ValueError: another shape, no weights, or NaN or infinite ones.
+    """
+    values = _numbers(weights, "weights", 4, "[outputs, inputs, height, width]")
+    outputs, inputs = values.shape[:2]
+    shown = values[:max_outputs, :max_inputs]
+    sizes = f"{counted(outputs, 'output')} × {counted(inputs, 'input')}, {values.shape[2]}×{values.shape[3]}"
+    if shown.shape[:2] != (outputs, inputs):
+        sizes += f"; the first {shown.shape[0]} × {shown.shape[1]}"
+    square = inputs == 1 and outputs > 1
+    upright = shown.shape[0] > shown.shape[1]
+    tiles = _in_square(shown[:, 0]) if square else shown.swapaxes(0, 1) if upright else shown
+    limit = float(np.abs(shown).max()) or 1.0
+    figure, axes = _draw(tiles, (-limit, limit), "weight", f"{title} ({sizes})")
+    if not square:
+        names = ("output channel", "input channel") if upright else ("input channel", "output channel")
+        _number(axes, tiles.shape, *names)
+    return figure
+
+
+@styled
+def feature_maps(maps: ArrayLike, *, title: str = "feature maps", max_maps: int = 64) -> Figure:
+    """The channels of one sample's activations, in reading order, on one scale.
+
+    Args:
+        maps: [C, H, W] or [1, C, H, W].
+        title: the layer's name; its sizes follow it.
+        max_maps: so many channels are drawn; what is left out, the title says.
+
+    Raises:
+        ValueError: another shape, no values, or NaN or infinite ones.
+    """
+    array = to_array(maps, "maps")
+    if array.ndim == 4 and array.shape[0] == 1:
+        array = array[0]
+    values = _numbers(array, "maps", 3, "[C, H, W] of one sample")
+    shown = values[:max_maps]
+    sizes = f"{counted(len(values), 'channel')}, {values.shape[1]}×{values.shape[2]}"
+    if len(shown) < len(values):
+        sizes += f"; the first {len(shown)}"
+    low, high = float(shown.min()), float(shown.max())
+    return _draw(_in_square(shown), (low, high if high > low else low + 1), "activation", f"{title} ({sizes})")[0]
+
+
+def _numbers(value: Any, name: str, dimensions: int, shape: str) -> NDArray[np.float64]:
+    array = to_array(value, name)
+    if array.ndim != dimensions or array.size == 0:
+        raise ValueError(f"{name} has shape {list(array.shape)}; give {shape}.")
+    array = array.astype(np.float64)
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} holds {int((~np.isfinite(array)).sum())} values that are NaN or infinite.")
+    return array
+
+
+def _in_square(tiles: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[N, H, W] as [rows, columns, H, W], about as many rows as columns; what is left over is NaN."""
+    columns = int(np.ceil(np.sqrt(len(tiles))))
+    rows = -(-len(tiles) // columns)
+    padded = np.full((rows * columns, *tiles.shape[1:]), np.nan)
+    padded[: len(tiles)] = tiles
+    return padded.reshape(rows, columns, *tiles.shape[1:])
+
+
+def _gap(height: int) -> int:
+    return max(1, height // 16)
+
+
+def _draw(tiles: NDArray[np.float64], limits: tuple[float, float], unit: str, title: str) -> tuple[Figure, Any]:
+    picture = mosaic(tiles)
+    largest = 8.0
+    scale = min(largest / max(picture.shape), 0.9 / max(tiles.shape[2], tiles.shape[3]))
+    # The colour bar takes 0.09 of the width; the rest is for numbers and labels.
+    figure = new_figure(max(picture.shape[1] * scale / 0.91 + 0.9, 4.2), max(picture.shape[0] * scale, 1.0) + 0.8)
+    axes = figure.add_subplot()
+    image = axes.imshow(picture, cmap="gray", vmin=limits[0], vmax=limits[1], interpolation="nearest")
+    bare(axes)
+    bar = figure.colorbar(image, ax=axes, label=unit, shrink=0.9, fraction=0.06, pad=0.03)
+    bar.formatter = plain_ticks()
+    bar.update_ticks()
+    figure.suptitle(title)
+    return figure, axes
+
+
+def _number(axes: Any, shape: tuple[int, ...], across: str, down: str) -> None:
+    rows, columns, height, width = shape
+    gap = _gap(height)
+    for number, size, set_ticks in ((columns, width, axes.set_xticks), (rows, height, axes.set_yticks)):
+        chosen = range(0, number, -(-number // 16))
+        set_ticks([index * (size + gap) + (size - 1) / 2 for index in chosen], [str(index) for index in chosen])
+    axes.tick_params(length=0)
+    axes.set_xlabel(across)
+    axes.set_ylabel(down)

@@ -1,0 +1,154 @@
+"""Rows of image, true mask, prediction and what is wrong with it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike, NDArray
+
+from segsweep.plots.arrays import (
+    IGNORE,
+    IGNORED_COLOR,
+    Batch,
+    Colors,
+    as_colors,
+    as_images,
+    as_mask,
+    as_masks,
+    class_handles,
+    color_patch,
+    colorize,
+    same_size,
+)
+from segsweep.plots.style import bare, new_figure, shorten, styled
+
+RIGHT, WRONG, IGNORED = 0, 1, 2
+"""The values of an error map."""
+
+_ERROR_COLORS = np.array([(255, 255, 255), (176, 0, 32), IGNORED_COLOR], dtype=np.uint8)
+
+
+def error_map(mask: ArrayLike, prediction: ArrayLike, ignore: int | None = IGNORE) -> NDArray[np.uint8]:
+    """Where a prediction differs from the truth.
+
+    Args:
+        mask: true class ids [H, W]; pixels of id `ignore` are judged neither right nor wrong.
+        prediction: predicted class ids [H, W].
+        ignore: None judges every pixel.
+
+    Returns:
+        uint8 [H, W]: RIGHT (0), WRONG (1) or IGNORED (2).
+
+    Raises:
+        ValueError: the two differ in size, or are no masks.
+    """
+    truth, predicted = as_mask(mask), as_mask(prediction, "prediction")
+    same_size(predicted, truth, "prediction")
+    result = np.where(truth == predicted, RIGHT, WRONG).astype(np.uint8)
+    if ignore is not None:
+        result[truth == ignore] = IGNORED
+    return result
+
+
+def wrong_share(errors: NDArray[np.uint8]) -> float:
+    """The share of judged pixels that are wrong, 0 to 1; NaN where every pixel is ignored."""
+    judged = int((errors != IGNORED).sum())
+    return int((errors == WRONG).sum()) / judged if judged else float("nan")
+
+
+@styled
+def samples(
+    images: Batch,
+    masks: Batch,
+    predictions: Batch | None = None,
+    *,
+    colors: Colors | None = None,
+    class_names: Sequence[str] | None = None,
+    ignore: int | None = IGNORE,
+    titles: Sequence[str] | None = None,
+    max_rows: int = 8,
+) -> Figure:
+    """A row a sample: image, true mask and, where there are predictions, prediction and error map.
+
+    Wrong pixels are red on white, ignored ones grey, and the share of wrong pixels stands above each error map. The
+    legend names the classes that occur.
+
+    Args:
+        images: [N, H, W], [N, 1, H, W] or [N, 3, H, W] in [0, 1], or a list of images of any sizes.
+        masks: class ids [N, H, W] or [N, 1, H, W], or a list.
+        predictions: class ids, shaped as `masks`.
+        colors: the classes' colours by id; None takes a colour-blind-safe palette.
+        class_names: by id; None numbers the classes.
+        ignore: the id that counts for nothing; None if there is none.
+        titles: a name for each sample, such as its file.
+        max_rows: only the first so many are drawn, and the title says so.
+
+    Raises:
+        ValueError: nothing to draw, sizes that differ, images outside [0, 1], or an id without colour or name.
+    """
+    if max_rows < 1:
+        raise ValueError(f"max_rows is {max_rows}; give at least 1.")
+    pictures = as_images(images)
+    number = len(pictures)
+    if titles is not None and len(titles) != number:
+        raise ValueError(f"titles has {len(titles)} entries for {number} images; give one each.")
+    truths = as_masks(masks, pictures)[:max_rows]
+    guesses = None if predictions is None else as_masks(predictions, pictures, "predictions")[:max_rows]
+    pictures = pictures[:max_rows]
+    drawn = [*truths, *(guesses or [])]
+    palette = as_colors(colors, drawn, ignore)
+    handles = class_handles(drawn, palette, class_names, ignore)
+
+    columns = 2 if guesses is None else 4
+    tile = 2.1
+    heights = [tile * float(np.clip(picture.shape[0] / picture.shape[1], 0.3, 2.5)) + 0.22 for picture in pictures]
+    figure = new_figure(tile * columns + 0.2, sum(heights) + 0.9)
+    grid = figure.subplots(len(pictures), columns, squeeze=False, gridspec_kw={"height_ratios": heights})
+    for row, (picture, truth) in enumerate(zip(pictures, truths, strict=True)):
+        show_image(grid[row, 0], picture)
+        show_colors(grid[row, 1], colorize(truth, palette, ignore))
+        if titles is not None:
+            grid[row, 0].set_title(shorten(str(titles[row]), 34), fontsize=8)
+        if guesses is not None:
+            errors = error_map(truth, guesses[row], ignore)
+            show_colors(grid[row, 2], colorize(guesses[row], palette, ignore))
+            show_colors(grid[row, 3], _ERROR_COLORS[errors])
+            share = wrong_share(errors)
+            label = "all ignored" if np.isnan(share) else f"{share:.2%} wrong".replace("%", " %")
+            grid[row, 3].set_title(label, fontsize=8)
+    _column_heads(grid, ["image", "true mask", "prediction", "error"][:columns])
+    if guesses is not None:
+        handles.append(color_patch(_ERROR_COLORS[WRONG], "wrong"))
+    # A narrow figure has room for fewer names side by side.
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 2 * columns - 2))
+    if number > max_rows:
+        figure.suptitle(f"the first {max_rows} of {number} samples")
+    return figure
+
+
+def show_image(axes: Axes, image: NDArray[Any]) -> None:
+    """Draws an image in [0, 1] with black at 0 and white at 1, whatever range it fills."""
+    axes.imshow(image, cmap="gray", vmin=0, vmax=1)
+    picture_frame(axes)
+
+
+def show_colors(axes: Axes, picture: NDArray[Any]) -> None:
+    """Draws a picture whose colours mean classes: none is ever blended with its neighbour's."""
+    axes.imshow(picture, interpolation="nearest")
+    picture_frame(axes)
+
+
+def picture_frame(axes: Axes) -> None:
+    """A thin outline, without which a white picture has no edge on white paper."""
+    bare(axes)
+    axes.spines[:].set_visible(True)
+    axes.spines[:].set(linewidth=0.4, color="black")
+
+
+def _column_heads(grid: NDArray[Any], names: Sequence[str]) -> None:
+    """Names the columns above the titles of the first row, all at one height."""
+    second_line = any(axes.get_title() for axes in grid[0])
+    for axes, name in zip(grid[0], names, strict=True):
+        axes.set_title(f"{name}\n{axes.get_title()}" if second_line else name, fontsize=8)

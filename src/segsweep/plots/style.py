@@ -1,0 +1,123 @@
+"""What all figures share: fonts, colours, line styles, and how a number is written."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+import matplotlib.style
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+STYLE: dict[str, Any] = {
+    # DejaVu comes with matplotlib, so a figure looks the same on every machine.
+    "font.family": ["sans-serif"],
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.labelsize": 9,
+    "figure.titlesize": 11,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "hatch.linewidth": 0.6,
+    "image.cmap": "gray",
+    "figure.dpi": 100,
+    # Names of files, classes and runs are text: a "$" in one is not the start of a formula.
+    "text.parse_math": False,
+    "svg.hashsalt": "segsweep",
+}
+
+LINE_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00")
+"""Okabe and Ito's colour-blind-safe palette, without the yellow that vanishes on white."""
+
+LINE_STYLES: tuple[Any, ...] = ("-", "--", ":", "-.", (0, (7, 1, 1, 1, 1, 1)), (0, (1, 3)))
+MARKERS = ("o", "s", "^", "D", "v", "P", "<", "*", ">")
+
+GREY = "#767676"
+PALE = "#D9D9D9"
+
+
+def styled(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """Runs `function` under this project's style, whatever the caller's matplotlib settings are."""
+
+    @wraps(function)
+    def wrapped(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        with matplotlib.style.context(["default", STYLE]):
+            return function(*args, **kwargs)
+
+    return wrapped
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of `width` by `height` inches that belongs to no backend and is freed with its last reference."""
+    return Figure(figsize=(width, height), layout="constrained", facecolor="white")
+
+
+def plain(value: float, digits: int | None = None, *, thousands: bool = False) -> str:
+    """A number as a person writes it: 0.001 and 10000, not 1e-03 and 1e+04.
+
+    Args:
+        value: any number. Below 1e-7 and from 1e9 on it is written with an exponent, since zeros are hard to count.
+        digits: significant digits, trailing zeros kept; None for as many as tell the value apart.
+        thousands: separates thousands with a comma.
+    """
+    value = float(value)
+    if not np.isfinite(value):
+        return "NaN" if np.isnan(value) else ("∞" if value > 0 else "−∞")
+    if value != 0 and not 1e-7 <= abs(value) < 1e9:
+        mantissa, exponent = f"{value:.{(digits or 3) - 1}e}".split("e")
+        mantissa = mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa
+        return f"{mantissa}e{int(exponent)}"
+    if digits is None:
+        text = np.format_float_positional(float(f"{value:.10g}"), trim="-")
+    elif value == 0:
+        text = f"{0:.{max(digits - 1, 0)}f}"
+    else:
+        rounded = float(f"{value:.{digits - 1}e}")
+        decimals = max(digits - 1 - int(np.floor(np.log10(abs(rounded)))), 0)
+        text = f"{rounded:.{decimals}f}"
+    if thousands:
+        whole, point, fraction = text.partition(".")
+        text = f"{int(whole):,}{point}{fraction}" if abs(value) >= 1000 else text
+    return text
+
+
+def plain_ticks() -> FuncFormatter:
+    """Tick labels as `plain` writes numbers."""
+    return FuncFormatter(lambda value, _position: plain(value, thousands=True))
+
+
+def shorten(text: str, length: int) -> str:
+    """`text` in at most `length` characters; what is left out of the middle is shown as `…`."""
+    if len(text) <= length:
+        return text
+    tail = (length - 1) // 2
+    return f"{text[: length - 1 - tail]}…{text[len(text) - tail :]}"
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 run`, `2 runs`."""
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+def bare(axes: Axes) -> None:
+    """Takes ticks and frame off axes that show a picture."""
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.spines[:].set_visible(False)
+
+
+def text_color(background: tuple[float, ...]) -> str:
+    """Black or white, whichever has the higher contrast on an RGB(A) colour in [0, 1] (WCAG relative luminance)."""
+    channels = np.asarray(background[:3], dtype=float)
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    luminance = float(linear @ np.array([0.2126, 0.7152, 0.0722]))
+    return "black" if luminance > 0.179 else "white"

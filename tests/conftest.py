@@ -1,0 +1,69 @@
+"""What the tests share: the real configuration, made small, and the real command line, run in this process."""
+
+import dataclasses
+import importlib
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+# Debug=fast makes every part small; tests need neither the pictures nor the tracer's seconds.
+SMALL = ["debug=fast", "callbacks.graph=null", "trainer.accelerator=cpu", "trainer.progress_bar=false"]
+
+
+@dataclasses.dataclass
+class Outcome:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def error_lines(self) -> list[str]:
+        return [line for line in self.err.splitlines() if line.strip()]
+
+
+Command = Callable[..., Outcome]
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
+    """Runs an entry point as typed, with tmp_path as the working directory: `command("train.py", "lr=0.1")`."""
+
+    def run(script: str, *arguments: str) -> Outcome:
+        from segsweep import cli
+
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.syspath_prepend(str(ROOT))
+        monkeypatch.setattr(sys, "argv", [str(ROOT / script), *arguments])
+        monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+        main = importlib.import_module(script.removesuffix(".py")).main
+        capsys.readouterr()
+        code = 0
+        try:
+            cli.run(main)
+        except SystemExit as exit_:
+            code = exit_.code if isinstance(exit_.code, int) else 1
+        finally:
+            os.environ.pop("HYDRA_FULL_ERROR", None)
+        captured = capsys.readouterr()
+        return Outcome(code, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def train(command: Command, tmp_path: Path) -> Callable[..., Path]:
+    """Trains with the given overrides and gives the run directory."""
+
+    def run(*overrides: str, folder: str = "run") -> Path:
+        outcome = command("train.py", *SMALL, f"hydra.run.dir={folder}", *overrides)
+        assert outcome.code == 0, outcome.err
+        return tmp_path / folder
+
+    return run

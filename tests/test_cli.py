@@ -1,0 +1,141 @@
+"""The command line as a user meets it: one line for a mistake, help worth reading."""
+
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT, SMALL
+
+from segsweep.cli import hydra_argument
+
+MISTAKES = {
+    "optim=foo": ["optim=foo", "adam, adamw, rmsprop, sgd"],
+    "experiment=foo": ["experiment=foo", "texture_sgd"],
+    "optm=sgd": ["optm"],
+    "data.sigma_1=2": ["sigma_1"],
+    "trainer.max_stepz=2": ["max_stepz"],
+    "lr=abc": ["lr=abc", "number"],
+    "lr=0": ["lr=0", "positive"],
+    "lr=-0.1": ["lr=-0.1", "positive"],
+    "lr=nan": ["lr=nan", "finite"],
+    "lr=inf": ["lr=inf", "finite"],
+    "lr=null": ["lr", "number"],
+    "momentum=1.0": ["momentum=1.0", "below 1"],
+    "momentum=-0.1": ["momentum=-0.1", "at least 0"],
+    "seed=zero": ["seed=zero", "integer"],
+    "data.sigma1=0": ["data.sigma1=0", "positive"],
+    "data.sigma2=-1.5": ["data.sigma2=-1.5", "positive"],
+    "data.sigma=[3,2]": ["data.sigma=[3, 2]", "range"],
+    "data.image_size=8": ["data.image_size=8", "16"],
+    "data.image_size=32.5": ["data.image_size=32.5", "integer"],
+    "data.batch_size=0": ["data.batch_size=0", "at least 1"],
+    "data.batch_size=many": ["data.batch_size=many", "integer"],
+    "data.batch_size=4096": ["data.batch_size=4096", "an epoch has only"],
+    "data.num_workers=-1": ["data.num_workers=-1", "0 or more"],
+    "trainer.max_steps=0": ["trainer.max_steps=0", "at least 1"],
+    "trainer.precision=64": ["trainer.precision=64", "bf16-mixed"],
+    "trainer.log_every_n_steps=0": ["trainer.log_every_n_steps=0"],
+    "model.channels=0": ["model.channels=0"],
+    "model.kernel_size=4": ["model.kernel_size=4", "even kernel"],
+    "model.norm=layer": ["model.norm=layer", "'shared'"],
+    "loss=cross_entropy": ["CrossEntropy", "binary"],
+    "loss.smooth=1": ["smooth"],
+    "objective=val/iuo": ["objective=val/iuo", "val/iou"],
+    "scheduler=exponential scheduler.gamma=2": ["scheduler.gamma=2"],
+    "callbacks.norm_statistics.batches=0": ["callbacks.norm_statistics.batches=0"],
+    "model._target_=nobody.Net": ["model._target_=nobody.Net", "cannot be imported"],
+    "data.num_workers=[": ["num_workers=["],
+}
+
+
+@pytest.mark.parametrize("typed", MISTAKES)
+def test_a_mistake_ends_in_one_line_that_names_key_and_value(command, typed):
+    outcome = command("train.py", *SMALL, *typed.split())
+    assert outcome.code in (1, 2)
+    assert len(outcome.error_lines) == 1, outcome.err
+    assert outcome.error_lines[0].startswith("error: ")
+    for part in MISTAKES[typed]:
+        assert part in outcome.error_lines[0]
+
+
+@pytest.mark.skipif("__import__('torch').cuda.is_available()")
+def test_a_gpu_that_is_not_there_is_refused(command):
+    outcome = command("train.py", "trainer=gpu", *[entry for entry in SMALL if "accelerator" not in entry])
+    assert outcome.code == 1
+    assert outcome.error_lines == [
+        "error: trainer.accelerator=gpu: torch sees no CUDA GPU on this machine; use trainer=auto or trainer=cpu"
+    ]
+
+
+def test_an_output_folder_that_cannot_be_made_is_named(command, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    outcome = command("train.py", *SMALL, "hydra.run.dir=file/run")
+    assert outcome.code == 1
+    assert len(outcome.error_lines) == 1
+    assert "file/run" in outcome.error_lines[0] or "file" in outcome.error_lines[0]
+    assert (tmp_path / "file").read_text() == "in the way"
+
+
+def test_a_folder_that_holds_a_run_is_not_written_over(command, train):
+    run = train()
+    before = {path: path.read_bytes() for path in sorted(run.rglob("*")) if path.name in ("run.json", "metrics.csv")}
+    outcome = command("train.py", *SMALL, "hydra.run.dir=run", "seed=1")
+    assert outcome.code == 1
+    assert "already holds a run" in outcome.error_lines[-1]
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_runs_of_the_same_second_get_folders_of_their_own(tmp_path):
+    from segsweep.cli import _new_folder
+
+    parent = str(tmp_path / "outputs")
+    assert len({_new_folder(parent) for _ in range(5)}) == 5
+
+
+def test_help_names_every_group_choice_and_root_key(command):
+    outcome = command("train.py", "--help")
+    assert outcome.code == 0
+    for group in (entry for entry in (ROOT / "conf").iterdir() if entry.is_dir() and entry.name != "hydra"):
+        assert f"{group.name}:" in outcome.out
+        for choice in group.glob("*.yaml"):
+            assert choice.stem in outcome.out
+    for key in ("lr", "momentum", "seed", "name", "objective"):
+        assert f"\n  {key} " in outcome.out
+    assert outcome.out.count("python train.py ") >= 5
+
+
+@pytest.mark.parametrize(
+    "value", ["outputs/a", "a b", "multirun/x/optim=adam,lr=0.01", "it's", "[1]", "ü/∑", "a\\b", "$HOME"]
+)
+def test_a_printed_argument_means_what_it_says_when_typed(value):
+    typed = hydra_argument("run", value)
+    code = "import sys; from hydra.core.override_parser.overrides_parser import OverridesParser as P; "
+    code += "print(P.create().parse_override(sys.argv[1]).value())"
+    shell = subprocess.run(
+        ["sh", "-c", f"{sys.executable} -c '{code}' {typed}"], capture_output=True, text=True, check=True
+    )
+    assert shell.stdout == f"{value}\n"
+
+
+@pytest.mark.slow
+def test_a_mistyped_key_is_answered_without_importing_torch(tmp_path):
+    code = "import sys, runpy; sys.argv = ['train.py', 'lrr=1']\n"
+    code += f"try: runpy.run_path({str(ROOT / 'train.py')!r}, run_name='__main__')\n"
+    code += "except SystemExit as e: print(e.code, 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True)
+    assert done.stdout.strip() == "1 False"
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_evaluate_without_a_run_says_what_to_give(command):
+    outcome = command("evaluate.py")
+    assert outcome.code == 1
+    assert outcome.error_lines[-1].startswith("error: run: needs a value")
+
+
+def test_evaluate_names_a_run_that_is_not_there(command):
+    outcome = command("evaluate.py", "run=nowhere")
+    assert outcome.code == 1
+    assert outcome.error_lines == [
+        "error: nowhere: no checkpoint there; give a run directory with checkpoints/best.ckpt, or a .ckpt file"
+    ]

@@ -1,0 +1,335 @@
+"""A training leaves what the contract says, ends as it says, and depends on nothing it should not."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from conftest import ROOT, SMALL
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from segsweep import load_run
+from segsweep.callbacks import WholeCheckpointIO
+from segsweep.errors import UserError
+
+Train = Callable[..., Path]
+
+
+def record(run: Path) -> dict:
+    return json.loads((run / "run.json").read_text())
+
+
+def weights(run: Path, name: str = "last") -> dict[str, torch.Tensor]:
+    content = torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)
+    return {key: value for key, value in content["state_dict"].items() if key.startswith("net.")}
+
+
+def same_weights(one: Path, other: Path) -> bool:
+    first, second = weights(one), weights(other)
+    return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_a_run_directory_holds_what_the_contract_says(train: Train):
+    run = train("seed=3")
+    for name in ("config.yaml", "run.json", "metrics.csv", "train.log", ".hydra/config.yaml", "checkpoints/best.ckpt"):
+        assert (run / name).is_file()
+    assert (run / "checkpoints/last.ckpt").is_file()
+    assert list((run / "tensorboard").glob("events.out.tfevents.*"))
+    assert not list(run.rglob("*.tmp"))
+    content = record(run)
+    assert content["status"] == "completed"
+    assert content["seed"] == 3
+    assert "seed=3" in content["overrides"]
+    assert content["objective"] == {"name": "val/iou", "mode": "max", "value": content["metrics"]["val/iou"]}
+    assert content["best_checkpoint"] == "checkpoints/best.ckpt"
+    assert content["steps"] == 4
+    assert content["parameters"] == 13_681
+    assert content["seconds"] > 0
+    assert content["steps_per_second"] > 0
+    assert content["device"].startswith("CPU")
+    assert content["versions"]["torch"] == torch.__version__
+    assert {"commit", "dirty"} == set(content["git"])
+    assert content["error"] is None
+    for name in ("train/loss", "train/loss_running", "train/confident_accuracy_running", "val/loss", "test/iou"):
+        assert np.isfinite(content["metrics"][name])
+    settings = yaml.safe_load((run / "config.yaml").read_text())
+    assert settings["optim"]["lr"] == settings["lr"] == 0.001
+
+
+def test_metrics_csv_has_a_row_a_logged_step_and_agrees_with_run_json(train: Train):
+    run = train("trainer.log_every_n_steps=1")
+    table = pd.read_csv(run / "metrics.csv")
+    assert table["step"].tolist() == [1, 2, 3, 4]
+    assert table["epoch"].tolist() == [0, 0, 1, 1]
+    metrics = record(run)["metrics"]
+    best = table.loc[table["val/iou"].idxmax()]
+    assert best["val/iou"] == metrics["val/iou"]
+    assert best["val/loss"] == metrics["val/loss"]
+    assert table["test/iou"].dropna().tolist() == [metrics["test/iou"]]
+    # The published figures are running means over single steps.
+    assert table["train/loss_running"].iloc[-1] == pytest.approx(table["train/loss"].mean(), rel=1e-12)
+    assert metrics["train/loss_running"] == table["train/loss_running"].iloc[-1]
+
+
+def test_a_training_shorter_than_an_epoch_ends_with_validation_test_and_both_checkpoints(train: Train):
+    run = train("trainer.max_steps=3", "data.samples_per_epoch=800")
+    content = record(run)
+    assert content["steps"] == 3
+    assert content["best_step"] == 3
+    assert {"val/iou", "test/iou"} <= set(content["metrics"])
+    assert weights(run, "best").keys() == weights(run, "last").keys()
+
+
+def test_a_training_of_whole_epochs_validates_once_after_each(train: Train):
+    table = pd.read_csv(train("trainer.max_steps=-1", "trainer.max_epochs=3") / "metrics.csv")
+    assert table.loc[table["val/iou"].notna(), "step"].tolist() == [2, 4, 6]
+
+
+def test_validation_every_few_steps_and_at_the_end(train: Train):
+    table = pd.read_csv(train("trainer.max_steps=5", "trainer.val_every_n_steps=2") / "metrics.csv")
+    assert table.loc[table["val/iou"].notna(), "step"].tolist() == [2, 4, 5]
+
+
+def test_checkpoints_hold_plain_data_and_all_that_is_needed(train: Train):
+    run = train()
+    for name in ("best", "last"):
+        content = torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)
+        assert content["segsweep"]["format"] == 1
+        assert content["segsweep"]["config"]["model"]["channels"] == 16
+        assert content["segsweep"]["kind"] == "binary"
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(train: Train):
+    runs = [train(f"seed={seed}", folder=name) for name, seed in (("a", 0), ("b", 0), ("c", 1))]
+    assert same_weights(runs[0], runs[1])
+    assert not same_weights(runs[0], runs[2])
+
+
+@pytest.mark.slow
+def test_weights_do_not_depend_on_workers_logging_or_validation(train: Train):
+    reference = train("trainer.max_steps=6", folder="reference")
+    variants = {
+        "workers": ["data.num_workers=2"],
+        "logging": ["trainer.log_every_n_steps=1", "logger=csv"],
+        "validation": ["data.val_size=8", "data.test_size=8", "trainer.val_every_n_steps=1"],
+        "callbacks": ["callbacks.panel=null", "callbacks.last_checkpoint.every_n_steps=1"],
+    }
+    for name, overrides in variants.items():
+        run = train("trainer.max_steps=6", *overrides, folder=name)
+        parameters = [key for key in weights(run) if "running" not in key and "tracked" not in key]
+        assert all(torch.equal(weights(run)[key], weights(reference)[key]) for key in parameters), name
+
+
+def test_seed_zero_is_a_seed(train: Train):
+    assert record(train("seed=0"))["seed"] == 0
+
+
+@pytest.mark.parametrize("optim", ["sgd", "adam", "adamw", "rmsprop"])
+@pytest.mark.parametrize("scheduler", ["none", "onecycle"])
+def test_every_optimizer_trains_with_a_schedule_and_without(train: Train, optim: str, scheduler: str):
+    assert record(train(f"optim={optim}", f"scheduler={scheduler}", "momentum=0.5"))["status"] == "completed"
+
+
+@pytest.mark.parametrize("loss", ["mse", "bce", "dice", "bce_dice"])
+def test_every_binary_loss_trains(train: Train, loss: str):
+    assert record(train(f"loss={loss}"))["status"] == "completed"
+
+
+def test_cosine_and_exponential_move_the_learning_rate_as_they_say(train: Train):
+    steps = ["trainer.log_every_n_steps=1", "trainer.max_steps=6"]
+    exponential = pd.read_csv(train("scheduler=exponential", *steps, folder="a") / "metrics.csv")["lr"]
+    # The rate is read behind the step, when the schedule has moved on.
+    assert exponential.tolist() == pytest.approx([1e-3 * 0.95**epoch for epoch in (0, 1, 1, 2, 2, 3)])
+    cosine = pd.read_csv(train("scheduler=cosine", *steps, folder="b") / "metrics.csv")["lr"]
+    assert cosine.is_monotonic_decreasing
+    assert cosine.iloc[-1] == pytest.approx(0, abs=1e-9)
+
+
+def test_a_diverging_run_stops_with_status_failed_and_keeps_what_it_saved(command, tmp_path: Path):
+    # Two steps are saved; the third has a loss that is not finite, since the weights are by then.
+    overrides = [
+        "optim=sgd",
+        "lr=1e38",
+        "loss=bce",
+        "callbacks.last_checkpoint.every_n_steps=1",
+        "trainer.max_steps=50",
+    ]
+    outcome = command("train.py", *SMALL, "hydra.run.dir=run", *overrides)
+    assert outcome.code == 1
+    content = record(tmp_path / "run")
+    assert content["status"] == "failed"
+    assert f"error: loss became NaN or infinite at step {content['steps'] + 1} " in outcome.error_lines[-1]
+    assert "lower lr" in outcome.error_lines[-1]
+    assert "DivergedError" in content["error"]
+    assert "Traceback" in content["traceback"]
+    assert "Traceback" in (tmp_path / "run/train.log").read_text()
+    assert "Traceback" not in outcome.out + outcome.err
+    assert weights(tmp_path / "run")
+
+
+def test_a_mistake_found_while_building_is_recorded(command, tmp_path: Path):
+    assert command("train.py", *SMALL, "hydra.run.dir=run", "data.sigma1=-1").code == 1
+    assert record(tmp_path / "run")["status"] == "failed"
+    assert "data.sigma1=-1" in record(tmp_path / "run")["error"]
+
+
+def test_overfit_learns_its_two_samples(train: Train):
+    run = train("debug=overfit", "data.image_size=32", "callbacks=default", "trainer.max_steps=150", "lr=0.01")
+    assert record(run)["metrics"]["val/iou"] > 0.9
+
+
+def test_profile_says_where_the_time_went(train: Train):
+    run = train("trainer.profile=true")
+    assert "run_training_batch" in (run / "fit-profile.txt").read_text()
+
+
+def test_tensorboard_holds_losses_metrics_rate_speed_pictures_and_graph(train: Train):
+    run = train("+callbacks.drawn._target_=segsweep.callbacks.NetGraph")
+    events = EventAccumulator(str(run / "tensorboard"), size_guidance={"images": 0}).Reload()
+    tags = events.Tags()
+    table = pd.read_csv(run / "metrics.csv")
+    for name in ("train/loss", "val/iou", "lr", "steps_per_second", "test/iou"):
+        assert name in tags["scalars"]
+        logged = [(event.step, event.value) for event in events.Scalars(name)]
+        written = table.loc[table[name].notna(), ["step", name]].to_numpy()
+        np.testing.assert_allclose(logged, written, rtol=1e-6)
+    assert len([name for name in tags["images"] if name.startswith("samples/")]) == 2
+    assert [event.step for event in events.Images(tags["images"][0])] == [2, 4]
+    assert tags["graph"]
+
+
+def test_a_checkpoint_answers_without_its_run_directory(train: Train, tmp_path: Path):
+    run = train()
+    moved = tmp_path / "elsewhere.ckpt"
+    (run / "checkpoints/best.ckpt").rename(moved)
+    loaded = load_run(moved)
+    assert not loaded.net.training
+    assert loaded.labels.names == ["texture 2", "texture 1"]
+    image = np.random.default_rng(0).random((1, 40, 56), dtype=np.float32)
+    assert loaded.predict(image).shape == (40, 56)
+    probabilities = loaded.probabilities(image)
+    np.testing.assert_allclose(probabilities.sum(0), 1, atol=1e-6)
+    np.testing.assert_array_equal(probabilities.argmax(0), loaded.predict(image))
+    np.testing.assert_array_equal(loaded.predict(image[0]), loaded.predict(image))
+
+
+def test_a_run_answers_for_its_history_and_its_summary(train: Train):
+    run = train("seed=2")
+    loaded = load_run(run)
+    assert loaded.summary.seed == 2
+    assert loaded.config["seed"] == 2
+    assert loaded.history["step"].tolist() == [2, 4]
+    assert loaded.step == loaded.summary.best_step
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04truncated"])
+def test_what_is_no_checkpoint_is_refused_in_one_line(tmp_path: Path, content: bytes):
+    path = tmp_path / "some.ckpt"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"some\.ckpt: cannot be read") as caught:
+        load_run(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_checkpoint_runs_no_code_and_imports_nothing_that_it_names(train: Train, tmp_path: Path):
+    class Bomb:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "exploded"),)
+
+    bomb = tmp_path / "bomb.ckpt"
+    torch.save({"segsweep": Bomb()}, bomb)
+    with pytest.raises(UserError, match="plain data"):
+        load_run(bomb)
+    content = torch.load(train() / "checkpoints/best.ckpt", weights_only=True)
+    content["segsweep"]["config"]["model"]["_target_"] = "antigravity.open"
+    torch.save(content, tmp_path / "stranger.ckpt")
+    with pytest.raises(UserError, match=r"antigravity\.open is not registered"):
+        load_run(tmp_path / "stranger.ckpt")
+    assert not (tmp_path / "exploded").exists()
+    assert "antigravity" not in sys.modules
+
+
+def test_evaluation_gives_the_numbers_of_the_training_s_own_test(train: Train, command):
+    run = train("data.test_size=5")
+    outcome = command("evaluate.py", "run=run", "hydra.run.dir=evaluation", "accelerator=cpu")
+    assert outcome.code == 0, outcome.err
+    scored = json.loads((run.parent / "evaluation/evaluation.json").read_text())
+    trained = {name.removeprefix("test/"): value for name, value in record(run)["metrics"].items() if "test/" in name}
+    assert scored["metrics"] == trained
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_run_cleanly_with_a_checkpoint(tmp_path: Path, signum: int, code: int):
+    arguments = [*SMALL, "hydra.run.dir=run", "trainer.max_steps=100000", "trainer.log_every_n_steps=50"]
+    arguments += ["data.samples_per_epoch=4000"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen([sys.executable, str(ROOT / "train.py"), *arguments], cwd=tmp_path, env=environment,
+                               stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "run/metrics.csv").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signum)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == code, error
+    assert "Traceback" not in error
+    content = record(tmp_path / "run")
+    assert content["status"] == "interrupted"
+    saved = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)
+    assert saved["global_step"] == content["steps"] > 0
+
+
+@pytest.mark.slow
+def test_two_processes_train_together_and_write_one_run(train: Train, tmp_path: Path):
+    arguments = [*SMALL, "trainer=ddp", "trainer.devices=2", "hydra.run.dir=run", "data.num_workers=0"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, str(ROOT / "train.py"), *arguments], cwd=tmp_path, env=environment,
+                          capture_output=True, text=True, timeout=240)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    content = record(tmp_path / "run")
+    assert content["status"] == "completed"
+    assert content["device"].startswith("2 x CPU")
+    assert content["steps"] == 4
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    alone = train(folder="alone")
+    # Each process has half of every batch, so the batch norms differ, and with them the weights; not by much.
+    for name in ("val/loss", "test/loss", "train/loss_running"):
+        assert content["metrics"][name] == pytest.approx(record(alone)["metrics"][name], abs=0.05)
+
+
+@pytest.fixture
+def small_disk() -> Iterator[Callable[[int], None]]:
+    """Makes every write of a file beyond so many bytes fail, as a full disk does."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_ends_a_run_in_one_line_and_leaves_no_part_of_a_file(command, small_disk, tmp_path: Path):
+    small_disk(100_000)  # a checkpoint has 180 kB, everything else less than 100
+    outcome = command("train.py", *SMALL, "hydra.run.dir=run", "callbacks.panel=null")
+    assert outcome.code == 1
+    assert len(outcome.error_lines) == 1
+    assert outcome.error_lines[0].endswith("best.ckpt: File too large")
+    assert record(tmp_path / "run")["status"] == "failed"
+    assert [path.name for path in (tmp_path / "run/checkpoints").iterdir()] == []
+
+
+def test_a_full_disk_leaves_the_checkpoint_that_was_there(small_disk, tmp_path: Path):
+    path = tmp_path / "last.ckpt"
+    WholeCheckpointIO().save_checkpoint({"weights": torch.ones(10)}, path)
+    small_disk(10_000)
+    with pytest.raises(OSError, match=r"last\.ckpt"):
+        WholeCheckpointIO().save_checkpoint({"weights": torch.ones(10_000)}, path)
+    assert torch.equal(torch.load(path, weights_only=True)["weights"], torch.ones(10))
+    assert [entry.name for entry in tmp_path.iterdir()] == ["last.ckpt"]
