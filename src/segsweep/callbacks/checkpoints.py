@@ -43,6 +43,8 @@ class BestCheckpoint(ModelCheckpoint):
             monitor=objective,
             mode=mode,
             save_top_k=1,
+            # Right after the validation that it belongs to: the end of the epoch comes behind LastCheckpoint.
+            save_on_train_epoch_end=False,
             auto_insert_metric_name=False,
             enable_version_counter=False,
         )

@@ -1,0 +1,182 @@
+"""A small U-Net of residual blocks that reads the image through a bank of whitened cosine filters.
+
+Shapes: B images, C channels in, K classes, N channels inside, H x W pixels.
+"""
+
+import itertools
+import math
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from segsweep.nets.checks import require_image, require_odd, require_positive
+from segsweep.nets.registry import register_net
+
+BlockNorm = Literal["batch", "group"]
+Stem = Literal["cosine", "convolution"]
+Upsampling = Literal["nearest", "bilinear"]
+
+_GROUP_SIZE = 8
+
+
+def cosine_filters(size: int) -> Tensor:
+    """The two-dimensional discrete cosine basis (DCT-II) of `size` x `size` patches, as convolution weights.
+
+    Returns:
+        float32 [size * size, 1, size, size]; orthonormal, and the first filter is the mean (times `size`).
+    """
+    position = torch.arange(size, dtype=torch.float64)
+    cosines = torch.cos(math.pi / size * (position + 0.5) * position[:, None])
+    cosines = cosines / cosines.norm(dim=1, keepdim=True)
+    return torch.einsum("ay,bx->abyx", cosines, cosines).reshape(size * size, 1, size, size).float()
+
+
+class CosineStem(nn.Module):
+    """A learnt `size` x `size` convolution whose weights are learnt in units of what the image contains.
+
+    In a smooth image the fine detail that tells two textures apart is thousands of times weaker than the coarse
+    brightness, and so are the gradients that would teach an ordinary convolution to look at it. Here every channel is
+    taken apart into its local cosine coefficients, each coefficient is scaled to mean 0 and variance 1, and a 1 x 1
+    convolution mixes them. That is still one linear filter per output channel, but one that sees all scales from the
+    first step. Always float32, outside autocast: bfloat16 would round the fine detail away.
+
+    The border repeats the outermost pixels. Zeros there would be an edge stronger than any detail.
+    """
+
+    filters: Tensor
+
+    def __init__(self, in_channels: int, channels: int, size: int) -> None:
+        super().__init__()
+        self.in_channels = in_channels
+        self.size = size
+        self.register_buffer("filters", cosine_filters(size).repeat(in_channels, 1, 1, 1), persistent=False)
+        self.norm = nn.BatchNorm2d(in_channels * size * size, affine=False)
+        self.mix = nn.Conv2d(in_channels * size * size, channels, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Images [B, C, H, W] to features [B, N, H, W]."""
+        with torch.autocast(image.device.type, enabled=False):
+            padded = F.pad(image.float(), (self.size // 2,) * 4, mode="replicate")
+            coefficients = self.norm(F.conv2d(padded, self.filters, groups=self.in_channels))
+        return self.mix(coefficients)
+
+
+class ResidualBlock(nn.Module):
+    """Twice norm, ReLU and convolution, added to the input."""
+
+    def __init__(self, channels: int, kernel_size: int, norm: BlockNorm) -> None:
+        super().__init__()
+        padding = kernel_size // 2
+        self.residual = nn.Sequential(
+            _norm(norm, channels),
+            nn.ReLU(),
+            nn.Conv2d(channels, channels, kernel_size, padding=padding, bias=False),
+            _norm(norm, channels),
+            nn.ReLU(),
+            nn.Conv2d(channels, channels, kernel_size, padding=padding),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.residual(x)
+
+
+@register_net
+class ResidualUNet(nn.Module):
+    """A U-Net with residual blocks, additive skips and a resolution that halves from level to level.
+
+    Level i has `min(channels * 2**i, max_channels)` channels. Images whose height or width is not a multiple of
+    `2**(levels - 1)` are extended by repeating the last row or column, and the logits cropped.
+
+    Args:
+        in_channels: channels of the image.
+        out_channels: channels of the logits; 1 for a binary mask.
+        channels: at full resolution.
+        levels: number of resolutions; 1 is a plain residual net.
+        max_channels: at the coarse levels.
+        blocks: residual blocks on each level, on the way down and on the way up.
+        kernel_size: of the residual blocks, in pixels; odd.
+        norm: of the residual blocks: "batch", or "group" in groups of about eight channels, which depends on no other
+            image and keeps no running statistics. The cosine stem has a batch norm in either case.
+        stem: how the image is read: "cosine" (see `CosineStem`) or an ordinary "convolution".
+        stem_kernel_size: of the stem, in pixels; odd.
+        upsampling: how the coarse levels are brought back to the finer ones.
+
+    Raises:
+        ValueError: a size below 1, an even kernel, an unknown option.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 1,
+        out_channels: int = 1,
+        channels: int = 16,
+        levels: int = 3,
+        max_channels: int = 64,
+        blocks: int = 1,
+        kernel_size: int = 3,
+        norm: BlockNorm = "batch",
+        stem: Stem = "cosine",
+        stem_kernel_size: int = 7,
+        upsampling: Upsampling = "nearest",
+    ) -> None:
+        super().__init__()
+        require_positive(in_channels=in_channels, out_channels=out_channels, channels=channels, levels=levels)
+        require_positive(max_channels=max_channels, blocks=blocks)
+        require_odd("kernel_size", kernel_size)
+        require_odd("stem_kernel_size", stem_kernel_size)
+        for name, value, choices in (
+            ("norm", norm, get_args(BlockNorm)),
+            ("stem", stem, get_args(Stem)),
+            ("upsampling", upsampling, get_args(Upsampling)),
+        ):
+            if value not in choices:
+                raise ValueError(f"{name}={value!r}: must be one of {', '.join(choices)}")
+        self.in_channels = in_channels
+        self.stride = 2 ** (levels - 1)
+        self.upsampling = upsampling
+        widths = [min(channels * 2**level, max_channels) for level in range(levels)]
+
+        def level_blocks(width: int) -> nn.Sequential:
+            return nn.Sequential(*(ResidualBlock(width, kernel_size, norm) for _ in range(blocks)))
+
+        self.stem: nn.Module
+        if stem == "cosine":
+            self.stem = CosineStem(in_channels, widths[0], stem_kernel_size)
+        else:
+            self.stem = nn.Conv2d(in_channels, widths[0], stem_kernel_size, padding=stem_kernel_size // 2)
+        self.encoder = nn.ModuleList(level_blocks(width) for width in widths)
+        steps = list(itertools.pairwise(widths))
+        self.down = nn.ModuleList(nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in steps)
+        self.up = nn.ModuleList(nn.Conv2d(coarse, fine, 1) for fine, coarse in steps)
+        self.decoder = nn.ModuleList(level_blocks(width) for width in widths[:-1])
+        self.out = nn.Sequential(_norm(norm, widths[0]), nn.ReLU(), nn.Conv2d(widths[0], out_channels, 1))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Images [B, C, H, W] to logits [B, K, H, W]."""
+        require_image(image, self.in_channels)
+        height, width = image.shape[-2:]
+        bottom, right = -height % self.stride, -width % self.stride
+        if bottom or right:
+            image = F.pad(image, (0, right, 0, bottom), mode="replicate")
+        logits = self._forward_fitting(image)
+        return logits[..., :height, :width] if bottom or right else logits
+
+    def _forward_fitting(self, image: Tensor) -> Tensor:
+        x = self.stem(image)
+        skips = []
+        for level, blocks in enumerate(self.encoder):
+            if level:
+                skips.append(x)
+                x = self.down[level - 1](x)
+            x = blocks(x)
+        for skip, up, blocks in zip(reversed(skips), reversed(self.up), reversed(self.decoder), strict=True):
+            x = blocks(skip + F.interpolate(up(x), scale_factor=2.0, mode=self.upsampling))
+        return self.out(x)
+
+
+def _norm(norm: BlockNorm, channels: int) -> nn.Module:
+    if norm == "batch":
+        return nn.BatchNorm2d(channels)
+    return nn.GroupNorm(math.gcd(channels, max(1, channels // _GROUP_SIZE)), channels)

@@ -1,0 +1,235 @@
+"""Losses equal their formulas over the pixels that count, and over no others."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from segsweep.labels import IGNORE
+from segsweep.tasks import BCE, LOSSES, MSE, BCEDice, CEDice, CrossEntropy, Dice, Loss
+
+BINARY: list[Loss] = [MSE(), BCE(), Dice(), BCEDice(dice_weight=0.7)]
+MULTICLASS: list[Loss] = [CrossEntropy(), CrossEntropy([0.2, 1.0, 3.0]), Dice(), CEDice([1.0, 2.0, 3.0], 0.5)]
+CASES = [(loss, 1) for loss in BINARY] + [(loss, 3) for loss in MULTICLASS]
+
+every_loss = pytest.mark.parametrize(
+    ("loss", "channels"), CASES, ids=[f"{type(loss).__name__}-{channels}" for loss, channels in CASES]
+)
+seeds = st.integers(0, 2**31)
+
+
+def example(seed: int, channels: int, ignored: float = 0.3, images: int = 3, scale: float = 2.0) -> tuple[Tensor, Tensor]:
+    draw = torch.Generator().manual_seed(seed)
+    logits = scale * torch.randn(images, channels, 5, 7, generator=draw)
+    mask = torch.randint(0, max(channels, 2), (images, 5, 7), generator=draw)
+    mask[torch.rand(mask.shape, generator=draw) < ignored] = IGNORE
+    return logits, mask
+
+
+def value_and_gradient(loss: Loss, logits: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    logits = logits.clone().requires_grad_()
+    value = loss(logits, mask)
+    (gradient,) = torch.autograd.grad(value, logits)
+    return value.detach(), gradient
+
+
+def close(actual: Tensor, expected: Tensor) -> None:
+    torch.testing.assert_close(actual, expected.float(), rtol=1e-5, atol=1e-6)
+
+
+# ---- the formulas
+
+
+@given(seeds)
+@settings(max_examples=20, deadline=None)
+def test_mse_and_bce_are_torchs_own_over_the_pixels_that_count(seed: int):
+    logits, mask = example(seed, 1)
+    valid = mask != IGNORE
+    chosen, target = logits[:, 0][valid], mask[valid].float()
+    close(MSE()(logits, mask), F.mse_loss(chosen.sigmoid(), target))
+    close(BCE()(logits, mask), F.binary_cross_entropy_with_logits(chosen, target))
+
+
+@given(seeds, st.sampled_from([None, [1.0, 1.0, 1.0], [0.1, 1.0, 7.5]]))
+@settings(max_examples=20, deadline=None)
+def test_cross_entropy_is_torchs_own_with_its_weights(seed: int, weights: list[float] | None):
+    logits, mask = example(seed, 3)
+    weight = None if weights is None else torch.tensor(weights)
+    close(CrossEntropy(weights)(logits, mask), F.cross_entropy(logits, mask, weight=weight, ignore_index=IGNORE))
+
+
+@given(seeds)
+@settings(max_examples=20, deadline=None)
+def test_equal_weights_are_no_weights(seed: int):
+    logits, mask = example(seed, 3)
+    close(CrossEntropy([2.5] * 3)(logits, mask), CrossEntropy()(logits, mask))
+
+
+@given(seeds)
+@settings(max_examples=20, deadline=None)
+def test_binary_cross_entropy_is_that_of_two_classes_with_a_zero_logit(seed: int):
+    logits, mask = example(seed, 1)
+    two = torch.cat([torch.zeros_like(logits), logits], dim=1)
+    bce, gradient = value_and_gradient(BCE(), logits, mask)
+    cross_entropy, gradient_of_two = value_and_gradient(CrossEntropy(), two, mask)
+    close(bce, cross_entropy)
+    close(gradient[:, 0], gradient_of_two[:, 1])
+
+
+@given(seeds, st.sampled_from([0.5, 1.0, 4.0]))
+@settings(max_examples=20, deadline=None)
+def test_binary_dice_is_the_formula_image_by_image(seed: int, smooth: float):
+    logits, mask = example(seed, 1)
+    losses = []
+    for image_logits, image_mask in zip(logits.double(), mask, strict=True):
+        valid = image_mask != IGNORE
+        p, y = image_logits[0][valid].sigmoid(), (image_mask[valid] == 1).double()
+        losses.append(1 - (2 * (p * y).sum() + smooth) / (p.sum() + y.sum() + smooth))
+    close(Dice(smooth)(logits, mask), torch.stack(losses).mean())
+
+
+@given(seeds, st.integers(0, 2))
+@settings(max_examples=20, deadline=None)
+def test_multiclass_dice_is_the_mean_over_the_classes_that_an_image_has(seed: int, missing: int):
+    logits, mask = example(seed, 3)
+    mask[0][mask[0] == missing] = IGNORE  # one image lacks a class
+    losses = []
+    for image_logits, image_mask in zip(logits.double(), mask, strict=True):
+        valid = image_mask != IGNORE
+        for k in image_mask[valid].unique():
+            p, y = image_logits.softmax(0)[k][valid], (image_mask[valid] == k).double()
+            losses.append(1 - (2 * (p * y).sum() + 1) / (p.sum() + y.sum() + 1))
+    close(Dice()(logits, mask), torch.stack(losses).mean())
+
+
+@given(seeds)
+@settings(max_examples=20, deadline=None)
+def test_the_sums_are_the_parts_with_their_weight(seed: int):
+    logits, mask = example(seed, 1)
+    close(BCEDice(0.3, 2.0)(logits, mask), BCE()(logits, mask) + 0.3 * Dice(2.0)(logits, mask))
+    logits, mask = example(seed, 3)
+    weights = [1.0, 2.0, 3.0]
+    expected = CrossEntropy(weights)(logits, mask) + 0.3 * Dice(2.0)(logits, mask)
+    close(CEDice(weights, 0.3, 2.0)(logits, mask), expected)
+
+
+# ---- what holds for every loss
+
+
+@every_loss
+@given(seed=seeds, garbage_seed=seeds)
+@settings(max_examples=20, deadline=None)
+def test_ignored_pixels_change_neither_value_nor_gradient(loss: Loss, channels: int, seed: int, garbage_seed: int):
+    logits, mask = example(seed, channels)
+    garbage, _ = example(garbage_seed, channels, scale=30)
+    ignored = (mask == IGNORE)[:, None].expand_as(logits)
+    value, gradient = value_and_gradient(loss, logits, mask)
+    other_value, other_gradient = value_and_gradient(loss, torch.where(ignored, garbage, logits), mask)
+    assert torch.equal(value, other_value)
+    assert torch.equal(gradient, other_gradient)
+    assert torch.equal(gradient[ignored], torch.zeros_like(gradient[ignored]))
+    assert (gradient[~ignored] != 0).any()
+
+
+@every_loss
+def test_batch_of_ignored_pixels_alone_trains_nothing(loss: Loss, channels: int):
+    logits, mask = example(0, channels)
+    value, gradient = value_and_gradient(loss, logits, torch.full_like(mask, IGNORE))
+    assert value == 0
+    assert torch.equal(gradient, torch.zeros_like(gradient))
+
+
+@every_loss
+@pytest.mark.parametrize("size", [30.0, 1e4, 1e30])
+def test_value_and_gradient_are_finite_at_extreme_logits(loss: Loss, channels: int, size: float):
+    logits, mask = example(1, channels)
+    for extreme in (size * logits.sign(), torch.full_like(logits, size), torch.full_like(logits, -size)):
+        value, gradient = value_and_gradient(loss, extreme, mask)
+        assert value.isfinite()
+        assert gradient.isfinite().all()
+
+
+@every_loss
+def test_gradient_is_that_of_finite_differences(loss: Loss, channels: int):
+    logits, mask = example(2, channels)
+    _, gradient = value_and_gradient(loss, logits, mask)
+    direction = torch.randn(logits.shape, generator=torch.Generator().manual_seed(0))
+    step = 1e-2
+    difference = (loss(logits + step * direction, mask) - loss(logits - step * direction, mask)) / (2 * step)
+    torch.testing.assert_close((gradient * direction).sum(), difference, rtol=1e-3, atol=1e-4)
+
+
+@every_loss
+@given(seed=seeds, ignored=st.floats(0, 0.9))
+@settings(max_examples=20, deadline=None)
+def test_loss_is_never_negative_and_small_for_the_right_answer_alone(
+    loss: Loss, channels: int, seed: int, ignored: float
+):
+    logits, mask = example(seed, channels, ignored)
+    assert loss(logits, mask) >= 0
+    classes = torch.where(mask == IGNORE, 0, mask)
+    if channels == 1:
+        right = 50.0 * (2 * classes - 1)[:, None]
+    else:
+        right = 50.0 * F.one_hot(classes, channels).movedim(-1, 1).float()
+    assert loss(right, mask) < 1e-5
+    if (mask != IGNORE).any():
+        assert loss(-right, mask) > 0.1
+
+
+@given(seeds, st.sampled_from([1, 3]), st.floats(0.1, 100), st.floats(0.1, 50))
+@settings(max_examples=40, deadline=None)
+def test_dice_lies_between_0_and_1(seed: int, channels: int, smooth: float, scale: float):
+    assert 0 <= Dice(smooth)(*example(seed, channels, scale=scale)) <= 1
+
+
+@every_loss
+def test_half_precision_logits_are_counted_in_float32(loss: Loss, channels: int):
+    logits, mask = example(3, channels)
+    rounded = logits.bfloat16()
+    value = loss(rounded, mask)
+    assert value.dtype == torch.float32
+    assert torch.equal(value, loss(rounded.float(), mask))
+
+
+# ---- what is refused
+
+
+@pytest.mark.parametrize("loss", [MSE(), BCE(), BCEDice()], ids=lambda loss: type(loss).__name__)
+@pytest.mark.parametrize("channels", [2, 3])
+def test_binary_loss_refuses_logits_of_several_channels(loss: Loss, channels: int):
+    with pytest.raises(ValueError, match=f"logits have {channels} channels"):
+        loss(*example(0, channels))
+
+
+@pytest.mark.parametrize("weights", [[1.0, 1.0], [1.0] * 4])
+def test_weights_that_are_not_one_a_class_are_refused(weights: list[float]):
+    with pytest.raises(ValueError, match=f"weights has {len(weights)} numbers.* 3 classes"):
+        CrossEntropy(weights)(*example(0, 3))
+
+
+@pytest.mark.parametrize("bad", [0.0, -1.0, math.nan, math.inf])
+def test_settings_that_are_not_positive_and_finite_are_refused_by_name(bad: float):
+    for make in (Dice, lambda smooth: BCEDice(smooth=smooth), lambda smooth: CEDice(smooth=smooth)):
+        with pytest.raises(ValueError, match="^smooth="):
+            make(bad)
+    for combined in (BCEDice, CEDice):
+        with pytest.raises(ValueError, match="^dice_weight="):
+            combined(dice_weight=bad)
+    for weighted in (CrossEntropy, CEDice):
+        with pytest.raises(ValueError, match="^weights="):
+            weighted([1.0, bad])
+
+
+def test_every_loss_is_in_the_table_and_says_what_it_fits():
+    assert {type(loss) for loss, _ in CASES} == set(LOSSES.values())
+    for loss, channels in CASES:
+        assert ("binary" if channels == 1 else "multiclass") in loss.fits
+
+
+def test_no_loss_adds_to_the_state_of_a_task():
+    assert all(not loss.state_dict() for loss, _ in CASES)
