@@ -44,15 +44,22 @@ def check_arguments(
         try:
             TypeAdapter(hints[name], config=_config(hints[name])).validate_python(value, strict=True)
         except ValidationError as error:
-            first = error.errors()[0]
-            place = "".join(f"[{part}]" for part in first["loc"] if isinstance(part, int))
-            choices = "; or ".join(dict.fromkeys(_lower_first(entry["msg"]) for entry in error.errors()))
+            # Of a type with alternatives, those that came furthest into a list: a list is then what is meant.
+            furthest = max(len(_positions(entry["loc"])) for entry in error.errors())
+            errors = [entry for entry in error.errors() if len(_positions(entry["loc"])) == furthest]
+            first = errors[0]
+            place = "".join(f"[{part}]" for part in _positions(first["loc"]))
+            choices = "; or ".join(dict.fromkeys(_lower_first(entry["msg"]) for entry in errors))
             raise UserError(f"{prefix}{name}{place}={_shown(first['input'])}: {choices}") from error
 
 
 def _config(hint: Any) -> ConfigDict | None:
     # Pydantic refuses a configuration for types that bring their own.
     return None if hasattr(hint, "__pydantic_config__") else ConfigDict(arbitrary_types_allowed=True)
+
+
+def _positions(location: tuple[int | str, ...]) -> list[int]:
+    return [part for part in location if isinstance(part, int)]
 
 
 def _shown(value: Any) -> str:

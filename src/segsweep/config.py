@@ -54,6 +54,8 @@ def build(node: Mapping[str, Any], where: str, **extra: Any) -> Any:
     except Exception as error:  # whatever the import of a user's module raises
         raise UserError(f"{where}._target_={target}: cannot be imported ({_cause(error)})") from error
     arguments = {name: value for name, value in node.items() if not name.startswith("_")}
+    if twice := sorted(arguments.keys() & extra.keys()):
+        raise UserError(f"{where}.{twice[0]}: follows from other settings; leave it out")
     with naming_keys(where):
         if node.get("_partial_"):
             return partial(function, **arguments, **extra)

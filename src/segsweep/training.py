@@ -30,10 +30,11 @@ from segsweep.callbacks import (
 )
 from segsweep.config import build, naming_keys, to_plain
 from segsweep.data import SegmentationData, Source
+from segsweep.data.check import balanced_weights
 from segsweep.errors import UserError
 from segsweep.runs import MetricsCSV, Objective, RunDirectory, RunRecord, git_state, versions
 from segsweep.runs.files import write_text
-from segsweep.tasks import TASKS, SegmentationTask
+from segsweep.tasks import TASKS, CrossEntropy, Loss, SegmentationTask
 from segsweep.trainer import TrainerSettings, build_trainer
 
 log = logging.getLogger(__name__)
@@ -79,6 +80,8 @@ def train(config: DictConfig, directory: Path, overrides: Sequence[str] = ()) ->
         record.device = _device_name(session.trainer)
         record.precision = session.settings.precision
         record.write(run.record)
+        for line in session.data.source.describe():
+            log.info(line)
         log.info(
             "%s with %s parameters on %s, %s, seed %s", type(session.task.net).__name__, f"{record.parameters:,}",
             record.device, record.precision, record.seed,
@@ -156,7 +159,19 @@ def build_task(settings: dict[str, Any], source: Source, trainer_settings: Train
     schedule = build(settings["scheduler"], "scheduler") if settings["scheduler"].get("_target_") else None
     optimizer = build(settings["optim"], "optim")
     with naming_keys("loss"):
+        set_balanced_weights(settings["loss"], loss, source)
         return task_class(net, loss, source.labels, optimizer, schedule, trainer_settings.channels_last)
+
+
+def set_balanced_weights(node: dict[str, Any], loss: Loss, source: Source) -> None:
+    """Computes weights="balanced" from the training split, and puts the numbers into `node`, for the checkpoint."""
+    waiting = [part for part in loss.modules() if isinstance(part, CrossEntropy) and part.balanced]
+    if waiting:
+        node["weights"] = balanced_weights(source.class_counts("train"))
+        for part in waiting:
+            part.set_weights(node["weights"])
+        numbers = (f"{name} {weight:.2f}" for name, weight in zip(source.labels.names, node["weights"], strict=True))
+        log.info("class weights: %s", ", ".join(numbers))
 
 
 def objective_mode(name: str) -> Literal["min", "max"]:

@@ -1,10 +1,23 @@
 """Sources of samples, and the one DataModule around them."""
 
+from segsweep.data.demo import DemoFolder
+from segsweep.data.folder import FolderSource
 from segsweep.data.module import SegmentationData
 from segsweep.data.source import Batch, Source
 from segsweep.data.textures import Textures, toeplitz_gaussian
 
-SOURCES: dict[str, type[Source]] = {"segsweep.data.Textures": Textures}
+SOURCES: dict[str, type[Source]] = {
+    f"segsweep.data.{source.__name__}": source for source in (Textures, FolderSource, DemoFolder)
+}
 """The sources that a checkpoint may name."""
 
-__all__ = ["SOURCES", "Batch", "SegmentationData", "Source", "Textures", "toeplitz_gaussian"]
+__all__ = [
+    "SOURCES",
+    "Batch",
+    "DemoFolder",
+    "FolderSource",
+    "SegmentationData",
+    "Source",
+    "Textures",
+    "toeplitz_gaussian",
+]

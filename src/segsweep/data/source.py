@@ -4,11 +4,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from segsweep.data.seeds import Split
+from segsweep.errors import UserError
 from segsweep.labels import Labels
 
 
@@ -39,6 +42,18 @@ class Source(ABC):
 
     def prepare(self) -> None:  # noqa: B027  (most sources have nothing to prepare)
         """Once per machine, before anything is read: whatever has to be written to disk."""
+
+    def describe(self) -> list[str]:
+        """What a person should know before training on it: what was inferred, a line each."""
+        return []
+
+    def class_counts(self, split: Literal["train", "val", "test"] = "train") -> NDArray[np.int64]:
+        """Pixels of each class in a split, int64 [K]; ignored ones are in none.
+
+        Raises:
+            UserError: the source cannot tell.
+        """
+        raise UserError(f"{type(self).__name__} has no files to count classes in")
 
     @abstractmethod
     def size(self, split: Split) -> int:

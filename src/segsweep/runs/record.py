@@ -60,13 +60,17 @@ class RunRecord:
             OSError, ValueError: there is none, or it is no run.json.
         """
         content = json.loads(path.read_text(encoding="utf-8"))
-        known = {entry.name for entry in dataclasses.fields(cls)}
         try:
-            record = cls(**{key: value for key, value in content.items() if key in known})
-            record.objective = Objective(**content["objective"])
+            record = cls(**_known(cls, content))
+            record.objective = Objective(**_known(Objective, content["objective"]))
         except (TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"{path}: not a run.json ({error})") from error
         return record
+
+
+def _known(kind: type, content: dict[str, Any]) -> dict[str, Any]:
+    names = {entry.name for entry in dataclasses.fields(kind)}
+    return {key: value for key, value in content.items() if key in names}
 
 
 def versions() -> dict[str, str]:

@@ -125,8 +125,11 @@ class CrossEntropy(Loss):
     """Softmax cross-entropy, mean over pixels, weighted by class where weights are given.
 
     Args:
-        weights: a positive number per class, or None for equal ones. "balanced" is resolved by the caller, who knows how
-            often each class occurs.
+        weights: a positive number per class, or None for equal ones. "balanced" waits for `set_weights`, from whoever
+            knows how often each class occurs.
+
+    Raises:
+        ValueError: a weight is not positive and finite.
 
     Source: U-Net report (docs/sources.md).
     """
@@ -134,15 +137,23 @@ class CrossEntropy(Loss):
     fits = frozenset({"multiclass"})
     weight: Tensor | None
 
-    def __init__(self, weights: Sequence[float] | None = None) -> None:
+    def __init__(self, weights: Sequence[float] | Literal["balanced"] | None = None) -> None:
         super().__init__()
-        if weights is not None and not all(math.isfinite(weight) and weight > 0 for weight in weights):
-            raise ValueError(f"weights={list(weights)}: must be positive")
-        self.register_buffer(
-            "weight", None if weights is None else torch.tensor(weights, dtype=torch.float32), persistent=False
-        )
+        self.balanced = weights == "balanced"
+        self.register_buffer("weight", None, persistent=False)
+        if weights is not None and not isinstance(weights, str):
+            self.set_weights(weights)
+
+    def set_weights(self, weights: Sequence[float]) -> None:
+        """Weighs the classes by `weights`, positive numbers in the order of the class table."""
+        if not all(math.isfinite(weight) and weight > 0 for weight in weights):
+            raise ValueError(f"weights={list(weights)}: must be positive and finite")
+        self.weight = torch.tensor(list(weights), dtype=torch.float32)
+        self.balanced = False
 
     def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
+        if self.balanced:
+            raise ValueError('weights="balanced": how often each class occurs was not given; see set_weights')
         if self.weight is not None and len(self.weight) != logits.shape[1]:
             raise ValueError(f"weights has {len(self.weight)} numbers: the labels have {logits.shape[1]} classes")
         total = F.cross_entropy(logits.float(), mask, weight=self.weight, ignore_index=IGNORE, reduction="sum")
@@ -159,7 +170,12 @@ class CEDice(Loss):
 
     fits = frozenset({"multiclass"})
 
-    def __init__(self, weights: Sequence[float] | None = None, dice_weight: float = 1.0, smooth: float = 1.0) -> None:
+    def __init__(
+        self,
+        weights: Sequence[float] | Literal["balanced"] | None = None,
+        dice_weight: float = 1.0,
+        smooth: float = 1.0,
+    ) -> None:
         super().__init__()
         if not (math.isfinite(dice_weight) and dice_weight > 0):
             raise ValueError(f"dice_weight={dice_weight}: must be positive")

@@ -83,6 +83,8 @@ class SegmentationTask(L.LightningModule):
         # Since the first step of the training: loss and, for binary tasks, confident accuracy, a mean of step means, as
         # the published figures are.
         self.running = RunningMean(2 if binary else 1)
+        # Rows true, columns predicted; of the last training window, validation and test.
+        self.confusions: dict[Stage, Tensor] = {}
         self._first_bad_step: Tensor | None = None
         self.last_loss: Tensor | None = None
 
@@ -156,6 +158,7 @@ class SegmentationTask(L.LightningModule):
         counts = self._counts(stage)
         values = {f"{stage}/loss": counts.loss.compute()}
         values |= {f"{stage}/{name}": value for name, value in counts.metrics.compute().items()}
+        self.confusions[stage] = counts.metrics.confusion.clone()
         counts.loss.reset()
         counts.metrics.reset()
         return values

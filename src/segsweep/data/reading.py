@@ -1,0 +1,45 @@
+"""An image and its mask, read together."""
+
+from segsweep.data.images import TURNED, ImageReading, ImageRule, read_image
+from segsweep.data.pairs import Pair, shown
+from segsweep.errors import UserError
+from segsweep.labels import IGNORE, Labels
+from segsweep.labels.masks import MaskReading, read_mask
+from segsweep.labels.rules import MaskRule
+
+
+def read_pair(
+    pair: Pair, labels: Labels, image_rule: ImageRule, mask_rule: MaskRule
+) -> tuple[ImageReading, MaskReading]:
+    """Decodes an image and its mask.
+
+    Raises:
+        UserError: what `read_image`, `read_mask` and `require_match` refuse.
+    """
+    image, mask = read_image(pair.image, image_rule), read_mask(pair.mask, labels, mask_rule)
+    require_match(pair, image, mask)
+    return image, mask
+
+
+def require_match(pair: Pair, image: ImageReading, mask: MaskReading) -> None:
+    """Refuses a pair that cannot be learnt from.
+
+    Raises:
+        UserError: image and mask differ in size, or every pixel of the mask is ignored.
+    """
+    if mask.ignored == mask.mask.size:
+        raise UserError(f"{shown(pair.mask)}: every pixel is ignored ({IGNORE}); label it or remove the pair")
+    height, width = image.pixels.shape[1:]
+    if mask.mask.shape == (height, width):
+        return
+    message = (
+        f"{shown(pair.image)}: is {height} x {width} pixels (height x width), but its mask {shown(pair.mask)} is"
+        f" {mask.mask.shape[0]} x {mask.mask.shape[1]}"
+    )
+    if image.orientation in TURNED and mask.mask.shape == (width, height):
+        # Which of the two fits the mask is known: the other one than was used.
+        other = "ignore" if image.upright else "apply"
+        raise UserError(
+            f"{message}; its EXIF orientation is {image.orientation} and the mask fits with data.exif={other}"
+        )
+    raise UserError(f"{message}; export both at one size")

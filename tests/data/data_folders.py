@@ -1,0 +1,50 @@
+"""A data folder for tests, file by file."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from segsweep.labels import LabelClass, Labels
+
+LABELS = Labels(
+    [LabelClass(0, "sand", (200, 180, 90)), LabelClass(1, "sea", (0, 80, 200)), LabelClass(2, "wood", (20, 120, 40))]
+)
+
+
+class Folder:
+    """A data folder under construction."""
+
+    labels = LABELS
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def image(self, name: str, size: tuple[int, int] = (20, 24), seed: int | None = None, **options: Any) -> Path:
+        """An RGB image of noise; another one for each name."""
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        seed = sum(name.encode()) * 1009 + len(name) if seed is None else seed
+        pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(path, **options)
+        return path
+
+    def mask(self, name: str, size: tuple[int, int] = (20, 24), values: np.ndarray | int | None = None) -> Path:
+        """A mask in the classes' colours: given positions, or stripes of all classes."""
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if values is None:
+            values = np.add.outer(np.arange(size[0]), np.arange(size[1])) // 4 % len(LABELS)
+        Image.fromarray(LABELS.colors[np.broadcast_to(values, size)]).save(path)
+        return path
+
+    def pair(self, name: str, size: tuple[int, int] = (20, 24), folder: str = "") -> None:
+        self.image(f"{folder}images/{name}.png", size)
+        self.mask(f"{folder}masks/{name}.png", size)
+
+    def table(self) -> Path:
+        path = self.root / "classes.csv"
+        rows = [f"{entry.name},{','.join(map(str, entry.color))}" for entry in LABELS.classes]
+        path.write_text("\n".join(["name,r,g,b", *rows]))
+        return path

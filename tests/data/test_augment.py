@@ -1,0 +1,87 @@
+import numpy as np
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from segsweep.data import augment
+from segsweep.data.augment import (
+    apply_jitter,
+    apply_symmetries,
+    random_below,
+    random_between,
+    random_word,
+    random_words,
+    to_ids,
+    to_unit,
+)
+
+ALL = torch.arange(8)
+
+
+def coordinates(batch: int, height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """An image whose channels hold row and column, and a mask that holds their sum."""
+    row, column = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    image = torch.stack([row, column]).to(torch.uint8)
+    return image.expand(batch, -1, -1, -1).contiguous(), (row + column).to(torch.uint8).expand(
+        batch, -1, -1
+    ).contiguous()
+
+
+def test_image_and_mask_move_together() -> None:
+    image, mask = coordinates(8, 9, 9)
+    image, mask = apply_symmetries(image, ALL), apply_symmetries(mask, ALL)
+    assert torch.equal(image.sum(1).to(torch.uint8), mask)
+
+
+def test_the_eight_symmetries_are_different_and_move_every_pixel_once() -> None:
+    image, _ = coordinates(8, 5, 5)
+    places = apply_symmetries(image, ALL).long()
+    flat = (places[:, 0] * 5 + places[:, 1]).flatten(1)
+    assert torch.equal(flat.sort(1).values, torch.arange(25).expand(8, -1))
+    assert len({tuple(row.tolist()) for row in flat}) == 8
+    turned = {tuple(torch.rot90(flat[0].view(5, 5), k).flatten().tolist()) for k in range(4)}
+    assert turned == {tuple(flat[k].tolist()) for k in (0, 3, 6, 5)}
+
+
+@given(symmetry=st.lists(st.integers(0, 7), min_size=1, max_size=6))
+def test_accelerators_move_as_the_cpu_does(symmetry: list[int]) -> None:
+    choice = torch.tensor(symmetry)
+    for pixels in (torch.randint(0, 256, (len(symmetry), 3, 4, 4), dtype=torch.uint8), torch.rand(len(symmetry), 4, 4)):
+        assert torch.equal(apply_symmetries(pixels, choice), augment._apply_together(pixels, choice))
+
+
+def test_flips_alone_fit_images_that_are_not_square() -> None:
+    image, mask = coordinates(4, 4, 6)
+    choice = torch.tensor([0, 2, 4, 6])
+    assert torch.equal(apply_symmetries(mask, choice), apply_symmetries(image, choice).sum(1).to(torch.uint8))
+    assert torch.equal(apply_symmetries(mask, choice), augment._apply_together(mask, choice))
+
+
+@given(seed=st.integers(0, 2**32 - 1), start=st.integers(0, 2**32 - 20))
+def test_words_drawn_together_are_the_words_drawn_one_by_one(seed: int, start: int) -> None:
+    words = random_words(seed, np.arange(start, start + 10, dtype=np.uint64))
+    assert words.tolist() == [random_word(seed, position) for position in range(start, start + 10)]
+
+
+@given(seed=st.integers(0, 2**32 - 1), bound=st.integers(1, 10**6))
+def test_draws_stay_in_their_range(seed: int, bound: int) -> None:
+    assert 0 <= random_below(seed, 0, bound) < bound
+    assert -0.5 <= random_between(seed, 1, -0.5, 0.25) < 0.25
+
+
+def test_draws_are_even() -> None:
+    counts = np.bincount([random_below(seed, 2, 8) for seed in range(8000)], minlength=8)
+    assert (abs(counts - 1000) < 150).all()  # five standard deviations
+
+
+def test_a_unit_image_is_the_image_over_255() -> None:
+    image = torch.arange(256, dtype=torch.uint8)
+    assert torch.equal(to_unit(image), image.float() / 255)
+    assert to_ids(image).dtype == torch.int64
+
+
+def test_jitter_moves_values_as_said_and_clips_them() -> None:
+    image = torch.tensor([[[[0.2, 0.4]]]]).expand(3, 1, 1, 2)
+    jitter = torch.tensor([[0.0, 1.0], [0.1, 1.0], [0.0, 11.0]])
+    expected = torch.tensor([[0.2, 0.4], [0.3, 0.5], [0.0, 1.0]])
+    assert torch.allclose(apply_jitter(image, jitter).view(3, 2), expected, atol=1e-6)

@@ -1,0 +1,212 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from data_folders import Folder
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from segsweep.data.check import CheckReport, balanced_weights, check_folder
+from segsweep.data.folder import FolderSource
+from segsweep.errors import UserError
+
+
+@pytest.fixture
+def folder(folder: Folder) -> Folder:
+    """Two training pairs, one to validate and one to test on; nothing is wrong with them."""
+    for part, names in (("train", "ab"), ("val", "c"), ("test", "d")):
+        for name in names:
+            folder.pair(name, folder=f"{part}/")
+    folder.table()
+    return folder
+
+
+def check(folder: Folder, workers: int | None = None, **options: Any) -> CheckReport:
+    report = check_folder(FolderSource(str(folder.root), **options), workers)
+    assert not any("\n" in line for line in (*report.errors, *report.warnings))
+    assert report.ok == (not report.errors)
+    return report
+
+
+def only(lines: tuple[str, ...]) -> str:
+    (line,) = lines
+    return line
+
+
+def test_a_sound_folder_is_ok_and_counted_right(folder: Folder) -> None:
+    report = check(folder)
+    assert report.ok
+    assert report.warnings == ()
+    assert report.sizes == {(20, 24): 4}
+    assert report.modes == {"RGB": 4}
+    assert report.split_sizes == {"train": 2, "val": 1, "test": 1}
+    stripes = np.bincount((np.add.outer(np.arange(20), np.arange(24)) // 4 % 3).ravel())
+    assert np.array_equal(report.class_pixels(), 4 * stripes)
+    assert np.array_equal(report.class_pixels("train"), 2 * stripes)
+    assert sum(report.class_fractions().values()) == pytest.approx(1)
+    assert set(report.images_without.values()) == {()}
+
+
+def test_the_report_does_not_depend_on_the_number_of_threads(folder: Folder) -> None:
+    folder.image("train/images/b.png", (9, 9))
+    reports = [check(folder, workers).to_dict() for workers in (1, 4)]
+    for report in reports:
+        del report["seconds"]
+    assert reports[0] == reports[1]
+    json.dumps(reports)
+
+
+def test_progress_counts_every_pair(folder: Folder) -> None:
+    calls: list[tuple[int, int]] = []
+    check_folder(FolderSource(str(folder.root)), progress=lambda done, of: calls.append((done, of)))
+    assert calls == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-40])
+
+
+SPOILERS: dict[str, Any] = {
+    "train/images/a.png: is empty": lambda f: (f.root / "train/images/a.png").write_bytes(b""),
+    "train/masks/a.png: the file is empty": lambda f: (f.root / "train/masks/a.png").write_bytes(b""),
+    "train/images/b.png: is damaged": lambda f: _cut(f.root / "train/images/b.png"),
+    "train/masks/b.png: is truncated": lambda f: _cut(f.root / "train/masks/b.png"),
+    "train/images/a.png: is a text file": lambda f: (f.root / "train/images/a.png").write_text("hello"),
+    "train/masks/a.png: is not an image": lambda f: (f.root / "train/masks/a.png").write_text("hello"),
+    "val/images/c.png: is 9 x 9 pixels": lambda f: f.image("val/images/c.png", (9, 9)),
+    "test/masks/d.png: 480 pixels of colour #010203": lambda f: Image.new("RGB", (24, 20), (1, 2, 3)).save(
+        f.root / "test/masks/d.png"
+    ),
+    "train/images/e.png: has no mask": lambda f: f.image("train/images/e.png"),
+    "val/masks/e.png: has no image": lambda f: f.mask("val/masks/e.png"),
+    "train/images/a.png: a second image": lambda f: f.image("train/images/a.jpg"),
+    "val/images/c.png (val): has the pixels of ": lambda f: f.image(
+        "val/images/c.png", seed=sum(b"train/images/a.png") * 1009 + 18
+    ),
+}
+
+
+@pytest.mark.parametrize("line", SPOILERS)
+def test_what_is_wrong_is_an_error_that_names_the_file(folder: Folder, line: str) -> None:
+    SPOILERS[line](folder)
+    report = check(folder)
+    assert line in only(report.errors)
+
+
+def test_all_bad_files_are_reported_and_not_only_the_first(folder: Folder) -> None:
+    # Each file is spoilt in one way; a second image of a name, or a pixel twin, would hide what else is wrong with it.
+    others = ("text file", "not an image", "second image", "has the pixels of")
+    chosen = [line for line in SPOILERS if not any(other in line for other in others)]
+    for line in chosen:
+        SPOILERS[line](folder)
+    errors = check(folder).errors
+    assert len(errors) == len(chosen)
+    assert all(any(line in error for error in errors) for line in chosen)
+
+
+def test_a_mask_of_one_ignored_class_is_an_error(folder: Folder) -> None:
+    folder.mask("train/masks/a.png", values=1)
+    assert "train/masks/a.png: every pixel is ignored" in only(check(folder, ignore_colors=["#0050C8"]).errors)
+
+
+def test_a_split_without_validation_is_an_error(folder: Folder) -> None:
+    for kind in ("images", "masks"):
+        (folder.root / f"val/{kind}/c.png").unlink()
+    assert "leaves val empty" in only(check(folder, split="folders").errors)
+
+
+def test_a_small_training_image_is_an_error_where_it_is_refused(folder: Folder) -> None:
+    assert len(check(folder, small="refuse", image_size=21).errors) == 2
+    assert check(folder, image_size=21).ok
+
+
+def _same_image_in_train(folder: Folder) -> None:
+    (folder.root / "train/images/b.png").write_bytes((folder.root / "train/images/a.png").read_bytes())
+
+
+def _exif(folder: Folder) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    folder.image("train/images/a.png", exif=exif)
+
+
+DOUBTS: dict[str, Any] = {
+    "train/masks/a.png: has a single class (wood)": lambda f: f.mask("train/masks/a.png", values=2),
+    "train/images/a.png: every pixel is 7": lambda f: Image.new("RGB", (24, 20), (7, 7, 7)).save(
+        f.root / "train/images/a.png"
+    ),
+    "train/images/b.png (train): has the pixels of": _same_image_in_train,
+    "train/images/a.png: its EXIF orientation 3 was applied": _exif,
+    "train/images/notes.txt: .txt is no image type": lambda f: (f.root / "train/images/notes.txt").write_text("x"),
+    "1 pairs are in no split": lambda f: f.pair("e", folder="more/"),
+    "set data.white": lambda f: Image.fromarray(np.arange(480, dtype=np.uint16).reshape(20, 24)).save(
+        f.root / "train/images/a.png"
+    ),
+}
+
+
+@pytest.mark.parametrize("line", DOUBTS)
+def test_what_is_worth_a_look_is_a_warning_that_names_it(folder: Folder, line: str) -> None:
+    DOUBTS[line](folder)
+    report = check(folder)
+    assert report.ok
+    assert line in only(report.warnings)
+
+
+def test_a_class_without_pixels_is_a_warning(folder: Folder) -> None:
+    for name in ("train/masks/a", "train/masks/b"):
+        folder.mask(f"{name}.png", values=np.arange(24) % 2)
+    assert "class wood has no pixels in train" in only(check(folder).warnings)
+    for name in ("val/masks/c", "test/masks/d"):
+        folder.mask(f"{name}.png", values=np.arange(24) % 2)
+    report = check(folder)
+    assert report.ok
+    assert "class wood has no pixels in any mask" in only(report.warnings)
+    assert report.images_without["wood"] == ("test/d", "train/a", "train/b", "val/c")
+    assert report.class_weights["wood"] == 1
+
+
+def test_snapped_pixels_are_counted_in_a_warning(folder: Folder) -> None:
+    mask = np.full((20, 24, 3), (0, 80, 200), dtype=np.uint8)
+    mask[0, :7] = (1, 80, 200)
+    mask[5:] = (20, 120, 40)
+    Image.fromarray(mask).save(folder.root / "train/masks/a.png")
+    assert not check(folder).ok
+    report = check(folder, snap=True)
+    assert "train/masks/a.png: 7 pixels (1.46%)" in only(report.warnings)
+    assert sum(pair.snapped for pair in report.pairs) == 7
+
+
+def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "classes.csv").write_text("name,r,g,b\nsea,0,0,255\n")
+    with pytest.raises(UserError, match="images"):
+        check_folder(FolderSource(str(tmp_path)))
+
+
+@given(pixels=st.lists(st.integers(0, 10**9), min_size=1, max_size=8))
+def test_balanced_weights_give_each_class_present_an_equal_part_of_a_mean_of_one(pixels: list[int]) -> None:
+    weights = np.array(balanced_weights(pixels))
+    counts = np.array(pixels)
+    assert (weights > 0).all()
+    assert (weights[counts == 0] == 1).all()
+    if counts.sum():
+        parts = (weights * counts)[counts > 0]
+        assert np.allclose(parts, parts[0])
+        assert parts.sum() == pytest.approx(counts.sum())
+
+
+def test_the_real_folder_is_sound_by_its_published_colours_and_not_by_the_table_in_it(dubai: Path) -> None:
+    parts = {"train": [f"Tile {n}" for n in range(1, 5)], "val": ["Tile 5"], "test": ["Tile 6"]}
+    report = check_folder(FolderSource(str(dubai), labels="dubai", **parts))  # type: ignore[arg-type]
+    assert report.ok
+    assert report.split_sizes == {"train": 36, "val": 9, "test": 9}
+    assert report.class_pixels().sum() + sum(pair.ignored for pair in report.pairs) == sum(
+        height * width * count for (height, width), count in report.sizes.items()
+    )
+    assert sum(pair.ignored for pair in report.pairs) == 1675
+    wrong = check_folder(FolderSource(str(dubai)))
+    assert len(wrong.errors) == 54
+    assert "Tile 1/masks/image_part_001.png: 388,530 pixels of colour #8429F6" in wrong.errors[0]

@@ -1,0 +1,203 @@
+import struct
+import tempfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from data_folders import LABELS, Folder
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageOps
+
+from segsweep.data.images import ImageRule, image_shape, read_image
+from segsweep.data.pairs import Pair
+from segsweep.data.reading import read_pair
+from segsweep.errors import UserError
+from segsweep.labels.rules import MaskRule
+
+NOISE = np.random.default_rng(0).integers(0, 256, (7, 5, 3), dtype=np.uint8)
+
+
+def refused(path: Path, rule: ImageRule | None = None) -> str:
+    with pytest.raises(UserError) as caught:
+        read_image(path, rule or ImageRule())
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ")
+    assert "\n" not in message
+    return message
+
+
+def png(path: Path, width: int, height: int, depth: int, colour: int, rows: bytes) -> Path:
+    """A PNG of any kind, also of those that Pillow does not write."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    )
+    return path
+
+
+@pytest.mark.parametrize("extension", ["png", "bmp", "tif", "webp"])
+def test_colour_is_read_as_stored(tmp_path: Path, extension: str) -> None:
+    path = tmp_path / f"x.{extension}"
+    Image.fromarray(NOISE).save(path, lossless=True)
+    pixels = read_image(path).pixels
+    assert pixels.dtype == np.uint8
+    assert pixels.flags.c_contiguous
+    assert np.array_equal(pixels, NOISE.transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGBA"])
+def test_every_mode_shows_what_a_viewer_shows(tmp_path: Path, mode: str) -> None:
+    image = Image.fromarray(NOISE).convert("L" if mode == "LA" else "RGB").convert(mode)
+    image.save(tmp_path / "x.png")
+    shown = np.asarray(image.convert("RGB"))
+    assert np.array_equal(read_image(tmp_path / "x.png").pixels, shown.transpose(2, 0, 1))
+    luma = np.asarray(image.convert("RGB").convert("L"))
+    assert np.array_equal(read_image(tmp_path / "x.png", ImageRule(channels=1)).pixels, luma[None])
+
+
+@pytest.mark.parametrize("extension", ["png", "tif"])
+def test_sixteen_bit_grays_are_scaled_from_white(tmp_path: Path, extension: str) -> None:
+    values = np.array([[0, 128, 129], [4095, 257, 2000]], dtype=np.uint16)
+    Image.fromarray(values).save(tmp_path / f"x.{extension}")
+    for white in (65535, 4095):
+        pixels = read_image(tmp_path / f"x.{extension}", ImageRule(channels=1, white=white)).pixels
+        assert np.array_equal(pixels[0], np.floor(values * (255 / white) + 0.5).astype(np.uint8))
+    assert "values from 0 to 4095" in refused(tmp_path / f"x.{extension}", ImageRule(white=1000))
+
+
+def test_sixteen_bit_colour_is_read_at_its_full_range_or_refused(tmp_path: Path) -> None:
+    values = np.array([[[65535, 0, 257 * 99]]], dtype=">u2")
+    path = png(tmp_path / "x.png", 1, 1, 16, 2, b"\0" + values.tobytes())
+    reading = read_image(path)
+    assert reading.pixels[:, 0, 0].tolist() == [255, 0, 99]
+    assert reading.mode == "RGB;16"
+    assert "16-bit colour" in refused(path, ImageRule(white=4095))
+
+
+@pytest.mark.parametrize("extension", ["png", "jpg", "tif", "webp"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_is_applied_as_viewers_do(tmp_path: Path, extension: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"x.{extension}"
+    Image.fromarray(NOISE).save(path, exif=exif)
+    with Image.open(path) as image:
+        upright = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    reading = read_image(path)
+    assert np.array_equal(reading.pixels, upright.transpose(2, 0, 1))
+    assert reading.orientation == orientation
+    assert image_shape(path) == reading.pixels.shape[1:]
+    if orientation != 1:
+        assert f"EXIF orientation {orientation}" in refused(path, ImageRule(exif="refuse"))
+    if extension == "tif" and orientation != 1:
+        assert "cannot be ignored" in refused(path, ImageRule(exif="ignore"))
+    else:
+        stored = read_image(path, ImageRule(exif="ignore"))
+        assert stored.pixels.shape == (3, 7, 5)
+        assert image_shape(path, ImageRule(exif="ignore")) == (7, 5)
+
+
+def test_transparency_is_refused_or_dropped_as_asked(tmp_path: Path) -> None:
+    alpha = np.full((7, 5, 1), 255, dtype=np.uint8)
+    alpha[0, 0] = 254
+    Image.fromarray(np.concatenate([NOISE, alpha], axis=2)).save(tmp_path / "x.png")
+    assert "transparent" in refused(tmp_path / "x.png")
+    dropped = read_image(tmp_path / "x.png", ImageRule(alpha="drop")).pixels
+    assert np.array_equal(dropped, NOISE.transpose(2, 0, 1))
+
+
+def test_a_transparent_palette_colour_is_refused(tmp_path: Path) -> None:
+    Image.fromarray(NOISE).convert("P").save(
+        tmp_path / "x.png", transparency=int(np.asarray(Image.fromarray(NOISE).convert("P"))[0, 0])
+    )
+    assert "transparent" in refused(tmp_path / "x.png")
+
+
+def test_files_that_are_no_image_are_refused_by_name(tmp_path: Path) -> None:
+    contents = {
+        "is empty": b"",
+        "text file": b"this is not a picture",
+        "Git LFS": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
+        "no image": bytes(range(200, 256)) * 3,
+    }
+    for word, content in contents.items():
+        (tmp_path / "x.png").write_bytes(content)
+        assert word in refused(tmp_path / "x.png")
+        with pytest.raises(UserError, match=word):
+            image_shape(tmp_path / "x.png")
+    assert "no such file" in refused(tmp_path / "none.png")
+
+
+def test_decompression_bombs_are_refused_before_they_are_unpacked(tmp_path: Path) -> None:
+    path = png(tmp_path / "bomb.png", 60000, 60000, 1, 0, b"\0" * 100)
+    assert "too large" in refused(path)
+    with pytest.raises(UserError, match="too large"):
+        image_shape(path)
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "F", "LAB"])
+def test_modes_without_one_meaning_are_refused(tmp_path: Path, mode: str) -> None:
+    Image.new(mode, (4, 4)).save(tmp_path / "x.tif")
+    assert mode in refused(tmp_path / "x.tif")
+
+
+def test_several_pages_are_refused(tmp_path: Path) -> None:
+    page = Image.fromarray(NOISE)
+    page.save(tmp_path / "x.tif", save_all=True, append_images=[page])
+    assert "2 frames" in refused(tmp_path / "x.tif")
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+@pytest.mark.parametrize("extension", ["png", "jpg", "bmp", "webp", "tif"])
+@settings(max_examples=30, deadline=None)
+@given(share=st.floats(0, 1, exclude_max=True))
+def test_a_file_cut_off_anywhere_is_refused_or_still_whole(extension: str, share: float) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, f"x.{extension}")
+        Image.fromarray(np.tile(NOISE, (6, 6, 1))).save(path)
+        whole, content = read_image(path).pixels, path.read_bytes()
+        path.write_bytes(content[: int(share * len(content))])
+        try:
+            pixels = read_image(path).pixels
+        except UserError:
+            refused(path)
+        else:
+            assert np.array_equal(pixels, whole)
+
+
+def test_a_pair_of_two_sizes_is_refused_with_both_named(folder: Folder) -> None:
+    image, mask = folder.image("images/a.png", (8, 6)), folder.mask("masks/a.png", (8, 7))
+    with pytest.raises(UserError, match=r"8 x 6 .* 8 x 7") as caught:
+        read_pair(Pair("a", image, mask), LABELS, ImageRule(), MaskRule())
+    assert str(image) in str(caught.value)
+    assert str(mask) in str(caught.value)
+
+
+@pytest.mark.parametrize(("rule", "other", "size"), [("apply", "ignore", (8, 6)), ("ignore", "apply", (6, 8))])
+def test_a_mask_that_fits_the_image_turned_the_other_way_is_refused_with_the_way_out(
+    folder: Folder, rule: str, other: str, size: tuple[int, int]
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image, mask = folder.image("images/a.jpg", (8, 6), exif=exif), folder.mask("masks/a.png", size)
+    with pytest.raises(UserError, match=f"data.exif={other}"):
+        read_pair(Pair("a", image, mask), LABELS, ImageRule(exif=rule), MaskRule())  # type: ignore[arg-type]
+    read_pair(Pair("a", image, mask), LABELS, ImageRule(exif=other), MaskRule())  # type: ignore[arg-type]
+
+
+def test_a_mask_of_ignored_pixels_alone_is_refused(folder: Folder) -> None:
+    image, mask = folder.image("images/a.png"), folder.mask("masks/a.png", values=1)
+    with pytest.raises(UserError, match="every pixel is ignored"):
+        read_pair(Pair("a", image, mask), LABELS, ImageRule(), MaskRule(ignore_colors=("#0050C8",)))
+
+
+@pytest.mark.parametrize("arguments", [{"channels": 2}, {"alpha": "keep"}, {"exif": "maybe"}, {"white": 70000}])
+def test_values_out_of_range_are_refused(arguments: dict[str, object]) -> None:
+    with pytest.raises(UserError, match=r"data\."):
+        ImageRule(**arguments)  # type: ignore[arg-type]

@@ -1,0 +1,106 @@
+"""No two samples share their random numbers: the map from (split, index) to a generator's seed is one-to-one."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from segsweep.data.seeds import Split, generator, sample_seed
+
+ROOM: dict[Split, int] = {"train": 2**31, "val": 2**29, "test": 2**29, "norm": 2**30}
+"""Samples that a split can have."""
+
+seeds = st.integers(-(2**63), 2**64 - 1)
+positions = st.one_of(*[st.tuples(st.just(split), st.integers(0, room - 1)) for split, room in ROOM.items()])
+
+
+@given(seeds, positions)
+@settings(max_examples=200, deadline=None)
+def test_seed_is_a_number_that_torch_keeps_whole(seed: int, position: tuple[Split, int]):
+    value = sample_seed(seed, *position)
+    assert 0 <= value < 2**32
+    assert isinstance(value, int)
+    assert value == sample_seed(seed, *position)
+
+
+@given(seeds, positions, positions)
+@settings(max_examples=300, deadline=None)
+def test_two_samples_of_a_run_never_share_a_seed(seed: int, first: tuple[Split, int], second: tuple[Split, int]):
+    assert (sample_seed(seed, *first) == sample_seed(seed, *second)) == (first == second)
+
+
+@given(seeds, st.sampled_from(list(ROOM)), st.integers(0, 31), st.integers(0, 2**31 - 1))
+@settings(max_examples=200, deadline=None)
+def test_indices_that_differ_in_one_bit_never_share_a_seed(seed: int, split: Split, bit: int, index: int):
+    index %= ROOM[split]
+    other = index ^ (1 << bit)
+    if other < ROOM[split]:
+        assert sample_seed(seed, split, index) != sample_seed(seed, split, other)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 123456789])
+def test_many_samples_of_a_run_have_as_many_seeds(seed: int):
+    # Among as many 32-bit hashes some ten would have met.
+    draw = np.random.default_rng(seed)
+    chosen = {
+        (split, index)
+        for split, room in ROOM.items()
+        for index in [*range(20_000), *draw.integers(0, room, 50_000).tolist(), *range(room - 1000, room)]
+    }
+    assert len(chosen) > 250_000
+    assert len({sample_seed(seed, split, index) for split, index in chosen}) == len(chosen)
+
+
+@given(seeds, seeds, st.integers(0, ROOM["train"] - 1), positions)
+@settings(max_examples=200, deadline=None)
+def test_training_never_meets_another_split_whatever_the_two_seeds(
+    seed: int, other_seed: int, index: int, position: tuple[Split, int]
+):
+    if position[0] != "train":
+        assert sample_seed(seed, "train", index) != sample_seed(other_seed, *position)
+
+
+def test_training_and_the_other_splits_lie_in_halves_of_their_own():
+    for seed, index in itertools.product((0, 1, 2**40), (0, 1, 17, 2**29 - 1)):
+        assert sample_seed(seed, "train", index) < 2**31
+        assert all(sample_seed(seed, split, index) >= 2**31 for split in ROOM if split != "train")
+
+
+def test_runs_of_different_seeds_see_different_samples():
+    drawn = [{sample_seed(seed, "train", index) for index in range(2000)} for seed in range(50)]
+    # By chance 50 * 49 / 2 pairs of runs share 2000**2 / 2**31 samples each.
+    shared = sum(len(first & second) for first, second in itertools.combinations(drawn, 2))
+    expected = 50 * 49 / 2 * 2000**2 / 2**31
+    assert shared < expected + 5 * expected**0.5
+    assert [sample_seed(seed, "train", 0) for seed in range(50)] != [sample_seed(0, "train", 0)] * 50
+
+
+@given(seeds, positions)
+@settings(max_examples=50, deadline=None)
+def test_generator_draws_what_torch_draws_for_that_seed(seed: int, position: tuple[Split, int]):
+    expected = torch.Generator().manual_seed(sample_seed(seed, *position))
+    assert torch.equal(torch.randn(8, generator=generator(seed, *position)), torch.randn(8, generator=expected))
+
+
+def test_neighbouring_samples_are_not_correlated():
+    noise = torch.stack([torch.randn(4000, generator=generator(0, "train", index)) for index in range(40)])
+    correlation = torch.corrcoef(noise)
+    off_diagonal = correlation[~torch.eye(40, dtype=torch.bool)]
+    # Each is of standard deviation 1 / sqrt(4000); the largest of 780 lies below 5 of them.
+    assert off_diagonal.abs().max() < 5 / 4000**0.5
+
+
+@pytest.mark.parametrize("split", list(ROOM))
+def test_index_outside_the_split_is_refused_by_name(split: Split):
+    sample_seed(0, split, ROOM[split] - 1)
+    for index in (-1, ROOM[split]):
+        with pytest.raises(ValueError, match=rf"^index={index}: the {split} split"):
+            sample_seed(0, split, index)
+
+
+def test_unknown_split_is_refused_by_name():
+    with pytest.raises(ValueError, match=r"^split='training': must be one of train, val, test, norm"):
+        sample_seed(0, "training", 0)  # type: ignore[arg-type]

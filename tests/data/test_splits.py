@@ -1,0 +1,164 @@
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from segsweep.data.pairs import Pair
+from segsweep.data.splits import PARTS, SplitRule, split_pairs
+from segsweep.errors import UserError
+
+ROOT = Path("/nowhere")
+
+
+def pairs_of(*names: str) -> list[Pair]:
+    return [Pair(name, ROOT / f"images/{name}.jpg", ROOT / f"masks/{name}.png") for name in names]
+
+
+def refused(pairs: list[Pair], rule: SplitRule, root: Path = ROOT) -> str:
+    with pytest.raises(UserError) as caught:
+        split_pairs(pairs, root, rule)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+PAIRS = st.dictionaries(st.sampled_from("ABCDEFGH"), st.integers(1, 5), min_size=3).map(
+    lambda groups: pairs_of(*(f"{group}/{number}" for group, count in groups.items() for number in range(count)))
+)
+FRACTIONS = st.sampled_from([(0.7, 0.15, 0.15), (0.8, 0.2, 0.0), (0.5, 0.25, 0.25), (0.1, 0.1, 0.8)])
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    pairs=PAIRS, fractions=FRACTIONS, seed=st.integers(0, 5), whole=st.sampled_from([True, False, None]), data=st.data()
+)
+def test_fractions_are_disjoint_exhaustive_and_independent_of_order(
+    pairs: list[Pair], fractions: tuple[float, float, float], seed: int, whole: bool | None, data: st.DataObject
+) -> None:
+    rule = SplitRule("fraction", fractions=fractions, seed=seed, whole_groups=whole)
+    splits = split_pairs(pairs, ROOT, rule)
+    parts = [set(splits[part]) for part in PARTS]
+    assert set.union(*parts) == set(pairs)
+    assert sum(map(len, parts)) == len(pairs)
+    assert not splits.unused
+    assert all(bool(part) == (fraction > 0) for part, fraction in zip(parts, fractions, strict=True))
+    assert split_pairs(data.draw(st.permutations(pairs)), ROOT, rule) == splits
+    if whole is not False:
+        groups = [{pair.group for pair in part} for part in parts]
+        assert len(set.union(*groups)) == sum(map(len, groups))
+
+
+@given(count=st.integers(20, 200), fractions=FRACTIONS, seed=st.integers(0, 3))
+def test_fractions_of_files_are_met_to_within_one_file(
+    count: int, fractions: tuple[float, float, float], seed: int
+) -> None:
+    splits = split_pairs(pairs_of(*map(str, range(count))), ROOT, SplitRule("fraction", fractions=fractions, seed=seed))
+    for part, fraction in zip(PARTS, fractions, strict=True):
+        assert abs(len(splits[part]) - fraction * count) <= 1
+
+
+def test_another_seed_is_another_split() -> None:
+    pairs = pairs_of(*map(str, range(40)))
+    assert split_pairs(pairs, ROOT, SplitRule(seed=0)).val != split_pairs(pairs, ROOT, SplitRule(seed=1)).val
+
+
+def test_groups_go_where_they_are_sent_and_the_others_are_unused() -> None:
+    pairs = pairs_of("A/1", "A/2", "B/1", "C/1", "D/1")
+    splits = split_pairs(pairs, ROOT, SplitRule(train=("A",), val=("B",), test=("C",)))
+    assert [[pair.name for pair in splits[part]] for part in PARTS] == [["A/1", "A/2"], ["B/1"], ["C/1"]]
+    assert [pair.name for pair in splits.unused] == ["D/1"]
+
+
+@pytest.mark.parametrize(
+    ("rule", "words"),
+    [
+        ({"train": ("A",), "val": ("A",)}, "group 'A' is in data.train too"),
+        ({"train": ("A", "A"), "val": ("B",)}, "group 'A' is in data.train too"),
+        ({"train": ("A",), "val": ("X",)}, "the groups are: A, B, C"),
+        ({"train": ("A", "B")}, "leaves val empty"),
+        ({"val": ("A", "B")}, "leaves train empty"),
+        ({"by": "fraction", "fractions": (1.0, 0.0, 0.0)}, "leaves val empty"),
+        ({"by": "fraction", "fractions": (0.4, 0.3, 0.3), "whole_groups": True}, ""),
+        ({"by": "folders"}, "leaves train empty"),
+        ({"by": "lists", "train": ("none.txt",)}, "no list file 'none.txt'"),
+        ({"by": "lists"}, "leaves train empty"),
+        ({"by": "thirds"}, "must be auto, folders"),
+    ],
+)
+def test_splits_that_cannot_be_are_refused(rule: dict[str, object], words: str) -> None:
+    pairs = pairs_of("A/1", "B/1", "C/1")
+    if not words:
+        pairs = pairs[:2]
+        words = "2 groups"
+    assert words in refused(pairs, SplitRule(**rule))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"fractions": (0.5, 0.5, 0.5)},
+        {"fractions": (1.5, -0.5, 0.0)},
+        {"by": "fraction", "train": ("A",)},
+        {"by": "groups"},
+    ],
+)
+def test_rules_that_contradict_themselves_are_refused(rule: dict[str, object]) -> None:
+    with pytest.raises(UserError, match=r"data\."):
+        SplitRule(**rule)  # type: ignore[arg-type]
+
+
+def test_folders_named_train_val_and_test_are_the_split() -> None:
+    pairs = pairs_of("train/a/1", "train/2", "valid/1", "test/1", "extra/1")
+    splits = split_pairs(pairs, ROOT)
+    assert [[pair.name for pair in splits[part]] for part in PARTS] == [
+        ["train/2", "train/a/1"],
+        ["valid/1"],
+        ["test/1"],
+    ]
+    assert [pair.name for pair in splits.unused] == ["extra/1"]
+    assert "folders" in splits.reason
+
+
+def test_lists_name_pairs_in_any_way_that_has_one_meaning(tmp_path: Path) -> None:
+    pairs = [
+        Pair(f"{tile}/{number}", tmp_path / tile / f"images/{number}.jpg", tmp_path / tile / f"masks/{number}.png")
+        for tile, number in (("A", 1), ("A", 2), ("A", 3), ("B", 1), ("B", 4))
+    ]
+    (tmp_path / "train.txt").write_text("# the first\n\nA/1\nA/images/2.jpg\r\n./A/masks/3\n")
+    (tmp_path / "val.txt").write_text("B\\images\\1\n")
+    (tmp_path / "test.txt").write_text("4")
+    splits = split_pairs(pairs, tmp_path)
+    assert [[pair.name for pair in splits[part]] for part in PARTS] == [["A/1", "A/2", "A/3"], ["B/1"], ["B/4"]]
+    given = SplitRule("auto", train=("train.txt",), val=(str(tmp_path / "val.txt"),), test=("test.txt",))
+    assert split_pairs(pairs, tmp_path, given).val == splits.val
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("A/1\nC/9\n", "line 2: no pair named 'C/9'"),
+        ("1\n", "2 pairs named '1'"),
+        ("A/1\nA/1\n", "is in train already"),
+    ],
+)
+def test_lists_with_unknown_ambiguous_or_repeated_names_are_refused(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "train.txt").write_text(text)
+    (tmp_path / "val.txt").write_text("B/1\n")
+    assert words in refused(pairs_of("A/1", "B/1"), SplitRule(), tmp_path)
+
+
+def test_a_name_in_two_lists_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "train.txt").write_text("A/1\n")
+    (tmp_path / "val.txt").write_text("A/1\n")
+    assert "val.txt, line 1" in refused(pairs_of("A/1", "B/1"), SplitRule(), tmp_path)
+
+
+@pytest.mark.parametrize("link", [os.link, os.symlink])
+def test_one_file_under_two_names_in_two_splits_is_refused(tmp_path: Path, link: object) -> None:
+    for name in ("train", "val"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "train/a.png").write_bytes(b"x")
+    link(tmp_path / "train/a.png", tmp_path / "val/b.png")  # type: ignore[operator]
+    pairs = [Pair(name, tmp_path / f"{name}.png", tmp_path / "m.png") for name in ("train/a", "val/b")]
+    assert "is the same file as" in refused(pairs, SplitRule(), tmp_path)
