@@ -105,7 +105,26 @@ def train(config: DictConfig) -> float | None:
         raise
     if int(os.environ.get("LOCAL_RANK", 0)) == 0:
         _print_result(record, directory)
+    if record.overfit_check == "failed":
+        sys.exit(1)
     return record.objective.value
+
+
+def check_data(config: DictConfig) -> None:
+    """The job of check_data.py: looks at every file, and exits with 1 where training on them would be wrong."""
+    from segsweep.checking import check
+
+    directory = Path(HydraConfig.get().runtime.output_dir)
+    try:
+        report = check(config, directory)
+    except Exception as error:
+        if (line := explain(error)) is not None:
+            _fail(line)
+        raise
+    print(f"The report and a contact sheet are in {_relative(directory)}")
+    if not report.ok:
+        number = len(report.errors)
+        _fail(f"{report.root}: {number} mistake{'s' if number > 1 else ''}; training on this would be wrong")
 
 
 def evaluate(config: DictConfig) -> None:

@@ -32,12 +32,16 @@ from segsweep.config import build, naming_keys, to_plain
 from segsweep.data import SegmentationData, Source
 from segsweep.data.check import balanced_weights
 from segsweep.errors import UserError
-from segsweep.runs import MetricsCSV, Objective, RunDirectory, RunRecord, git_state, versions
+from segsweep.plots import loss_curve, save
+from segsweep.runs import MetricsCSV, Objective, RunDirectory, RunRecord, git_state, read_metrics, versions
 from segsweep.runs.files import write_text
 from segsweep.tasks import TASKS, CrossEntropy, Loss, SegmentationTask
 from segsweep.trainer import TrainerSettings, build_trainer
 
 log = logging.getLogger(__name__)
+
+OVERFIT_IOU = 0.9
+"""What a net must exceed on the samples that it is to learn by heart."""
 
 LOADING_KEYS = ("batch_size", "num_workers", "overfit_samples")
 """Settings in the `data` group that are the DataModule's; the others are the source's."""
@@ -90,6 +94,8 @@ def train(config: DictConfig, directory: Path, overrides: Sequence[str] = ()) ->
             session.trainer.fit(session.task, session.data)
         finally:
             _note_progress(record, session, run)
+        if session.data.overfit_samples:
+            _check_overfit(record, session, run)
         if session.settings.test:
             session.trainer.test(session.task, session.data, ckpt_path=str(run.best), verbose=False)
             record.metrics |= _metrics(session.trainer, "test/")
@@ -164,7 +170,15 @@ def build_task(settings: dict[str, Any], source: Source, trainer_settings: Train
 
 
 def set_balanced_weights(node: dict[str, Any], loss: Loss, source: Source) -> None:
-    """Computes weights="balanced" from the training split, and puts the numbers into `node`, for the checkpoint."""
+    """Computes weights="balanced" from the training split, and puts the numbers into `node`, for the checkpoint.
+
+    Raises:
+        ValueError: the loss has weights, and not one for each class.
+    """
+    classes = len(source.labels)
+    for part in loss.modules():
+        if isinstance(part, CrossEntropy) and part.weight is not None and len(part.weight) != classes:
+            raise ValueError(f"weights={part.weight.tolist()}: must be {classes} numbers, one for each class")
     waiting = [part for part in loss.modules() if isinstance(part, CrossEntropy) and part.balanced]
     if waiting:
         node["weights"] = balanced_weights(source.class_counts("train"))
@@ -245,6 +259,22 @@ def _note_progress(record: RunRecord, session: Session, run: RunDirectory) -> No
 def _first_process() -> bool:
     """Whether this process is the one that writes; the others of a ddp training are started with a rank."""
     return int(os.environ.get("LOCAL_RANK", 0)) == 0
+
+
+def _check_overfit(record: RunRecord, session: Session, run: RunDirectory) -> None:
+    """Whether a few samples were learnt by heart, by the mean IoU over the classes present in them; draws the loss."""
+    if not session.trainer.is_global_zero:
+        return
+    save(loss_curve(read_metrics(run.metrics)), run.path / "loss_curve.png")
+    iou = record.metrics["val/iou"]
+    record.overfit_check = "passed" if iou > OVERFIT_IOU else "failed"
+    foreground = record.metrics.get("val/foreground_iou")
+    log.info(
+        "overfit check %s: iou %.4f over the classes present (above %s passes)%s on %s samples, step %s of %s, %s; see %s",
+        record.overfit_check, iou, OVERFIT_IOU,
+        "" if foreground is None else f", foreground_iou {foreground:.4f}", session.data.overfit_samples,
+        record.best_step, record.steps, type(session.trainer.optimizers[0]).__name__, run.path / "loss_curve.png",
+    )  # fmt: skip
 
 
 def _metrics(trainer: L.Trainer, prefix: str) -> dict[str, float]:

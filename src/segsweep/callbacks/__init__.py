@@ -3,10 +3,10 @@
 from segsweep.callbacks.checkpoints import BestCheckpoint, LastCheckpoint, RunConfiguration, WholeCheckpointIO
 from segsweep.callbacks.control import EndOfTraining, Interrupted, StopOnSignal
 from segsweep.callbacks.norm_statistics import NormStatistics
-from segsweep.callbacks.tensorboard import NetGraph, SamplePanel
+from segsweep.callbacks.tensorboard import ConfusionPicture, NetGraph, SamplePanel
 from segsweep.callbacks.training_log import ConsoleProgress, TrainingLog
 
 __all__ = [
-    "BestCheckpoint", "ConsoleProgress", "EndOfTraining", "Interrupted", "LastCheckpoint", "NetGraph", "NormStatistics",
-    "RunConfiguration", "SamplePanel", "StopOnSignal", "TrainingLog", "WholeCheckpointIO",
+    "BestCheckpoint", "ConfusionPicture", "ConsoleProgress", "EndOfTraining", "Interrupted", "LastCheckpoint", "NetGraph",
+    "NormStatistics", "RunConfiguration", "SamplePanel", "StopOnSignal", "TrainingLog", "WholeCheckpointIO",
 ]  # fmt: skip

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from segsweep.data import Batch, SegmentationData
 from segsweep.data.seeds import Split
-from segsweep.plots import class_colors, colorize, error_map
-from segsweep.tasks import SegmentationTask
+from segsweep.labels import IGNORE
+from segsweep.plots import class_colors, colorize, confusion, error_map, overlay, to_image
+from segsweep.tasks import SegmentationTask, Stage
 
 _ERROR_COLORS = np.array([(255, 255, 255), (176, 0, 32), (160, 160, 160)], dtype=np.uint8)
 """Of right, wrong and ignored pixels."""
@@ -29,7 +30,7 @@ def writers(trainer: L.Trainer) -> list[Any]:
 
 
 class SamplePanel(Callback):
-    """After each validation, the same samples again: image, true mask, prediction and error, side by side.
+    """After each validation, the same samples again: image, true mask, prediction, error and overlay, side by side.
 
     Args:
         samples: how many, from the beginning of the validation split.
@@ -56,41 +57,67 @@ class SamplePanel(Callback):
             self._batch = data.first_batch(split, min(self.samples, size), pl_module.device)
         with trainer.precision_plugin.forward_context():
             prediction = pl_module.predict(pl_module(self._batch.image))
-        colors = np.array([entry.color for entry in pl_module.labels.classes], dtype=np.uint8)
+        labels = pl_module.labels
+        background = None if labels.background is None else labels.index(labels.background)
         for row in range(len(prediction)):
-            panel = panel_row(self._batch.image[row], self._batch.mask[row], prediction[row], colors)
+            panel = panel_row(self._batch.image[row], self._batch.mask[row], prediction[row], labels.colors, background)
             for writer in found:
-                writer.add_image(
-                    f"samples/{row}: image, mask, prediction, error", panel, trainer.global_step, dataformats="HWC"
-                )
+                tag = f"samples/{row}: image, mask, prediction, error, overlay"
+                writer.add_image(tag, panel, trainer.global_step, dataformats="HWC")
+
+
+class ConfusionPicture(Callback):
+    """After each validation and test of more than two classes, the confusion matrix as a picture."""
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.state.fn == "fit":
+            self._write(trainer, pl_module, "val")
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._write(trainer, pl_module, "test")
+
+    @staticmethod
+    def _write(trainer: L.Trainer, task: L.LightningModule, stage: Stage) -> None:
+        assert isinstance(task, SegmentationTask)
+        if task.kind == "binary" or not trainer.is_global_zero or not (found := writers(trainer)):
+            return
+        figure = confusion(task.confusions[stage].cpu().numpy(), task.labels.names, title=f"{stage}: true by predicted")
+        pixels = to_image(figure)
+        for writer in found:
+            writer.add_image(f"confusion/{stage}", pixels, trainer.global_step, dataformats="HWC")
 
 
 def panel_row(
-    image: Tensor, mask: Tensor, prediction: Tensor, colors: NDArray[np.uint8] | None = None
+    image: Tensor,
+    mask: Tensor,
+    prediction: Tensor,
+    colors: NDArray[np.uint8] | None = None,
+    background: int | None = None,
 ) -> NDArray[np.uint8]:
-    """Image, true mask, prediction and error in one row.
+    """Image, true mask, prediction, error and the prediction laid over the image, in one row.
 
     Args:
         image: float [C, H, W] in [0, 1], C = 1 or 3.
         mask: int [H, W], 255 ignored.
         prediction: int [H, W].
         colors: uint8 [K, 3]; by default a colour-blind-safe palette.
+        background: the class that is clear in the overlay.
 
     Returns:
-        uint8 [H, 4 W + gaps, 3].
+        uint8 [H, 5 W + gaps, 3].
     """
-    pixels = image.detach().float().cpu().mul(255).round().byte().expand(3, -1, -1).permute(1, 2, 0).numpy()
-    true, predicted = mask.cpu().numpy(), prediction.cpu().numpy()
-    palette = (
-        class_colors(int(max(true[true != 255].max(initial=0), predicted.max())) + 1) if colors is None else colors
-    )
-    gap = np.full((len(pixels), max(2, pixels.shape[1] // 32), 3), 255, dtype=np.uint8)
+    picture, true, predicted = image.detach().float().cpu().numpy(), mask.cpu().numpy(), prediction.cpu().numpy()
+    highest = int(max(true[true != IGNORE].max(initial=0), predicted.max()))
+    palette = class_colors(highest + 1) if colors is None else colors
+    pixels = np.broadcast_to(picture, (3, *picture.shape[1:])).transpose(1, 2, 0)
     tiles = [
-        pixels,
-        colorize(true, palette, 255),
-        colorize(predicted, palette, 255),
+        np.round(pixels * 255).astype(np.uint8),
+        colorize(true, palette, IGNORE),
+        colorize(predicted, palette, IGNORE),
         _ERROR_COLORS[error_map(true, predicted)],
+        np.round(overlay(picture, predicted, palette, background=background) * 255).astype(np.uint8),
     ]
+    gap = np.full((len(pixels), max(2, pixels.shape[1] // 32), 3), 255, dtype=np.uint8)
     return np.hstack([part for tile in tiles for part in (tile, gap)][:-1])
 
 

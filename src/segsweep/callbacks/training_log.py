@@ -32,7 +32,8 @@ class TrainingLog(Callback):
     `log` in every step would cost as much as the rest of its loop.
 
     Args:
-        every_n_steps: optimizer steps between rows of training metrics, which are means over these steps.
+        every_n_steps: optimizer steps between rows of training metrics, which are means since the row before. Each
+            validation is preceded by such a row as well.
         objective: the validation metric that decides which checkpoint is the best.
         mode: whether the smallest or the largest objective is the best.
 
@@ -70,13 +71,22 @@ class TrainingLog(Callback):
         self.train_seconds += now - self._mark
         self.train_steps += 1
         self._mark = now
-        if trainer.global_step % self.every_n_steps == 0 or trainer.global_step >= trainer.max_steps >= 0:
-            metrics = pl_module.training_metrics()
-            metrics["lr"] = pl_module.optimizers().param_groups[0]["lr"]  # type: ignore[union-attr]
-            seconds, steps = self.train_seconds - self._window[0], self.train_steps - self._window[1]
-            metrics["steps_per_second"] = steps / seconds if seconds else math.nan
-            self._window = (self.train_seconds, self.train_steps)
-            self._write(trainer, metrics)
+        if trainer.global_step % self.every_n_steps == 0:
+            self._write_training(trainer, pl_module)
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        # So that the training metrics beside those of a validation are up to date.
+        if trainer.state.fn == "fit" and self.train_steps > self._window[1]:
+            assert isinstance(pl_module, SegmentationTask)
+            self._write_training(trainer, pl_module)
+
+    def _write_training(self, trainer: L.Trainer, task: SegmentationTask) -> None:
+        metrics = task.training_metrics()
+        metrics["lr"] = task.optimizers().param_groups[0]["lr"]  # type: ignore[union-attr]
+        seconds, steps = self.train_seconds - self._window[0], self.train_steps - self._window[1]
+        metrics["steps_per_second"] = steps / seconds if seconds else math.nan
+        self._window = (self.train_seconds, self.train_steps)
+        self._write(trainer, metrics)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         metrics = self._collected(trainer, "val/")

@@ -54,7 +54,8 @@ def toeplitz_gaussian(size: int, sigma: float | Tensor) -> Tensor:
         raise ValueError(f"sigma={sigma}: must be positive and finite")
     grid_squared = torch.linspace(-size / 2, size / 2, size, dtype=torch.float64) ** 2
     # Subtracting the smallest exponent leaves the normalised kernel as it is and keeps a narrow one from becoming 0 / 0.
-    kernel = torch.exp(-(grid_squared - grid_squared.min()) / (2 * width[..., None] ** 2))
+    # Divided twice: the square of a very small sigma is 0.
+    kernel = torch.exp(-(grid_squared - grid_squared.min()) / width[..., None] / width[..., None] / 2)
     kernel = kernel / kernel.sum(-1, keepdim=True)
     position = torch.arange(size)
     # 'same' padding puts the smaller half of size - 1 zeros on the left.

@@ -4,13 +4,11 @@ A checkpoint names its net by target, and the name is only ever looked up here, 
 stranger can ask for one of segsweep's own nets and for nothing else.
 """
 
-import inspect
-from collections.abc import Callable
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch import nn
 
+from segsweep.arguments import check_arguments
 from segsweep.errors import UserError
 
 NetClass = TypeVar("NetClass", bound=type[nn.Module])
@@ -48,34 +46,8 @@ def build_net(target: str, arguments: dict[str, Any]) -> nn.Module:
     if target not in NETS:
         raise UserError(f"unknown net {target!r}; the nets are {', '.join(sorted(NETS))}")
     net_class = NETS[target]
-    _check_arguments(target, net_class, arguments)
+    check_arguments(net_class, arguments, prefix=f"{target}: ")
     try:
         return net_class(**arguments)
     except ValueError as error:
         raise UserError(f"{target}: {error}") from error
-
-
-def _check_arguments(target: str, net_class: Callable[..., nn.Module], arguments: dict[str, Any]) -> None:
-    parameters = inspect.signature(net_class).parameters
-    unknown = [name for name in arguments if name not in parameters]
-    if unknown:
-        raise UserError(f"{target} takes no argument {unknown[0]!r}; it takes {', '.join(parameters)}")
-    missing = [
-        name
-        for name, parameter in parameters.items()
-        if parameter.default is inspect.Parameter.empty and name not in arguments
-    ]
-    if missing:
-        raise UserError(f"{target} needs a value for {missing[0]!r}")
-    annotations = get_type_hints(net_class.__init__)
-    for name, value in arguments.items():
-        try:
-            TypeAdapter(annotations[name], config=ConfigDict(strict=True)).validate_python(value)
-        except ValidationError as error:
-            first = error.errors()[0]
-            place = "".join(f"[{part}]" for part in first["loc"])
-            raise UserError(f"{target}: {name}{place}={first['input']!r}: {_lower_first(first['msg'])}") from error
-
-
-def _lower_first(text: str) -> str:
-    return text[:1].lower() + text[1:]

@@ -46,6 +46,7 @@ class RunRecord:
     started: str | None = None
     versions: dict[str, str] = field(default_factory=dict)
     git: dict[str, Any] | None = None
+    overfit_check: Literal["passed", "failed"] | None = None
     error: str | None = None
     traceback: str | None = None
 
