@@ -1,6 +1,5 @@
 """What the tests share: the real configuration, made small, and the real command line, run in this process."""
 
-import dataclasses
 import importlib
 import os
 import sys
@@ -8,27 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parent.parent
-
-# Debug=fast makes every part small; tests need neither the pictures nor the tracer's seconds.
-SMALL = ["debug=fast", "callbacks.graph=null", "trainer.accelerator=cpu", "trainer.progress_bar=false"]
-
-
-@dataclasses.dataclass
-class Outcome:
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def error_lines(self) -> list[str]:
-        return [line for line in self.err.splitlines() if line.strip()]
-
-
-Command = Callable[..., Outcome]
+from support import ROOT, SMALL, Command, Outcome
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT, SMALL
+from support import ROOT, SMALL
 
 from segsweep.cli import hydra_argument
 

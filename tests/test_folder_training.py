@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import SMALL
 from PIL import Image
+from support import SMALL
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from segsweep import load_run

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from conftest import ROOT, SMALL
+from support import ROOT, SMALL
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from segsweep import load_run

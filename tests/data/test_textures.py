@@ -46,7 +46,7 @@ def same_fft(field: Tensor, kernel: Tensor) -> Tensor:
 
 
 def same_filter(field: Tensor, kernel: Tensor) -> Tensor:
-    return (same_conv2d if field.shape[-1] <= 65 else same_fft)(field, kernel)
+    return (same_conv2d if field.shape[-1] <= 40 else same_fft)(field, kernel)
 
 
 def definition(
@@ -74,15 +74,12 @@ def clear_noise(size: int, images: int, sigma: float) -> Tensor:
     raise AssertionError("no clear noise among 100")
 
 
-def test_fft_filter_is_the_direct_one():
-    for size in (64, 65):
-        field = torch.randn(2, size, size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-        for sigma in (0.3, 2.0, 40.0):
-            kernel = kernel_2d(size, sigma)
-            kernel[: size // 3] *= 0.5  # no symmetry to hide behind
-            torch.testing.assert_close(
-                same_fft(field, kernel / kernel.sum()), same_conv2d(field, kernel / kernel.sum())
-            )
+@pytest.mark.parametrize("size", [16, 17, 64, 65])
+def test_definition_by_fft_is_that_by_conv2d(size: int):
+    draw = torch.Generator().manual_seed(0)
+    field, kernel = (torch.randn(1, size, size, generator=draw, dtype=torch.float64) for _ in range(2))
+    # A kernel without any symmetry: nothing flipped or shifted by a pixel would go unseen.
+    torch.testing.assert_close(same_fft(field, kernel[0]), same_conv2d(field, kernel[0]))
 
 
 # ---- the filter
@@ -356,11 +353,8 @@ def test_first_texture_is_where_the_mask_is_1():
     # Hardly smoothed noise varies from pixel to pixel, a wide field does not.
     image, mask = Textures(image_size=64, sigma1=0.01, sigma2=20.0, smoothing=0.0).make(range(8))
     difference = (image[:, 0, 1:] - image[:, 0, :-1]).abs()
-    inside, outside = (mask[:, 1:] == value) & (mask[:, :-1] == value), None
-    assert outside is None
-    other = (mask[:, 1:] == 0) & (mask[:, :-1] == 0) if (value := 1) else None
-    assert value
-    assert difference[inside].mean() > 10 * difference[other].mean()
+    inside, outside = ((mask[:, 1:] == value) & (mask[:, :-1] == value) for value in (1, 0))
+    assert difference[inside].mean() > 10 * difference[outside].mean()
 
 
 # ---- ranges
@@ -409,7 +403,8 @@ def test_every_image_draws_its_own_width_log_uniformly_from_the_range(name: str)
     assert len(found.unique()) > 0.8 * images
     place = np.log(found.double().numpy() / low) / math.log(high / low)
     assert kstest(place, "uniform").pvalue > 0.001
-    assert kstest(np.log(place + 1), "uniform").pvalue < 0.001  # the test can tell
+    # As many images can tell it from a uniform draw.
+    assert kstest((found.double().numpy() - low) / (high - low), "uniform").pvalue < 0.001
 
 
 def test_ranges_of_both_textures_are_drawn_independently():

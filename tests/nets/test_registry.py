@@ -30,14 +30,14 @@ def test_net_is_built_from_plain_values():
     [
         ("segsweep.nets.Unet", {}, r"unknown net 'segsweep.nets.Unet'.*segsweep.nets.UNet"),
         ("torch.nn.Conv2d", {}, "unknown net 'torch.nn.Conv2d'"),
-        ("segsweep.nets.TextureCNN", {"channel": 16}, "no argument 'channel'; it takes in_channels, "),
-        ("segsweep.nets.TextureCNN", {"channels": "16"}, "channels='16'.*integer"),
+        ("segsweep.nets.TextureCNN", {"channel": 16}, "TextureCNN: channel: no such setting; there are in_channels, "),
+        ("segsweep.nets.TextureCNN", {"channels": "16"}, "channels=16: .*integer"),
         ("segsweep.nets.TextureCNN", {"channels": True}, "channels=True.*integer"),
         ("segsweep.nets.TextureCNN", {"channels": None}, "channels=None.*integer"),
         ("segsweep.nets.TextureCNN", {"channels": 0}, "channels=0: must be at least 1"),
         ("segsweep.nets.TextureCNN", {"kernel_size": 4}, "kernel_size=4: .*use 3 or 5"),
-        ("segsweep.nets.TextureCNN", {"norm": "layer"}, "norm='layer'.*'shared', 'block' or 'none'"),
-        ("segsweep.nets.UNet", {"widths": [4, "8", 16]}, r"widths\[1\]='8'.*integer"),
+        ("segsweep.nets.TextureCNN", {"norm": "layer"}, "norm=layer: .*'shared', 'block' or 'none'"),
+        ("segsweep.nets.UNet", {"widths": [4, "8", 16]}, r"widths\[1\]=8.*integer"),
     ],
 )
 def test_mistake_is_one_line_that_names_it(target: str, arguments, message: str):
@@ -53,7 +53,7 @@ def test_missing_argument_is_named(monkeypatch: pytest.MonkeyPatch):
 
     monkeypatch.setattr("segsweep.nets.registry.NETS", {})
     register_net(Needy)
-    with pytest.raises(UserError, match="needs a value for 'size'"):
+    with pytest.raises(UserError, match="size: needs a value"):
         build_net("segsweep.nets.Needy", {})
 
 

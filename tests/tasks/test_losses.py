@@ -22,7 +22,9 @@ every_loss = pytest.mark.parametrize(
 seeds = st.integers(0, 2**31)
 
 
-def example(seed: int, channels: int, ignored: float = 0.3, images: int = 3, scale: float = 2.0) -> tuple[Tensor, Tensor]:
+def example(
+    seed: int, channels: int, ignored: float = 0.3, images: int = 3, scale: float = 2.0
+) -> tuple[Tensor, Tensor]:
     draw = torch.Generator().manual_seed(seed)
     logits = scale * torch.randn(images, channels, 5, 7, generator=draw)
     mask = torch.randint(0, max(channels, 2), (images, 5, 7), generator=draw)
@@ -215,13 +217,13 @@ def test_weights_that_are_not_one_a_class_are_refused(weights: list[float]):
 @pytest.mark.parametrize("bad", [0.0, -1.0, math.nan, math.inf])
 def test_settings_that_are_not_positive_and_finite_are_refused_by_name(bad: float):
     for make in (Dice, lambda smooth: BCEDice(smooth=smooth), lambda smooth: CEDice(smooth=smooth)):
-        with pytest.raises(ValueError, match="^smooth="):
+        with pytest.raises(ValueError, match=r"^smooth="):
             make(bad)
     for combined in (BCEDice, CEDice):
-        with pytest.raises(ValueError, match="^dice_weight="):
+        with pytest.raises(ValueError, match=r"^dice_weight="):
             combined(dice_weight=bad)
     for weighted in (CrossEntropy, CEDice):
-        with pytest.raises(ValueError, match="^weights="):
+        with pytest.raises(ValueError, match=r"^weights="):
             weighted([1.0, bad])
 
 

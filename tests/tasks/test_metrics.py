@@ -1,5 +1,6 @@
 """Metrics agree with torchmetrics, with the loops of the two sources, and with themselves however batches are cut."""
 
+import itertools
 import math
 
 import numpy as np
@@ -25,8 +26,12 @@ class Example:
         kinds = draw.permutation(classes)[: used or classes]
         self.classes = classes
         self.mask = torch.as_tensor(draw.choice(kinds, shape))
-        self.probability = torch.as_tensor(draw.choice([0.02, 0.1, 0.4, 0.5, 0.7, 0.9, 0.95], shape), dtype=torch.float32)
-        self.prediction = (self.probability > 0.5).long() if classes == 2 else torch.as_tensor(draw.choice(kinds, shape))
+        self.probability = torch.as_tensor(
+            draw.choice([0.02, 0.1, 0.4, 0.5, 0.7, 0.9, 0.95], shape), dtype=torch.float32
+        )
+        self.prediction = (
+            (self.probability > 0.5).long() if classes == 2 else torch.as_tensor(draw.choice(kinds, shape))
+        )
         self.mask[torch.as_tensor(draw.random(shape) < ignored)] = IGNORE
 
     def metrics(self, binary: bool, background: int | None = None) -> SegmentationMetrics:
@@ -210,7 +215,7 @@ def test_result_is_the_same_however_the_batches_are_cut(case: tuple[Example, boo
     whole = example.count(example.metrics(binary, background=0))
     pieces = example.metrics(binary, background=0)
     edges = [0, *sorted(min(cut, len(example.mask)) for cut in cuts), len(example.mask)]
-    for start, stop in zip(edges, edges[1:], strict=False):
+    for start, stop in itertools.pairwise(edges):
         if stop > start:
             example.count(pieces, slice(start, stop))
     same(whole.compute(), pieces.compute())

@@ -57,7 +57,7 @@ def test_cosine_is_half_a_cosine_from_the_rate_to_its_final_fraction(fraction: f
     assert seen == pytest.approx(expected, rel=1e-9, abs=1e-9 * lr)
 
 
-@given(st.floats(0.02, 0.98), st.integers(1, 300), st.floats(1e-4, 1), st.floats(0.01, 1))
+@given(st.floats(0.02, 0.98), st.integers(1, 300), st.floats(1e-4, 1), st.floats(0.01, 0.9))
 @settings(max_examples=60, deadline=None)
 def test_onecycle_rises_to_the_rate_and_falls_to_nearly_0(warmup: float, total: int, lr: float, start: float):
     seen = rates(OneCycle(warmup, start), total, lr=lr)
@@ -123,14 +123,14 @@ def test_resumed_schedule_goes_on_as_the_uninterrupted_one(schedule: Schedule):
 
 @pytest.mark.parametrize("bad", [-0.1, 0.0, 1.1, math.nan, math.inf])
 def test_value_outside_its_range_is_refused_by_name(bad: float):
-    with pytest.raises(ValueError, match="^gamma="):
+    with pytest.raises(ValueError, match=r"^gamma="):
         Exponential(bad)
-    with pytest.raises(ValueError, match="^warmup_fraction="):
+    with pytest.raises(ValueError, match=r"^warmup_fraction="):
         OneCycle(warmup_fraction=bad)
-    with pytest.raises(ValueError, match="^start_fraction="):
+    with pytest.raises(ValueError, match=r"^start_fraction="):
         OneCycle(start_fraction=bad)
     if bad != 0:
-        with pytest.raises(ValueError, match="^final_fraction="):
+        with pytest.raises(ValueError, match=r"^final_fraction="):
             Cosine(bad)
-    with pytest.raises(ValueError, match="^final_fraction="):
+    with pytest.raises(ValueError, match=r"^final_fraction="):
         Cosine(1.0)

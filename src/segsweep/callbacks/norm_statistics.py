@@ -1,6 +1,7 @@
 """Batch-norm statistics that belong to the weights they are used with."""
 
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import Callback
 
 from segsweep.data import SegmentationData
@@ -37,7 +38,8 @@ class NormStatistics(Callback):
         assert isinstance(pl_module, SegmentationTask)
         if batch_norms(pl_module.net):
             images = data.norm_images(self.batches, pl_module.device)
-            with trainer.precision_plugin.forward_context():
+            # Estimating counts batches in a way that a compiled net would break its graph at.
+            with trainer.precision_plugin.forward_context(), torch.compiler.set_stance("force_eager"):
                 estimate_norm_statistics(
                     pl_module.net, [image.to(memory_format=pl_module.memory_format) for image in images]
                 )

@@ -131,12 +131,16 @@ class NetGraph(Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         image = data.first_batch("train", 1, pl_module.device).image
         training = pl_module.net.training
-        # Tracing runs the net: in eval mode that leaves its running statistics alone.
-        pl_module.net.eval()
+        # Tracing runs the net: in eval mode that leaves its running statistics alone. It cannot trace a compiled one, so
+        # what `Module.compile` put in front of `forward` is set aside.
+        net = pl_module.net
+        compiled, net._compiled_call_impl = net._compiled_call_impl, None
+        net.eval()
         try:
             with warnings.catch_warnings(), torch.no_grad():
                 warnings.simplefilter("ignore")  # the tracer's, about shapes that are constant in the picture
                 for writer in found:
-                    writer.add_graph(pl_module.net, image)
+                    writer.add_graph(net, image)
         finally:
-            pl_module.net.train(training)
+            net.train(training)
+            net._compiled_call_impl = compiled

@@ -5,6 +5,7 @@ samples the same noise. Here the map is one-to-one instead: within a run no two 
 training samples of every run seed lie in another half of the numbers than validation and test samples.
 """
 
+import functools
 from typing import Literal, get_args
 
 import numpy as np
@@ -43,6 +44,7 @@ def sample_seed(seed: int, split: Split, index: int) -> int:
     return half + _permute(_OFFSET[split] + index, _key(seed, half))
 
 
+@functools.cache  # a SeedSequence takes as long as the noise of a small image
 def _key(seed: int, half: int) -> int:
     return int(np.random.SeedSequence([seed % (1 << 64), half]).generate_state(1)[0]) & _MASK
 

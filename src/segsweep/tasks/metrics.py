@@ -25,11 +25,11 @@ def confusion_per_image(prediction: Tensor, mask: Tensor, num_classes: int) -> T
     images, cells = len(mask), num_classes * num_classes
     if num_classes == 2:
         # Four sums; the general way below takes several times as long.
-        positive, true = prediction == 1, mask == 1
-        valid = mask != IGNORE
-        both = (positive & true).sum((1, 2))
-        predicted, actual, total = (positive & valid).sum((1, 2)), true.sum((1, 2)), valid.sum((1, 2))
-        counts = torch.stack([total - predicted - actual + both, predicted - both, actual - both, both], dim=1)
+        positive, true, negative = prediction == 1, mask == 1, mask == 0
+        hits, false, actual, others = (
+            found.sum((1, 2), dtype=torch.int32) for found in (positive & true, positive & negative, true, negative)
+        )
+        counts = torch.stack([others - false, false, actual - hits, hits], dim=1).long()
         return counts.view(images, 2, 2)
     image = torch.arange(images, device=mask.device).view(-1, 1, 1)
     # Ignored pixels are counted in a cell behind the last, so that nothing has to be selected (a wait on a GPU).
@@ -109,9 +109,8 @@ class SegmentationMetrics(Metric):
         self.image_iou += _sum_and_count(per_class[:, 1] if self.binary else per_class.nanmean(1))
         if self.binary:
             assert positive_probability is not None
-            valid = mask != IGNORE
-            near = ((positive_probability - mask).abs() < 0.1) & valid
-            self.confident += torch.stack([near.sum(), valid.sum()])
+            near = (positive_probability > 0.9) & (mask == 1) | (positive_probability < 0.1) & (mask == 0)
+            self.confident += torch.stack([near.sum(), confusion.sum()])
         elif self.background is not None:
             total = confusion.sum((1, 2))
             true_background = confusion[:, self.background].sum(-1)

@@ -1,0 +1,46 @@
+"""The table of docs/benchmarks.md, from what the benchmarks wrote with --json.
+
+    python benchmarks/report.py results/*.json
+
+Prints Markdown: the machine, then a row a comparison.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from measure import Row
+
+
+def table(results: list[dict[str, Any]]) -> str:
+    """Markdown of several files' results, those of one machine and day under one line that names both."""
+    lines: list[str] = []
+    machine: dict[str, str] | None = None
+    for result in results:
+        if result["environment"] != machine:
+            machine = result["environment"]
+            lines += ["", ", ".join(f"{key} {value}" for key, value in machine.items()), ""]
+            lines += ["| what | against | ours | baseline | ratio (least to most) | target | met |"]
+            lines += ["| --- | --- | --- | --- | --- | --- | --- |"]
+        lines += [_line(content) for content in result["rows"]]
+    return "\n".join(lines[1:])
+
+
+def _line(content: dict[str, Any]) -> str:
+    known = {key: content[key] for key in ("what", "against", "ours", "baseline", "sense", "target", "unit")}
+    row = Row(**known)
+    bound = "≥" if row.sense == "speedup" else "≤"
+    target, met = ("", "") if row.target is None else (f"{bound} {row.target:,g}", "yes" if row.met else "no")
+    return "| " + " | ".join([row.what, row.against, *row.cells(), target, met]) + " |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("files", nargs="+", type=Path, help="written by a benchmark's --json")
+    options = parser.parse_args()
+    print(table([json.loads(file.read_text(encoding="utf-8")) for file in options.files]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,376 @@
+"""Tasks in a real, tiny training: what they count, where they stop, and what they leave in a checkpoint."""
+
+import io
+import math
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from segsweep.data.source import Batch
+from segsweep.errors import DivergedError
+from segsweep.labels import IGNORE, LabelClass, Labels
+from segsweep.tasks import (
+    BCE,
+    MSE,
+    SGD,
+    TASKS,
+    Adam,
+    BCEDice,
+    BinaryTask,
+    CEDice,
+    CrossEntropy,
+    Dice,
+    Exponential,
+    Loss,
+    MulticlassTask,
+    OneCycle,
+    Schedule,
+    SegmentationMetrics,
+    SegmentationTask,
+)
+
+COLORS = [(0, 0, 0), (255, 0, 0), (0, 255, 0), (0, 0, 255)]
+TWO = Labels([LabelClass(0, "ground", COLORS[0]), LabelClass(1, "thing", COLORS[1])])
+FOUR = Labels([LabelClass(i, name, COLORS[i]) for i, name in enumerate(["sea", "land", "sky", "ice"])], "sky")
+
+kinds = pytest.mark.parametrize("kind", ["binary", "multiclass"])
+
+
+def make_task(
+    kind: str, loss: Loss | None = None, lr: float = 0.05, schedule: Schedule | None = None, channels_last: bool = True
+) -> SegmentationTask:
+    torch.manual_seed(0)
+    labels = TWO if kind == "binary" else FOUR
+    task_class = TASKS[kind]
+    net = nn.Sequential(nn.Conv2d(1, 6, 3, padding=1), nn.ReLU(), nn.Conv2d(6, task_class.out_channels(labels), 1))
+    loss = loss or (BCE() if kind == "binary" else CrossEntropy())
+    return task_class(net, loss, labels, SGD(lr=lr, momentum=0.9), schedule, channels_last)
+
+
+def make_batches(kind: str, count: int, images: int = 2, seed: int = 0) -> list[Batch]:
+    """Batches with an unequal number of ignored pixels each."""
+    draw = torch.Generator().manual_seed(seed)
+    batches = []
+    for number in range(count):
+        image = torch.rand(images, 1, 6, 8, generator=draw)
+        mask = (image[:, 0] * (2 if kind == "binary" else 4)).long()
+        mask[torch.rand(mask.shape, generator=draw) < 0.8 * number / count] = IGNORE
+        batches.append(Batch(image, mask, torch.arange(number * images, (number + 1) * images)))
+    return batches
+
+
+def loader(batches: Sequence[Batch]) -> DataLoader[Any]:
+    return DataLoader(list(batches), batch_size=None)
+
+
+class Watch(Callback):
+    """Keeps each step's loss, and what a function gives after each step."""
+
+    def __init__(self, after_step: Callable[[SegmentationTask, int], Any] = lambda task, step: None) -> None:
+        self.after_step = after_step
+        self.losses: list[float] = []
+        self.logits: list[Tensor] = []
+        self.given: list[Any] = []
+        self.rates: list[float] = []
+
+    def on_train_start(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+        task.net.register_forward_hook(lambda net, inputs, output: self.logits.append(output.detach().clone()))
+
+    def on_train_batch_end(self, trainer: Any, task: Any, outputs: Any, batch: Any, batch_index: int) -> None:
+        self.losses.append(float(outputs["loss"]))
+        self.rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+        self.given.append(self.after_step(task, trainer.global_step))
+
+
+def fit(task: SegmentationTask, batches: Sequence[Batch], *callbacks: Callback, **settings: Any) -> L.Trainer:
+    defaults = {"max_epochs": 1, "logger": False, "enable_checkpointing": False, "num_sanity_val_steps": 0}
+    trainer = L.Trainer(
+        accelerator="cpu",
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=list(callbacks),
+        **(defaults | settings),
+    )
+    trainer.fit(task, loader(batches))
+    return trainer
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    with warnings.catch_warnings():
+        for advice in ("does not have many workers", "smaller than the logging interval", "LeafSpec", "val_dataloader"):
+            warnings.filterwarnings("ignore", f".*{advice}.*")
+        yield
+
+
+# ---- what fits what
+
+
+MISFITS = {"binary": [CrossEntropy(), CEDice()], "multiclass": [MSE(), BCE(), BCEDice()]}
+FITS = {"binary": [MSE(), BCE(), Dice(), BCEDice()], "multiclass": [CrossEntropy(), Dice(), CEDice([1, 2, 3, 4])]}
+
+
+def cases(losses: dict[str, list[Loss]]) -> Any:
+    pairs = [(kind, loss) for kind, group in losses.items() for loss in group]
+    return pytest.mark.parametrize(("kind", "loss"), pairs, ids=[f"{k}-{type(loss).__name__}" for k, loss in pairs])
+
+
+@cases(MISFITS)
+def test_loss_that_does_not_fit_the_task_is_refused_by_name(kind: str, loss: Loss):
+    with pytest.raises(ValueError, match=rf"{type(loss).__name__} is a loss for .*: the data is {kind}"):
+        make_task(kind, loss)
+
+
+@cases(FITS)
+def test_training_gives_the_weights_of_a_plain_loop_to_the_bit(kind: str, loss: Loss):
+    task, plain = (make_task(kind, loss, channels_last=False) for _ in range(2))
+    batches = make_batches(kind, 5)
+    start = [parameter.clone() for parameter in plain.net.parameters()]
+    watch = Watch()
+    fit(task, batches, watch)
+    optimizer = torch.optim.SGD(plain.net.parameters(), lr=0.05, momentum=0.9)
+    for batch, seen in zip(batches, watch.losses, strict=True):
+        optimizer.zero_grad()
+        value = loss(plain.net(batch.image), batch.mask)
+        value.backward()
+        optimizer.step()
+        assert float(value.detach()) == seen
+    for trained, expected, before in zip(task.net.parameters(), plain.net.parameters(), start, strict=True):
+        assert torch.equal(trained, expected)
+        assert not torch.equal(trained, before)
+
+
+# ---- how logits are read
+
+
+def test_binary_probabilities_and_predictions_are_those_of_the_sigmoid():
+    logits = torch.randn(3, 1, 4, 5, generator=torch.Generator().manual_seed(0))
+    probabilities = BinaryTask.probabilities(logits)
+    torch.testing.assert_close(probabilities[:, 1], logits[:, 0].sigmoid())
+    torch.testing.assert_close(probabilities.sum(1), torch.ones(3, 4, 5))
+    assert torch.equal(BinaryTask.predict(logits), (logits[:, 0].sigmoid() > 0.5).long())
+    assert BinaryTask.out_channels(TWO) == 1
+
+
+def test_multiclass_probabilities_and_predictions_are_those_of_the_softmax():
+    logits = torch.randn(3, 4, 4, 5, generator=torch.Generator().manual_seed(0))
+    probabilities = MulticlassTask.probabilities(logits)
+    torch.testing.assert_close(probabilities, logits.softmax(1))
+    assert torch.equal(MulticlassTask.predict(logits), probabilities.argmax(1))
+    assert MulticlassTask.out_channels(FOUR) == 4
+
+
+@kinds
+def test_memory_format_changes_no_number(kind: str):
+    batch = make_batches(kind, 1)[0]
+    fast, plain = make_task(kind), make_task(kind, channels_last=False)
+    torch.testing.assert_close(fast(batch.image), plain(batch.image), rtol=1e-5, atol=1e-6)
+    assert fast(batch.image).dtype == torch.float32
+
+
+# ---- what is counted
+
+
+@kinds
+def test_running_means_are_the_plain_means_of_every_step_so_far(kind: str):
+    batches = make_batches(kind, 13)
+    # Asked for now and then only: that must not disturb them.
+    watch = Watch(lambda task, step: task.training_metrics() if step in (1, 4, 5, 13) else None)
+    fit(make_task(kind), batches, watch)
+    shares = []
+    for logits, batch in zip(watch.logits, batches, strict=True):
+        valid = batch.mask != IGNORE
+        near = (logits[:, 0].sigmoid() - batch.mask).abs() < 0.1
+        shares.append(float(near[valid].double().mean()))
+    for step in (1, 4, 5, 13):
+        given = watch.given[step - 1]
+        assert given["train/loss_running"] == pytest.approx(sum(watch.losses[:step]) / step, rel=1e-12)
+        if kind == "binary":
+            expected = sum(shares[:step]) / step
+            assert given["train/confident_accuracy_running"] == pytest.approx(expected, rel=1e-6)
+        else:
+            assert "train/confident_accuracy_running" not in given
+
+
+@kinds
+def test_training_metrics_are_of_the_steps_since_the_last_call(kind: str):
+    batches = make_batches(kind, 12)
+    watch = Watch(lambda task, step: task.training_metrics() if step in (2, 7, 12) else None)
+    task = make_task(kind)
+    fit(task, batches, watch)
+    for start, stop in ((0, 2), (2, 7), (7, 12)):
+        given = watch.given[stop - 1]
+        assert given["train/loss"] == pytest.approx(sum(watch.losses[start:stop]) / (stop - start), rel=1e-12)
+        expected = reference_metrics(task, watch.logits[start:stop], batches[start:stop])
+        assert {name.removeprefix("train/") for name in given} >= set(expected)
+        for name, value in expected.items():
+            assert given[f"train/{name}"] == pytest.approx(value, rel=1e-12, nan_ok=True), name
+
+
+def reference_metrics(task: SegmentationTask, logits: list[Tensor], batches: Sequence[Batch]) -> dict[str, float]:
+    binary = task.kind == "binary"
+    background = None if binary else task.labels.index("sky")
+    metrics = SegmentationMetrics(task.labels.names, binary, background)
+    for output, batch in zip(logits, batches, strict=True):
+        metrics.update(task.predict(output), batch.mask, output[:, 0].sigmoid() if binary else None)
+    return {name: float(value) for name, value in metrics.compute().items()}
+
+
+@kinds
+@pytest.mark.parametrize("stage", ["val", "test"])
+def test_evaluation_counts_every_image_once_and_starts_anew_each_time(kind: str, stage: str):
+    task = make_task(kind).eval()
+    # The last batch is smaller: its loss must weigh less.
+    batches = [*make_batches(kind, 3, images=3), *make_batches(kind, 1, images=1, seed=9)]
+    trainer = L.Trainer(
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    evaluate = trainer.validate if stage == "val" else trainer.test
+    for chosen in (batches, batches[1:], batches):
+        evaluate(task, loader(chosen), verbose=False)
+        given = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        logits = [task(batch.image).detach() for batch in chosen]
+        losses = [float(task.loss(output, batch.mask)) for output, batch in zip(logits, chosen, strict=True)]
+        weights = [len(batch.image) for batch in chosen]
+        mean = sum(loss * weight for loss, weight in zip(losses, weights, strict=True)) / sum(weights)
+        assert given[f"{stage}/loss"] == pytest.approx(mean, rel=1e-6)
+        for name, value in reference_metrics(task, logits, chosen).items():
+            assert given[f"{stage}/{name}"] == pytest.approx(value, rel=1e-6, nan_ok=True), name
+
+
+@kinds
+def test_metric_names_are_what_a_validation_gives(kind: str):
+    task = make_task(kind)
+    trainer = L.Trainer(
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.validate(task, loader(make_batches(kind, 1)), verbose=False)
+    assert set(trainer.callback_metrics) == set(task.metric_names)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param("binary", marks=pytest.mark.xfail(strict=True, reason="its share of pixels is 0 / 0, for good")),
+        "multiclass",
+    ],
+)
+def test_batch_of_ignored_pixels_alone_leaves_the_running_means_numbers(kind: str):
+    batches = make_batches(kind, 5)
+    batches[2] = batches[2]._replace(mask=torch.full_like(batches[2].mask, IGNORE))
+    watch = Watch(lambda task, step: task.training_metrics() if step == 5 else None)
+    fit(make_task(kind), batches, watch)
+    running = {name: value for name, value in watch.given[-1].items() if name.endswith("_running")}
+    assert all(math.isfinite(value) for value in running.values()), running
+
+
+# ---- where it stops
+
+
+@kinds
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize("step", [1, 4])
+def test_training_stops_at_the_step_whose_loss_is_not_finite(kind: str, bad: float, step: int):
+    batches = make_batches(kind, 6)
+    batches[step - 1].image[0, 0, 2, 2] = bad
+    batches[step - 1].mask[0] = 0
+    watch = Watch()
+    task = make_task(kind, lr=0.02)
+    with pytest.raises(DivergedError, match=rf"step {step} \(learning rate 0\.02\): try a lower lr") as caught:
+        fit(task, batches, watch)
+    assert caught.value.step == step
+    assert len(watch.losses) == step - 1  # the step was not taken
+    assert all(parameter.isfinite().all() for parameter in task.net.parameters())
+
+
+def test_step_of_a_divergence_counts_optimizer_steps_over_epochs():
+    batches = make_batches("binary", 4)
+
+    class Spoil(Callback):
+        def on_train_epoch_start(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+            if trainer.current_epoch == 2:
+                with torch.no_grad():
+                    task.net[2].bias.fill_(math.nan)
+
+    with pytest.raises(DivergedError) as caught:
+        fit(make_task("binary"), batches, Spoil(), max_epochs=4)
+    assert caught.value.step == 9
+
+
+# ---- learning rates
+
+
+def test_schedule_is_stepped_after_every_optimizer_step():
+    watch = Watch()
+    fit(make_task("binary", lr=0.1, schedule=Exponential(0.5)), make_batches("binary", 3), watch, max_epochs=3)
+    assert watch.rates == [0.1 * 0.5 ** (step // 3) for step in range(1, 10)]
+
+
+@pytest.mark.parametrize("max_steps", [1, 5, 8])
+def test_onecycle_fits_the_training_it_is_in(max_steps: int):
+    watch = Watch()
+    task = make_task("binary", lr=0.1, schedule=OneCycle(0.25))
+    fit(task, make_batches("binary", 3), watch, max_epochs=-1, max_steps=max_steps)
+    assert len(watch.rates) == max_steps
+    assert watch.rates[-1] < 1e-3 * 0.1
+
+
+def test_without_a_schedule_the_rate_stays():
+    watch = Watch()
+    fit(make_task("binary", lr=0.1), make_batches("binary", 4), watch)
+    assert watch.rates == [0.1] * 4
+
+
+# ---- what it leaves
+
+
+@kinds
+def test_state_holds_the_net_and_counts_and_is_plain(kind: str):
+    task = make_task(kind, CEDice([1, 2, 3, 4]) if kind == "multiclass" else None)
+    fit(task, make_batches(kind, 2))
+    state = task.state_dict()
+    net = {name.removeprefix("net."): value for name, value in state.items() if name.startswith("net.")}
+    assert net.keys() == task.net.state_dict().keys()
+    assert {name.split(".")[0] for name in state} == {"net", "metrics", "running"}
+    file = io.BytesIO()
+    torch.save({"state_dict": state}, file)
+    file.seek(0)
+    loaded = torch.load(file, weights_only=True)["state_dict"]
+    assert all(torch.equal(loaded[name], value) for name, value in state.items())
+
+
+@kinds
+def test_counts_go_on_from_a_loaded_state(kind: str):
+    batches = make_batches(kind, 6)
+    whole = Watch(lambda task, step: task.training_metrics() if step == 6 else None)
+    # Without learning, the two halves see the weights of the whole.
+    fit(make_task(kind, lr=1e-30), batches, whole)
+    first, second = make_task(kind, lr=1e-30), make_task(kind, lr=1e-30)
+    fit(first, batches[:3])
+    second.load_state_dict(first.state_dict())
+    watch = Watch(lambda task, step: task.training_metrics() if step == 3 else None)
+    fit(second, batches[3:], watch)
+    assert watch.given[-1] == pytest.approx(whole.given[-1], rel=1e-12, nan_ok=True)
+
+
+def test_optimizer_trains_the_net_and_nothing_else():
+    task = make_task("binary")
+    trainer = fit(task, make_batches("binary", 1))
+    trained = {id(p) for group in trainer.optimizers[0].param_groups for p in group["params"]}
+    assert trained == {id(p) for p in task.net.parameters()} == {id(p) for p in task.parameters()}
+    assert isinstance(Adam(lr=1.0)(task.net.parameters()), torch.optim.Adam)

@@ -1,0 +1,110 @@
+"""Every file of the configuration is composed and run, and every error names the key."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from support import ROOT, SMALL
+
+from segsweep import cli  # noqa: F401  (registers the resolver that the configuration needs)
+from segsweep.config import build, naming_keys, to_plain
+from segsweep.data.demo import write_demo_folder
+from segsweep.errors import UserError
+
+CONF = ROOT / "conf"
+TEXTURES = sorted(path.stem for path in (CONF / "experiment").glob("texture_*.yaml"))
+FOLDERS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml") if path.stem not in TEXTURES)
+
+
+def composed(*overrides: str) -> dict:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return to_plain(compose("train", overrides=list(overrides)))
+
+
+@pytest.mark.parametrize("experiment", TEXTURES)
+def test_every_texture_experiment_trains(command, tmp_path: Path, experiment: str):
+    outcome = command("train.py", f"experiment={experiment}", *SMALL, "hydra.run.dir=run")
+    assert outcome.code == 0, outcome.err
+    assert json.loads((tmp_path / "run/run.json").read_text())["status"] == "completed"
+
+
+@pytest.mark.parametrize("experiment", FOLDERS)
+def test_every_folder_experiment_trains(command, tmp_path: Path, experiment: str):
+    write_demo_folder(tmp_path / "scenes", scenes=(8, 1, 1), size=48)
+    small = ["data.root=scenes", "data.image_size=32", "data.batch_size=2", "model.widths=[4,4,8]"]
+    if experiment == "dubai":  # whose tiles and classes the scenes do not have
+        small += [
+            "data.labels=scenes/classes.csv",
+            "data.split=folders",
+            "data.train=[]",
+            "data.val=[]",
+            "data.test=[]",
+        ]
+    if experiment != "rgb_report":
+        small += ["trainer.max_steps=2"]
+    fast = [entry for entry in SMALL if entry != "debug=fast"]
+    outcome = command("train.py", f"experiment={experiment}", *small, *fast, "hydra.run.dir=run")
+    assert outcome.code == 0, outcome.err
+    assert json.loads((tmp_path / "run/run.json").read_text())["status"] == "completed"
+
+
+def test_the_published_settings_are_the_published_ones():
+    sgd = composed("experiment=texture_sgd")
+    assert (sgd["optim"]["_target_"], sgd["lr"], sgd["momentum"]) == ("segsweep.tasks.SGD", 0.001, None)
+    assert sgd["trainer"]["max_steps"] == 10_000
+    data = sgd["data"]
+    assert (data["image_size"], data["batch_size"], data["sigma1"], data["sigma2"], data["sigma"]) == (
+        128,
+        8,
+        0.2,
+        1.2,
+        25.6,
+    )
+    for name, optimizer, momentum in (("adam", "Adam", None), ("rmsprop", "RMSprop", None), ("momentum", "SGD", 0.9)):
+        settings = composed(f"experiment=texture_{name}")
+        assert settings["optim"]["_target_"] == f"segsweep.tasks.{optimizer}"
+        assert (settings["optim"]["momentum"], settings["optim"]["lr"]) == (momentum, 0.001)
+        assert settings["trainer"]["max_steps"] == 1_000
+        assert settings["data"] == data
+    report = composed("experiment=rgb_report", "data.root=x")
+    assert (report["lr"], report["momentum"], report["trainer"]["max_epochs"]) == (0.1, 0.9, 10)
+    assert (report["data"]["batch_size"], report["data"]["image_size"]) == (8, 320)
+
+
+def test_momentum_reaches_every_optimizer_and_null_leaves_its_own():
+    for optim in ("sgd", "adam", "adamw", "rmsprop"):
+        assert composed(f"optim={optim}", "momentum=0.5")["optim"]["momentum"] == 0.5
+        assert composed(f"optim={optim}")["optim"]["momentum"] is None
+
+
+@pytest.mark.parametrize("path", sorted(CONF.glob("*/*.yaml")), ids=lambda path: f"{path.parent.name}={path.stem}")
+def test_every_choice_composes(path: Path):
+    if path.parent.name != "job_logging":
+        assert composed(
+            f"{path.parent.name}={path.stem}",
+            *(["data.root=x"] if path.stem in ("folder", "dubai", "rgb_report") else []),
+        )
+
+
+def test_a_target_s_other_types_of_values_are_refused():
+    with pytest.raises(UserError, match=r"^data\.image_size=64: input should be a valid integer$"):
+        build({"_target_": "segsweep.data.Textures", "image_size": "64"}, "data")
+    with pytest.raises(UserError, match=r"^data\.nothing: no such setting; there are image_size, "):
+        build({"_target_": "segsweep.data.Textures", "nothing": 1}, "data")
+    with pytest.raises(UserError, match=r"^data: has no _target_"):
+        build({}, "data")
+
+
+def test_keys_at_the_root_are_named_as_they_are_typed():
+    with pytest.raises(UserError, match=r"^lr=-1: must be"), naming_keys("optim"):
+        raise ValueError("lr=-1: must be positive")
+    with pytest.raises(UserError, match=r"^optim\.eps=-1: must be"), naming_keys("optim"):
+        raise ValueError("eps=-1: must be positive")
+    with pytest.raises(UserError, match=r"^loss: does not fit"), naming_keys("loss"):
+        raise ValueError("does not fit")
+
+
+def test_a_part_of_the_user_s_own_is_built_from_its_dotted_path():
+    assert build({"_target_": "fractions.Fraction", "numerator": 3}, "x", denominator=4) == 0.75
+    assert build({"_target_": "math.pow", "_partial_": True}, "x")(2, 3) == 8

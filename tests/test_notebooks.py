@@ -1,0 +1,54 @@
+"""Notebooks run from top to bottom, and are stored as they were before they ran."""
+
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+from nbformat import NotebookNode
+
+FOLDER = Path(__file__).parent.parent / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+
+every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def read(path: Path) -> NotebookNode:
+    return nbformat.read(path, as_version=4)
+
+
+def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def test_there_are_notebooks() -> None:
+    assert NOTEBOOKS
+
+
+@every_notebook
+def test_notebook_is_stored_without_outputs(path: Path) -> None:
+    notebook = read(path)
+    nbformat.validate(notebook)
+    for number, cell in enumerate(code_cells(notebook)):
+        assert cell.outputs == [], f"code cell {number} has outputs"
+        assert cell.execution_count is None, f"code cell {number} has an execution count"
+
+
+@pytest.mark.slow
+@every_notebook
+def test_notebook_runs_from_top_to_bottom(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))  # nothing is written to the home of who tests
+    work = tmp_path / "work"
+    work.mkdir()
+    notebook = read(path)
+    resources = {"metadata": {"path": str(work)}}
+    NotebookClient(notebook, timeout=240, kernel_name="python3", resources=resources).execute()
+    warned = [
+        output.text
+        for cell in code_cells(notebook)
+        for output in cell.outputs
+        if output.output_type == "stream" and "Warning" in output.text
+    ]
+    assert warned == []
+    shown = [output for cell in code_cells(notebook) for output in cell.outputs if "data" in output]
+    assert any("image/png" in output.data for output in shown), "no figure shows itself"
