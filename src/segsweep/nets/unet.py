@@ -1,4 +1,4 @@
-"""The folder report's U-Net: nine layers, two skip connections, a head that reads every second pixel.
+"""The U-Net report's U-Net: nine layers, two skip connections, a head that reads every second pixel.
 
 Shapes: B images, C channels in, K classes, H x W pixels.
 """
@@ -43,7 +43,7 @@ class UNet(nn.Module):
     Raises:
         ValueError: a size below 1, other than three widths, an unknown head.
 
-    Source: folder report (docs/sources.md), network architecture.
+    Source: U-Net report (docs/sources.md), network architecture.
     """
 
     def __init__(

@@ -125,7 +125,7 @@ def overlay_panels(
     Raises:
         ValueError: as `overlay`.
 
-    Source: report (docs/sources.md), the picture of its `evaluate_test_data`.
+    Source: U-Net report (docs/sources.md), the picture of its `evaluate_test_data`.
     """
     picture, truth, guess = as_image(image), as_mask(mask), as_mask(prediction, "prediction")
     same_size(truth, picture, "mask")

@@ -1,0 +1,40 @@
+"""Makes the pictures in docs/images: `python docs/make_images.py`."""
+
+from pathlib import Path
+
+import torch
+
+from segsweep import plots
+from segsweep.data import Textures
+
+IMAGES = Path(__file__).parent / "images"
+SIGMA = 15
+"""Of the border, as in sections 3.1 and 3.2 of the texture notebook."""
+
+
+def texture_pair(path: Path) -> Path:
+    """One texture image beside its mask, with the widths of the notebook's first example."""
+    image, mask = Textures(sigma1=0.2, sigma2=2.5, sigma=SIGMA).make([0], "val")
+    return plots.save(plots.texture_pair(image[0], mask[0], title=f"σ₁ = 0.2, σ₂ = 2.5, σ = {SIGMA}"), path)
+
+
+def sigma_study(path: Path) -> Path:
+    """The notebook's section 3.2: the same mask and noise under eight pairs of widths."""
+    sigma1 = [value for value in (0.2, 1, 5, 10) for _ in range(2)]
+    sigma2 = [round(value + (0.2, 1)[column % 2], 1) for column, value in enumerate(sigma1)]
+    samples = [
+        Textures(sigma1=first, sigma2=second, sigma=SIGMA).make([0], "val")
+        for first, second in zip(sigma1, sigma2, strict=True)
+    ]
+    images = torch.cat([image for image, _ in samples])
+    return plots.save(plots.sigma_study(images, sigma1, sigma2, mask=samples[0][1][0]), path)
+
+
+def main() -> None:
+    IMAGES.mkdir(exist_ok=True)
+    for make in (texture_pair, sigma_study):
+        print(make(IMAGES / f"{make.__name__}.png"))
+
+
+if __name__ == "__main__":
+    main()
