@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from scipy.signal import fftconvolve
 from scipy.stats import kstest
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from segsweep.data.seeds import Split, generator
 from segsweep.data.textures import TEXTURE_LABELS, Textures, compose_textures, toeplitz_gaussian
@@ -295,14 +296,29 @@ def test_no_two_samples_of_a_run_are_equal():
     assert len({image.numpy().tobytes() for image in images}) == 200
 
 
+class Precisions(TorchDispatchMode):
+    """Notes the precision that every matrix product is allowed; not every machine has a lower one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function.overloadpacket in (torch.ops.aten.bmm, torch.ops.aten.mm, torch.ops.aten.baddbmm):
+            self.seen.append(torch.get_float32_matmul_precision())
+        return function(*args, **(kwargs or {}))
+
+
 def test_settings_of_arithmetic_around_it_change_nothing():
     source = Textures(image_size=32)
     expected = source.make(range(3))
     before = torch.get_float32_matmul_precision()
     try:
         torch.set_float32_matmul_precision("medium")
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.autocast("cpu", dtype=torch.bfloat16), Precisions() as products:
             found = source.make(range(3))
+        assert products.seen
+        assert set(products.seen) == {"highest"}
         assert torch.get_float32_matmul_precision() == "medium"
     finally:
         torch.set_float32_matmul_precision(before)

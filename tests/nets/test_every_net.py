@@ -17,6 +17,7 @@ VARIANTS: dict[str, list[dict]] = {
     "segsweep.nets.ResidualUNet": [
         {},
         {"norm": "group", "upsampling": "bilinear"},
+        {"norm": "batch", "stem_kernel_size": 3, "kernel_size": 1},
         {"stem": "convolution", "levels": 1},
         {"channels": 4, "levels": 4, "blocks": 2, "max_channels": 12},
     ],
@@ -51,7 +52,19 @@ def test_gives_float_logits_for_every_pixel(target: str, variant: dict, in_chann
     logits = net(images(2, in_channels))
     assert logits.shape == (2, out_channels, 24, 32)
     assert logits.dtype == torch.float32
-    assert logits.min() < 0 or logits.max() > 1  # no sigmoid or softmax has been applied
+
+
+@every_net
+def test_logits_are_linear_in_the_last_layer(target: str, variant: dict):
+    """So no sigmoid and no softmax is applied to them."""
+    net = trained(build(target, variant))
+    batch = images(2)
+    last = [layer for layer in net.modules() if isinstance(layer, nn.Conv2d)][-1]
+    with torch.no_grad():
+        expected = 100 * net(batch)
+        for parameter in last.parameters():
+            parameter.mul_(100)
+        torch.testing.assert_close(net(batch), expected, rtol=1e-4, atol=1e-3)
 
 
 @every_net
@@ -65,7 +78,7 @@ def test_takes_any_height_and_width(target: str, variant: dict, size: tuple[int,
 
 @every_net
 def test_every_parameter_gets_a_finite_gradient(target: str, variant: dict):
-    net = build(target, variant, 3, 4)
+    net = trained(build(target, variant, 3, 4), 3).train()
     net(images(2, 3)).square().mean().backward()
     for name, parameter in net.named_parameters():
         assert parameter.grad is not None, name

@@ -263,13 +263,7 @@ def test_metric_names_are_what_a_validation_gives(kind: str):
     assert set(trainer.callback_metrics) == set(task.metric_names)
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        pytest.param("binary", marks=pytest.mark.xfail(strict=True, reason="its share of pixels is 0 / 0, for good")),
-        "multiclass",
-    ],
-)
+@kinds
 def test_batch_of_ignored_pixels_alone_leaves_the_running_means_numbers(kind: str):
     batches = make_batches(kind, 5)
     batches[2] = batches[2]._replace(mask=torch.full_like(batches[2].mask, IGNORE))

@@ -156,10 +156,9 @@ def _sum_and_count(values: Tensor) -> Tensor:
 
 
 class RunningMean(Metric):
-    """Mean of everything seen since the last reset, in float64; kept in checkpoints.
+    """Weighted mean of everything seen since the last reset, in float64; kept in checkpoints.
 
     Args:
-        size: how many numbers are averaged side by side.
         sync_on_compute: whether processes add up their sums.
     """
 
@@ -167,16 +166,16 @@ class RunningMean(Metric):
     total: Tensor
     weight: Tensor
 
-    def __init__(self, size: int = 1, sync_on_compute: bool = True) -> None:
+    def __init__(self, sync_on_compute: bool = True) -> None:
         super().__init__(sync_on_compute=sync_on_compute)
-        self.add_state("total", torch.zeros(size, dtype=torch.float64), dist_reduce_fx="sum", persistent=True)
-        self.add_state("weight", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum", persistent=True)
+        for name in ("total", "weight"):
+            self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum", persistent=True)
 
-    def update(self, values: Tensor, weight: float = 1.0) -> None:
-        """Adds `values` [size] with a weight."""
-        self.total += values.detach().double() * weight
+    def update(self, value: Tensor, weight: float | Tensor = 1.0) -> None:
+        """Adds a scalar with a weight."""
+        self.total += value.detach().double() * weight
         self.weight += weight
 
     def compute(self) -> Tensor:
-        """float64 [size], or a scalar for size 1; NaN before the first update."""
+        """A float64 scalar; NaN before the first update."""
         return self.total / self.weight

@@ -5,11 +5,15 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler, OneCycleLR
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 
 class Schedule(ABC):
-    """A schedule stepped after every optimizer step."""
+    """A schedule stepped after every optimizer step.
+
+    All are LambdaLR: the rate is a function of the step and of the present training's length. Torch's own cosine and
+    one-cycle schedulers keep the old length when a run is continued with more steps, and then climb again or raise.
+    """
 
     @abstractmethod
     def __call__(self, optimizer: Optimizer, total_steps: int, steps_per_epoch: int) -> LRScheduler:
@@ -44,9 +48,8 @@ class Cosine(Schedule):
             raise ValueError(f"final_fraction={self.final_fraction}: must be at least 0 and below 1")
 
     def __call__(self, optimizer: Optimizer, total_steps: int, steps_per_epoch: int) -> LRScheduler:
-        return CosineAnnealingLR(
-            optimizer, T_max=total_steps, eta_min=optimizer.param_groups[0]["lr"] * self.final_fraction
-        )
+        low = self.final_fraction
+        return LambdaLR(optimizer, lambda step: low + (1 - low) * _half_cosine(step / total_steps))
 
 
 @dataclass(frozen=True)
@@ -66,17 +69,17 @@ class OneCycle(Schedule):
             raise ValueError(f"start_fraction={self.start_fraction}: must be above 0 and at most 1")
 
     def __call__(self, optimizer: Optimizer, total_steps: int, steps_per_epoch: int) -> LRScheduler:
-        # The scheduler is stepped once more behind the last optimizer step.
-        steps = total_steps + 1
-        warmup = self.warmup_fraction
-        if warmup * steps == 1:
-            # A peak exactly at the first step would have OneCycleLR divide by 0.
-            warmup *= 1 - 1e-9
-        return OneCycleLR(
-            optimizer,
-            max_lr=optimizer.param_groups[0]["lr"],
-            total_steps=steps,
-            pct_start=warmup,
-            div_factor=1 / self.start_fraction,
-            cycle_momentum=False,
-        )
+        peak = self.warmup_fraction * total_steps
+        low, end = self.start_fraction, self.start_fraction * 1e-4
+
+        def factor(step: int) -> float:
+            if step < peak:
+                return low + (1 - low) * (1 - _half_cosine(step / peak))
+            return end + (1 - end) * _half_cosine((step - peak) / (total_steps - peak))
+
+        return LambdaLR(optimizer, factor)
+
+
+def _half_cosine(part: float) -> float:
+    """From 1 at the beginning to 0 at the end, and 0 behind it."""
+    return (1 + math.cos(math.pi * min(part, 1.0))) / 2

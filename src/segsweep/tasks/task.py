@@ -82,7 +82,7 @@ class SegmentationTask(L.LightningModule):
         )
         # Since the first step of the training: loss and, for binary tasks, confident accuracy, a mean of step means, as
         # the published figures are.
-        self.running = RunningMean(2 if binary else 1)
+        self.running = nn.ModuleDict({name: RunningMean() for name in ("loss", "confident_accuracy")[: 1 + binary]})
         # Rows true, columns predicted; of the last training window, validation and test.
         self.confusions: dict[Stage, Tensor] = {}
         self._first_bad_step: Tensor | None = None
@@ -109,8 +109,8 @@ class SegmentationTask(L.LightningModule):
         """Class ids int64 [B, H, W]."""
 
     @abstractmethod
-    def _count(self, stage: Stage, logits: Tensor, mask: Tensor) -> Tensor | None:
-        """Counts a batch; for training gives what is averaged beside the loss, if anything."""
+    def _count(self, stage: Stage, logits: Tensor, mask: Tensor) -> None:
+        """Counts a batch."""
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits float32 [B, K, H, W] of images [B, C, H, W]."""
@@ -122,9 +122,9 @@ class SegmentationTask(L.LightningModule):
         with torch.no_grad():
             self._guard(loss)
             self.last_loss = loss.detach()
-            beside = self._count("train", logits.detach(), batch.mask)
+            self._count("train", logits.detach(), batch.mask)
             self._counts("train").loss.update(self.last_loss)
-            self.running.update(self.last_loss.view(1) if beside is None else torch.stack([self.last_loss, beside]))
+            self._running("loss").update(self.last_loss)
         return loss
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
@@ -153,6 +153,11 @@ class SegmentationTask(L.LightningModule):
         assert isinstance(counts, _Counts)
         return counts
 
+    def _running(self, name: str) -> RunningMean:
+        mean = self.running[name]
+        assert isinstance(mean, RunningMean)
+        return mean
+
     def _collect(self, stage: Stage) -> dict[str, Tensor]:
         """The stage's metrics so far, which then start anew."""
         counts = self._counts(stage)
@@ -167,10 +172,7 @@ class SegmentationTask(L.LightningModule):
         """Means since the last call, and the running means since the first step of the training."""
         self.raise_if_diverged()
         values = self._collect("train")
-        running = self.running.compute().view(-1)
-        values["train/loss_running"] = running[0]
-        if len(running) > 1:
-            values["train/confident_accuracy_running"] = running[1]
+        values |= {f"train/{name}_running": self._running(name).compute() for name in self.running}
         return {name: float(value) for name, value in values.items()}
 
     def _guard(self, loss: Tensor) -> None:
@@ -226,12 +228,14 @@ class BinaryTask(SegmentationTask):
     def predict(logits: Tensor) -> Tensor:
         return (logits[:, 0] > 0).long()
 
-    def _count(self, stage: Stage, logits: Tensor, mask: Tensor) -> Tensor | None:
+    def _count(self, stage: Stage, logits: Tensor, mask: Tensor) -> None:
         metrics = self._counts(stage).metrics
         before = metrics.confident.clone()
         metrics.update(self.predict(logits), mask, torch.sigmoid(logits[:, 0].float()))
-        near, pixels = metrics.confident - before
-        return (near / pixels).float() if stage == "train" else None
+        if stage == "train":
+            near, pixels = metrics.confident - before
+            # A mean of step means, as the published figure is; a step whose pixels are all ignored has none.
+            self._running("confident_accuracy").update(near / pixels.clamp(min=1), weight=(pixels > 0).double())
 
 
 class MulticlassTask(SegmentationTask):
@@ -251,10 +255,8 @@ class MulticlassTask(SegmentationTask):
     def predict(logits: Tensor) -> Tensor:
         return logits.argmax(dim=1)
 
-    def _count(self, stage: Stage, logits: Tensor, mask: Tensor) -> Tensor | None:
-        metrics = self._counts(stage).metrics
-        metrics.update(self.predict(logits), mask)
-        return None
+    def _count(self, stage: Stage, logits: Tensor, mask: Tensor) -> None:
+        self._counts(stage).metrics.update(self.predict(logits), mask)
 
 
 TASKS: dict[TaskKind, type[SegmentationTask]] = {"binary": BinaryTask, "multiclass": MulticlassTask}
