@@ -1,11 +1,17 @@
-"""Makes the pictures in docs/images: `python docs/make_images.py`."""
+"""Makes the pictures in docs/images: `python docs/make_images.py [RUN]`.
 
+RUN is the run directory of a texture training, for the picture of what it predicts.
+"""
+
+import sys
+import tempfile
 from pathlib import Path
 
+import numpy as np
 import torch
 
-from segsweep import plots
-from segsweep.data import Textures
+from segsweep import load_run, plots
+from segsweep.data import DemoFolder, Textures
 
 IMAGES = Path(__file__).parent / "images"
 SIGMA = 15
@@ -30,10 +36,35 @@ def sigma_study(path: Path) -> Path:
     return plots.save(plots.sigma_study(images, sigma1, sigma2, mask=samples[0][1][0]), path)
 
 
+def contact_sheet(path: Path) -> Path:
+    """Scenes of experiment=rgb_demo."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = DemoFolder(f"{folder}/scenes", scenes=(1, 3, 1))
+        batch = source.finish(
+            torch.utils.data.default_collate([source.dataset("val")[index] for index in range(3)]),
+            "val",
+            torch.device("cpu"),
+        )
+    return plots.save(
+        plots.contact_sheet(batch.image, batch.mask, source.labels.colors, class_names=source.labels.names), path
+    )
+
+
+def samples(path: Path, run_directory: str) -> Path:
+    """Four test images as a trained run sees them."""
+    run = load_run(run_directory)
+    images, masks = Textures().make(range(4), "test")
+    predictions = np.stack([run.predict(image) for image in images])
+    figure = plots.samples(images, masks, predictions, colors=run.labels.colors, class_names=run.labels.names)
+    return plots.save(figure, path, dpi=90)
+
+
 def main() -> None:
     IMAGES.mkdir(exist_ok=True)
-    for make in (texture_pair, sigma_study):
+    for make in (texture_pair, sigma_study, contact_sheet):
         print(make(IMAGES / f"{make.__name__}.png"))
+    if len(sys.argv) > 1:
+        print(samples(IMAGES / "samples.png", sys.argv[1]))
 
 
 if __name__ == "__main__":
