@@ -100,7 +100,7 @@ class FolderSource(Source):
         brightness: float = 0.0,
         contrast: float = 0.0,
         small: Literal["pad", "refuse"] = "pad",
-        tile_size: int = 1024,
+        tile_size: int = 1536,
         tile_margin: int = 32,
         cache_gib: float = 4.0,
         cache_dir: str | None = None,

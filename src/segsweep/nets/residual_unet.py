@@ -54,7 +54,9 @@ class CosineStem(nn.Module):
         self.size = size
         coefficients = in_channels * size * size
         self.register_buffer("filters", cosine_filters(size).repeat(in_channels, 1, 1, 1), persistent=False)
-        self.norm = nn.BatchNorm2d(coefficients, affine=False)
+        # The default epsilon is hundreds of times the variance of the weakest coefficients and would hide them; this one is
+        # a standard deviation of 1e-5, a hundredth of one step of an 8-bit image.
+        self.norm = nn.BatchNorm2d(coefficients, affine=False, eps=1e-10)
         self.mix = nn.Sequential(nn.Conv2d(coefficients, hidden, 1), nn.ReLU(), nn.Conv2d(hidden, channels, 1))
 
     def forward(self, image: Tensor) -> Tensor:
