@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import Callback
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from segsweep.runs import MetricsCSV
 from segsweep.tasks import SegmentationTask
 
 log = logging.getLogger(__name__)
@@ -124,7 +125,9 @@ class TrainingLog(Callback):
         self._steps_per_epoch = steps_per_epoch or self._steps_per_epoch
         epoch = max(trainer.global_step - 1, 0) // self._steps_per_epoch
         for logger in trainer.loggers:
-            logger.log_metrics(metrics | {"epoch": epoch}, step=trainer.global_step)
+            # A curve of the epoch would be the first thing that TensorBoard shows.
+            also = {"epoch": epoch} if isinstance(logger, MetricsCSV) else {}
+            logger.log_metrics(metrics | also, step=trainer.global_step)
             logger.save()
 
 

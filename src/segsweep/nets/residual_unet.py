@@ -33,6 +33,25 @@ def cosine_filters(size: int) -> Tensor:
     return torch.einsum("ay,bx->abyx", cosines, cosines).reshape(size * size, 1, size, size).float()
 
 
+def extend(image: Tensor, left: int, right: int, top: int, bottom: int) -> Tensor:
+    """Continues an image beyond its border by point reflection: value and slope go on, so no edge appears there.
+
+    Args:
+        image: [B, C, H, W].
+        left, right, top, bottom: how many columns and rows to add.
+
+    Returns:
+        [B, C, top + H + bottom, left + W + right]; the image itself is in it bit by bit.
+    """
+    for dim, before, after in ((2, top, bottom), (3, left, right)):
+        size = image.shape[dim]
+        position = torch.arange(-before, size + after, device=image.device)
+        border = position.clamp(0, size - 1)
+        mirrored = (2 * border - position).clamp(0, size - 1)
+        image = 2 * image.index_select(dim, border) - image.index_select(dim, mirrored)
+    return image
+
+
 class CosineStem(nn.Module):
     """Reads `size` x `size` patches in units of what the image contains.
 
@@ -43,7 +62,8 @@ class CosineStem(nn.Module):
     the images alone, not on the weights, so its running statistics are right from the first epoch on. Always float32,
     outside autocast, up to the scaling: bfloat16 would round the fine detail away.
 
-    The border repeats the outermost pixels. Zeros there would be an edge stronger than any detail.
+    Beyond the border the image goes on as `extend` has it. Zeros there would be an edge stronger than any detail, and so
+    would repeated pixels be for the weakest coefficients.
     """
 
     filters: Tensor
@@ -55,15 +75,16 @@ class CosineStem(nn.Module):
         coefficients = in_channels * size * size
         self.register_buffer("filters", cosine_filters(size).repeat(in_channels, 1, 1, 1), persistent=False)
         # The default epsilon is hundreds of times the variance of the weakest coefficients and would hide them; this one is
-        # a standard deviation of 1e-5, a hundredth of one step of an 8-bit image.
-        self.norm = nn.BatchNorm2d(coefficients, affine=False, eps=1e-10)
+        # a standard deviation of 1e-4, a fortieth of the step of an 8-bit image.
+        self.norm = nn.BatchNorm2d(coefficients, affine=False, eps=1e-8)
         self.mix = nn.Sequential(nn.Conv2d(coefficients, hidden, 1), nn.ReLU(), nn.Conv2d(hidden, channels, 1))
 
     def forward(self, image: Tensor) -> Tensor:
         """Images [B, C, H, W] to features [B, N, H, W]."""
         with torch.autocast(image.device.type, enabled=False):
-            padded = F.pad(image.float(), (self.size // 2,) * 4, mode="replicate")
-            coefficients = self.norm(F.conv2d(padded, self.filters, groups=self.in_channels))
+            margin = self.size // 2
+            extended = extend(image.float(), margin, margin, margin, margin)
+            coefficients = self.norm(F.conv2d(extended, self.filters, groups=self.in_channels))
         return self.mix(coefficients)
 
 
@@ -89,7 +110,7 @@ class ResidualUNet(nn.Module):
     """A U-Net with residual blocks, additive skips and a resolution that halves from level to level.
 
     Level i has `min(channels * 2**i, max_channels)` channels. Images whose height or width is not a multiple of
-    `2**(levels - 1)` are extended by repeating the last row or column, and the logits cropped.
+    `2**(levels - 1)` are extended at the right and at the bottom (see `extend`), and the logits cropped.
 
     Args:
         in_channels: channels of the image.
@@ -163,7 +184,7 @@ class ResidualUNet(nn.Module):
         height, width = image.shape[-2:]
         bottom, right = -height % self.stride, -width % self.stride
         if bottom or right:
-            image = F.pad(image, (0, right, 0, bottom), mode="replicate")
+            image = extend(image, 0, right, 0, bottom)
         logits = self._forward_fitting(image)
         return logits[..., :height, :width] if bottom or right else logits
 

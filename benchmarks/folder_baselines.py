@@ -1,0 +1,253 @@
+"""What needs no net on a folder of images and masks: the most frequent class everywhere, and a class for each colour.
+
+    python benchmarks/folder_baselines.py PATH --json results/folder_baselines.json
+    python benchmarks/folder_baselines.py PATH --leaking
+    python benchmarks/folder_baselines.py PATH data=folder data.labels=voc
+
+Both are fitted on every pixel of the training split and scored on the test split as train.py scores a net: the same
+samples, the same metrics. PATH is a folder of the Dubai tiles, divided as in experiment=dubai; for another folder give its
+settings as for train.py. Without PATH the environment variable SEGSWEEP_DUBAI says where the tiles are, and without that
+the demo scenes are written to a temporary folder.
+
+`--leaking` scores both on a random split of patches as well, as tutorials on this data do: patches of one image are then
+in training and in test, so these numbers only compare with others that leak in the same way.
+
+Shapes: C channels, H x W pixels, K classes. Decoded pairs are uint8 [C + 1, H, W], the mask behind the image's channels.
+"""
+
+import argparse
+import contextlib
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from hydra import compose, initialize_config_dir
+from measure import CONF
+from numpy.typing import NDArray
+
+from segsweep.cli import explain
+from segsweep.config import build, to_plain
+from segsweep.data import FolderSource
+from segsweep.errors import UserError
+from segsweep.labels import IGNORE, Labels
+from segsweep.runs.files import write_json
+from segsweep.tasks import SegmentationMetrics
+from segsweep.training import LOADING_KEYS
+
+Pixels = NDArray[np.uint8]
+Predict = Callable[[Pixels], NDArray[np.int64]]
+"""From an image uint8 [C, H, W] to class positions int64 [H, W]."""
+
+METRICS = ("iou", "iou_micro", "iou_image", "foreground_iou", "accuracy")
+"""Shown before the iou of each class."""
+PATCH, TEST_FRACTION = 256, 0.2
+"""Side in pixels and share of the test patches, as in the tutorials."""
+PRODUCTS = 1 << 24
+"""Distances between colours that may lie in memory at once."""
+
+
+@contextlib.contextmanager
+def opened(folder: str | None, overrides: Sequence[str] = ()) -> Iterator[tuple[dict[str, Any], FolderSource]]:
+    """train.py's configuration for a folder, and the folder as a source.
+
+    Args:
+        folder: the folder; None: SEGSWEEP_DUBAI, or else the demo scenes, which are then removed at the end.
+        overrides: as for train.py; with a choice of `data` or `experiment` among them, experiment=dubai is not used.
+
+    Raises:
+        SystemExit: the settings or the files are wrong; says why.
+    """
+    root = folder or os.environ.get("SEGSWEEP_DUBAI") or None
+    with tempfile.TemporaryDirectory() as scratch:
+        defaults = ["experiment=dubai"]
+        if root is None:
+            print("no folder given, by argument or in SEGSWEEP_DUBAI: these are numbers of the demo scenes")
+            root, defaults = str(Path(scratch) / "demo"), ["experiment=rgb_demo", "data.image_size=320"]
+        elif any(override.startswith(("data=", "experiment=")) for override in overrides):
+            defaults = []
+        try:
+            with initialize_config_dir(str(CONF), version_base="1.3"):
+                config = compose("train", overrides=[*defaults, "data.root=folder", *overrides])
+            config.data.root = root
+            node = to_plain(config)
+            data = build_data(node["data"])
+        except Exception as error:
+            if (line := explain(error)) is not None:
+                raise SystemExit(f"error: {line}") from error
+            raise
+        yield node, source
+
+
+def folder_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments that `opened` takes."""
+    parser.add_argument("folder", nargs="?", help="images and masks (default: SEGSWEEP_DUBAI, else demo scenes)")
+    parser.add_argument("overrides", nargs="*", help="of the configuration, as for train.py")
+
+
+def class_counts(train: Iterable[Pixels], classes: int) -> NDArray[np.int64]:
+    """Pixels of each class, int64 [K], without ignored ones."""
+    return sum((np.bincount(pixels[-1].ravel(), minlength=256)[:classes] for pixels in train), np.zeros(classes, int))
+
+
+def majority(counts: NDArray[np.int64]) -> Predict:
+    """Says the most frequent class of every pixel.
+
+    Args:
+        counts: of the training pixels, [K].
+    """
+    winner = int(counts.argmax())
+    return lambda image: np.full(image.shape[1:], winner, dtype=np.int64)
+
+
+def colour_cells(image: Pixels, bins: int) -> NDArray[np.int64]:
+    """The cell of the colour histogram that each pixel falls in, int64 [H, W]; `bins` to each of the C channels."""
+    cells = np.zeros(image.shape[1:], dtype=np.int64)
+    for channel in image:
+        cells = cells * bins + channel.astype(np.int64) * bins // 256
+    return cells
+
+
+def colour_classifier(train: Iterable[Pixels], classes: int, channels: int, bins: int = 32) -> Predict:
+    """Says of every pixel the class that most training pixels of its colour have.
+
+    Colours are counted in a histogram. One pixel's worth of counts, shared out as the classes are over all of training,
+    is added to every cell (Laplace smoothing), so a tie goes to the class that is more frequent. A cell without training
+    pixels has the class of the nearest one with some.
+
+    Args:
+        train: decoded pairs.
+        classes: K.
+        channels: C.
+        bins: cells along each channel.
+    """
+    counts = np.zeros(bins**channels * classes, dtype=np.int64)
+    for pixels in train:
+        mask = pixels[-1].astype(np.int64)
+        key = colour_cells(pixels[:-1], bins) * classes + mask
+        counts += np.bincount(key[mask != IGNORE], minlength=len(counts))
+    table = counts.reshape(-1, classes)
+    prior = table.sum(0) / max(int(table.sum()), 1)
+    best = (table + prior).argmax(1)
+    filled = table.any(1)
+    best[~filled] = best[filled][_nearest(np.flatnonzero(~filled), np.flatnonzero(filled), bins, channels)]
+    return lambda image: best[colour_cells(image, bins)]
+
+
+def _nearest(cells: NDArray[np.int64], others: NDArray[np.int64], bins: int, channels: int) -> NDArray[np.int64]:
+    """For each cell the position in `others` of the nearest; of several, the first."""
+    places, other_places = (
+        np.stack(np.unravel_index(which, (bins,) * channels), axis=1).astype(np.float32) for which in (cells, others)
+    )
+    nearest = [np.empty(0, dtype=np.int64)]
+    for start in range(0, len(cells), rows := max(1, PRODUCTS // len(others))):
+        # Less than the squared distance by the cell's own square, which is the same for all of `others`.
+        distances = (other_places**2).sum(1) - 2 * places[start : start + rows] @ other_places.T
+        nearest.append(distances.argmin(1))
+    return np.concatenate(nearest)
+
+
+def score(predict: Predict, test: Iterable[Pixels], labels: Labels) -> dict[str, float]:
+    """Every metric of predictions for decoded pairs; NaN where one is undefined."""
+    background = None if labels.background is None else labels.index(labels.background)
+    metrics = SegmentationMetrics(labels.names, binary=False, background=background)
+    for pixels in test:
+        prediction, mask = predict(pixels[:-1]), pixels[-1].astype(np.int64)
+        metrics.update(torch.from_numpy(prediction)[None], torch.from_numpy(mask)[None])
+    return {name: float(value) for name, value in metrics.compute().items()}
+
+
+def baselines(
+    train: Sequence[Pixels], test: Sequence[Pixels], labels: Labels, bins: int
+) -> dict[str, dict[str, float]]:
+    """The metrics on `test` of both baselines, fitted on `train`, by the baseline's name.
+
+    Raises:
+        UserError: there is nothing to fit on, or nothing to score.
+    """
+    counts = class_counts(train, len(labels))
+    if not counts.any() or not len(test):
+        raise UserError(f"{'test' if counts.any() else 'train'} has no pixels of any class; split otherwise")
+    share = counts.max() / counts.sum()
+    predictors = {
+        f"majority class ({labels.names[int(counts.argmax())]}, {share:.1%} of training)": majority(counts),
+        f"class by colour ({bins} bins a channel)": colour_classifier(train, len(labels), len(train[0]) - 1, bins),
+    }
+    return {name: score(predict, test, labels) for name, predict in predictors.items()}
+
+
+def scored_samples(source: FolderSource) -> list[Pixels]:
+    """The samples of the test split that a net would be scored on."""
+    dataset = source.dataset("test")
+    samples = (dataset[index] for index in range(source.size("test")))
+    return [np.concatenate([sample.image.numpy(), sample.mask.numpy()[None]]) for sample in samples]
+
+
+def patches(arrays: Iterable[Pixels], size: int) -> list[Pixels]:
+    """Squares side by side from the top left of each pair; what is left at the right and below is in none."""
+    return [
+        pixels[:, top : top + size, left : left + size]
+        for pixels in arrays
+        for top in range(0, pixels.shape[1] - size + 1, size)
+        for left in range(0, pixels.shape[2] - size + 1, size)
+    ]
+
+
+def leaking_split(cut: Sequence[Pixels], seed: int = 0) -> tuple[list[Pixels], list[Pixels]]:
+    """Training and test patches, drawn at random, whichever image they are from."""
+    order = np.random.default_rng(seed).permutation(len(cut))
+    count = round(TEST_FRACTION * len(cut))
+    return [cut[index] for index in order[count:]], [cut[index] for index in order[:count]]
+
+
+def markdown(results: Mapping[str, Mapping[str, float]]) -> str:
+    """Markdown: a row a metric, a column a baseline."""
+    names = list(next(iter(results.values())))
+    shown = [name for name in METRICS if name in names] + [name for name in names if name.startswith("iou/")]
+    lines = [f"| {' | '.join(['', *results])} |", f"| --- |{' ---: |' * len(results)}"]
+    for name in shown:
+        cells = ("absent" if np.isnan(metrics[name]) else f"{metrics[name]:.4f}" for metrics in results.values())
+        lines.append(f"| {' | '.join([name, *cells])} |")
+    return "\n".join(lines)
+
+
+def _bins(text: str) -> int:
+    value = int(text)
+    if not 2 <= value <= 64:
+        raise argparse.ArgumentTypeError("must be from 2 to 64")
+    return value
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    folder_arguments(parser)
+    parser.add_argument("--bins", type=_bins, default=32, help="of the colour histogram, a channel (default 32)")
+    parser.add_argument("--leaking", action="store_true", help="score on a random split of patches as well")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every metric there")
+    options = parser.parse_args()
+    with opened(options.folder, options.overrides) as (_, source):
+        parts = {"test": f"split {source.splits.reason}; scored on test, {len(source.splits.test)} images"}
+        try:
+            results = {"test": baselines(source.arrays("train"), scored_samples(source), source.labels, options.bins)}
+            if options.leaking:
+                everything = [pixels for part in ("train", "val", "test") for pixels in source.arrays(part)]
+                train, test = leaking_split(patches(everything, PATCH))
+                parts["leaking"] = (
+                    f"LEAKING: {len(train)} and {len(test)} patches of {PATCH} x {PATCH} pixels drawn at random for"
+                    " training and test, so patches of one image are in both"
+                )
+                results["leaking"] = baselines(train, test, source.labels, options.bins)
+        except UserError as error:
+            raise SystemExit(f"error: {error}") from error
+        print("\n\n".join(f"{parts[part]}\n\n{markdown(found)}" for part, found in results.items()))
+        if options.json is not None:
+            options.json.parent.mkdir(parents=True, exist_ok=True)
+            content = {part: {"split": parts[part], "results": found} for part, found in results.items()}
+            write_json(options.json, {"benchmark": "folder_baselines", "folder": source.root.name} | content)
+
+
+if __name__ == "__main__":
+    main()

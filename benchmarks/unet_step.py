@@ -1,0 +1,198 @@
+"""A training step of the U-Net at every combination of memory format, precision and compilation, against the printed one.
+
+    python benchmarks/unet_step.py --device cpu
+    python benchmarks/unet_step.py --no-monai
+
+The batch is [8, 3, 320, 320] with six classes. A step is forward, cross-entropy, the counts for the metrics, backward and
+SGD's step, for every net alike. The baseline is the architecture as the U-Net report prints it, which upsamples to
+640 x 640 and reads every second pixel: head="plain", float32, contiguous, not compiled. Before anything is timed, the
+logits of every float32 variant are compared with its.
+
+The fastest variant is then timed anew against the baseline, so that the target is not met by a lucky choice. With it
+comes MONAI's BasicUNet, against ours with the same batch, precision, memory format and compilation: the fastest variant
+at which MONAI's net trains.
+"""
+
+import itertools
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from measure import Row, arguments, interleave, pick_device, report, timing
+from torch import Tensor, nn
+
+from segsweep.data.source import Batch
+from segsweep.labels import LabelClass, Labels
+from segsweep.nets import UNet
+from segsweep.tasks import SGD, CrossEntropy, MulticlassTask
+from segsweep.trainer import TrainerSettings
+
+SHAPE, CLASSES = (8, 3, 320, 320), 6
+TOLERANCE = 1e-5
+"""Of logits in float32."""
+MONAI_PARAMETERS = 1_979_174
+
+
+Precision = Literal["32-true", "bf16-mixed"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """How a net is trained; the words are those of the `trainer` group."""
+
+    precision: Precision = "32-true"
+    channels_last: bool = False
+    compile: bool = False
+
+    def __str__(self) -> str:
+        words = [self.precision, "channels_last" if self.channels_last else "contiguous"]
+        return " ".join([*words, "compiled"] if self.compile else words)
+
+
+VARIANTS = [Variant(*values) for values in itertools.product(PRECISIONS, (False, True), (False, True))]
+PRINTED = "the printed architecture, 32-true contiguous"
+
+
+class Training:
+    """A net with its task and optimizer.
+
+    Args:
+        net: from images [B, 3, H, W] to logits [B, 6, H, W].
+        variant: how it is trained.
+        device: where.
+
+    Raises:
+        ValueError: this machine lacks what the variant asks for.
+    """
+
+    def __init__(self, net: nn.Module, variant: Variant, device: torch.device) -> None:
+        # For its checks.
+        TrainerSettings(
+            accelerator="gpu" if device.type == "cuda" else "cpu",
+            precision=variant.precision,
+            channels_last=variant.channels_last,
+            compile=variant.compile,
+        )
+        labels = Labels([LabelClass(position, f"class {position}", (position, 0, 0)) for position in range(CLASSES)])
+        task = MulticlassTask(net, CrossEntropy(), labels, SGD(lr=0.01), channels_last=variant.channels_last)
+        self.task = task.to(device).train()
+        self.optimizer = task.optimizer(task.net.parameters())
+        self.device = device
+        self.mixed = variant.precision == "bf16-mixed"
+        if variant.compile:
+            task.net.compile()
+
+    def step(self, batch: Batch) -> None:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed):
+            loss = self.task.training_step(batch, 0)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+
+
+def unet(head: Literal["exact", "plain"]) -> UNet:
+    """The same weights every time."""
+    torch.manual_seed(0)
+    return UNet(out_channels=CLASSES, head=head)
+
+
+def basic_unet() -> nn.Module:
+    """MONAI's peer, at its defaults but for two dimensions, three channels and six classes.
+
+    Raises:
+        ImportError: MONAI is not installed.
+    """
+    from monai.networks.nets import BasicUNet
+
+    net: nn.Module = BasicUNet(spatial_dims=2, in_channels=SHAPE[1], out_channels=CLASSES)
+    count = sum(parameter.numel() for parameter in net.parameters())
+    assert count == MONAI_PARAMETERS, f"BasicUNet has {count:,} parameters; this is another than was meant"
+    return net
+
+
+def logits(training: Training, image: Tensor) -> Tensor:
+    """In float32 on every device: without TF32."""
+    with torch.backends.cudnn.flags(allow_tf32=False):
+        return training.task(image).detach()  # with gradients, so that what is compiled is what is timed
+
+
+def variants(printed: Training, batch: Batch, device: torch.device) -> dict[Variant, Training]:
+    """Every variant that this machine can run, with the printed architecture's logits where it computes in float32.
+
+    Raises:
+        SystemExit: a variant computes something else.
+    """
+    expected = logits(printed, batch.image)
+    found = {}
+    for variant in VARIANTS:
+        try:
+            training = Training(unet("exact"), variant, device)
+        except ValueError as error:
+            print(f"left out: {variant}: {error}")
+            continue
+        found[variant] = training
+        if not training.mixed:
+            apart = float((logits(training, batch.image) - expected).abs().max())
+            print(f"{variant}: logits differ from the printed architecture's by {apart:.1e} at most")
+            if not apart <= TOLERANCE:
+                raise SystemExit(f"error: {variant}: more than {TOLERANCE:g}, so it is another net that would be timed")
+    return found
+
+
+def monai(fastest: Sequence[Variant], batch: Batch, device: torch.device) -> tuple[Variant, Training] | None:
+    """MONAI's net at the first of these variants at which it trains; None where it is not installed."""
+    for variant in fastest:
+        try:
+            training = Training(basic_unet(), variant, device)
+            training.step(batch)
+        except ImportError as error:
+            print(f"left out: MONAI's BasicUNet: {error}; pip install monai")
+            return None
+        except Exception as error:  # inductor of torch 2.13 gets the strides of its padding wrong in channels_last
+            print(f"left out: MONAI's BasicUNet, {variant}: {type(error).__name__}: {str(error).splitlines()[0]}")
+        else:
+            return variant, training
+    return None
+
+
+def main() -> None:
+    parser = arguments(__doc__)
+    parser.add_argument("--no-monai", action="store_true", help="leave MONAI's BasicUNet out")
+    options = parser.parse_args()
+    device = pick_device(options.device)
+    generator = torch.Generator().manual_seed(0)
+    image = torch.rand(SHAPE, generator=generator)
+    mask = torch.randint(CLASSES, (SHAPE[0], *SHAPE[2:]), generator=generator)
+    batch = Batch(image.to(device), mask.to(device), torch.arange(SHAPE[0]))
+
+    def timed(training: Training) -> Callable[[], float]:
+        return timing(lambda: training.step(batch), device)
+
+    printed = Training(unet("plain"), Variant(), device)
+    trainings = variants(printed, batch, device)
+    measures = {PRINTED: timed(printed)} | {str(variant): timed(training) for variant, training in trainings.items()}
+    times = interleave(measures, options.repeats)
+    rows = [Row(str(variant), PRINTED, times[str(variant)], times[PRINTED], "speedup", unit="step")
+            for variant in trainings]  # fmt: skip
+
+    fastest = sorted(trainings, key=lambda variant: statistics.median(times[str(variant)]))
+    best, same = fastest[0], None if options.no_monai else monai(fastest, batch, device)
+    again = {PRINTED, str(best)} | ({str(same[0])} if same else set())
+    measures = {name: measure for name, measure in measures.items() if name in again}
+    if same:
+        measures["monai"] = timed(same[1])
+    times = interleave(measures, options.repeats)
+    target = 3.5 if device.type == "cpu" else None
+    rows.append(Row(f"best: {best}", PRINTED, times[str(best)], times[PRINTED], "speedup", target, unit="step"))
+    if same:
+        variant = str(same[0])
+        against = f"MONAI's BasicUNet ({MONAI_PARAMETERS:,} parameters), {variant}"
+        rows.append(Row(variant, against, times[variant], times["monai"], "speedup", unit="step"))
+    report("unet_step", rows, device, options.json)
+
+
+if __name__ == "__main__":
+    main()
