@@ -61,6 +61,8 @@ def opened(folder: str | None, overrides: Sequence[str] = ()) -> Iterator[tuple[
     Raises:
         SystemExit: the settings or the files are wrong; says why.
     """
+    if folder is not None and "=" in folder and not Path(folder).exists():  # no folder was given, only settings
+        folder, overrides = None, [folder, *overrides]
     root = folder or os.environ.get("SEGSWEEP_DUBAI") or None
     with tempfile.TemporaryDirectory() as scratch:
         defaults = ["experiment=dubai"]
@@ -74,11 +76,13 @@ def opened(folder: str | None, overrides: Sequence[str] = ()) -> Iterator[tuple[
                 config = compose("train", overrides=[*defaults, "data.root=folder", *overrides])
             config.data.root = root
             node = to_plain(config)
-            data = build_data(node["data"])
+            source = build({key: node["data"][key] for key in node["data"] if key not in LOADING_KEYS}, "data")
+            source.prepare()
         except Exception as error:
             if (line := explain(error)) is not None:
                 raise SystemExit(f"error: {line}") from error
             raise
+        assert isinstance(source, FolderSource), "only folders have a root"
         yield node, source
 
 

@@ -124,4 +124,4 @@ def test_the_command_prints_a_table_names_the_leak_and_writes_every_metric(
     assert content["leaking"]["split"].startswith("LEAKING")
     for part in ("test", "leaking"):
         for metrics in content[part]["results"].values():
-            assert {"iou", "iou_micro", "iou_image", "foreground_iou", "accuracy", "iou/Water"} <= set(metrics)
+            assert {"iou", "iou_micro", "iou_image", "accuracy", "precision", "iou/Water"} <= set(metrics)

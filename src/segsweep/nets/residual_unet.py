@@ -3,8 +3,10 @@
 Shapes: B images, C channels in, K classes, N channels inside, H x W pixels.
 """
 
+import contextlib
 import itertools
 import math
+from collections.abc import Iterator
 from typing import Literal, get_args
 
 import torch
@@ -52,6 +54,21 @@ def extend(image: Tensor, left: int, right: int, top: int, bottom: int) -> Tenso
     return image
 
 
+@contextlib.contextmanager
+def _full_float32(device: torch.device) -> Iterator[None]:
+    """Neither autocast nor cuDNN's TF32, which it uses for convolutions unless told otherwise."""
+    with torch.autocast(device.type, enabled=False):
+        if device.type != "cuda":
+            yield
+            return
+        allowed = torch.backends.cudnn.allow_tf32
+        torch.backends.cudnn.allow_tf32 = False
+        try:
+            yield
+        finally:
+            torch.backends.cudnn.allow_tf32 = allowed
+
+
 class CosineStem(nn.Module):
     """Reads `size` x `size` patches in units of what the image contains.
 
@@ -59,8 +76,8 @@ class CosineStem(nn.Module):
     brightness, and so are the gradients that would teach an ordinary convolution to look at it. Here every channel is
     taken apart into its local cosine coefficients, each coefficient is scaled to mean 0 and variance 1, and a layer of
     `hidden` units looks at the coefficients of each patch: it sees all scales from the first step. The scaling depends on
-    the images alone, not on the weights, so its running statistics are right from the first epoch on. Always float32,
-    outside autocast, up to the scaling: bfloat16 would round the fine detail away.
+    the images alone, not on the weights, so its running statistics are right from the first epoch on. Always full
+    float32 up to the scaling: bfloat16 and TF32 would round the fine detail away.
 
     Beyond the border the image goes on as `extend` has it. Zeros there would be an edge stronger than any detail, and so
     would repeated pixels be for the weakest coefficients.
@@ -81,7 +98,7 @@ class CosineStem(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Images [B, C, H, W] to features [B, N, H, W]."""
-        with torch.autocast(image.device.type, enabled=False):
+        with _full_float32(image.device):
             margin = self.size // 2
             extended = extend(image.float(), margin, margin, margin, margin)
             coefficients = self.norm(F.conv2d(extended, self.filters, groups=self.in_channels))
