@@ -62,7 +62,7 @@ def opened(folder: str | None, overrides: Sequence[str] = ()) -> Iterator[tuple[
         SystemExit: the settings or the files are wrong; says why.
     """
     if folder is not None and "=" in folder and not Path(folder).exists():  # no folder was given, only settings
-        folder, overrides = None, [folder, *overrides]
+        overrides, folder = [folder, *overrides], None
     root = folder or os.environ.get("SEGSWEEP_DUBAI") or None
     with tempfile.TemporaryDirectory() as scratch:
         defaults = ["experiment=dubai"]
