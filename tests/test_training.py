@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from segsweep import load_run
 from segsweep.callbacks import WholeCheckpointIO
+from segsweep.data import Textures
 from segsweep.errors import UserError
 
 Train = Callable[..., Path]
@@ -290,6 +292,23 @@ def test_a_signal_ends_a_run_cleanly_with_a_checkpoint(tmp_path: Path, signum: i
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="compiling for the CPU needs a C++ compiler")
+def test_a_compiled_net_trains_with_every_callback_and_leaves_ordinary_checkpoints(train: Train):
+    run = train("trainer.compile=true", "+callbacks.drawn._target_=segsweep.callbacks.NetGraph")
+    assert record(run)["status"] == "completed"
+    assert set(weights(run)) == set(weights(train(folder="plain")))
+    assert not any("_orig_mod" in name for name in weights(run))
+
+
+def test_compiling_without_a_compiler_is_refused(command, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PATH", "")
+    outcome = command("train.py", *SMALL, "trainer.compile=true", "hydra.run.dir=run")
+    assert outcome.error_lines == [
+        "error: trainer.compile=true: needs a C++ compiler (g++ or clang++), and none is on the PATH"
+    ]
+
+
+@pytest.mark.slow
 def test_two_processes_train_together_and_write_one_run(train: Train, tmp_path: Path):
     arguments = [*SMALL, "trainer=ddp", "trainer.devices=2", "hydra.run.dir=run", "data.num_workers=0"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -333,3 +352,22 @@ def test_a_full_disk_leaves_the_checkpoint_that_was_there(small_disk, tmp_path: 
         WholeCheckpointIO().save_checkpoint({"weights": torch.ones(10_000)}, path)
     assert torch.equal(torch.load(path, weights_only=True)["weights"], torch.ones(10))
     assert [entry.name for entry in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+@pytest.mark.slow
+def test_the_texture_net_is_as_good_in_eval_mode_as_in_training_for_a_batch_and_for_one_image(train: Train):
+    small = ["data.image_size=64", "data.batch_size=8", "data.samples_per_epoch=320", "data.val_size=32"]
+    run = load_run(train(*small, "trainer.max_steps=80", "lr=0.003", "callbacks.norm_statistics.batches=16"))
+    images, masks = Textures(image_size=64).make(range(32), "val")
+
+    def iou(prediction: torch.Tensor) -> float:
+        return float((prediction & (masks == 1)).sum() / (prediction | (masks == 1)).sum())
+
+    with torch.no_grad():
+        in_batches = iou(run.net(images)[:, 0] > 0)
+        alone = iou(torch.cat([run.net(image[None])[:, 0] > 0 for image in images]))
+        run.net.train()
+        in_training = iou(torch.cat([run.net(batch)[:, 0] > 0 for batch in images.split(8)]))
+    assert in_training > 0.85
+    assert in_batches == pytest.approx(in_training, abs=0.015)
+    assert alone == pytest.approx(in_batches, abs=1e-3)

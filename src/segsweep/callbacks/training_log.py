@@ -151,8 +151,7 @@ class ConsoleProgress(Callback):
         if not (self.bar and trainer.is_global_zero):
             return
         self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
+            BarColumn(bar_width=12),  # the numbers need the room on a terminal of 80 columns
             MofNCompleteColumn(),
             TextColumn("{task.fields[numbers]}"),
             TimeRemainingColumn(),
