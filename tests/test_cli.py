@@ -45,6 +45,13 @@ MISTAKES = {
     "scheduler=exponential scheduler.gamma=2": ["scheduler.gamma=2"],
     "callbacks.norm_statistics.batches=0": ["callbacks.norm_statistics.batches=0"],
     "model._target_=nobody.Net": ["model._target_=nobody.Net", "cannot be imported"],
+    "logger=null": ["logger=null", "needs a choice"],
+    "seed=-1": ["seed=-1", "from 0"],
+    "seed=99999999999999": ["seed=99999999999999"],
+    "name=a/b": ["name=a/b"],
+    "callbacks.last_checkpoint=null": ["callbacks.last_checkpoint=null", "cannot be left out"],
+    "trainer=ddp trainer.devices=3": ["data.batch_size=2", "3 processes"],
+    "data.image_size=1000000": ["memory", "data.image_size"],
     "data.num_workers=[": ["num_workers=["],
 }
 
@@ -132,6 +139,18 @@ def test_evaluate_without_a_run_says_what_to_give(command):
     outcome = command("evaluate.py")
     assert outcome.code == 1
     assert outcome.error_lines[-1].startswith("error: run: needs a value")
+
+
+def test_evaluate_refuses_what_it_cannot_use(command, train, tmp_path):
+    train()
+    outcome = command("evaluate.py", "run=run", "accelerator=foo")
+    assert outcome.error_lines == ["error: trainer.accelerator=foo: input should be 'auto', 'cpu' or 'gpu'"]
+    outcome = command("evaluate.py", "run=run/run.json")
+    assert outcome.error_lines == [
+        "error: run/run.json: cannot be read as a checkpoint of plain data (it holds more than plain data, or is damaged)"
+    ]
+    outcome = command("evaluate.py", "run=run", "split=everything")
+    assert outcome.error_lines == ["error: split=everything: must be val or test"]
 
 
 def test_evaluate_names_a_run_that_is_not_there(command):

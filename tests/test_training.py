@@ -158,7 +158,7 @@ def test_cosine_and_exponential_move_the_learning_rate_as_they_say(train: Train)
 
 
 def test_a_diverging_run_stops_with_status_failed_and_keeps_what_it_saved(command, tmp_path: Path):
-    # Two steps are saved; the third has a loss that is not finite, since the weights are by then.
+    # The first step is saved; what it did to the weights makes the loss of a later one overflow.
     overrides = [
         "optim=sgd",
         "lr=1e38",
@@ -170,13 +170,31 @@ def test_a_diverging_run_stops_with_status_failed_and_keeps_what_it_saved(comman
     assert outcome.code == 1
     content = record(tmp_path / "run")
     assert content["status"] == "failed"
-    assert f"error: loss became NaN or infinite at step {content['steps'] + 1} " in outcome.error_lines[-1]
+    assert "error: loss or weights became NaN or infinite at step " in outcome.error_lines[-1]
     assert "lower lr" in outcome.error_lines[-1]
     assert "DivergedError" in content["error"]
     assert "Traceback" in content["traceback"]
     assert "Traceback" in (tmp_path / "run/train.log").read_text()
     assert "Traceback" not in outcome.out + outcome.err
-    assert weights(tmp_path / "run")
+    for path in (tmp_path / "run").glob("checkpoints/*.ckpt"):
+        assert all(value.isfinite().all() for value in weights(tmp_path / "run", path.stem).values())
+
+
+def test_a_run_that_diverges_in_its_last_step_has_failed_and_saves_nothing(command, tmp_path: Path):
+    outcome = command(
+        "train.py", *SMALL, "hydra.run.dir=run", "optim=sgd", "lr=1e38", "loss=bce", "trainer.max_steps=1"
+    )
+    assert outcome.code == 1
+    assert len(outcome.error_lines) == 1
+    assert record(tmp_path / "run")["status"] == "failed"
+    assert not list((tmp_path / "run").glob("checkpoints/*"))
+
+
+def test_a_training_that_ends_by_epochs_between_validations_ends_with_one(train: Train):
+    run = train("trainer.max_steps=-1", "trainer.max_epochs=2", "trainer.val_every_n_steps=3")
+    table = pd.read_csv(run / "metrics.csv")
+    assert table.loc[table["val/iou"].notna(), "step"].tolist() == [3, 4]
+    assert record(run)["status"] == "completed"
 
 
 def test_a_mistake_found_while_building_is_recorded(command, tmp_path: Path):
@@ -292,6 +310,20 @@ def test_a_signal_ends_a_run_cleanly_with_a_checkpoint(tmp_path: Path, signum: i
 
 
 @pytest.mark.slow
+def test_a_signal_during_the_last_validation_interrupts_too(tmp_path: Path):
+    arguments = [*SMALL, "hydra.run.dir=run", "trainer.max_steps=2", "trainer.test=false", "data.val_size=20000"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen([sys.executable, str(ROOT / "train.py"), *arguments], cwd=tmp_path, env=environment,
+                               stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "run/metrics.csv").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, error = process.communicate(timeout=60)
+    assert (process.returncode, record(tmp_path / "run")["status"]) == (143, "interrupted"), error
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="compiling for the CPU needs a C++ compiler")
 def test_a_compiled_net_trains_with_every_callback_and_leaves_ordinary_checkpoints(train: Train):
     run = train("trainer.compile=true", "+callbacks.drawn._target_=segsweep.callbacks.NetGraph")
@@ -342,6 +374,14 @@ def test_a_full_disk_ends_a_run_in_one_line_and_leaves_no_part_of_a_file(command
     assert outcome.error_lines[0].endswith("best.ckpt: File too large")
     assert record(tmp_path / "run")["status"] == "failed"
     assert [path.name for path in (tmp_path / "run/checkpoints").iterdir()] == []
+
+
+def test_a_full_disk_that_tensorboard_meets_first_ends_in_one_line_too(command, small_disk, tmp_path: Path):
+    small_disk(8_000)
+    outcome = command("train.py", *SMALL, "hydra.run.dir=run")
+    assert outcome.code == 1
+    assert len(outcome.error_lines) == 1, outcome.err
+    assert "File too large" in outcome.error_lines[0]
 
 
 def test_a_full_disk_leaves_the_checkpoint_that_was_there(small_disk, tmp_path: Path):

@@ -19,7 +19,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from segsweep.errors import DivergedError, UserError
+from segsweep.errors import DivergedError, UserError, os_error_behind
 
 if TYPE_CHECKING:
     from segsweep.runs import RunRecord
@@ -81,8 +81,13 @@ def explain(error: BaseException) -> str | None:
         return f"{_one_line(error)}{reason}; python {sys.argv[0]} --help lists what there is"
     if isinstance(error, UserError | DivergedError):
         return _one_line(error)
-    if isinstance(error, OSError):
-        return f"{error.filename}: {error.strerror}" if error.filename and error.strerror else _one_line(error)
+    if isinstance(error, ValueError) and "Config group override" in str(error):
+        null = next((argument for argument in sys.argv if re.fullmatch(r"[a-z/_]+=null", argument)), "null")
+        return f"{null}: a group needs a choice; python {sys.argv[0]} --help lists them"
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error).lower()):
+        return f"out of memory ({_one_line(error)[:120]}): try a smaller data.batch_size or data.image_size"
+    if (failed := os_error_behind(error)) is not None:
+        return f"{failed.filename}: {failed.strerror}" if failed.filename and failed.strerror else _one_line(failed)
     return None
 
 

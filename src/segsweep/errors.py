@@ -8,6 +8,13 @@ class UserError(ValueError):
     """
 
 
+def os_error_behind(error: BaseException | None) -> OSError | None:
+    """The failed read or write that an error comes from, however often it was wrapped; None where there is none."""
+    while error is not None and not isinstance(error, OSError):
+        error = error.__cause__
+    return error
+
+
 class DivergedError(RuntimeError):
     """The loss became NaN or infinite. `step` is the first optimizer step at which it was."""
 

@@ -4,6 +4,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from segsweep.arguments import check_arguments
 from segsweep.config import naming_keys
 from segsweep.data import SOURCES, SegmentationData
 from segsweep.data.seeds import Split
@@ -34,13 +37,14 @@ def evaluate(
     if split not in ("val", "test"):
         raise UserError(f"split={split}: must be val or test")
     data = data or data_of(run)
+    trained = run.config.get("trainer", {})
+    precision = trained.get("precision", "32-true")
+    if precision == "16-mixed" and not torch.cuda.is_available():
+        precision = "32-true"  # what a GPU trained in half precision, a CPU can still score
+    chosen = {"accelerator": accelerator, "precision": precision, "channels_last": trained.get("channels_last", True)}
     with naming_keys("trainer"):
-        settings = TrainerSettings(
-            accelerator=accelerator,  # type: ignore[arg-type]  # checked there
-            precision=run.config["trainer"]["precision"],
-            channels_last=run.config["trainer"]["channels_last"],
-            progress_bar=False,
-        )
+        check_arguments(TrainerSettings, chosen)
+        settings = TrainerSettings(**chosen, progress_bar=False)
     # An optimizer is part of a task, and is not used here.
     task = run.task(run.net, _loss_of(run), run.labels, SGD(lr=1.0), channels_last=settings.channels_last)
     with tempfile.TemporaryDirectory() as folder, quiet_libraries():
@@ -71,4 +75,5 @@ def _known(table: dict[str, Any], node: dict[str, Any], run: Run, what: str) -> 
             f"{run.checkpoint}: its {what} {target} is none of segsweep's own, and is not imported from a file"
         )
     with naming_keys(what):
+        check_arguments(table[target], node)
         return table[target](**node)

@@ -83,6 +83,13 @@ class TrainerSettings:
             raise ValueError("compile=true: needs a C++ compiler (g++ or clang++), and none is on the PATH")
 
     @property
+    def processes(self) -> int:
+        """How many train together."""
+        if self.devices == "auto":
+            return torch.cuda.device_count() if self.device_type == "cuda" else 1
+        return self.devices
+
+    @property
     def device_type(self) -> Literal["cpu", "cuda"]:
         return "cpu" if self.accelerator == "cpu" or not torch.cuda.is_available() else "cuda"
 
@@ -91,12 +98,9 @@ def build_trainer(
     settings: TrainerSettings, folder: Path, callbacks: Sequence[Callback], loggers: Sequence[Logger]
 ) -> L.Trainer:
     """A Lightning Trainer that logs, draws and saves only what our own callbacks do."""
-    devices = settings.devices
-    if devices == "auto" and settings.device_type == "cpu":
-        devices = 1
     return L.Trainer(
         accelerator=settings.device_type,
-        devices=devices,
+        devices=settings.processes,
         strategy=settings.strategy,
         precision=settings.precision,
         max_steps=settings.max_steps,

@@ -3,6 +3,9 @@
 import contextlib
 import logging
 import os
+import re
+import signal
+import threading
 import time
 import traceback
 import warnings
@@ -16,6 +19,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 
 from segsweep.arguments import check_arguments
@@ -64,7 +68,6 @@ def train(config: DictConfig, directory: Path, overrides: Sequence[str] = ()) ->
         Interrupted: SIGINT or SIGTERM; last.ckpt holds the state after the last finished step.
     """
     settings = to_plain(config)
-    check_arguments(_root_settings, {name: settings.get(name) for name in _ROOT_SETTINGS})
     run = RunDirectory(directory)
     if _first_process() and run.record.exists():
         raise UserError(f"{directory}: already holds a run; give another folder, or none")
@@ -73,13 +76,15 @@ def train(config: DictConfig, directory: Path, overrides: Sequence[str] = ()) ->
         name=settings["name"],
         seed=settings["seed"],
         overrides=list(overrides),
-        objective=Objective(settings["objective"], objective_mode(settings["objective"])),
+        objective=Objective(settings["objective"], objective_mode(str(settings["objective"]))),
         started=datetime.now().astimezone().isoformat(timespec="seconds"),
         versions=versions(),
         git=git_state(Path(__file__).parent),
     )
     with StopOnSignal() as stop, _recorded(record, run, config), quiet_libraries():
+        _check_root(settings)
         session = assemble(settings, run, stop)
+        stop.raise_if_told()
         record.parameters = sum(parameter.numel() for parameter in session.task.net.parameters())
         record.device = _device_name(session.trainer)
         record.precision = session.settings.precision
@@ -92,12 +97,18 @@ def train(config: DictConfig, directory: Path, overrides: Sequence[str] = ()) ->
         )  # fmt: skip
         try:
             session.trainer.fit(session.task, session.data)
+            stop.raise_if_told()
+        except SIGTERMException as error:
+            raise Interrupted(signal.SIGTERM) from error  # Lightning saw it first
         finally:
             _note_progress(record, session, run)
         if session.data.overfit_samples:
             _check_overfit(record, session, run)
         if session.settings.test:
-            session.trainer.test(session.task, session.data, ckpt_path=str(run.best), verbose=False)
+            try:
+                session.trainer.test(session.task, session.data, ckpt_path=str(run.best), verbose=False)
+            except SIGTERMException as error:
+                raise Interrupted(signal.SIGTERM) from error
             record.metrics |= _metrics(session.trainer, "test/")
     return record
 
@@ -118,6 +129,11 @@ def assemble(settings: dict[str, Any], run: RunDirectory, stop: StopOnSignal | N
     L.seed_everything(settings["seed"], workers=True, verbose=False)
     trainer_settings: TrainerSettings = build(settings["trainer"], "trainer")
     data = build_data(settings["data"])
+    processes = trainer_settings.processes
+    if data.batch_size % processes:
+        raise UserError(
+            f"data.batch_size={data.batch_size}: must be divisible by the {processes} processes that share it"
+        )
     task = build_task(settings, data.source, trainer_settings)
     objective = settings["objective"]
     if objective not in task.metric_names:
@@ -126,6 +142,10 @@ def assemble(settings: dict[str, Any], run: RunDirectory, stop: StopOnSignal | N
         training_log = TrainingLog(trainer_settings.log_every_n_steps, objective, objective_mode(objective))
     source = data.source
     content = {"config": settings, "labels": source.labels.to_dict(), "channels": source.channels, "kind": task.kind}
+    if settings["callbacks"].get("last_checkpoint") is None:
+        raise UserError(
+            "callbacks.last_checkpoint=null: cannot be left out; every_n_steps and every_n_minutes say how often it saves"
+        )
     callbacks = [
         *_configured_callbacks(settings["callbacks"]),
         training_log,
@@ -195,6 +215,14 @@ def objective_mode(name: str) -> Literal["min", "max"]:
 
 def _root_settings(lr: float, momentum: float | None, seed: int, name: str | None, objective: str) -> None:
     """The signature that the keys at the root of the configuration are checked against."""
+
+
+def _check_root(settings: dict[str, Any]) -> None:
+    check_arguments(_root_settings, {name: settings.get(name) for name in _ROOT_SETTINGS})
+    if not 0 <= settings["seed"] < 1 << 32:
+        raise UserError(f"seed={settings['seed']}: must be from 0 to {(1 << 32) - 1}")
+    if settings["name"] is not None and not re.fullmatch(r"[\w.,=+-][\w.,=+ -]*", settings["name"]):
+        raise UserError(f"name={settings['name']}: must be letters, digits, spaces and . , = + - _ only")
 
 
 _ROOT_SETTINGS = ("lr", "momentum", "seed", "name", "objective")
@@ -291,14 +319,19 @@ def _device_name(trainer: L.Trainer) -> str:
 def quiet_libraries() -> Iterator[None]:
     """Without Lightning's advice that does not apply: a texture is made from its index, workers would only cost."""
     library = logging.getLogger("lightning.pytorch")
-    level = library.level
+    level, thread_hook = library.level, threading.excepthook
     library.setLevel(logging.WARNING)
+    # TensorBoard's writer is a thread: what it cannot write is raised again where it is handed the next number.
+    threading.excepthook = lambda failure: None if isinstance(failure.exc_value, OSError) else thread_hook(failure)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*does not have many workers.*")
             warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")
+            # Each process scores all of validation and test, and so has the same numbers.
+            warnings.filterwarnings("ignore", ".*sync_dist=True.*")
             warnings.filterwarnings("ignore", ".*LeafSpec.*", FutureWarning)
             warnings.filterwarnings("ignore", ".*Checkpoint directory .* exists and is not empty.*")
             yield
     finally:
         library.setLevel(level)
+        threading.excepthook = thread_hook

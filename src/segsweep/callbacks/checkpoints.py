@@ -8,9 +8,10 @@ import lightning as L
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Callback, Checkpoint, ModelCheckpoint
 
-from segsweep.errors import DivergedError
+from segsweep.errors import DivergedError, os_error_behind
 from segsweep.runs.files import write_whole
 from segsweep.runs.metrics_csv import MetricsCSV
+from segsweep.tasks import SegmentationTask
 
 FORMAT = 1
 """Of the `segsweep` entry in a checkpoint."""
@@ -93,12 +94,16 @@ class LastCheckpoint(Checkpoint):
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         # Weights that diverged are worth less than the last ones that had not; and where writing failed, it would again.
-        if trainer.state.fn == "fit" and trainer.global_step > 0 and not isinstance(exception, DivergedError | OSError):
+        useless = isinstance(exception, DivergedError) or os_error_behind(exception) is not None
+        if trainer.state.fn == "fit" and trainer.global_step > 0 and not useless:
             self.save(trainer)
 
     def save(self, trainer: L.Trainer, force: bool = False) -> None:
         if trainer.global_step == self._saved_step and not force:
             return
+        task = trainer.lightning_module
+        assert isinstance(task, SegmentationTask)
+        task.raise_if_diverged()
         for logger in trainer.loggers:
             if isinstance(logger, MetricsCSV):
                 logger.flush()

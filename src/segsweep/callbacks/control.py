@@ -19,8 +19,14 @@ class Interrupted(BaseException):
 class EndOfTraining(Callback):
     """Ends a training that stops inside an epoch with a validation, as one that stops at the end of an epoch does."""
 
+    def __init__(self) -> None:
+        self._total = -1.0
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._total = trainer.estimated_stepping_batches
+
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
-        if 0 <= trainer.max_steps <= trainer.global_step:
+        if trainer.global_step >= self._total:
             trainer.should_stop = True
 
 
@@ -52,12 +58,16 @@ class StopOnSignal(Callback):
             raise Interrupted(signum)
         self.signum = signum
 
-    def _raise_if_told(self) -> None:
+    def raise_if_told(self) -> None:
+        """Raises Interrupted if a signal has come."""
         if self.signum is not None:
             raise Interrupted(self.signum)
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
-        self._raise_if_told()
+        self.raise_if_told()
+
+    def on_validation_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+        self.raise_if_told()
 
     def on_test_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
-        self._raise_if_told()
+        self.raise_if_told()

@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import Callback
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from segsweep.errors import os_error_behind
 from segsweep.runs import MetricsCSV
 from segsweep.tasks import SegmentationTask
 
@@ -127,8 +128,14 @@ class TrainingLog(Callback):
         for logger in trainer.loggers:
             # A curve of the epoch would be the first thing that TensorBoard shows.
             also = {"epoch": epoch} if isinstance(logger, MetricsCSV) else {}
-            logger.log_metrics(metrics | also, step=trainer.global_step)
-            logger.save()
+            try:
+                logger.log_metrics(metrics | also, step=trainer.global_step)
+                logger.save()
+            except ValueError as error:
+                # Lightning takes every failure of TensorBoard's writer for a wrong value, a full disk too.
+                if (cause := os_error_behind(error)) is not None:
+                    raise cause from error
+                raise
 
 
 class ConsoleProgress(Callback):

@@ -102,7 +102,10 @@ def load_run(path: str | Path) -> Run:
     """
     checkpoint = Path(path)
     if checkpoint.is_dir():
-        checkpoint = RunDirectory(checkpoint).best
+        run = RunDirectory(checkpoint)
+        checkpoint = run.best
+        if not run.best.exists() and run.last.exists():
+            raise UserError(f"{path}: has no best.ckpt, for it was never validated; give {run.last} itself")
     if not checkpoint.is_file():
         raise UserError(
             f"{path}: no checkpoint there; give a run directory with checkpoints/best.ckpt, or a .ckpt file"
@@ -140,8 +143,12 @@ def load_run(path: str | Path) -> Run:
 def _read(path: Path) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except OSError:
+        raise
+    except Exception as error:  # whatever the unpickler makes of bytes that are no checkpoint
+        reason = (
+            "it holds more than plain data, or is damaged" if isinstance(error, pickle.UnpicklingError) else "damaged"
+        )
         raise UserError(f"{path}: cannot be read as a checkpoint of plain data ({reason})") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: not a checkpoint of segsweep; it holds a {type(content).__name__}")

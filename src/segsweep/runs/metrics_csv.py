@@ -32,6 +32,7 @@ class MetricsCSV(Logger):
         self._columns = ["step", "epoch"]
         self._dirty = False
         self._last_write = -math.inf
+        self._write_seconds = 0.0
 
     @property
     def name(self) -> str:
@@ -56,16 +57,19 @@ class MetricsCSV(Logger):
 
     @rank_zero_only
     def save(self) -> None:
-        if time.monotonic() - self._last_write >= 1:
+        # A long table takes longer to write; it may take a twentieth of the time.
+        if time.monotonic() - self._last_write >= max(1.0, 20 * self._write_seconds):
             self.flush()
 
     @rank_zero_only
     def flush(self) -> None:
         """Brings the file up to date."""
         if self._dirty:
+            started = time.monotonic()
             write_whole(self.path, self._write)
             self._dirty = False
             self._last_write = time.monotonic()
+            self._write_seconds = self._last_write - started
 
     def _write(self, path: Path) -> None:
         with path.open("w", newline="", encoding="utf-8") as file:

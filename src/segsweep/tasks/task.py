@@ -143,7 +143,10 @@ class SegmentationTask(L.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         # For callbacks only: the loggers get it from TrainingLog, at the step that it belongs to.
-        self.log_dict(self._collect("val"), logger=False)
+        values = self._collect("val")
+        if self.trainer.state.fn == "fit" and not torch.isfinite(values["val/loss"]):
+            self._diverged(self.global_step)
+        self.log_dict(values, logger=False)
 
     def on_test_epoch_end(self) -> None:
         self.log_dict(self._collect("test"), logger=False)
@@ -187,14 +190,16 @@ class SegmentationTask(L.LightningModule):
         self._first_bad_step = torch.where(bad, self.global_step + 1, self._first_bad_step)
 
     def raise_if_diverged(self) -> None:
-        """Raises DivergedError if the loss of a step so far was not finite; on an accelerator, waits for it."""
+        """Raises DivergedError if a step's loss so far, or a weight, is not finite; on an accelerator, waits for it."""
         if self._first_bad_step is not None and (step := int(self._first_bad_step)) >= 0:
             self._diverged(step)
+        if not all(bool(torch.isfinite(weight).all()) for weight in self.net.parameters()):
+            self._diverged(self.global_step)
 
     def _diverged(self, step: int) -> None:
         rate = self.optimizers().param_groups[0]["lr"]  # type: ignore[union-attr]
         raise DivergedError(
-            f"loss became NaN or infinite at step {step} (learning rate {rate:g}): try a lower lr, "
+            f"loss or weights became NaN or infinite at step {step} (learning rate {rate:g}): try a lower lr, "
             "trainer.gradient_clip_val=1.0, or precision 32-true",
             step,
         )
