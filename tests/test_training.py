@@ -1,5 +1,6 @@
 """A training leaves what the contract says, ends as it says, and depends on nothing it should not."""
 
+import contextlib
 import json
 import os
 import resource
@@ -358,17 +359,20 @@ def test_two_processes_train_together_and_write_one_run(train: Train, tmp_path: 
         assert content["metrics"][name] == pytest.approx(record(alone)["metrics"][name], abs=0.05)
 
 
-@pytest.fixture
-def small_disk() -> Iterator[Callable[[int], None]]:
-    """Makes every write of a file beyond so many bytes fail, as a full disk does."""
+@contextlib.contextmanager
+def small_disk(size: int) -> Iterator[None]:
+    """Makes every write of a file beyond so many bytes fail, as a full disk does; what pytest itself writes too."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_full_disk_ends_a_run_in_one_line_and_leaves_no_part_of_a_file(command, small_disk, tmp_path: Path):
-    small_disk(100_000)  # a checkpoint has 180 kB, everything else less than 100
-    outcome = command("train.py", *SMALL, "hydra.run.dir=run", "callbacks.panel=null")
+def test_a_full_disk_ends_a_run_in_one_line_and_leaves_no_part_of_a_file(command, tmp_path: Path):
+    with small_disk(100_000):  # a checkpoint has 180 kB, everything else less than 100
+        outcome = command("train.py", *SMALL, "hydra.run.dir=run", "callbacks.panel=null")
     assert outcome.code == 1
     assert len(outcome.error_lines) == 1
     assert outcome.error_lines[0].endswith("best.ckpt: File too large")
@@ -376,19 +380,18 @@ def test_a_full_disk_ends_a_run_in_one_line_and_leaves_no_part_of_a_file(command
     assert [path.name for path in (tmp_path / "run/checkpoints").iterdir()] == []
 
 
-def test_a_full_disk_that_tensorboard_meets_first_ends_in_one_line_too(command, small_disk, tmp_path: Path):
-    small_disk(8_000)
-    outcome = command("train.py", *SMALL, "hydra.run.dir=run")
+def test_a_full_disk_that_tensorboard_meets_first_ends_in_one_line_too(command, tmp_path: Path):
+    with small_disk(8_000):
+        outcome = command("train.py", *SMALL, "hydra.run.dir=run")
     assert outcome.code == 1
     assert len(outcome.error_lines) == 1, outcome.err
     assert "File too large" in outcome.error_lines[0]
 
 
-def test_a_full_disk_leaves_the_checkpoint_that_was_there(small_disk, tmp_path: Path):
+def test_a_full_disk_leaves_the_checkpoint_that_was_there(tmp_path: Path):
     path = tmp_path / "last.ckpt"
     WholeCheckpointIO().save_checkpoint({"weights": torch.ones(10)}, path)
-    small_disk(10_000)
-    with pytest.raises(OSError, match=r"last\.ckpt"):
+    with small_disk(10_000), pytest.raises(OSError, match=r"last\.ckpt"):
         WholeCheckpointIO().save_checkpoint({"weights": torch.ones(10_000)}, path)
     assert torch.equal(torch.load(path, weights_only=True)["weights"], torch.ones(10))
     assert [entry.name for entry in tmp_path.iterdir()] == ["last.ckpt"]
