@@ -151,7 +151,9 @@ def test_shared_net_refuses_the_scales_of_a_block_net():
 def test_weights_of_a_diverged_net_load():
     net = TextureCNN()
     nn.init.constant_(net.bn.weight, float("nan"))
-    TextureCNN().load_state_dict(net.state_dict())
+    loaded = TextureCNN()
+    loaded.load_state_dict(net.state_dict())
+    assert loaded.bn.weight.isnan().all()
 
 
 @pytest.mark.parametrize(("norm", "parameters"), [("shared", 13_681), ("block", 13_745), ("none", 13_649)])

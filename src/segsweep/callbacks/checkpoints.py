@@ -10,11 +10,9 @@ from lightning.pytorch.callbacks import Callback, Checkpoint, ModelCheckpoint
 
 from segsweep.errors import DivergedError, os_error_behind
 from segsweep.runs.files import write_whole
+from segsweep.runs.load import FORMAT
 from segsweep.runs.metrics_csv import MetricsCSV
 from segsweep.tasks import SegmentationTask
-
-FORMAT = 1
-"""Of the `segsweep` entry in a checkpoint."""
 
 
 class WholeCheckpointIO(TorchCheckpointIO):

@@ -1,7 +1,8 @@
 """Pictures: arrays and tables in, a `matplotlib.figure.Figure` out.
 
 No function here touches pyplot, so figures need no display, leave nothing open and are freed like any object. In a
-notebook a Figure at the end of a cell shows itself; elsewhere `save` writes it and `to_image` gives its pixels.
+notebook that says `%matplotlib inline`, a Figure at the end of a cell shows itself; elsewhere `save` writes it and
+`to_image` gives its pixels.
 """
 
 from segsweep.plots.arrays import class_colors, colorize
