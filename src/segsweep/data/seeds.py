@@ -18,6 +18,7 @@ _HALF = 1 << 31
 _MASK = _HALF - 1
 # Positions within a half: train samples have a half for themselves, the other splits share one.
 _OFFSET: dict[str, int] = {"train": 0, "val": 0, "test": 1 << 29, "norm": 1 << 30}
+_MULTIPLIERS = (0x7FEB352D, 0x46CA6B51, 0x1B873593)  # odd, so invertible modulo 2**31
 _ROOM: dict[str, int] = {"train": _HALF, "val": 1 << 29, "test": 1 << 29, "norm": 1 << 30}
 
 
@@ -41,18 +42,23 @@ def sample_seed(seed: int, split: Split, index: int) -> int:
     if not 0 <= index < _ROOM[split]:
         raise ValueError(f"index={index}: the {split} split holds samples 0 to {_ROOM[split] - 1}")
     half = 0 if split == "train" else _HALF
-    return half + _permute(_OFFSET[split] + index, _key(seed, half))
+    return half + _permute(_OFFSET[split] + index, _keys(seed, half))
 
 
 @functools.cache  # a SeedSequence takes as long as the noise of a small image
-def _key(seed: int, half: int) -> int:
-    return int(np.random.SeedSequence([seed % (1 << 64), half]).generate_state(1)[0]) & _MASK
+def _keys(seed: int, half: int) -> tuple[int, ...]:
+    words = np.random.SeedSequence([seed % (1 << 64), half]).generate_state(len(_MULTIPLIERS))
+    return tuple(int(word) & _MASK for word in words)
 
 
-def _permute(x: int, key: int) -> int:
-    """A one-to-one map of 31-bit integers onto themselves: every step can be undone."""
-    x ^= key
-    for multiplier in (0x7FEB352D, 0x46CA6B51):  # odd, so invertible modulo 2**31
+def _permute(x: int, keys: tuple[int, ...]) -> int:
+    """A one-to-one map of 31-bit integers onto themselves: every step can be undone.
+
+    A key enters every round. Were it mixed in once, before a fixed map, the samples of one seed would be those of
+    another in blocks: two keys that differ in their high bits only would meet in the same numbers.
+    """
+    for multiplier, key in zip(_MULTIPLIERS, keys, strict=True):
+        x = (x * multiplier + key) & _MASK
         x ^= x >> 16
         x = (x * multiplier) & _MASK
         x ^= x >> 15
