@@ -5,12 +5,12 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from segsweep import cli
+from segsweep import cli, commands
 
 
 @hydra.main(version_base="1.3", config_path=str(Path(__file__).parent / "conf"), config_name="evaluate")
 def main(config: DictConfig) -> None:
-    cli.evaluate(config)
+    commands.evaluate(config)
 
 
 if __name__ == "__main__":

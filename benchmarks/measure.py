@@ -199,5 +199,7 @@ def _seconds(value: float) -> str:
 
 
 def _number(value: float) -> str:
-    """Three digits that count."""
+    """Three digits that count; two of a small one."""
+    if value < 0.1:
+        return f"{value:.2g}"
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}" if value >= 10 else f"{value:.2f}"

@@ -1,6 +1,5 @@
 """The command line as a user meets it: one line for a mistake, help worth reading."""
 
-import json
 import subprocess
 import sys
 
@@ -144,13 +143,14 @@ def test_evaluate_without_a_run_says_what_to_give(command):
 def test_evaluate_refuses_what_it_cannot_use(command, train, tmp_path):
     train()
     outcome = command("evaluate.py", "run=run", "accelerator=foo")
-    assert outcome.error_lines == ["error: trainer.accelerator=foo: input should be 'auto', 'cpu' or 'gpu'"]
+    assert outcome.error_lines == ["error: accelerator=foo: input should be 'auto', 'cpu' or 'gpu'"]
     outcome = command("evaluate.py", "run=run/run.json")
     assert outcome.error_lines == [
-        "error: run/run.json: cannot be read as a checkpoint of plain data (it holds more than plain data, or is damaged)"
+        "error: run/run.json: cannot be read as a checkpoint of plain data: it is no file that torch saved;"
+        " give a .ckpt file of a run"
     ]
     outcome = command("evaluate.py", "run=run", "split=everything")
-    assert outcome.error_lines == ["error: split=everything: must be val or test"]
+    assert outcome.error_lines == ["error: split=everything: must be val, test or all"]
 
 
 def test_evaluate_names_a_run_that_is_not_there(command):
@@ -159,17 +159,3 @@ def test_evaluate_names_a_run_that_is_not_there(command):
     assert outcome.error_lines == [
         "error: nowhere: no checkpoint there; give a run directory with checkpoints/best.ckpt, or a .ckpt file"
     ]
-
-
-def test_a_sweep_trains_every_combination_in_a_folder_that_names_it(command, tmp_path):
-    outcome = command("train.py", "-m", *SMALL, "optim=sgd,adam,rmsprop", "lr=0.001,0.01", "trainer.max_steps=2",
-                      "hydra.job.config.override_dirname.exclude_keys=[debug,callbacks.graph,trainer.accelerator,"
-                      "trainer.progress_bar,trainer.max_steps]")  # fmt: skip
-    assert outcome.code == 0, outcome.err
-    (sweep,) = (path for path in tmp_path.glob("multirun/*/*"))
-    names = {path.name for path in sweep.iterdir() if path.is_dir()}
-    assert names == {f"lr={lr},optim={optim}" for lr in ("0.001", "0.01") for optim in ("sgd", "adam", "rmsprop")}
-    for name in names:
-        content = json.loads((sweep / name / "run.json").read_text())
-        assert content["status"] == "completed"
-        assert f"optim={name.rpartition('=')[2]}" in content["overrides"]

@@ -32,7 +32,8 @@ def test_every_texture_experiment_trains(command, tmp_path: Path, experiment: st
 @pytest.mark.parametrize("experiment", FOLDERS)
 def test_every_folder_experiment_trains(command, tmp_path: Path, experiment: str):
     write_demo_folder(tmp_path / "scenes", scenes=(8, 1, 1), size=48)
-    small = ["data.root=scenes", "data.image_size=32", "data.batch_size=2", "model.widths=[4,4,8]"]
+    small = ["data.root=scenes", "data.image_size=32", "data.batch_size=2"]
+    small += ["model.channels=4"] if experiment == "dubai" else ["model.widths=[4,4,8]"]
     if experiment == "dubai":  # whose tiles and classes the scenes do not have
         small += [
             "data.labels=scenes/classes.csv",

@@ -189,7 +189,7 @@ def test_a_folder_must_be_named(command):
 def test_the_real_folder_is_right_and_trains(command, tmp_path: Path):
     root = os.environ["SEGSWEEP_DUBAI"]
     assert command("check_data.py", f"data.root={root}", "data.labels=dubai", "hydra.run.dir=check").code == 0
-    small = ["experiment=dubai", f"data.root={root}", "data.samples_per_epoch=8", "data.image_size=64"]
+    small = ["experiment=dubai", "model=unet", f"data.root={root}", "data.samples_per_epoch=8", "data.image_size=64"]
     outcome = command("train.py", *small, *FAST, "hydra.run.dir=run", "trainer.max_steps=2")
     assert outcome.code == 0, outcome.err
     assert "train 36, val 9, test 9" in outcome.out

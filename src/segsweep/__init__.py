@@ -1,18 +1,23 @@
 """segsweep trains small image-segmentation networks and compares them honestly."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from segsweep.runs.load import Run, load_run
+    from segsweep.runs.load import Run, load_run, load_weights
+    from segsweep.sweeps.load import Sweep, load_sweep
 
 __version__ = "0.1.0"
-__all__ = ["Run", "__version__", "load_run"]
+__all__ = ["Run", "Sweep", "__version__", "load_run", "load_sweep", "load_weights"]
+
+_HOMES = {
+    "Run": "segsweep.runs.load", "load_run": "segsweep.runs.load", "load_weights": "segsweep.runs.load",
+    "Sweep": "segsweep.sweeps.load", "load_sweep": "segsweep.sweeps.load",
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> object:
     # Importing torch takes seconds: only who loads a run waits for it, not who asks for --help.
-    if name in ("Run", "load_run"):
-        from segsweep.runs import load
-
-        return getattr(load, name)
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,7 +1,6 @@
 """Checking: every file of a folder, before anything is trained on it."""
 
 import functools
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,15 +8,15 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from segsweep.config import build, to_plain
 from segsweep.data import FolderSource
 from segsweep.data.check import CheckReport, check_folder
 from segsweep.data.reading import read_pair
-from segsweep.errors import UserError
+from segsweep.errors import UserError, shown
 from segsweep.plots import contact_sheet, save
+from segsweep.progress import progress_bar
 from segsweep.runs.files import write_json
 from segsweep.training import LOADING_KEYS
 
@@ -39,26 +38,21 @@ def check(config: DictConfig, directory: Path) -> CheckReport:
     source = build({key: value for key, value in settings["data"].items() if key not in LOADING_KEYS}, "data")
     if not isinstance(source, FolderSource):
         raise UserError("data: check_data looks at files; give data=folder data.root=PATH")
-    with _bar() as bar:
+    with progress_bar() as bar:
         task = bar.add_task("reading", total=None)
         report = check_folder(
             source, settings["workers"], lambda done, total: bar.update(task, completed=done, total=total)
         )
     write_json(directory / "check.json", report.to_dict())
-    _print_report(report, Console(soft_wrap=True))
+    _print_report(report, Console(soft_wrap=True, markup=False, emoji=False))  # names of classes are no markup
     _draw_sheet(source, report, settings["sheet_pairs"], directory / "contact_sheet.png")
     return report
-
-
-def _bar() -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty())
 
 
 def _print_report(report: CheckReport, console: Console) -> None:
     split = ", ".join(f"{part} {count}" for part, count in report.split_sizes.items())
     sizes = [f"{height} x {width} ({count})" for (height, width), count in report.sizes.items()]
-    print(f"{report.root}: {len(report.pairs)} pairs, read in {report.seconds:.1f} s")
+    print(f"{shown(report.root)}: {len(report.pairs)} pairs, read in {report.seconds:.1f} s")
     print(f"split: {report.split}: {split}")
     print(f"height x width (images): {', '.join(sizes[:8])}{f', and {len(sizes) - 8} more' if len(sizes) > 8 else ''}")
     print(f"modes: {', '.join(f'{mode} ({count})' for mode, count in report.modes.items())}")

@@ -3,23 +3,27 @@
 Nothing heavy is imported before there is something to train: `--help` and a mistyped key should answer at once.
 """
 
+import contextlib
+import hashlib
 import os
 import re
 import shlex
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from segsweep.errors import DivergedError, UserError, os_error_behind
+from segsweep.errors import DivergedError, UserError, os_error_behind, shown
+from segsweep.identity import NAME
 
 if TYPE_CHECKING:
     from segsweep.runs import RunRecord
@@ -40,7 +44,40 @@ def _new_folder(parent: str) -> str:
     raise OSError(f"{parent}: no free folder name at {now:%H-%M-%S}")
 
 
-OmegaConf.register_new_resolver("new_folder", _new_folder, use_cache=True, replace=True)
+def _run_folder(resume: str | None) -> str:
+    """Where a single run goes: a folder of its own, or that of the run it continues."""
+    if resume is None:
+        return _new_folder("outputs")
+    if not (Path(resume) / "run.json").is_file():
+        raise UserError(f"resume={resume}: no run there; give a run directory, one with a run.json")
+    return str(resume)
+
+
+def _sweep_folder(name: str | None) -> str:
+    """Where a sweep goes: a folder of its own, or that of its name, in which it is continued."""
+    if name is None:
+        return _new_folder("multirun")
+    if not re.fullmatch(NAME, str(name)):
+        raise UserError(f"name={name}: must be letters, digits, spaces and . , = + - _ only")
+    return str(Path("multirun") / str(name))
+
+
+def _hydra_subdir(resume: str | None) -> str | None:
+    """None where a run is continued: what Hydra wrote when it was begun stays."""
+    return ".hydra" if resume is None else None
+
+
+def _job_folder(dirname: str) -> str:
+    """The folder of a job that another sweeper than ours asks for, from its overrides; no longer than a folder's name."""
+    name = re.sub(r"[^\w.,=+-]+", "-", dirname).lstrip(".") or "job"
+    return name if len(name) <= 120 else f"{name[:107]}-{hashlib.sha256(dirname.encode()).hexdigest()[:12]}"
+
+
+for _name, _resolver in (
+    ("run_folder", _run_folder), ("sweep_folder", _sweep_folder), ("hydra_subdir", _hydra_subdir),
+    ("new_folder", _new_folder), ("job_folder", _job_folder),
+):  # fmt: skip
+    OmegaConf.register_new_resolver(_name, _resolver, use_cache=True, replace=True)
 
 
 def run(main: Callable[[], object]) -> None:
@@ -48,8 +85,12 @@ def run(main: Callable[[], object]) -> None:
     asked_for_more = os.environ.get("HYDRA_FULL_ERROR") == "1"
     # Hydra then hands us the exception instead of printing it in several lines.
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    well = True
     try:
-        main()
+        try:
+            main()
+        finally:
+            well = _finish_sweep()
     except Exception as error:
         line = None if asked_for_more else explain(error)
         if line is None:
@@ -61,10 +102,61 @@ def run(main: Callable[[], object]) -> None:
             raise
         print(f"stopped by {signal.Signals(signum).name}", file=sys.stderr)
         sys.exit(128 + signum)
+    if not well:
+        sys.exit(1)
+
+
+sweeping: Path | None = None
+"""The sweep directory of the sweep that this process has begun."""
+
+
+def _finish_sweep() -> bool:
+    """Writes the report of a sweep that has ended, however it did; whether none of its jobs failed."""
+    global sweeping
+    _until_end.close()
+    folder, sweeping = sweeping, None
+    if folder is None or not (folder / "sweep.json").exists():
+        return True
+    from segsweep.sweeps.record import SweepDirectory
+    from segsweep.sweeps.session import finish
+
+    return finish(SweepDirectory(folder))
+
+
+_until_end = contextlib.ExitStack()
+"""What is kept until all jobs of another sweeper than ours have ended."""
+
+
+class SweepReport(Callback):
+    """Keeps the directory of a sweep by another sweeper than ours, which knows nothing of it; has the report written."""
+
+    def on_multirun_start(self, config: DictConfig, **_: object) -> None:
+        global sweeping
+        try:
+            folder = Path(str(config.hydra.sweep.dir))
+        except OmegaConfBaseException:  # the sweeper will say what is wrong with it
+            return
+        if not str(config.hydra.sweeper.get("_target_")).startswith("hydra_plugins.segsweep_sweepers"):
+            from segsweep.sweeps.session import kept_for_others
+
+            with mistakes_in_one_line():  # Hydra would go on
+                _until_end.enter_context(kept_for_others(config, folder))
+        sweeping = folder
+
+
+@contextlib.contextmanager
+def mistakes_in_one_line() -> Iterator[None]:
+    """Ends the program at a user's mistake, in one line, before Hydra adds a line of its own."""
+    try:
+        yield
+    except Exception as error:
+        if (line := explain(error)) is not None:
+            _fail(line)
+        raise
 
 
 def _fail(line: str) -> NoReturn:
-    print(f"error: {line}", file=sys.stderr)
+    print(f"error: {shown(line)}", file=sys.stderr)
     sys.exit(1)
 
 
@@ -76,19 +168,37 @@ def explain(error: BaseException) -> str | None:
         return f"{group.parent}={group.name}: no such choice; there are {choices}"
     if isinstance(error, OverrideParseException):
         return f"{error.override}: cannot be read as KEY=VALUE ({_one_line(error).split(' See http')[0]})"
+    if (mistake := _mistake_behind(error)) is not None:
+        return _one_line(mistake)
+    if (found := re.search(r"UserError raised while resolving interpolation: (.*)", str(error))) is not None:
+        return found[1]  # a resolver's; OmegaConf keeps only its text
     if isinstance(error, HydraException | OmegaConfBaseException):
         reason = f" ({_one_line(error.__cause__)})" if isinstance(error.__cause__, OmegaConfBaseException) else ""
         return f"{_one_line(error)}{reason}; python {sys.argv[0]} --help lists what there is"
-    if isinstance(error, UserError | DivergedError):
-        return _one_line(error)
     if isinstance(error, ValueError) and "Config group override" in str(error):
         null = next((argument for argument in sys.argv if re.fullmatch(r"[a-z/_]+=null", argument)), "null")
         return f"{null}: a group needs a choice; python {sys.argv[0]} --help lists them"
+    if type(error).__module__.partition(".")[0] in ("joblib", "submitit", "ray"):
+        if "timed-out" in str(error):
+            return (
+                "a job ran out of time, hydra.launcher.timeout_min; its state is saved, and the same command with the same "
+                "name= goes on with it. hydra.launcher.max_num_timeout=3 has that done three times without asking"
+            )
+        return (
+            f"the process of a job has died, perhaps for lack of memory ({type(error).__name__}); "
+            "the same command with the same name= goes on with what is left"
+        )
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error).lower()):
         return f"out of memory ({_one_line(error)[:120]}): try a smaller data.batch_size or data.image_size"
     if (failed := os_error_behind(error)) is not None:
         return f"{failed.filename}: {failed.strerror}" if failed.filename and failed.strerror else _one_line(failed)
     return None
+
+
+def _mistake_behind(error: BaseException | None) -> BaseException | None:
+    while error is not None and not isinstance(error, UserError | DivergedError):
+        error = error.__cause__
+    return error
 
 
 def _one_line(error: BaseException | None) -> str:
@@ -101,8 +211,15 @@ def train(config: DictConfig) -> float | None:
 
     hydra = HydraConfig.get()
     directory = Path(hydra.runtime.output_dir)
+    overrides, resume = list(hydra.overrides.task), config.resume is not None
+    if hydra.mode is RunMode.MULTIRUN:
+        return _train_in_sweep(config, directory)
     try:
-        record = train_run(config, directory, overrides=list(hydra.overrides.task))
+        if resume:
+            from segsweep.resuming import resumed
+
+            config, overrides = resumed(directory, overrides)
+        record = train_run(config, directory, overrides, resume=resume)
     except Exception as error:
         # Hydra would put a line of its own before ours. In a sweep it has to see the exception, to go on with the others.
         if hydra.mode is RunMode.RUN and (line := explain(error)) is not None:
@@ -113,6 +230,18 @@ def train(config: DictConfig) -> float | None:
     if record.overfit_check == "failed":
         sys.exit(1)
     return record.objective.value
+
+
+def _train_in_sweep(config: DictConfig, directory: Path) -> float | None:
+    from segsweep.runs import RunDirectory
+    from segsweep.sweeps.jobs import run_job
+    from segsweep.sweeps.record import SweepDirectory
+
+    hydra = HydraConfig.get()
+    full = config.copy()
+    OmegaConf.set_struct(full, False)
+    full.hydra = hydra
+    return run_job(config, full, SweepDirectory(Path(str(hydra.sweep.dir))), RunDirectory(directory))
 
 
 def check_data(config: DictConfig) -> None:
@@ -132,34 +261,6 @@ def check_data(config: DictConfig) -> None:
         _fail(f"{report.root}: {number} mistake{'s' if number > 1 else ''}; training on this would be wrong")
 
 
-def evaluate(config: DictConfig) -> None:
-    """The job of evaluate.py: every metric of a run, as a table and in evaluation.json."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from segsweep.evaluation import evaluate as evaluate_run
-    from segsweep.runs.files import write_json
-    from segsweep.runs.load import load_run
-
-    try:
-        if config.run is None:
-            raise UserError("run: needs a value; give a run directory or a checkpoint, as in run=outputs/<date>/<time>")
-        run = load_run(str(config.run))
-        metrics = evaluate_run(run, config.split, accelerator=config.accelerator)
-    except Exception as error:
-        if (line := explain(error)) is not None:
-            _fail(line)
-        raise
-    table = Table("metric", str(config.split))
-    for name, value in metrics.items():
-        table.add_row(name, f"{value:.6f}")
-    Console(soft_wrap=True).print(table)
-    directory = Path(HydraConfig.get().runtime.output_dir)
-    content = {"run": str(config.run), "checkpoint": str(run.checkpoint), "step": run.step, "split": config.split}
-    write_json(directory / "evaluation.json", content | {"metrics": metrics})
-    print(f"{run.checkpoint}, step {run.step}. The numbers are in {_relative(directory / 'evaluation.json')}")
-
-
 def _print_result(record: "RunRecord", directory: Path) -> None:
     from rich.console import Console
     from rich.table import Table
@@ -169,7 +270,7 @@ def _print_result(record: "RunRecord", directory: Path) -> None:
     for name in names:
         values = (record.metrics.get(f"{split}/{name}") for split in ("train", "val", "test"))
         table.add_row(name, *("" if value is None else f"{value:.4f}" for value in values))
-    console = Console(soft_wrap=True)
+    console = Console(soft_wrap=True, markup=False, emoji=False)  # names of classes are no markup
     console.print(table)
     shown = _relative(directory)
     speed = f", {record.steps_per_second:.1f} steps/s" if record.steps_per_second else ""
@@ -188,9 +289,16 @@ def _relative(path: Path) -> Path:
 
 def hydra_argument(key: str, value: object) -> str:
     """`key=value` as it can be typed: where Hydra's grammar wants quotes, these, and the shell's around them."""
+    argument = quoted(key, value)
+    # Hydra's quotes are single ones: around these, double ones are easier to read, where the shell leaves the rest alone.
+    return f'"{argument}"' if "'" in argument and not re.search(r'[$`"\\!]', argument) else shlex.quote(argument)
+
+
+def quoted(key: str, value: object) -> str:
+    """`key=value` as Hydra reads it, with quotes where its grammar wants them."""
     text = str(value)
     if not re.fullmatch(r"[A-Za-z_/.][A-Za-z0-9_/.-]*", text):
         # A backslash is one of the value's own, except before a quote.
         escaped = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), text)
         text = f"'{escaped}'"
-    return shlex.quote(f"{key}={text}")
+    return f"{key}={text}"

@@ -1,11 +1,24 @@
 """The errors a user's mistake ends in: one line that says what is wrong, where, and what to do."""
 
+LONGEST = 2000
+"""Characters of an error line; a longer one loses its middle."""
+
+
+def shown(text: object) -> str:
+    """A path or any other text as one printable line: line breaks, control and unpaired characters are escaped."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in str(text))
+
 
 class UserError(ValueError):
     """A mistake in the configuration or the data that its author can mend.
 
-    The command line prints its message as one line, without a traceback, and exits with code 1.
+    The command line prints its message as one line, without a traceback, and exits with code 1. Names and values from
+    files end up in messages, so whatever these hold, the message is one printable line of bounded length.
     """
+
+    def __init__(self, message: object) -> None:
+        line = shown(message)
+        super().__init__(line if len(line) <= LONGEST else f"{line[: LONGEST - 600]} ... {line[-590:]}")
 
 
 def os_error_behind(error: BaseException | None) -> OSError | None:

@@ -1,79 +1,145 @@
-"""Evaluation: every metric of a trained run on a split."""
+"""Evaluation: every metric of a trained run on a split, by class and by image.
+
+Shapes: C image channels, K classes, H x W pixels.
+"""
 
 import tempfile
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
+import lightning as L
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from segsweep.arguments import check_arguments
+from segsweep.callbacks.image_scores import ImageScore, ImageScores, score_images
 from segsweep.config import naming_keys
-from segsweep.data import SOURCES, SegmentationData
-from segsweep.data.seeds import Split
 from segsweep.errors import UserError
+from segsweep.run_data import ScoredData, data_of, loss_of, settings_of
 from segsweep.runs.load import Run
-from segsweep.tasks import LOSSES, SGD, Loss
+from segsweep.tasks import SGD, SegmentationTask
+from segsweep.tasks.metrics import class_scores
 from segsweep.trainer import TrainerSettings, build_trainer
-from segsweep.training import LOADING_KEYS, quiet_libraries
+from segsweep.training import quiet_libraries
 
 
-def evaluate(
-    run: Run, split: Split = "test", data: SegmentationData | None = None, accelerator: str = "auto"
-) -> dict[str, float]:
-    """The metrics of a run's checkpoint, as its own training computes them.
+@dataclass(frozen=True)
+class Evaluation:
+    """What a run reaches on a split.
+
+    Args:
+        metrics: by name, without the split: "iou", "loss", ...; NaN where one is undefined.
+        confusion: int64 [K, K]; row i, column j: pixels of class i predicted as j.
+        images: every image of the split, or tile of a large one, in order.
+        names: of the classes.
+    """
+
+    metrics: dict[str, float]
+    confusion: NDArray[np.int64]
+    images: list[ImageScore]
+    names: list[str]
+
+    @cached_property
+    def per_class(self) -> dict[str, dict[str, float]]:
+        """iou, precision, recall and f1 of every class, and its true and predicted pixels; NaN for an absent one."""
+        scores = {name: values.tolist() for name, values in class_scores(torch.from_numpy(self.confusion)).items()}
+        scores |= {"pixels": self.confusion.sum(1).tolist(), "predicted_pixels": self.confusion.sum(0).tolist()}
+        return {name: {score: values[at] for score, values in scores.items()} for at, name in enumerate(self.names)}
+
+    def ranked(self) -> list[ImageScore]:
+        """The images from the best to the worst, without those whose iou is undefined."""
+        return sorted((image for image in self.images if image.iou == image.iou), key=lambda image: -image.iou)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image of a split as the run sees it."""
+
+    name: str
+    image: NDArray[np.float32]
+    """[C, H, W] in [0, 1]."""
+    mask: NDArray[np.int64]
+    """[H, W] of positions in the class table; 255 is ignored."""
+    prediction: NDArray[np.int64]
+    """[H, W]"""
+    iou: float
+
+
+class Evaluator:
+    """A run and what it is scored on.
 
     Args:
         run: from `load_run`.
-        split: "val" or "test"; of the data that the run was trained on, unless `data` is given.
-        data: other data with the same classes.
-        accelerator: "auto", "cpu" or "gpu".
-
-    Returns:
-        Metrics by name, without the split: "iou", "loss", ...; NaN where one is undefined.
+        data: from `data_of`; by default the test split of the data that the run was trained with.
+        accelerator: "auto" takes a CUDA GPU where there is one.
 
     Raises:
-        UserError: the data or the loss is none of segsweep's own, or the data cannot be found.
+        UserError: the data cannot be found, its classes are not the run's, or a setting is wrong.
     """
-    if split not in ("val", "test"):
-        raise UserError(f"split={split}: must be val or test")
-    data = data or data_of(run)
-    trained = run.config.get("trainer", {})
-    precision = trained.get("precision", "32-true")
-    if precision == "16-mixed" and not torch.cuda.is_available():
-        precision = "32-true"  # what a GPU trained in half precision, a CPU can still score
-    chosen = {"accelerator": accelerator, "precision": precision, "channels_last": trained.get("channels_last", True)}
-    with naming_keys("trainer"):
-        check_arguments(TrainerSettings, chosen)
-        settings = TrainerSettings(**chosen, progress_bar=False)
-    # An optimizer is part of a task, and is not used here.
-    task = run.task(run.net, _loss_of(run), run.labels, SGD(lr=1.0), channels_last=settings.channels_last)
-    with tempfile.TemporaryDirectory() as folder, quiet_libraries():
-        trainer = build_trainer(settings, Path(folder), [], [])
-        data.test_split = split
-        trainer.test(task, data, verbose=False)
-    return {name.removeprefix("test/"): float(value) for name, value in trainer.callback_metrics.items()}
 
-
-def data_of(run: Run) -> SegmentationData:
-    """The data that a run was trained on; built from a table of known sources, whatever the checkpoint names."""
-    node = dict(run.config["data"])
-    loading = {key: node.pop(key) for key in LOADING_KEYS if key in node}
-    source = _known(SOURCES, node, run, "data")
-    data = SegmentationData(source, **(loading | {"overfit_samples": 0}))
-    source.prepare()
-    return data
-
-
-def _loss_of(run: Run) -> Loss:
-    return _known(LOSSES, dict(run.config["loss"]), run, "loss")
-
-
-def _known(table: dict[str, Any], node: dict[str, Any], run: Run, what: str) -> Any:
-    target = node.pop("_target_", None)
-    if target not in table:
-        raise UserError(
-            f"{run.checkpoint}: its {what} {target} is none of segsweep's own, and is not imported from a file"
+    def __init__(
+        self, run: Run, data: ScoredData | None = None, accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    ) -> None:
+        self.run = run
+        self.data = data or data_of(run)
+        self.module = self.data.module()
+        trained = settings_of(run, "trainer")
+        precision = trained.get("precision", "32-true")
+        if precision == "16-mixed" and not torch.cuda.is_available():
+            precision = "32-true"  # what a GPU trained in half precision, a CPU can still score
+        chosen = {
+            "accelerator": accelerator, "precision": precision, "channels_last": trained.get("channels_last", True),
+        }  # fmt: skip
+        with naming_keys("trainer"):
+            check_arguments(TrainerSettings, chosen)
+            self._settings = TrainerSettings(**chosen, progress_bar=False)
+        # An optimizer is part of a task, and is not used here.
+        self.task: SegmentationTask = run.task(
+            run.net, loss_of(run), run.labels, SGD(lr=1.0), channels_last=self._settings.channels_last
         )
-    with naming_keys(what):
-        check_arguments(table[target], node)
-        return table[target](**node)
+
+    def score(self) -> Evaluation:
+        """Scores the whole split, in the batches and the precision in which the run's own training tests itself."""
+        scores = ImageScores()
+        with tempfile.TemporaryDirectory() as folder, quiet_libraries():
+            trainer = build_trainer(self._settings, Path(folder), [scores], [])
+            trainer.test(self.task, self.module, verbose=False)
+        metrics = {name.removeprefix("test/"): float(value) for name, value in trainer.callback_metrics.items()}
+        return Evaluation(metrics, self.task.confusions["test"].cpu().numpy(), scores.scores(), self.run.labels.names)
+
+    def sample(self, index: int) -> Sample:
+        """One image of the split with its prediction.
+
+        Raises:
+            UserError: there is no such image.
+        """
+        size = self.data.source.size(self.data.split)
+        if not 0 <= index < size:
+            raise UserError(f"index={index}: {self.data.name} has {size} images, 0 to {size - 1}")
+        device = torch.device(self._settings.device_type)
+        batch = self.module.samples(self.data.split, [index], device)
+        self.task.to(device).eval()
+        with torch.inference_mode(), self._precision().forward_context():
+            logits = self.task(batch.image)
+        (iou,), _ = score_images(self.task, logits, batch.mask)
+        return Sample(
+            self.data.sample_name(index),
+            batch.image[0].cpu().numpy(),
+            batch.mask[0].cpu().numpy(),
+            self.task.predict(logits)[0].cpu().numpy(),
+            float(iou),
+        )
+
+    def _precision(self) -> L.pytorch.plugins.Precision:
+        with quiet_libraries():
+            return build_trainer(self._settings, Path(tempfile.gettempdir()), [], []).precision_plugin
+
+
+def evaluate(
+    run: Run, data: ScoredData | None = None, accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+) -> Evaluation:
+    """The metrics of a run's checkpoint, as its own training computes them; arguments as `Evaluator` takes them."""
+    return Evaluator(run, data, accelerator).score()

@@ -1,7 +1,8 @@
 """How long, on what and how precisely to train: settings, and the Lightning Trainer they make."""
 
+import contextlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -10,6 +11,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.profilers import SimpleProfiler
 
 from segsweep.callbacks import WholeCheckpointIO
@@ -34,6 +36,7 @@ class TrainerSettings:
         progress_bar: draw a bar on a terminal.
         test: score the best checkpoint on the test split at the end.
         profile: write Lightning's table of where the time went to profile.txt.
+        threads: of the CPU; None is all of them, or a job's share where a sweep runs several jobs at once.
 
     Raises:
         ValueError: a value is outside its range, or the machine lacks what it asks for.
@@ -53,13 +56,14 @@ class TrainerSettings:
     progress_bar: bool = True
     test: bool = True
     profile: bool = False
+    threads: int | None = None
 
     def __post_init__(self) -> None:
         if self.max_steps < 1 and self.max_steps != -1:
             raise ValueError(f"max_steps={self.max_steps}: must be at least 1, or -1 with max_epochs given")
         if self.max_steps == -1 and self.max_epochs is None:
             raise ValueError("max_steps=-1: without max_epochs the training would never end")
-        for name in ("max_epochs", "val_every_n_steps", "log_every_n_steps", "devices"):
+        for name in ("max_epochs", "val_every_n_steps", "log_every_n_steps", "devices", "threads"):
             value = getattr(self, name)
             if isinstance(value, int) and value < 1:
                 raise ValueError(f"{name}={value}: must be at least 1")
@@ -111,7 +115,8 @@ def build_trainer(
         default_root_dir=folder,
         callbacks=list(callbacks),
         logger=list(loggers),
-        plugins=[WholeCheckpointIO()],
+        # One process needs no cluster: on Slurm, Lightning would take over its signals, and warn where it only sees srun.
+        plugins=[WholeCheckpointIO(), *([LightningEnvironment()] if settings.processes == 1 else [])],
         profiler=SimpleProfiler(dirpath=folder, filename="profile") if settings.profile else None,
         # Ours instead: the source's batches are the processes' own already; see TrainBatches.
         use_distributed_sampler=False,
@@ -121,3 +126,15 @@ def build_trainer(
         enable_model_summary=False,
         log_every_n_steps=settings.log_every_n_steps,
     )
+
+
+@contextlib.contextmanager
+def cpu_threads(number: int | None) -> Iterator[None]:
+    """Computes with so many threads meanwhile; None leaves them as they are."""
+    before = torch.get_num_threads()
+    if number is not None:
+        torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import lightning as L
 import torch
+import yaml
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -29,6 +30,7 @@ from segsweep.callbacks import (
     EndOfTraining,
     Interrupted,
     RunConfiguration,
+    StepSeed,
     StopOnSignal,
     TrainingLog,
 )
@@ -36,11 +38,12 @@ from segsweep.config import build, naming_keys, to_plain
 from segsweep.data import SegmentationData, Source
 from segsweep.data.check import balanced_weights
 from segsweep.errors import UserError
+from segsweep.identity import NAME, differences, result_settings
 from segsweep.plots import loss_curve, save
-from segsweep.runs import MetricsCSV, Objective, RunDirectory, RunRecord, git_state, read_metrics, versions
+from segsweep.runs import MetricsCSV, Objective, RunDirectory, RunRecord, git_state, load, read_metrics, versions
 from segsweep.runs.files import write_text
 from segsweep.tasks import TASKS, CrossEntropy, Loss, SegmentationTask
-from segsweep.trainer import TrainerSettings, build_trainer
+from segsweep.trainer import TrainerSettings, build_trainer, cpu_threads
 
 log = logging.getLogger(__name__)
 
@@ -51,13 +54,25 @@ LOADING_KEYS = ("batch_size", "num_workers", "overfit_samples")
 """Settings in the `data` group that are the DataModule's; the others are the source's."""
 
 
-def train(config: DictConfig, directory: Path, overrides: Sequence[str] = ()) -> RunRecord:
+def train(
+    config: DictConfig,
+    directory: Path,
+    overrides: Sequence[str] = (),
+    *,
+    resume: bool = False,
+    wait: bool = False,
+    stop: StopOnSignal | None = None,
+) -> RunRecord:
     """Trains what the configuration says, validates, tests the best checkpoint and leaves a run directory.
 
     Args:
         config: as composed from conf/train.yaml.
-        directory: the run directory; exists, and holds no run yet.
+        directory: the run directory; exists, and holds no run yet, unless `resume`.
         overrides: what the user typed, for run.json.
+        resume: go on from last.ckpt in `directory`, bit for bit as if it had never been cut off; from the beginning where
+            nothing was saved. A run that is completed, and is asked for no more steps, is left as it is.
+        wait: until another process that trains in `directory` has ended, instead of refusing.
+        stop: what ends the training early; None is SIGINT and SIGTERM.
 
     Returns:
         The content of run.json.
@@ -69,8 +84,23 @@ def train(config: DictConfig, directory: Path, overrides: Sequence[str] = ()) ->
     """
     settings = to_plain(config)
     run = RunDirectory(directory)
-    if _first_process() and run.record.exists():
-        raise UserError(f"{directory}: already holds a run; give another folder, or none")
+    with run.locked(wait) if _first_process() else contextlib.nullcontext():
+        before = continuation(settings, run) if resume else None
+        if before is not None and before.status == "completed" and _no_more_steps(settings, run):
+            return before
+        if before is None and _first_process() and run.record.exists():
+            raise UserError(f"{directory}: already holds a run; resume={directory} continues it")
+        return _train(config, settings, run, overrides, before, stop or StopOnSignal())
+
+
+def _train(
+    config: DictConfig,
+    settings: dict[str, Any],
+    run: RunDirectory,
+    overrides: Sequence[str],
+    before: RunRecord | None,
+    stop: StopOnSignal,
+) -> RunRecord:
     record = RunRecord(
         status="running",
         name=settings["name"],
@@ -81,9 +111,14 @@ def train(config: DictConfig, directory: Path, overrides: Sequence[str] = ()) ->
         versions=versions(),
         git=git_state(Path(__file__).parent),
     )
-    with StopOnSignal() as stop, _recorded(record, run, config), quiet_libraries():
+    step = None
+    if before is not None:
+        step = last_step(run)
+        record.started, record.seconds, record.metrics = before.started, before.seconds, before.metrics
+        record.continued_at = [*before.continued_at, step]
+    with stop, _recorded(record, run, config), quiet_libraries(), _threads(settings):
         _check_root(settings)
-        session = assemble(settings, run, stop)
+        session = assemble(settings, run, stop, step)
         stop.raise_if_told()
         record.parameters = sum(parameter.numel() for parameter in session.task.net.parameters())
         record.device = _device_name(session.trainer)
@@ -95,8 +130,10 @@ def train(config: DictConfig, directory: Path, overrides: Sequence[str] = ()) ->
             "%s with %s parameters on %s, %s, seed %s", type(session.task.net).__name__, f"{record.parameters:,}",
             record.device, record.precision, record.seed,
         )  # fmt: skip
+        if step is not None:
+            log.info("continued at step %s", f"{step:,}")
         try:
-            session.trainer.fit(session.task, session.data)
+            session.trainer.fit(session.task, session.data, ckpt_path=None if step is None else str(run.last))
             stop.raise_if_told()
         except SIGTERMException as error:
             raise Interrupted(signal.SIGTERM) from error  # Lightning saw it first
@@ -113,6 +150,12 @@ def train(config: DictConfig, directory: Path, overrides: Sequence[str] = ()) ->
     return record
 
 
+def _threads(settings: dict[str, Any]) -> contextlib.AbstractContextManager[None]:
+    number = settings["trainer"].get("threads")
+    # Anything else is refused in a moment.
+    return cpu_threads(number if isinstance(number, int) and number > 0 else None)
+
+
 @dataclass(frozen=True)
 class Session:
     """Everything a training needs, built and checked."""
@@ -124,8 +167,17 @@ class Session:
     training_log: TrainingLog
 
 
-def assemble(settings: dict[str, Any], run: RunDirectory, stop: StopOnSignal | None = None) -> Session:
-    """Builds data, net, task and trainer, and refuses what does not fit together before anything is trained."""
+def assemble(
+    settings: dict[str, Any], run: RunDirectory, stop: StopOnSignal | None = None, step: int | None = None
+) -> Session:
+    """Builds data, net, task and trainer, and refuses what does not fit together before anything is trained.
+
+    Args:
+        settings: the configuration as plain data.
+        run: where everything is written.
+        stop: ends the training at a signal.
+        step: the step at which the training is continued; what was logged behind it is dropped.
+    """
     L.seed_everything(settings["seed"], workers=True, verbose=False)
     trainer_settings: TrainerSettings = build(settings["trainer"], "trainer")
     data = build_data(settings["data"])
@@ -150,13 +202,14 @@ def assemble(settings: dict[str, Any], run: RunDirectory, stop: StopOnSignal | N
         *_configured_callbacks(settings["callbacks"]),
         training_log,
         ConsoleProgress(training_log, objective, trainer_settings.progress_bar),
+        StepSeed(settings["seed"]),
         EndOfTraining(),
         RunConfiguration(content),
         *([stop] if stop is not None else []),
         BestCheckpoint(run.checkpoints, objective, objective_mode(objective)),
         build(settings["callbacks"]["last_checkpoint"], "callbacks.last_checkpoint", path=run.last),
     ]
-    trainer = build_trainer(trainer_settings, run.path, callbacks, _loggers(settings["logger"], run))
+    trainer = build_trainer(trainer_settings, run.path, callbacks, _loggers(settings["logger"], run, step))
     if trainer_settings.compile:
         task.net.compile()
     return Session(trainer_settings, data, task, trainer, training_log)
@@ -221,7 +274,7 @@ def _check_root(settings: dict[str, Any]) -> None:
     check_arguments(_root_settings, {name: settings.get(name) for name in _ROOT_SETTINGS})
     if not 0 <= settings["seed"] < 1 << 32:
         raise UserError(f"seed={settings['seed']}: must be from 0 to {(1 << 32) - 1}")
-    if settings["name"] is not None and not re.fullmatch(r"[\w.,=+-][\w.,=+ -]*", settings["name"]):
+    if settings["name"] is not None and not re.fullmatch(NAME, settings["name"]):
         raise UserError(f"name={settings['name']}: must be letters, digits, spaces and . , = + - _ only")
 
 
@@ -234,11 +287,56 @@ def _configured_callbacks(nodes: dict[str, Any]) -> list[Callback]:
     return [build(node, f"callbacks.{name}") for name, node in wanted.items()]
 
 
-def _loggers(node: dict[str, Any], run: RunDirectory) -> list[Logger]:
-    loggers: list[Logger] = [MetricsCSV(run.metrics)]
+def _loggers(node: dict[str, Any], run: RunDirectory, step: int | None) -> list[Logger]:
+    loggers: list[Logger] = [MetricsCSV(run.metrics, keep_to_step=step)]
     if node["tensorboard"]:
-        loggers.append(TensorBoardLogger(run.path, name="", version="", sub_dir="tensorboard"))
+        purge = None if step is None else step + 1  # points behind the checkpoint come again
+        loggers.append(TensorBoardLogger(run.path, name="", version="", sub_dir="tensorboard", purge_step=purge))
     return loggers
+
+
+def continuation(settings: dict[str, Any], run: RunDirectory) -> RunRecord | None:
+    """What is known of a run that can be continued; None, with what it left taken away, where nothing was saved yet.
+
+    Raises:
+        UserError: there is no run, or `settings` would give another result than those it was begun with.
+    """
+    if not run.record.exists() or not run.config.exists():
+        raise UserError(f"{run.path}: no run there to continue; give a run directory, one with a run.json")
+    try:
+        record = RunRecord.read(run.record)
+        begun = to_plain(OmegaConf.create(yaml.safe_load(run.config.read_text(encoding="utf-8"))))
+    except (ValueError, yaml.YAMLError, AssertionError) as error:
+        raise UserError(f"{run.path}: its run.json or config.yaml is damaged ({error})") from error
+    changed = differences(result_settings(begun), result_settings(settings))
+    for key in ("trainer.max_steps", "trainer.max_epochs"):
+        group, name = key.split(".")
+        old, new = begun[group][name], settings[group][name]
+        if key in changed and old is not None and new is not None and (new > old > 0 or new == -1):
+            del changed[key]
+            if settings["scheduler"].get("_target_"):
+                log.warning("%s: the schedule is laid out anew; one training of that length would differ", key)
+    if changed:
+        key, difference = next(iter(changed.items()))
+        more = f", and {len(changed) - 1} more" if len(changed) > 1 else ""
+        raise UserError(
+            f"{key}: {difference}{more}; {run.path} can only be continued as it was begun. "
+            "More trainer.max_steps are allowed; for anything else start a new run"
+        )
+    if not run.last.exists() and record.status != "completed":
+        run.clear()
+        return None
+    return record
+
+
+def last_step(run: RunDirectory) -> int:
+    """Optimizer steps behind last.ckpt."""
+    return int(load.read_checkpoint(run.last)["global_step"])
+
+
+def _no_more_steps(settings: dict[str, Any], run: RunDirectory) -> bool:
+    begun = OmegaConf.load(run.config)
+    return all(begun.trainer[name] == settings["trainer"][name] for name in ("max_steps", "max_epochs"))
 
 
 @contextlib.contextmanager
@@ -263,7 +361,7 @@ def _recorded(record: RunRecord, run: RunDirectory, config: DictConfig) -> Itera
         log.debug("the run failed", exc_info=True)
         raise
     finally:
-        record.seconds = time.perf_counter() - started
+        record.seconds += time.perf_counter() - started
         try:
             record.write(run.record)
         except OSError as error:
@@ -327,8 +425,12 @@ def quiet_libraries() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*does not have many workers.*")
             warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")
+            # TrainBatches begins where the checkpoint ended.
+            warnings.filterwarnings("ignore", ".*checkpoint that ended before the epoch ended.*")
             # Each process scores all of validation and test, and so has the same numbers.
             warnings.filterwarnings("ignore", ".*sync_dist=True.*")
+            # On a machine with Slurm, of every training that was not started by it.
+            warnings.filterwarnings("ignore", ".*`srun` command is available.*")
             warnings.filterwarnings("ignore", ".*LeafSpec.*", FutureWarning)
             warnings.filterwarnings("ignore", ".*Checkpoint directory .* exists and is not empty.*")
             yield

@@ -1,5 +1,9 @@
 import os
+import re
 import shutil
+import subprocess
+import sys
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from segsweep.data import cache as cache_module
 from segsweep.data.cache import PixelCache
 from segsweep.data.pairs import Pair
 from segsweep.errors import UserError
@@ -36,7 +41,9 @@ class Files:
 
 
 @pytest.fixture
-def files(tmp_path: Path) -> Files:
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Files:
+    """Files that are taken for settled at once; a test need not wait until they are."""
+    monkeypatch.setattr(cache_module, "SETTLED_SECONDS", -1.0)
     return Files(tmp_path)
 
 
@@ -121,3 +128,161 @@ def test_a_file_whose_size_has_changed_is_refused(
 ) -> None:
     with pytest.raises(UserError, match=r"a\.jpg: has changed"):
         new_cache(budget).load(files.pairs, [(4, 6, 5), *SHAPES[1:]], files.decode)
+
+
+def test_a_file_changed_behind_its_own_time_is_decoded_again(
+    files: Files, new_cache: Callable[..., PixelCache]
+) -> None:
+    path = files.pairs[0].image
+    state = path.stat()
+    new_cache(0).load(files.pairs, SHAPES, files.decode)
+    path.write_bytes(b"egami")
+    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert path.stat().st_mtime_ns == state.st_mtime_ns
+    assert path.stat().st_size == state.st_size
+    new_cache(0).load(files.pairs, SHAPES, files.decode)
+    assert files.decoded["a"] == 2
+
+
+def test_what_was_decoded_from_a_file_just_changed_is_not_found_again(
+    files: Files, new_cache: Callable[..., PixelCache], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # It may change once more without its time telling.
+    monkeypatch.setattr(cache_module, "SETTLED_SECONDS", 2.0)
+    for _ in range(2):
+        new_cache(0).load(files.pairs, SHAPES, files.decode)
+    assert files.decoded["a"] == 2
+
+
+@pytest.mark.parametrize("change", ["rewritten", "removed"])
+def test_a_file_that_changes_while_it_is_read_is_refused_by_name_and_not_kept(
+    files: Files, new_cache: Callable[..., PixelCache], tmp_path: Path, change: str
+) -> None:
+    def decode(pair: Pair) -> NDArray[np.uint8]:
+        if pair.name == "b":
+            pair.mask.unlink()
+            if change == "rewritten":
+                pair.mask.write_bytes(b"ksam")
+        return files.decode(pair)
+
+    word = "has changed since" if change == "rewritten" else "has gone since"
+    with pytest.raises(UserError, match=rf"b\.png: {word}"):
+        new_cache(0).load(files.pairs, SHAPES, decode)
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_file_that_went_before_it_is_read_is_refused_by_name(
+    files: Files, new_cache: Callable[..., PixelCache]
+) -> None:
+    files.pairs[2].image.unlink()
+    with pytest.raises(UserError, match=r"c\.jpg: has gone since the folder was listed"):
+        new_cache(0).load(files.pairs, SHAPES, files.decode)
+
+
+def test_files_not_used_for_longest_go_where_there_are_too_many_bytes(
+    files: Files, new_cache: Callable[..., PixelCache], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def names() -> set[str]:
+        return {path.name for path in (tmp_path / "cache").iterdir()}
+
+    monkeypatch.setattr(cache_module, "KEPT_BYTES", 2 * sum(SIZES))
+    made = []
+    for number, setting in enumerate("rst"):
+        before = names() if made else set()
+        new_cache(0, setting).load(files.pairs, SHAPES, files.decode)
+        (new,) = names() - before
+        made.append(new)
+        os.utime(tmp_path / "cache" / new, (1000 + number, 1000 + number))
+    new_cache(0, "r").load(files.pairs, SHAPES, files.decode)  # used again
+    new_cache(0, "u").load(files.pairs, SHAPES, files.decode)
+    assert made[0] in names()
+    assert made[1] not in names()
+    assert len(names()) == 3  # two kept, and the new one
+
+
+def test_files_go_where_the_disk_has_no_room_for_a_new_one(
+    files: Files, new_cache: Callable[..., PixelCache], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    folder = tmp_path / "cache"
+
+    def disk_usage(_: Path) -> object:
+        return usage._replace(free=700 - sum(path.stat().st_size for path in folder.iterdir()))
+
+    kept = new_cache(0, "r").load(files.pairs, SHAPES, files.decode)
+    monkeypatch.setattr(shutil, "disk_usage", disk_usage)
+    new_cache(0, "s").load(files.pairs, SHAPES, files.decode)
+    assert len(list(folder.iterdir())) == 1
+    # Whoever has the file that went still reads it.
+    assert all(np.array_equal(array, files.expected(pair)) for pair, array in zip(files.pairs, kept, strict=True))
+
+
+def test_what_a_killed_process_left_is_removed_and_what_another_writes_is_not(
+    files: Files, new_cache: Callable[..., PixelCache], tmp_path: Path
+) -> None:
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    for name in ("old.pixels.0.tmp", "new.pixels.1.tmp", "notes.txt"):
+        (folder / name).write_bytes(b"x")
+    os.utime(folder / "old.pixels.0.tmp", (1, 1))
+    os.utime(folder / "notes.txt", (1, 1))
+    new_cache(0).load(files.pairs, SHAPES, files.decode)
+    left = {path.name for path in folder.iterdir() if path.suffix != ".pixels"}
+    assert left == {"new.pixels.1.tmp", "notes.txt"}
+
+
+WRITER = """
+import sys, time
+from pathlib import Path
+import numpy as np
+from segsweep.data import cache
+from segsweep.data.pairs import Pair
+cache.SETTLED_SECONDS = -1.0
+root = Path(sys.argv[1])
+pairs = [Pair(str(n), root / f"{n}.jpg", root / f"{n}.png") for n in range(8)]
+shapes = [(4, 40, 50)] * 8
+def decode(pair):
+    time.sleep(0.01)
+    return np.full((4, 40, 50), int(pair.name), np.uint8)
+print("ready", flush=True)
+sys.stdin.readline()
+arrays = cache.PixelCache(0, root / "cache", "rgb").load(pairs, shapes, decode)
+assert all((array == number).all() for number, array in enumerate(arrays))
+"""
+
+
+@pytest.mark.slow
+def test_processes_that_fill_the_same_cache_at_the_same_time_end_with_one_whole_file(tmp_path: Path) -> None:
+    for number in range(8):
+        (tmp_path / f"{number}.jpg").write_bytes(b"image")
+        (tmp_path / f"{number}.png").write_bytes(b"mask")
+    command = [sys.executable, "-c", WRITER, str(tmp_path)]
+    writers = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    for writer in writers:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "ready\n"
+    for writer in writers:
+        writer.communicate("go\n", timeout=60)
+    assert [writer.returncode for writer in writers] == [0, 0, 0]
+    (path,) = (tmp_path / "cache").iterdir()
+    assert re.fullmatch(r"[0-9a-f]{32}\.pixels", path.name)
+    assert path.read_bytes() == b"".join(bytes([number]) * 8000 for number in range(8))
+
+
+def test_large_pairs_are_not_read_far_ahead(
+    files: Files, new_cache: Callable[..., PixelCache], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    working: Counter[str] = Counter()
+
+    def decode(pair: Pair) -> NDArray[np.uint8]:
+        working["now"] += 1
+        working["most"] = max(working["most"], working["now"])
+        time.sleep(0.01)
+        working["now"] -= 1
+        return files.decode(pair)
+
+    monkeypatch.setattr(cache_module, "AHEAD_BYTES", max(SIZES))
+    monkeypatch.setattr(cache_module, "available_cores", lambda: 4)
+    for budget in (0, 10**6):
+        new_cache(budget).load(files.pairs, SHAPES, decode)
+    assert working["most"] == 1

@@ -8,6 +8,7 @@ from data_folders import Folder
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from support import Command
 
 from segsweep.data.check import CheckReport, balanced_weights, check_folder
 from segsweep.data.folder import FolderSource
@@ -210,3 +211,18 @@ def test_the_real_folder_is_sound_by_its_published_colours_and_not_by_the_table_
     wrong = check_folder(FolderSource(str(dubai)))
     assert len(wrong.errors) == 54
     assert "Tile 1/masks/image_part_001.png: 388,530 pixels of colour #8429F6" in wrong.errors[0]
+
+
+def test_names_of_classes_and_files_are_printed_as_they_are(folder: Folder, tmp_path: Path, command: Command) -> None:
+    # rich would take the first for markup and stop at it.
+    names = ["[/a]", ":bee:", "$\\frac{"]
+    rows = [
+        f"{name},{','.join(map(str, entry.color))}" for name, entry in zip(names, folder.labels.classes, strict=True)
+    ]
+    (folder.root / "classes.csv").write_text("\n".join(["name,r,g,b", *rows]))
+    (folder.root / "train/images/[x]\n-.png").write_bytes(b"")
+    outcome = command("check_data.py", f"data.root={folder.root}", "hydra.run.dir=check")
+    assert outcome.code == 1
+    assert all(name in outcome.out for name in names)
+    assert "[x]\\n-.png: has no mask" in outcome.out
+    assert len(outcome.error_lines) == 1

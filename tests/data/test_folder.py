@@ -274,6 +274,44 @@ def test_an_unreadable_file_is_refused_by_name_before_training(folder: Folder) -
     assert source(folder).size("val") == 3
 
 
+def test_a_folder_is_only_read(folder: Folder, tmp_path: Path) -> None:
+    def states() -> dict[Path, tuple[int, int, int]]:
+        paths = [folder.root, *folder.root.rglob("*")]
+        return {path: (path.stat().st_mtime_ns, path.stat().st_ctime_ns, path.stat().st_mode) for path in paths}
+
+    for path in [*folder.root.rglob("*"), folder.root]:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    before = states()
+    src = source(folder, cache_gib=0.0, cache_dir=str(tmp_path / "cache"))
+    for split in ("train", "norm", "val", "test"):
+        items(src, [0], split)
+    assert states() == before
+    assert list((tmp_path / "cache").glob("*.pixels"))
+
+
+@pytest.mark.parametrize("cache_gib", [0.0, 1.0])
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        (lambda path: path.unlink(), "c.png: "),
+        (lambda path: path.write_bytes(path.read_bytes()[:-30]), "c.png: "),
+        (lambda path: Image.new("RGB", (24, 21)).save(path), "c.png: "),
+        (lambda path: (path.unlink(), path.mkdir()), "c.png: is a folder or device"),
+        (lambda path: (path.unlink(), path.symlink_to("/dev/zero")), "c.png: is a folder or device"),
+    ],
+)
+def test_a_file_that_changes_between_listing_and_reading_is_refused_by_name(
+    folder: Folder, tmp_path: Path, cache_gib: float, change: Any, word: str
+) -> None:
+    src = source(folder, cache_gib=cache_gib, cache_dir=str(tmp_path / "cache"))
+    assert src.size("train")  # listed, and the sizes read
+    change(folder.root / "train/images/c.png")
+    with pytest.raises(UserError) as caught:
+        src.dataset("train")
+    assert word in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
 @pytest.mark.parametrize(
     "options",
     [

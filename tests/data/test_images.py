@@ -1,6 +1,13 @@
+import os
+import re
+import resource
 import struct
 import tempfile
+import threading
+import time
+import warnings
 import zlib
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +19,11 @@ from PIL import Image, ImageOps
 
 from segsweep.data.images import ImageRule, image_shape, read_image
 from segsweep.data.pairs import Pair
+from segsweep.data.parallel import parallel_map
 from segsweep.data.reading import read_pair
 from segsweep.errors import UserError
 from segsweep.labels.rules import MaskRule
+from segsweep.opening import Room
 
 NOISE = np.random.default_rng(0).integers(0, 256, (7, 5, 3), dtype=np.uint8)
 
@@ -134,11 +143,95 @@ def test_files_that_are_no_image_are_refused_by_name(tmp_path: Path) -> None:
     assert "no such file" in refused(tmp_path / "none.png")
 
 
-def test_decompression_bombs_are_refused_before_they_are_unpacked(tmp_path: Path) -> None:
-    path = png(tmp_path / "bomb.png", 60000, 60000, 1, 0, b"\0" * 100)
-    assert "too large" in refused(path)
+@pytest.mark.parametrize(
+    ("height", "width"), [(60_000, 60_000), (2**31 - 1, 2**31 - 1), (25_001, 20_000), (1, 500_000_001)]
+)
+def test_decompression_bombs_are_refused_before_they_are_unpacked(tmp_path: Path, height: int, width: int) -> None:
+    path = png(tmp_path / "bomb.png", width, height, 1, 0, b"\0" * 100)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert "too large, it declares more than 500,000,000 pixels" in refused(path)
     with pytest.raises(UserError, match="too large"):
         image_shape(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
+
+
+@pytest.mark.parametrize("extension", ["jpg", "tif", "bmp", "ppm", "jp2"])
+def test_bombs_of_every_format_are_refused(tmp_path: Path, extension: str) -> None:
+    path = tmp_path / f"x.{extension}"
+    Image.fromarray(NOISE).save(path)
+    content = path.read_bytes()
+    wide, side = struct.pack("<HHLL", 0x100, 4, 1, 5), struct.pack(">I", 1 << 20)
+    sizes = [struct.pack(">II", 5, 7), struct.pack(">II", 7, 5)]
+    huge = {
+        "jpg": lambda: re.sub(rb"(\xff\xc0..\x08)....", lambda found: found[1] + b"\xff" * 4, content, flags=re.DOTALL),
+        "tif": lambda: content.replace(wide, struct.pack("<HHLL", 0x100, 4, 1, 2**31 - 1)),
+        "bmp": lambda: content[:18] + struct.pack("<ii", 1 << 20, 1 << 20) + content[26:],
+        "ppm": lambda: content.replace(b"5 7", b"99999 99999"),
+        "jp2": lambda: content.replace(sizes[0], 2 * side).replace(sizes[1], 2 * side),
+    }[extension]()
+    assert huge != content
+    path.write_bytes(huge)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    refused(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
+
+
+def test_an_orthophoto_beyond_pillow_s_limit_is_read_without_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    for name in ("x.png", "x.tif", "x.webp"):
+        Image.fromarray(NOISE).save(tmp_path / name, lossless=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert read_image(tmp_path / name).pixels.shape == (3, 7, 5)
+    assert Image.MAX_IMAGE_PIXELS == 10
+
+
+def test_the_size_that_is_promised_can_be_opened(tmp_path: Path) -> None:
+    assert image_shape(png(tmp_path / "x.png", 20_000, 25_000, 1, 0, b"\0" * 100)) == (25_000, 20_000)
+
+
+def test_what_pillow_would_start_a_program_for_is_no_image(tmp_path: Path) -> None:
+    path = tmp_path / "x.png"
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n")
+    assert "not an image" in refused(path)
+    Image.fromarray(NOISE).save(tmp_path / "y.gif")
+    (tmp_path / "y.gif").rename(tmp_path / "y.png")
+    assert "no image of a kind that can be read" in refused(tmp_path / "y.png")
+
+
+def test_a_folder_and_a_pipe_are_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    assert "device" in refused(tmp_path / "pipe.png")
+    assert "folder" in refused(tmp_path)
+
+
+def test_a_palette_that_is_missing_is_damage(tmp_path: Path) -> None:
+    Image.fromarray(NOISE).convert("P").save(tmp_path / "x.png")
+    content = (tmp_path / "x.png").read_bytes()
+    at = content.index(b"PLTE") - 4
+    (length,) = struct.unpack_from(">I", content, at)
+    (tmp_path / "x.png").write_bytes(content[:at] + content[at + 12 + length :])
+    assert "damaged" in refused(tmp_path / "x.png")
+
+
+def test_large_images_are_decoded_one_after_another_and_small_ones_together() -> None:
+    room, together, most = Room(100), Counter(), Counter()
+    lock = threading.Lock()
+
+    def decode(pixels: int) -> None:
+        with room.take(pixels):
+            with lock:
+                together[pixels] += 1
+                most[pixels] = max(most[pixels], together[pixels])
+            time.sleep(0.01)
+            with lock:
+                together[pixels] -= 1
+
+    for pixels, expected in ((1000, 1), (60, 1), (25, 4)):
+        list(parallel_map(decode, [pixels] * 12, workers=6))
+        assert most[pixels] == expected
 
 
 @pytest.mark.parametrize("mode", ["CMYK", "F", "LAB"])

@@ -185,6 +185,35 @@ def test_a_name_with_a_line_break_is_shown_on_one_line(tmp_path: Path) -> None:
     assert "two\\nlines" in refused(tmp_path)
 
 
+def test_folders_deeper_than_python_s_calls_are_walked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path, "images/a.png", "masks/a.png")
+    monkeypatch.chdir(tmp_path)  # and back at the end
+    for _ in range(1200):
+        os.mkdir("d")
+        os.chdir("d")
+    try:
+        assert [pair.name for pair in scan(tmp_path).pairs] == ["a"]
+    finally:
+        for _ in range(1200):
+            os.chdir("..")
+            os.rmdir("d")
+
+
+def test_pipes_and_links_to_devices_are_no_files(tmp_path: Path) -> None:
+    touch(tmp_path, "images/a.png", "masks/a.png")
+    os.mkfifo(tmp_path / "images/b.png")
+    pairing = scan(tmp_path)
+    assert [pair.name for pair in pairing.pairs] == ["a"]
+    (tmp_path / "images/c.png").symlink_to("/dev/zero")
+    assert "leaves the folder" in refused(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["two\nlines", "\x1b[31mred", "-rf", " ", "\u2028", os.fsdecode(b"\xff\xfe")])
+def test_any_name_is_shown_on_one_printable_line(tmp_path: Path, name: str) -> None:
+    touch(tmp_path, "images/a.png", "masks/a.png", f"images/{name}.png")
+    assert refused(tmp_path).isprintable()
+
+
 @pytest.mark.parametrize("arguments", [("same", "same"), ("a/b", "masks"), ("..", "masks")])
 def test_a_layout_that_cannot_tell_images_from_masks_is_refused(arguments: tuple[str, str]) -> None:
     with pytest.raises(UserError, match=r"data\.images"):

@@ -162,3 +162,14 @@ def test_one_file_under_two_names_in_two_splits_is_refused(tmp_path: Path, link:
     link(tmp_path / "train/a.png", tmp_path / "val/b.png")  # type: ignore[operator]
     pairs = [Pair(name, tmp_path / f"{name}.png", tmp_path / "m.png") for name in ("train/a", "val/b")]
     assert "is the same file as" in refused(pairs, SplitRule(), tmp_path)
+
+
+def test_a_list_that_is_no_text_or_too_large_is_refused(tmp_path: Path) -> None:
+    pairs = pairs_of("a", "b", "c")
+    rule = SplitRule("lists", train=("train.txt",), val=("val.txt",))
+    (tmp_path / "val.txt").write_text("b\n")
+    (tmp_path / "train.txt").write_bytes(b"\xff\xfe\x00binary")
+    assert "cannot be read as text" in refused(pairs, rule, tmp_path)
+    with (tmp_path / "train.txt").open("wb") as file:
+        file.truncate(1 << 40)  # a file with holes takes no room on disk
+    assert "too large for a list" in refused(pairs, rule, tmp_path)

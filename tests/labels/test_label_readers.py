@@ -1,4 +1,5 @@
 import json
+import os
 import tempfile
 from pathlib import Path
 
@@ -201,3 +202,32 @@ def test_a_file_named_like_a_class_table_is_not_passed_over_for_its_mistakes(tmp
 def test_a_missing_folder_is_refused(tmp_path):
     with pytest.raises(UserError, match="there is no such folder"):
         find_class_table(tmp_path / "none")
+
+
+def test_a_pipe_and_a_table_without_an_end_are_refused_at_once(tmp_path):
+    path = tmp_path / "classes.csv"
+    os.mkfifo(path)
+    with pytest.raises(UserError, match=r"classes\.csv: is a folder or device"):
+        read_table(path)
+    path.unlink()
+    path.symlink_to("/dev/zero")
+    with pytest.raises(UserError, match=r"classes\.csv: is a folder or device"):
+        read_table(path)
+    path.unlink()
+    with path.open("wb") as file:
+        file.truncate(1 << 40)  # a file with holes takes no room on disk
+    with pytest.raises(UserError, match="too large"):
+        read_table(path)
+
+
+def test_a_number_of_thousands_of_digits_is_refused_by_name(tmp_path):
+    path = tmp_path / "classes.json"
+    path.write_text('[{"name": "a", "color": [0, 0, ' + "9" * 5000 + "]}]")
+    with pytest.raises(UserError, match=r"classes\.json: holds a number"):
+        read_table(path)
+
+
+def test_a_class_name_as_long_as_a_page_is_refused():
+    with pytest.raises(UserError, match="at most 200"):
+        LabelClass(0, "a" * 201, (0, 0, 0))
+    assert LabelClass(0, "a" * 200, (0, 0, 0)).name == "a" * 200

@@ -66,6 +66,20 @@ def test_a_mask_mostly_of_unlisted_colors_points_to_the_class_table(tmp_path):
     assert "Most pixels are of no class: is data.labels the table of these masks? Otherwise: Map them" in refusal(path)
 
 
+def test_a_mask_in_the_colors_of_a_preset_names_the_preset(tmp_path):
+    path = tmp_path / "mask.png"
+    other = Labels([LabelClass(0, "Water", (0x50, 0xE3, 0xC2)), LabelClass(1, "Unlabeled", (0x9B, 0x9B, 0x9B))])
+    dubai = [(0x84, 0x29, 0xF6), (0x6E, 0xC1, 0xE4), (0, 0, 0)]  # Land, Road, and black, which the preset ignores
+    rgb(*dubai, (0x9B, 0x9B, 0x9B)).save(path)
+    hint = "These are colours of data.labels=dubai. "
+    assert f"is data.labels the table of these masks? {hint}Otherwise: Map them" in refusal(path, labels=other)
+    palette_image([0, 1, 0], dubai).save(path)
+    assert f"its numbers are all class ids. {hint}Correct the colours" in refusal(path, labels=other)
+    for strangers in ([*dubai, (1, 2, 3)], [(0x84, 0x29, 0xF6), (0, 0, 0)]):  # one too many; one class alone
+        rgb(*strangers).save(path)
+        assert "is data.labels the table of these masks? Otherwise:" in refusal(path, labels=other)
+
+
 def test_blurred_edges_point_to_their_cause_and_to_snapping(tmp_path):
     path = tmp_path / "mask.png"
     rgb((0x3C, 0x10, 0x98), *[(value, 0, 0) for value in range(40)]).save(path)
@@ -182,6 +196,24 @@ def test_a_declared_size_beyond_reason_is_refused_before_memory_is_taken(tmp_pat
     assert "pixels, which looks like a damaged or hostile file" in refusal(path)
 
 
+def test_an_array_with_holes_of_more_pixels_than_fit_is_refused_before_memory_is_taken(tmp_path):
+    path = tmp_path / "mask.npy"
+    header = np.lib.format.header_data_from_array_1_0(np.zeros((1, 1), dtype=np.uint8)) | {"shape": (1 << 20, 1 << 20)}
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        file.truncate(file.tell() + (1 << 40))
+    assert refusal(path).startswith("declares more than 500,000,000 pixels")
+    with path.open("rb+") as file:
+        file.truncate(1000)
+    assert refusal(path).startswith("is not a whole .npy array")
+
+
+def test_what_pillow_would_start_a_program_for_is_no_mask(tmp_path):
+    path = tmp_path / "mask.png"
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n")
+    assert refusal(path).startswith("is not an image, whatever its name says")
+
+
 def test_a_number_outside_the_palette_is_refused(tmp_path):
     path = tmp_path / "mask.png"
     buffer = io.BytesIO()
@@ -192,6 +224,8 @@ def test_a_number_outside_the_palette_is_refused(tmp_path):
     end = at + 12 + struct.unpack(">I", content[at : at + 4])[0]
     path.write_bytes(content[:at] + shorter + struct.pack(">I", zlib.crc32(shorter[4:])) + content[end:])
     assert "number 1 in a palette of 1 colours" in refusal(path, MaskRule(by="color"))
+    assert "number 1 has no colour in a palette of 1" in refusal(path)
+    assert read_mask(path, LABELS, MaskRule(by="index")).mask.tolist() == [[0, 1]]
 
 
 def test_an_empty_file_is_refused(tmp_path):

@@ -131,6 +131,32 @@ def test_a_written_mask_reads_back_as_it_was(data):
 
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
+def test_a_palette_mask_is_read_as_the_same_picture_in_rgb_or_refused_with_the_same_words(data):
+    labels, _, ignored_color = data.draw(tables(most=4))
+    known = [*(entry.color for entry in labels.classes), ignored_color]
+    # In any order, one colour under several numbers, and unlisted ones among them, which not every picture uses.
+    palette = data.draw(st.lists(st.sampled_from(known) | colors, min_size=1, max_size=8))
+    picture = Image.fromarray(data.draw(masks(len(palette), ignored=False)))
+    picture.putpalette([value for color in palette for value in color])
+    rule = MaskRule(
+        by="color", ignore_colors=["#{:02x}{:02x}{:02x}".format(*ignored_color)], snap=data.draw(st.booleans())
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "mask.png"
+
+        def outcome(image: Image.Image):
+            image.save(path)
+            try:
+                result = read_mask(path, labels, rule)
+            except UserError as error:
+                return str(error)
+            return result.mask.tolist(), result.counts.tolist(), result.ignored, result.snapped
+
+        assert outcome(picture) == outcome(picture.convert("RGB"))
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
 def test_auto_never_gives_another_mask_than_a_possible_explicit_reading(data):
     # Few ids and colours, so that readings often clash.
     number = data.draw(st.integers(1, 3))

@@ -1,12 +1,12 @@
 """What happens around a training: checkpoints, logs, pictures, and when it ends."""
 
 from segsweep.callbacks.checkpoints import BestCheckpoint, LastCheckpoint, RunConfiguration, WholeCheckpointIO
-from segsweep.callbacks.control import EndOfTraining, Interrupted, StopOnSignal
+from segsweep.callbacks.control import EndOfTraining, Interrupted, StepSeed, StopOnSignal
 from segsweep.callbacks.norm_statistics import NormStatistics
 from segsweep.callbacks.tensorboard import ConfusionPicture, NetGraph, SamplePanel
 from segsweep.callbacks.training_log import ConsoleProgress, TrainingLog
 
 __all__ = [
     "BestCheckpoint", "ConfusionPicture", "ConsoleProgress", "EndOfTraining", "Interrupted", "LastCheckpoint", "NetGraph",
-    "NormStatistics", "RunConfiguration", "SamplePanel", "StopOnSignal", "TrainingLog", "WholeCheckpointIO",
+    "NormStatistics", "RunConfiguration", "SamplePanel", "StepSeed", "StopOnSignal", "TrainingLog", "WholeCheckpointIO",
 ]  # fmt: skip

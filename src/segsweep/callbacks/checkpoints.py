@@ -7,8 +7,9 @@ from typing import Any
 import lightning as L
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Callback, Checkpoint, ModelCheckpoint
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from segsweep.errors import DivergedError, os_error_behind
+from segsweep.callbacks.control import validation_due
 from segsweep.runs.files import write_whole
 from segsweep.runs.load import FORMAT
 from segsweep.runs.metrics_csv import MetricsCSV
@@ -48,6 +49,16 @@ class BestCheckpoint(ModelCheckpoint):
             enable_version_counter=False,
         )
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        # Lightning's own forgets the best score where the run directory was moved, and the next validation would then
+        # replace a better checkpoint.
+        score = state_dict["best_model_score"]
+        self.best_model_score = self.current_score = self.kth_value = score
+        if score is not None:
+            path = str(Path(str(self.dirpath)) / "best.ckpt")
+            self.best_model_path = self.kth_best_model_path = path
+            self.best_k_models = {path: score}
+
 
 class LastCheckpoint(Checkpoint):
     """Keeps last.ckpt up to date: after every validation, every so many steps and minutes, and when a run is cut off.
@@ -78,6 +89,8 @@ class LastCheckpoint(Checkpoint):
         self._saved_at = time.monotonic()
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+        if validation_due(trainer):
+            return  # saved right after it: a training that is continued does not come back to a validation
         due = self.every_n_steps is not None and trainer.global_step % self.every_n_steps == 0
         if not due and self.every_n_minutes is not None:
             # Processes' clocks differ, and all of them take part in saving: the first one's decides.
@@ -91,9 +104,12 @@ class LastCheckpoint(Checkpoint):
             self.save(trainer, force=True)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        # Weights that diverged are worth less than the last ones that had not; and where writing failed, it would again.
-        useless = isinstance(exception, DivergedError) or os_error_behind(exception) is not None
-        if trainer.state.fn == "fit" and trainer.global_step > 0 and not useless:
+        # Within a step, weights and counters do not agree: what was saved before is worth more.
+        between_steps = isinstance(exception, SIGTERMException) or getattr(exception, "between_steps", False)
+        if trainer.state.fn != "fit" or trainer.global_step == 0 or not between_steps:
+            return
+        # A validation that was left out or cut off would never be made up for: after one, it was saved already.
+        if not validation_due(trainer):
             self.save(trainer)
 
     def save(self, trainer: L.Trainer, force: bool = False) -> None:

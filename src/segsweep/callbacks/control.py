@@ -1,19 +1,33 @@
 """When a training ends: at its last step, with a validation, or at the end of a step when it is told to stop."""
 
 import signal
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any
 
 import lightning as L
+import numpy as np
+import torch
 from lightning.pytorch.callbacks import Callback
 
 
 class Interrupted(BaseException):
-    """A signal asked the run to stop; `signum` is which."""
+    """A signal asked the run to stop; `signum` is which, `between_steps` whether weights and counters agree."""
 
-    def __init__(self, signum: int) -> None:
+    def __init__(self, signum: int, between_steps: bool = False) -> None:
         super().__init__(f"stopped by {signal.Signals(signum).name}")
         self.signum = signum
+        self.between_steps = between_steps
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.signum, self.between_steps)  # from a worker process to the one that waits for it
+
+
+def validation_due(trainer: L.Trainer) -> bool:
+    """Whether a validation follows the optimizer step that was just done; for hooks behind `EndOfTraining`."""
+    by_epoch = trainer.check_val_every_n_epoch is not None
+    interval = trainer.num_training_batches if by_epoch else trainer.val_check_interval
+    return trainer.should_stop or trainer.global_step % int(interval) == 0
 
 
 class EndOfTraining(Callback):
@@ -30,19 +44,44 @@ class EndOfTraining(Callback):
             trainer.should_stop = True
 
 
+class StepSeed(Callback):
+    """Draws what a net draws in a step, dropout for one, from (seed, step, process) alone.
+
+    Then neither an interruption nor anything that drew random numbers before changes what comes after.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+        words = np.random.SeedSequence([self.seed, trainer.global_step, trainer.global_rank]).generate_state(1)
+        torch.manual_seed(int(words[0]))
+
+
 class StopOnSignal(Callback):
     """Turns the first SIGINT or SIGTERM into a clean end after the batch at hand; a second one stops at once.
 
-    Weights, counters and files are consistent between batches, and only there. A context manager around everything that
-    can be stopped.
+    Weights, counters and files are consistent between batches, and only there. A validation that belongs to the batch is
+    finished first: Lightning cannot take one up in the middle. A context manager around everything that can be stopped.
+
+    Args:
+        signals: which.
+        asked: asked after every batch; True stops as SIGTERM does.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        signals: Sequence[int] = (signal.SIGINT, signal.SIGTERM),
+        asked: Callable[[], bool] | None = None,
+    ) -> None:
         self.signum: int | None = None
+        self._signals = signals
+        self._asked = asked
         self._previous: dict[int, Any] = {}
+        self._validated = False
 
     def __enter__(self) -> "StopOnSignal":
-        for signum in (signal.SIGINT, signal.SIGTERM):
+        for signum in self._signals:
             try:
                 self._previous[signum] = signal.signal(signum, self._note)
             except ValueError:  # not the main thread: whoever runs us there handles signals
@@ -60,14 +99,30 @@ class StopOnSignal(Callback):
 
     def raise_if_told(self) -> None:
         """Raises Interrupted if a signal has come."""
+        if self.signum is None and self._asked is not None and self._asked():
+            self.signum = signal.SIGTERM
         if self.signum is not None:
-            raise Interrupted(self.signum)
+            raise Interrupted(self.signum, between_steps=True)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        # Lightning has put its own handler of SIGTERM before ours, and would leave out or cut off the validation that
+        # belongs to the batch. Only processes that train together need it.
+        if trainer.world_size == 1:
+            for signum in self._previous:
+                signal.signal(signum, self._note)
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
-        self.raise_if_told()
+        self._validated = False
+        if not validation_due(trainer):
+            self.raise_if_told()
 
-    def on_validation_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
-        self.raise_if_told()
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._validated = True
+
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+        # By now the checkpoints of that validation are saved; elsewhere, what a batch has begun would be saved.
+        if self._validated:
+            self.raise_if_told()
 
     def on_test_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
         self.raise_if_told()

@@ -106,11 +106,23 @@ class TrainingLog(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         best = None if self.best is None else {"step": self.best.step, "metrics": self.best.metrics}
-        return {"best": best, "train_seconds": self.train_seconds, "train_steps": self.train_steps}
+        return {
+            "best": best,
+            "latest": dict(self.latest),
+            "train_seconds": self.train_seconds,
+            "train_steps": self.train_steps,
+            "window": list(self._window),
+            "steps_per_epoch": self._steps_per_epoch,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best = None if state_dict["best"] is None else Best(**state_dict["best"])
+        # A checkpoint of an early version has only what stands above these.
+        self.latest = dict(state_dict.get("latest", {}))
         self.train_seconds, self.train_steps = state_dict["train_seconds"], state_dict["train_steps"]
+        seconds, steps = state_dict.get("window", (self.train_seconds, self.train_steps))
+        self._window = (seconds, steps)
+        self._steps_per_epoch = state_dict.get("steps_per_epoch", 1)
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._write(trainer, self._collected(trainer, "test/"))

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from segsweep.data.folder import FolderSource
 from segsweep.data.images import ImageReading, read_image
-from segsweep.data.pairs import Pair, scan, shown
+from segsweep.data.pairs import Pair, scan
 from segsweep.data.parallel import parallel_map
-from segsweep.data.reading import require_match
+from segsweep.data.reading import require_match, room_for
 from segsweep.data.splits import PARTS, Splits, split_pairs
-from segsweep.errors import UserError
+from segsweep.errors import UserError, shown
 from segsweep.labels.masks import MaskReading, read_mask
 
 DARK = 16
@@ -171,7 +171,8 @@ def check_folder(source: FolderSource, workers: int | None = None, progress: Pro
     part_of = {pair.name: part for part in PARTS for pair in splits[part]} if splits else {}
 
     def look(pair: Pair) -> PairReport:
-        return check_pair(pair, part_of.get(pair.name, "unused"), source)
+        with room_for(pair):
+            return check_pair(pair, part_of.get(pair.name, "unused"), source)
 
     reports: list[PairReport] = []
     for report in parallel_map(look, pairing.pairs, workers):

@@ -19,13 +19,13 @@ from segsweep.data.augment import apply_jitter, apply_symmetries, to_ids, to_uni
 from segsweep.data.cache import PixelCache, Pixels
 from segsweep.data.crops import RandomCrops, Sample, Tile, Tiles, symmetries, tiles_of
 from segsweep.data.images import Alpha, Exif, ImageRule, image_shape
-from segsweep.data.pairs import Layout, Pair, find_pairs, shown
+from segsweep.data.pairs import Layout, Pair, find_pairs
 from segsweep.data.parallel import parallel_map
 from segsweep.data.reading import read_pair
 from segsweep.data.seeds import Split
 from segsweep.data.source import Batch, Source
 from segsweep.data.splits import SplitBy, SplitRule, Splits, split_pairs
-from segsweep.errors import UserError
+from segsweep.errors import UserError, shown
 from segsweep.labels import Labels
 from segsweep.labels.readers import find_class_table, load_labels
 from segsweep.labels.rules import MaskRule
@@ -43,7 +43,7 @@ class FolderSource(Source):
     the dataset of their split is first asked for, which is before any worker is started.
 
     Args:
-        root: the folder.
+        root: the folder; only read. Links that leave it are refused, files of more than 500 million pixels too.
         labels: a preset's name, a .csv or .json file, or the classes themselves; None: the table that lies in `root`.
         image_size: height and width of training crops, in pixels.
         samples_per_epoch: None: as many crops as together have the pixels of all training images.
@@ -61,7 +61,7 @@ class FolderSource(Source):
         tile_size: the largest height and width, in pixels, of a validation or test sample.
         tile_margin: what a tile sees beyond the pixels that count, in pixels; every pixel counts in one tile.
         cache_gib: GiB of decoded images that may lie in memory; the others are mapped from a file on disk.
-        cache_dir: where that file is kept; None: `~/.cache/segsweep`.
+        cache_dir: where that file is kept, with those of other runs up to 64 GiB; None: `~/.cache/segsweep`.
 
     Raises:
         UserError: a value is outside its range, or there is no valid class table.

@@ -3,27 +3,27 @@
 Shapes: C channels (1 or 3), H x W pixels.
 """
 
-from __future__ import annotations
-
 import contextlib
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
 
-from segsweep.data.pairs import shown
 from segsweep.errors import UserError
+from segsweep.opening import MAX_PIXELS, open_image
 
-if TYPE_CHECKING:
-    from PIL import Image
-
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "JPEG2000", "PPM")
+"""What images are read from, in Pillow's words. Pillow knows more, and some of those start other programs."""
 Alpha = Literal["refuse", "drop"]
 Exif = Literal["apply", "ignore", "refuse"]
 ORIENTATION = 0x0112
+LARGEST_EXIF = 1 << 16
+"""Bytes of EXIF that are looked at; in a JPEG file it can have no more."""
 TURNED = (5, 6, 7, 8)
 """EXIF orientations that swap height and width."""
 _COLOUR_MODES = ("RGB", "RGBX", "YCbCr")
@@ -80,8 +80,8 @@ def read_image(path: Path, rule: ImageRule = ImageRule()) -> ImageReading:
     """Decodes one image file.
 
     Raises:
-        UserError: the file is missing, empty, truncated, no image, larger than Pillow's limit against decompression
-            bombs, has several frames, or pixels of a kind that `rule` refuses or nobody could guess the meaning of.
+        UserError: the file is missing, empty, truncated, no image, larger than `MAX_PIXELS`, has several frames, or
+            pixels of a kind that `rule` refuses or nobody could guess the meaning of.
     """
     with _opened(path) as image:
         orientation = _orientation(image, path)
@@ -89,7 +89,7 @@ def read_image(path: Path, rule: ImageRule = ImageRule()) -> ImageReading:
             _refuse_by_header(image, path, orientation, rule)
             mode = f"{image.mode};16" if _is_deep_colour(image) else image.mode
             image.load()
-        pixels_HWC = _to_uint8(image, path, rule)
+            pixels_HWC = _to_uint8(image, path, rule)
         if rule.exif == "apply" and image.format != "TIFF":  # Pillow turns TIFF files itself
             pixels_HWC = _upright(pixels_HWC, orientation)
     return ImageReading(np.ascontiguousarray(pixels_HWC.transpose(2, 0, 1)), mode, orientation, rule.exif == "apply")
@@ -109,29 +109,27 @@ def image_shape(path: Path, rule: ImageRule = ImageRule()) -> tuple[int, int]:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        if path.stat().st_size == 0:
-            raise UserError(f"{shown(path)}: is empty (0 bytes); copy it again or remove it")
-        image = Image.open(path)
-    except FileNotFoundError as error:
-        raise UserError(f"{shown(path)}: there is no such file") from error
-    except UnidentifiedImageError as error:
-        raise UserError(f"{shown(path)}: {_what_instead(path)}; replace it by an image or remove it") from error
-    except Image.DecompressionBombError as error:
-        raise UserError(
-            f"{shown(path)}: is too large to be opened safely ({_one_line(error)}); cut it into tiles"
-        ) from error
-    except OSError as error:
-        raise UserError(f"{shown(path)}: cannot be opened ({_one_line(error)})") from error
-    except UserError:
-        raise
-    except Exception as error:  # decoders raise whatever a broken header makes them trip over
-        raise UserError(
-            f"{shown(path)}: cannot be read as an image ({_one_line(error)}); copy it again or remove it"
-        ) from error
-    with image:
+    with contextlib.ExitStack() as stack:
+        try:
+            if not path.is_file() and path.exists():
+                raise UserError(f"{path}: is a folder or device, not an image file")
+            if path.stat().st_size == 0:
+                raise UserError(f"{path}: is empty (0 bytes); copy it again or remove it")
+            image = stack.enter_context(open_image(path, FORMATS))
+        except UserError:
+            raise
+        except FileNotFoundError as error:
+            raise UserError(f"{path}: there is no such file") from error
+        except UnidentifiedImageError as error:
+            raise UserError(f"{path}: {_what_instead(path)}; replace it by an image or remove it") from error
+        except Image.DecompressionBombError as error:
+            raise _too_large(path) from error
+        except OSError as error:
+            raise UserError(f"{path}: cannot be opened ({_one_line(error)})") from error
+        except Exception as error:  # decoders raise whatever a broken header makes them trip over
+            raise UserError(
+                f"{path}: cannot be read as an image ({_one_line(error)}); copy it again or remove it"
+            ) from error
         yield image
 
 
@@ -141,14 +139,21 @@ def _decoding(path: Path) -> Iterator[None]:
         yield
     except UserError:
         raise
+    except Image.DecompressionBombError as error:
+        raise _too_large(path) from error
     except Exception as error:  # as above; a truncated file is an OSError, a broken PNG a SyntaxError
-        raise UserError(
-            f"{shown(path)}: is damaged or cut short ({_one_line(error)}); copy it again or remove it"
-        ) from error
+        raise UserError(f"{path}: is damaged or cut short ({_one_line(error)}); copy it again or remove it") from error
+
+
+def _too_large(path: Path) -> UserError:
+    return UserError(
+        f"{path}: is too large, it declares more than {MAX_PIXELS:,} pixels; cut it into tiles, or remove it if it is"
+        " not what you expect"
+    )
 
 
 def _one_line(error: Exception) -> str:
-    return shown(" ".join(str(error).split())) or type(error).__name__
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _what_instead(path: Path) -> str:
@@ -163,8 +168,6 @@ def _what_instead(path: Path) -> str:
 
 def _orientation(image: Image.Image, path: Path) -> int:
     """The EXIF orientation, 1 to 8, without decoding any pixels."""
-    from PIL import Image
-
     with contextlib.suppress(Exception):  # a broken EXIF block states no orientation; the pixels may be sound
         if image.format == "PNG":
             # Pillow decodes the whole file to find what may lie behind the pixels.
@@ -185,7 +188,7 @@ def _png_exif(path: Path) -> bytes:
         while len(header := file.read(8)) == 8:
             length, kind = struct.unpack(">I4s", header)
             if kind == b"eXIf":
-                return file.read(length)
+                return file.read(min(length, LARGEST_EXIF))
             file.seek(length + 4, 1)
     return b""
 
@@ -193,19 +196,19 @@ def _png_exif(path: Path) -> bytes:
 def _refuse_by_header(image: Image.Image, path: Path, orientation: int, rule: ImageRule) -> None:
     frames = getattr(image, "n_frames", 1)
     if frames > 1 and image.format != "MPO":  # an MPO's further frames are previews
-        raise UserError(f"{shown(path)}: holds {frames} frames or pages; save the one that is meant")
+        raise UserError(f"{path}: holds {frames} frames or pages; save the one that is meant")
     if orientation != 1 and rule.exif == "refuse":
         raise UserError(
-            f"{shown(path)}: has EXIF orientation {orientation}; set data.exif=apply to turn it as viewers do,"
+            f"{path}: has EXIF orientation {orientation}; set data.exif=apply to turn it as viewers do,"
             " or data.exif=ignore if its mask was drawn on the pixels as stored"
         )
     if orientation != 1 and rule.exif == "ignore" and image.format == "TIFF":
         raise UserError(
-            f"{shown(path)}: is a TIFF with orientation {orientation}, which cannot be ignored; set data.exif=apply"
+            f"{path}: is a TIFF with orientation {orientation}, which cannot be ignored; set data.exif=apply"
         )
     if _is_deep_colour(image) and rule.white != 65535:
         raise UserError(
-            f"{shown(path)}: 16-bit colour is only read at its full range; set data.white=65535 or save it as 8-bit"
+            f"{path}: 16-bit colour is only read at its full range; set data.white=65535 or save it as 8-bit"
         )
 
 
@@ -230,15 +233,13 @@ def _to_uint8(image: Image.Image, path: Path, rule: ImageRule) -> NDArray[np.uin
     if image.mode in _DEEP_MODES:
         return _from_deep(np.asarray(image), path, rule)
     if image.mode not in (*_COLOUR_MODES, *_GRAY_MODES, "P", "PA", "LA", "La", "RGBA", "RGBa"):
-        raise UserError(
-            f"{shown(path)}: has pixels of mode {image.mode}, which does not say what is seen; save it as RGB"
-        )
+        raise UserError(f"{path}: has pixels of mode {image.mode}, which does not say what is seen; save it as RGB")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         opaque = image.getchannel("A").getextrema() == (255, 255)
         if not opaque and rule.alpha == "refuse":
             raise UserError(
-                f"{shown(path)}: has transparent pixels; save it without, or keep their colours with data.alpha=drop"
+                f"{path}: has transparent pixels; save it without, or keep their colours with data.alpha=drop"
             )
     if image.mode in _GRAY_MODES:
         gray = np.asarray(image.convert("L"))[..., None]
@@ -253,7 +254,7 @@ def _from_deep(values: NDArray[np.generic], path: Path, rule: ImageRule) -> NDAr
     low, high = int(values.min()), int(values.max())
     if low < 0 or high > rule.white:
         raise UserError(
-            f"{shown(path)}: has values from {low} to {high}, but data.white={rule.white} is to be 255;"
+            f"{path}: has values from {low} to {high}, but data.white={rule.white} is to be 255;"
             " set data.white to the largest value the camera gives, at most 65535"
         )
     scaled = (values.astype(np.uint32) * 255 + rule.white // 2) // rule.white

@@ -66,6 +66,11 @@ class SegmentationData(L.LightningDataModule):
         self.test_split: Split = "test"
         """Which split `test_dataloader` gives; evaluation may score another."""
 
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps of an epoch; samples that fill no batch are left out."""
+        return self.source.size("train") // self.batch_size
+
     def train_dataloader(self) -> DataLoader[Any]:
         trainer = self.trainer
         assert trainer is not None

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from segsweep.errors import UserError
+from segsweep.errors import UserError, shown
 
 IMAGE_TYPES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".jp2", ".ppm", ".pgm")
 MASK_TYPES = (*IMAGE_TYPES, ".gif", ".npy")
@@ -74,11 +74,6 @@ class Pairing:
     skipped: tuple[str, ...]
 
 
-def shown(path: Path | str) -> str:
-    """A path as one printable line, whatever characters its name has."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in str(path))
-
-
 def find_pairs(root: Path | str, layout: Layout = Layout()) -> tuple[Pair, ...]:
     """All pairs below `root`, sorted by name.
 
@@ -109,7 +104,7 @@ def scan(root: Path | str, layout: Layout = Layout()) -> Pairing:
         raise UserError(f"{shown(root)}: is a file; set data.root to the folder with images and masks")
     walk = _Walk(root)
     found: dict[str, dict[str, list[Path]]] = {"image": {}, "mask": {}}
-    for path in walk.files(root):
+    for path in walk.files():
         role, name, reason = _place(path.relative_to(root), layout)
         if role:
             found[role].setdefault(name, []).append(path)
@@ -189,7 +184,20 @@ class _Walk:
     problems: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
 
-    def files(self, folder: Path) -> Iterator[Path]:
+    def files(self) -> Iterator[Path]:
+        # A stack of its own: folders may lie deeper in each other than Python's calls can.
+        waiting = [self._entries(self.root)]
+        while waiting:
+            for path, is_folder in waiting[-1]:
+                if is_folder:
+                    waiting.append(self._entries(path))
+                    break
+                yield path
+            else:
+                waiting.pop()
+
+    def _entries(self, folder: Path) -> Iterator[tuple[Path, bool]]:
+        """Files and folders that count, and whether each is a folder; devices, pipes and sockets do not."""
         try:
             with os.scandir(folder) as listing:
                 entries = sorted(listing, key=lambda entry: entry.name)
@@ -203,21 +211,22 @@ class _Walk:
             if entry.is_symlink() and not self._is_welcome(path):
                 continue
             if entry.is_dir():
-                yield from self.files(path)
+                yield path, True
             elif entry.is_file():
-                yield path
+                yield path, False
 
     def _is_welcome(self, link: Path) -> bool:
         """Whether a link is followed: only to a file inside the root."""
         try:
             target = link.resolve(strict=True)
+            root = self.root.resolve()
         except (OSError, RuntimeError) as error:  # Python before 3.13 raises RuntimeError for a loop
             missing = isinstance(error, OSError) and error.errno == errno.ENOENT
             what = "a link to a file that does not exist" if missing else "a link that leads back to itself"
             self.problems.append(f"{shown(link)}: is {what}; remove it")
             return False
-        if not target.is_relative_to(self.root.resolve()):
-            if target.is_dir() or target.suffix.lower() in MASK_TYPES:
+        if not target.is_relative_to(root):
+            if target.is_dir() or {link.suffix.lower(), target.suffix.lower()} & set(MASK_TYPES):
                 self.problems.append(
                     f"{shown(link)}: is a link that leaves the folder, to {shown(target)};"
                     " put the files themselves here, or set data.root to a folder that holds both"

@@ -18,25 +18,27 @@ def available_cores() -> int:
 
 
 def parallel_map(
-    function: Callable[[Item], Result], items: Iterable[Item], workers: int | None = None
+    function: Callable[[Item], Result], items: Iterable[Item], workers: int | None = None, at_once: int | None = None
 ) -> Iterator[Result]:
     """`map(function, items)` in threads, in order.
 
-    At most four results a thread wait to be taken, so memory stays bounded however many items there are.
+    Memory stays bounded however many items there are: at most `at_once` results are being made or wait to be taken.
 
     Args:
         function: what to do with an item; its exception is raised when its result is due.
         items: what to work on.
         workers: threads; None means one per core.
+        at_once: None means four a thread.
     """
-    workers = available_cores() if workers is None else workers
+    workers = max(available_cores() if workers is None else workers, 1)
+    at_once = max(4 * workers if at_once is None else at_once, 1)
     waiting: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(max_workers=max(workers, 1)) as pool:
+    with ThreadPoolExecutor(max_workers=min(workers, at_once)) as pool:
         try:
             for item in items:
-                waiting.append(pool.submit(function, item))
-                if len(waiting) >= 4 * max(workers, 1):
+                if len(waiting) >= at_once:
                     yield waiting.popleft().result()
+                waiting.append(pool.submit(function, item))
             while waiting:
                 yield waiting.popleft().result()
         finally:

@@ -1,11 +1,15 @@
 """An image and its mask, read together."""
 
-from segsweep.data.images import TURNED, ImageReading, ImageRule, read_image
-from segsweep.data.pairs import Pair, shown
-from segsweep.errors import UserError
+import contextlib
+from collections.abc import Iterator
+
+from segsweep.data.images import TURNED, ImageReading, ImageRule, image_shape, read_image
+from segsweep.data.pairs import Pair
+from segsweep.errors import UserError, shown
 from segsweep.labels import IGNORE, Labels
 from segsweep.labels.masks import MaskReading, read_mask
 from segsweep.labels.rules import MaskRule
+from segsweep.opening import room
 
 
 def read_pair(
@@ -16,9 +20,25 @@ def read_pair(
     Raises:
         UserError: what `read_image`, `read_mask` and `require_match` refuse.
     """
-    image, mask = read_image(pair.image, image_rule), read_mask(pair.mask, labels, mask_rule)
+    with room_for(pair):
+        image, mask = read_image(pair.image, image_rule), read_mask(pair.mask, labels, mask_rule)
     require_match(pair, image, mask)
     return image, mask
+
+
+@contextlib.contextmanager
+def room_for(pair: Pair) -> Iterator[None]:
+    """Waits until the larger of the two files can be decoded beside what other threads decode.
+
+    Small images never wait: some hundred of them fit into the room for one of the largest.
+    """
+    pixels = 0
+    for path in (pair.image, pair.mask):
+        with contextlib.suppress(UserError):  # reading it will say what is wrong with it
+            height, width = image_shape(path)
+            pixels = max(pixels, height * width)
+    with room.take(pixels):
+        yield
 
 
 def require_match(pair: Pair, image: ImageReading, mask: MaskReading) -> None:

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from segsweep.data.pairs import Pair, shown
-from segsweep.errors import UserError
+from segsweep.data.pairs import Pair
+from segsweep.errors import UserError, shown
 
 SplitBy = Literal["auto", "folders", "groups", "fraction", "lists"]
 PARTS = ("train", "val", "test")
+LARGEST_LIST = 64 << 20
+"""Bytes of a list file: a line for each of some hundred thousand pairs."""
 FOLDER_NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 
 
@@ -204,12 +206,7 @@ def _by_list(pairs: Sequence[Pair], root: Path, lists: Mapping[str, Sequence[Pat
     known = _names_in_use(pairs, root)
     chosen: dict[str, str] = {}
     for part, path in ((part, path) for part, paths in lists.items() for path in paths):
-        try:
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(
-                f"{shown(path)}: cannot be read as text ({error}); write one pair a line, in UTF-8"
-            ) from error
+        lines = _lines(path)
         for number, line in enumerate(lines, start=1):
             text = line.strip()
             if not text or text.startswith("#"):
@@ -228,6 +225,17 @@ def _by_list(pairs: Sequence[Pair], root: Path, lists: Mapping[str, Sequence[Pat
                 )
             chosen[name] = part
     return chosen
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        with path.open("rb") as file:
+            content = file.read(LARGEST_LIST + 1)
+        if len(content) > LARGEST_LIST:
+            raise UserError(f"{path}: is larger than {LARGEST_LIST >> 20} MiB, too large for a list of pairs")
+        return content.decode("utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as text ({error}); write one pair a line, in UTF-8") from error
 
 
 def _names_in_use(pairs: Iterable[Pair], root: Path) -> dict[str, set[str]]:

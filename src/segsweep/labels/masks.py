@@ -15,7 +15,7 @@ from segsweep.labels.colors import hex_color, pack, parse_color
 from segsweep.labels.pixels import Pixels, read_pixels
 from segsweep.labels.rules import SMALLEST_ID, MaskRule, Reading
 from segsweep.labels.table import IGNORE, LARGEST_ID, Labels
-from segsweep.labels.unlisted import nearest_listed, refuse_unlisted
+from segsweep.labels.unlisted import nearest_listed, preset_hint, refuse_unlisted
 
 UNLISTED = 256
 """In lookup tables: a colour or id that is neither a class's nor named by the rule. Larger than any value in a mask."""
@@ -181,9 +181,15 @@ def _choose(path: Path, pixels: Pixels, labels: Labels, rule: MaskRule) -> Readi
         return "index" if index_fits or not (color_fits or rule.snap) else "color"
     plain_gray = np.array_equal(pixels.palette, np.arange(len(pixels.palette)) * 0x010101)
     if index_fits and not color_fits and not plain_gray:
-        strange = hex_color(int(pixels.palette[used[np.flatnonzero(by_color == UNLISTED)[0]]]))
+        if (largest := int(used[-1])) >= len(pixels.palette):
+            raise UserError(
+                f"{path}: number {largest} has no colour in a palette of {len(pixels.palette)}, though all numbers are"
+                " class ids. If these count, say data.by=index; else save the mask again."
+            )
+        strange = pixels.palette[used[by_color == UNLISTED]]
         raise UserError(
-            f"{path}: its palette shows {strange}, which is no class's colour, though its numbers are all class ids. "
+            f"{path}: its palette shows {hex_color(int(strange[0]))}, which is no class's colour, though its numbers are"
+            f" all class ids. {preset_hint(strange)}"
             "Correct the colours in data.labels, or say which counts with data.by=index or data.by=color."
         )
     return "index" if index_fits and not color_fits else "color"
@@ -255,10 +261,5 @@ def _look_up_ids(table: NDArray[np.uint16], ids: NDArray[np.integer[Any]]) -> ND
 
 
 def _histogram(values: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """int64 [256], how often each value occurs; in pieces, since bincount widens what it is given eightfold."""
-    flat = values.reshape(-1)
-    piece = 1 << 20
-    counts = np.zeros(256, dtype=np.int64)
-    for start in range(0, flat.size, piece):
-        counts += np.bincount(flat[start : start + piece], minlength=256)
-    return counts
+    """int64 [256], how often each value occurs; by Pillow, since numpy widens what it counts eightfold."""
+    return np.array(Image.fromarray(values).histogram(), dtype=np.int64)

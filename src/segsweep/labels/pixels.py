@@ -1,8 +1,5 @@
 """A mask file as it is: colours or numbers, before any class table is asked. Refuses what cannot be read exactly."""
 
-import struct
-import tokenize
-import zlib
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -14,6 +11,7 @@ from PIL import ExifTags, Image, ImageOps, TiffImagePlugin, UnidentifiedImageErr
 
 from segsweep.errors import UserError
 from segsweep.labels.colors import pack_pixels
+from segsweep.opening import MAX_PIXELS, open_image
 
 EXACT_FORMATS = ("PNG", "TIFF", "BMP")
 LOSSY_FORMATS = ("JPEG", "WEBP")
@@ -22,21 +20,6 @@ LOSSY_FORMATS = ("JPEG", "WEBP")
 _STRETCH = {"L;2": 255 // 3, "L;4": 255 // 15}
 _TIFF_WHITE_IS_ZERO = 0
 _TIFF_TURNED = (5, 6, 7, 8)
-
-# What the decoders of Pillow and numpy raise on damaged files, by trial with cut and overwritten ones.
-_DAMAGED = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    EOFError,
-    IndexError,
-    KeyError,
-    OverflowError,
-    struct.error,
-    tokenize.TokenError,
-    zlib.error,
-)
 
 
 @dataclass(frozen=True)
@@ -75,20 +58,24 @@ def read_pixels(path: str | PathLike[str]) -> Pixels:
 
 def _read_image(path: Path) -> Pixels:
     try:
-        with Image.open(path, formats=EXACT_FORMATS + LOSSY_FORMATS) as image:
+        with open_image(path, EXACT_FORMATS + LOSSY_FORMATS) as image:
             return _from_image(path, image)
     except UserError:
         raise
     except UnidentifiedImageError:
         kinds = ", ".join(EXACT_FORMATS)
         raise UserError(f"{path}: is not an image, whatever its name says; masks are {kinds} or .npy.") from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise UserError(
-            f"{path}: declares more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels, which looks like a damaged or "
-            "hostile file; cut real masks of this size into tiles."
-        ) from None
-    except _DAMAGED as error:
+    except Image.DecompressionBombError:
+        raise _too_large(path) from None
+    except Exception as error:  # Pillow's decoders raise whatever broken bytes make them trip over, AssertionError too
         raise UserError(f"{path}: is truncated or damaged ({one_line(error)}); replace it or leave it out.") from None
+
+
+def _too_large(path: Path) -> UserError:
+    return UserError(
+        f"{path}: declares more than {MAX_PIXELS:,} pixels, which looks like a damaged or hostile file; cut real masks of "
+        "this size into tiles."
+    )
 
 
 def _from_image(path: Path, image: Image.Image) -> Pixels:
@@ -168,12 +155,14 @@ def _read_array(path: Path) -> Pixels:
     try:
         # Mapping first compares the declared shape with the size of the file, before any memory is taken.
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except _DAMAGED as error:
+    except Exception as error:  # of a broken header, among others tokenize.TokenError and SyntaxError
         raise UserError(f"{path}: is not a whole .npy array of numbers ({one_line(error)}); save it again.") from None
     if not isinstance(array, np.ndarray):
         raise UserError(f"{path}: is an archive of several arrays; save the mask alone, as .npy.")
     if array.size == 0:
         raise UserError(f"{path}: has the shape {list(array.shape)}, so no pixel; replace it or leave it out.")
+    if array.ndim in (2, 3) and array.shape[0] * array.shape[1] > MAX_PIXELS:
+        raise _too_large(path)  # a file with holes takes no room on disk, but would in memory
     if array.ndim == 2 and array.dtype.kind in "iub":
         values = np.array(array, dtype=np.uint8 if array.dtype.kind == "b" else array.dtype.newbyteorder("="))
         return Pixels("numbers", values)

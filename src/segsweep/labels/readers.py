@@ -84,6 +84,8 @@ def read_table(path: str | PathLike[str]) -> Labels:
         raise UserError(f"{path}: is nested too deeply for a class table.") from None
     except (UserError, csv.Error) as error:
         raise UserError(f"{path}: {error}") from None
+    except ValueError:  # a number of thousands of digits
+        raise UserError(f"{path}: holds a number that is no id and no colour value.") from None
 
 
 def find_class_table(folder: str | PathLike[str]) -> Path | None:
@@ -120,9 +122,12 @@ def _reads(path: Path) -> bool:
 
 def _text(path: Path) -> str:
     try:
-        if path.stat().st_size > _LARGEST_TABLE:
+        if path.exists() and not path.is_file():
+            raise UserError("is a folder or device, not a class table.")
+        with path.open("rb") as file:
+            content = file.read(_LARGEST_TABLE + 1)
+        if len(content) > _LARGEST_TABLE:
             raise UserError("is too large for a class table.")
-        content = path.read_bytes()
     except FileNotFoundError:
         raise UserError("there is no such file.") from None
     except OSError as error:

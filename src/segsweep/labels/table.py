@@ -16,6 +16,9 @@ IGNORE = 255
 LARGEST_ID = 65535
 """The largest id that a class can have: what a 16-bit index image holds."""
 
+LONGEST_NAME = 200
+"""Characters of a class's name, which becomes part of metric names, tables and pictures."""
+
 
 @dataclass(frozen=True)
 class LabelClass:
@@ -28,7 +31,7 @@ class LabelClass:
         color: red, green and blue in pictures and in colour files, each 0..255.
 
     Raises:
-        UserError: the name is empty or not on one line, the id is not in 0..65535, or the colour is no colour.
+        UserError: the name is empty, long or not on one line, the id is not in 0..65535, or the colour is no colour.
     """
 
     id: int
@@ -41,6 +44,10 @@ class LabelClass:
         name = self.name.strip()
         if not name:
             raise UserError(f"the class with colour {self.color!r} has no name; give it one.")
+        if len(name) > LONGEST_NAME:
+            raise UserError(
+                f"the class name {name[:40]!r}... has {len(name):,} characters; at most {LONGEST_NAME} fit."
+            )
         if not name.isprintable():
             raise UserError(f"the class name {name!r} holds line breaks or control characters; remove them.")
         number = whole_number(self.id)

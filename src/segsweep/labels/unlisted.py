@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segsweep.errors import UserError
-from segsweep.labels.colors import hex_color, pack
+from segsweep.labels.colors import hex_color, pack, parse_color
+from segsweep.labels.presets import PRESETS
 from segsweep.labels.rules import Reading
 from segsweep.labels.table import Labels
 
@@ -67,8 +68,28 @@ def refuse_unlisted(
     what = ", ".join(parts) + (", which are no classes" if len(values) > 1 else "")
     # A single colour on most of a mask is what unlabelled background looks like; several are another table's classes.
     mostly = len(values) > 1 and 2 * counts.sum() > pixels
-    doubt = "Most pixels are of no class: is data.labels the table of these masks? Otherwise: " if mostly else ""
+    doubt = ""
+    if mostly:
+        known = preset_hint(values) if mode == "color" else ""
+        doubt = f"Most pixels are of no class: is data.labels the table of these masks? {known}Otherwise: "
     raise UserError(f"{path}: {what}. {doubt}{_way_out(mode, [value for value, _ in shown], len(values))}")
+
+
+def preset_hint(colors: NDArray[Any]) -> str:
+    """A sentence that names the preset to which unlisted colours belong, and a space; else nothing.
+
+    All must be in the preset, two of them as classes: a single black or white is in many tables.
+
+    Args:
+        colors: integers [N] of 0xRRGGBB.
+    """
+    found = set(colors.tolist())
+    for name, (labels, rule) in PRESETS.items():
+        classes = {pack(entry.color) for entry in labels.classes}
+        ignored = {pack(parse_color(color)) for color in rule.ignore_colors}
+        if rule.by != "index" and found <= classes | ignored and len(found & classes) > 1:
+            return f"These are colours of data.labels={name}. "
+    return ""
 
 
 def _way_out(mode: Reading, shown: list[int], number: int) -> str:

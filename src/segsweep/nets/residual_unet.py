@@ -14,12 +14,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segsweep.nets.checks import require_image, require_odd, require_positive
+from segsweep.nets.fitting import crop, must_extend, rounded_up
 from segsweep.nets.registry import register_net
 
 BlockNorm = Literal["none", "batch", "group"]
 Stem = Literal["cosine", "convolution"]
 Upsampling = Literal["nearest", "bilinear"]
 
+MOST_LEVELS = 12
 _GROUP_SIZE = 8
 
 
@@ -29,6 +31,8 @@ def cosine_filters(size: int) -> Tensor:
     Returns:
         float32 [size * size, 1, size, size]; orthonormal, and the first filter is the mean (times `size`).
     """
+    if torch.get_default_device().type == "meta":  # a net without numbers; torch takes seconds to calculate with none
+        return torch.empty(size * size, 1, size, size)
     position = torch.arange(size, dtype=torch.float64)
     cosines = torch.cos(math.pi / size * (position + 0.5) * position[:, None])
     cosines = cosines / cosines.norm(dim=1, keepdim=True)
@@ -90,7 +94,8 @@ class CosineStem(nn.Module):
         self.in_channels = in_channels
         self.size = size
         coefficients = in_channels * size * size
-        self.register_buffer("filters", cosine_filters(size).repeat(in_channels, 1, 1, 1), persistent=False)
+        filters = cosine_filters(size).expand(in_channels, -1, -1, -1, -1).flatten(0, 1)
+        self.register_buffer("filters", filters, persistent=False)
         # The default epsilon is hundreds of times the variance of the weakest coefficients and would hide them; this one is
         # a standard deviation of 1e-4, a fortieth of the step of an 8-bit image.
         self.norm = nn.BatchNorm2d(coefficients, affine=False, eps=1e-8)
@@ -133,7 +138,7 @@ class ResidualUNet(nn.Module):
         in_channels: channels of the image.
         out_channels: channels of the logits; 1 for a binary mask.
         channels: at full resolution.
-        levels: number of resolutions; 1 is a plain residual net.
+        levels: number of resolutions; 1 is a plain residual net, 12 the most: each halves the image.
         max_channels: at the coarse levels.
         blocks: residual blocks on each level, on the way down and on the way up.
         kernel_size: of the residual blocks, in pixels; odd.
@@ -166,6 +171,8 @@ class ResidualUNet(nn.Module):
         super().__init__()
         require_positive(in_channels=in_channels, out_channels=out_channels, channels=channels, levels=levels)
         require_positive(max_channels=max_channels, blocks=blocks, stem_channels=stem_channels)
+        if levels > MOST_LEVELS:
+            raise ValueError(f"levels={levels}: must be at most {MOST_LEVELS}")
         require_odd("kernel_size", kernel_size)
         require_odd("stem_kernel_size", stem_kernel_size)
         for name, value, choices in (
@@ -199,11 +206,10 @@ class ResidualUNet(nn.Module):
         """Images [B, C, H, W] to logits [B, K, H, W]."""
         require_image(image, self.in_channels)
         height, width = image.shape[-2:]
-        bottom, right = -height % self.stride, -width % self.stride
-        if bottom or right:
-            image = extend(image, 0, right, 0, bottom)
-        logits = self._forward_fitting(image)
-        return logits[..., :height, :width] if bottom or right else logits
+        if must_extend(height, width, self.stride):
+            bottom, right = (rounded_up(size, self.stride) - size for size in (height, width))
+            return crop(self._forward_fitting(extend(image, 0, right, 0, bottom)), height, width)
+        return self._forward_fitting(image)
 
     def _forward_fitting(self, image: Tensor) -> Tensor:
         x = self.stem(image)
@@ -214,7 +220,7 @@ class ResidualUNet(nn.Module):
                 x = self.down[level - 1](x)
             x = blocks(x)
         for skip, up, blocks in zip(reversed(skips), reversed(self.up), reversed(self.decoder), strict=True):
-            x = blocks(skip + F.interpolate(up(x), scale_factor=2.0, mode=self.upsampling))
+            x = blocks(skip + F.interpolate(up(x), size=skip.shape[-2:], mode=self.upsampling))
         return self.out(x)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segsweep.nets.checks import require_image, require_positive
+from segsweep.nets.fitting import crop, must_extend, rounded_up
 from segsweep.nets.registry import register_net
 
 Head = Literal["exact", "plain"]
@@ -45,6 +46,9 @@ class UNet(nn.Module):
 
     Source: U-Net report (docs/sources.md), network architecture.
     """
+
+    stride = 2
+    """What height and width are extended to multiples of, in pixels."""
 
     def __init__(
         self,
@@ -92,9 +96,11 @@ class UNet(nn.Module):
         """Images [B, C, H, W] to logits [B, K, H, W]."""
         require_image(image, self.in_channels)
         height, width = image.shape[-2:]
-        if height % 2 or width % 2:
-            image = F.pad(image, (0, width % 2, 0, height % 2), mode="replicate")
-            return self._forward_even(image)[..., :height, :width]
+        if must_extend(height, width, self.stride):
+            for dim, size in ((-2, height), (-1, width)):
+                position = torch.arange(rounded_up(size, self.stride), device=image.device)
+                image = image.index_select(dim, position.clamp(max=size - 1))
+            return crop(self._forward_even(image), height, width)
         return self._forward_even(image)
 
     def _forward_even(self, image: Tensor) -> Tensor:

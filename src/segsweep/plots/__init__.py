@@ -13,6 +13,7 @@ from segsweep.plots.heatmap import heatmap, heatmap_cells
 from segsweep.plots.network import feature_maps, filters
 from segsweep.plots.overlays import contact_sheet, overlay, overlay_panels, overlay_rgba, sheet_selection
 from segsweep.plots.samples import error_map, samples, wrong_share
+from segsweep.plots.scored import scored_samples
 from segsweep.plots.series import running_mean
 from segsweep.plots.textures import sigma_study, texture_pair
 
@@ -35,6 +36,7 @@ __all__ = [
     "running_mean",
     "samples",
     "save",
+    "scored_samples",
     "sheet_selection",
     "sigma_study",
     "texture_pair",

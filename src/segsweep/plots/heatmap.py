@@ -112,7 +112,9 @@ def heatmap(
     height = 0.62
     row_names, column_names = [_name(key) for key in row_keys], [_name(key) for key in column_keys]
     margin = 0.075 * max(map(len, row_names)) + 0.5
-    figure = new_figure(max(width * len(column_keys) + margin + 1.3, 4.2), max(height * len(row_keys), 1.2) + 1.5)
+    title = _title(cells, value, rows, columns, best, reduce) if title is None else title
+    wide = max(width * len(column_keys) + margin + 1.3, 4.2, 0.085 * len(title))
+    figure = new_figure(wide, max(height * len(row_keys), 1.2) + 1.5)
     axes = figure.add_subplot()
     winner = _winner(cells, best)
     for row, line in enumerate(cells):
@@ -136,7 +138,7 @@ def heatmap(
         bar.formatter = matplotlib.ticker.FuncFormatter(lambda number, _: plain(number))
         bar.ax.yaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
         bar.update_ticks()
-    figure.suptitle(_title(cells, value, rows, columns, best, reduce) if title is None else title)
+    figure.suptitle(title)
     return figure
 
 

@@ -27,7 +27,8 @@ from segsweep.plots.style import bare, new_figure, shorten, styled
 RIGHT, WRONG, IGNORED = 0, 1, 2
 """The values of an error map."""
 
-_ERROR_COLORS = np.array([(255, 255, 255), (176, 0, 32), IGNORED_COLOR], dtype=np.uint8)
+ERROR_COLORS = np.array([(255, 255, 255), (176, 0, 32), IGNORED_COLOR], dtype=np.uint8)
+"""What the values of an error map are drawn in."""
 
 
 def error_map(mask: ArrayLike, prediction: ArrayLike, ignore: int | None = IGNORE) -> NDArray[np.uint8]:
@@ -114,13 +115,13 @@ def samples(
         if guesses is not None:
             errors = error_map(truth, guesses[row], ignore)
             show_colors(grid[row, 2], colorize(guesses[row], palette, ignore))
-            show_colors(grid[row, 3], _ERROR_COLORS[errors])
+            show_colors(grid[row, 3], ERROR_COLORS[errors])
             share = wrong_share(errors)
             label = "all ignored" if np.isnan(share) else f"{share:.2%} wrong".replace("%", " %")
             grid[row, 3].set_title(label, fontsize=8)
     _column_heads(grid, ["image", "true mask", "prediction", "error"][:columns])
     if guesses is not None:
-        handles.append(color_patch(_ERROR_COLORS[WRONG], "wrong"))
+        handles.append(color_patch(ERROR_COLORS[WRONG], "wrong"))
     # A narrow figure has room for fewer names side by side.
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 2 * columns - 2))
     if number > max_rows:

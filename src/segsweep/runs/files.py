@@ -31,6 +31,23 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
         raise
 
 
+def read_text(path: Path, largest: int) -> str:
+    """A text file in UTF-8.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it has more than `largest` bytes, or is no text; says so without naming it.
+    """
+    with path.open("rb") as file:
+        content = file.read(largest + 1)
+    if len(content) > largest:
+        raise ValueError(f"it has more than {largest >> 20} MiB")
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError:
+        raise ValueError("it is no text") from None
+
+
 def write_text(path: Path, text: str) -> None:
     write_whole(path, lambda temporary: _write_text(temporary, text))
 

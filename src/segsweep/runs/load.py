@@ -1,14 +1,14 @@
 """A run, read back from its directory or from a checkpoint alone.
 
 A checkpoint may come from a stranger: it is read as plain data, and the only classes it can ask for are the registered
-nets, by look-up in a table.
+nets, by look-up in a table. What it says is checked before memory is taken for it (docs/safety.md).
 """
 
-import pickle
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -18,11 +18,16 @@ from torch import Tensor, nn
 
 from segsweep.errors import UserError
 from segsweep.labels import Labels
-from segsweep.nets import NETS, build_net
+from segsweep.nets import NETS, TextureCNN, load_published
+from segsweep.nets.registry import build_net_for, misfit
+from segsweep.nets.registry import load_weights as load_into
+from segsweep.runs.checkpoint import read_checkpoint, require_plain, require_tensors
 from segsweep.runs.directory import RunDirectory
 from segsweep.runs.metrics_csv import read_metrics
 from segsweep.runs.record import RunRecord
 from segsweep.tasks import TASKS, SegmentationTask, TaskKind
+
+Content = TypeVar("Content")
 
 FORMAT = 1
 """Of the `segsweep` entry in a checkpoint that this version writes, and the newest it reads."""
@@ -54,13 +59,31 @@ class Run:
 
     @cached_property
     def history(self) -> pd.DataFrame:
-        """metrics.csv: a row per logged step."""
-        return read_metrics(RunDirectory(self.directory).metrics)
+        """metrics.csv: a row per logged step.
+
+        Raises:
+            UserError: there is none beside the checkpoint, or it is damaged.
+        """
+        return self._beside(read_metrics, RunDirectory(self.directory).metrics)
 
     @cached_property
     def summary(self) -> RunRecord:
-        """run.json."""
-        return RunRecord.read(RunDirectory(self.directory).record)
+        """run.json.
+
+        Raises:
+            UserError: there is none beside the checkpoint, or it is damaged.
+        """
+        return self._beside(RunRecord.read, RunDirectory(self.directory).record)
+
+    def _beside(self, read: Callable[[Path], Content], path: Path) -> Content:
+        try:
+            return read(path)
+        except FileNotFoundError as error:
+            raise UserError(
+                f"{path}: there is no such file; {self.checkpoint} has no run directory around it, so load it from there"
+            ) from error
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror})") from error
 
     @property
     def task(self) -> type[SegmentationTask]:
@@ -97,6 +120,8 @@ class Run:
 def load_run(path: str | Path) -> Run:
     """A run from its directory (its best checkpoint) or from one checkpoint file.
 
+    No code that came with the file runs, and no more memory is taken than the file is large plus 256 MiB.
+
     Raises:
         UserError: there is nothing there, or it is no checkpoint of this project; says what is wrong.
     """
@@ -106,50 +131,89 @@ def load_run(path: str | Path) -> Run:
         checkpoint = run.best
         if not run.best.exists() and run.last.exists():
             raise UserError(f"{path}: has no best.ckpt, for it was never validated; give {run.last} itself")
-    if not checkpoint.is_file():
+    if not checkpoint.exists():
         raise UserError(
             f"{path}: no checkpoint there; give a run directory with checkpoints/best.ckpt, or a .ckpt file"
         )
-    content = _read(checkpoint)
+    content = read_checkpoint(checkpoint)
     own = content.get("segsweep")
     if not isinstance(own, dict) or "state_dict" not in content:
+        raise UserError(f"{checkpoint}: not a checkpoint of segsweep; {_instead(content)}")
+    form = own.get("format")
+    if type(form) is not int or form != FORMAT:
+        if type(form) is int and FORMAT < form < 1 << 31:
+            raise UserError(
+                f"{checkpoint}: written in format {form} by a newer segsweep, and this version reads {FORMAT}; update it"
+            )
         raise UserError(
-            f"{checkpoint}: not a checkpoint of segsweep; it holds {', '.join(map(str, list(content)[:5]))}"
+            f"{checkpoint}: written in a format that this version cannot read, which is {FORMAT}; train it anew"
         )
-    if own.get("format") != FORMAT:
-        raise UserError(f"{checkpoint}: written in format {own.get('format')}, and this version reads {FORMAT}")
     try:
+        require_plain(own)
         labels, kind, channels = Labels.from_dict(own["labels"]), own["kind"], own["channels"]
         node = dict(own["config"]["model"])
         target = node.pop("_target_")
         task = TASKS[kind]
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{checkpoint}: damaged, or not written by segsweep ({error!r})") from error
-    if target not in NETS:
+        weights = {
+            key.removeprefix("net."): value
+            for key, value in require_tensors(content["state_dict"]).items()
+            if key.startswith("net.")
+        }
+        step = content.get("global_step", 0)
+        if type(step) is not int or not 0 <= step < 1 << 63:
+            raise ValueError("global_step is no number of steps")
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        reason = f"there is no {error}" if isinstance(error, KeyError) else error
+        raise UserError(f"{checkpoint}: damaged, or not written by segsweep ({reason})") from error
+    if not isinstance(target, str) or target not in NETS:
         raise UserError(
             f"{checkpoint}: its net {target} is not registered here; import the file that registers it first"
         )
-    net = build_net(target, node | {"in_channels": channels, "out_channels": task.out_channels(labels)})
-    weights = {
-        key.removeprefix("net."): value for key, value in content["state_dict"].items() if key.startswith("net.")
-    }
+    arguments = node | {"in_channels": channels, "out_channels": task.out_channels(labels)}
     try:
-        net.load_state_dict(weights)
-    except RuntimeError as error:
-        raise UserError(f"{checkpoint}: its weights do not fit its net: {' '.join(str(error).split())}") from error
-    return Run(checkpoint, own["config"], labels, kind, channels, int(content.get("global_step", 0)), net.eval())
+        net = build_net_for(target, arguments, weights, checkpoint.stat().st_size)
+    except UserError as error:
+        raise UserError(f"{checkpoint}: {error}") from error
+    return Run(checkpoint, own["config"], labels, kind, channels, step, net.eval())
 
 
-def _read(path: Path) -> dict[str, Any]:
+def load_weights(path: str | Path, net: nn.Module) -> bool:
+    """Loads a file that `torch.save(module.state_dict(), path)` wrote into a net of the same layers.
+
+    This is how weights of the published modules are used, whose names and shapes `TextureCNN` and `UNet` have:
+
+        net = segsweep.nets.TextureCNN()
+        segsweep.load_weights("best_model.pt", net)
+
+    The file is read like a checkpoint from a stranger. Names, shapes and types must be the net's, all of them.
+
+    Returns:
+        Whether batch-norm statistics have to be estimated before the net is of use in eval mode, which is so for the
+        published CNN; a UserWarning says so too. See `segsweep.nets.load_published`.
+
+    Raises:
+        UserError: there is no such file, it is no such state dict, or it is not this net's; names the file.
+    """
+    path = Path(path)
+    content = read_checkpoint(path)
+    if "segsweep" in content or "state_dict" in content:
+        raise UserError(f"{path}: is a whole checkpoint and no plain state dict; read it with segsweep.load_run")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
-    except Exception as error:  # whatever the unpickler makes of bytes that are no checkpoint
-        reason = (
-            "it holds more than plain data, or is damaged" if isinstance(error, pickle.UnpicklingError) else "damaged"
-        )
-        raise UserError(f"{path}: cannot be read as a checkpoint of plain data ({reason})") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: not a checkpoint of segsweep; it holds a {type(content).__name__}")
-    return content
+        weights = require_tensors(content)
+    except ValueError as error:
+        raise UserError(f"{path}: not a state dict; it holds {error}") from error
+    try:
+        if isinstance(net, TextureCNN) and misfit(net.state_dict(), weights) is None:
+            return load_published(net, weights)
+        load_into(net, weights)
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from error
+    return False
+
+
+def _instead(content: dict[Any, Any]) -> str:
+    """What a file holds that is no checkpoint of ours, and what to do with it."""
+    if content and all(isinstance(value, Tensor) for value in content.values()):
+        return "it is a plain state dict: load it into a net with segsweep.load_weights(path, net)"
+    keys = ", ".join(f"{key!s:.50}" for key in list(content)[:5])
+    return f"it holds {keys or 'nothing'}; give a checkpoint that segsweep wrote"

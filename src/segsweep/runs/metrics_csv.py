@@ -1,6 +1,7 @@
 """metrics.csv: a row per logged step."""
 
 import csv
+import io
 import math
 import time
 from argparse import Namespace
@@ -12,7 +13,8 @@ import pandas as pd
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from segsweep.runs.files import write_whole
+from segsweep.errors import UserError
+from segsweep.runs.files import read_text, write_whole
 
 
 class MetricsCSV(Logger):
@@ -23,9 +25,10 @@ class MetricsCSV(Logger):
 
     Args:
         path: the file; its folder exists.
+        keep_to_step: the rows of a file that is there are kept up to this step, where a run is continued; None keeps none.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, keep_to_step: int | None = None) -> None:
         super().__init__()
         self.path = path
         self._rows: dict[int, dict[str, float]] = {}
@@ -33,6 +36,20 @@ class MetricsCSV(Logger):
         self._dirty = False
         self._last_write = -math.inf
         self._write_seconds = 0.0
+        if keep_to_step is not None and path.exists():
+            self._take_over(keep_to_step)
+
+    def _take_over(self, last: int) -> None:
+        read_metrics(self.path)  # which says what is wrong with it
+        with self.path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            # The columns that only later rows have come again when these do.
+            kept = [row for row in reader if int(row["step"]) <= last]
+            for row in kept:
+                self._rows[int(row["step"])] = {name: float(value) for name, value in row.items() if value}
+            filled = {name for row in self._rows.values() for name in row}
+            self._columns = [name for name in reader.fieldnames or () if name in filled] or self._columns
+        self._dirty = True
 
     @property
     def name(self) -> str:
@@ -89,6 +106,42 @@ def _plain(row: Mapping[str, float]) -> dict[str, object]:
     }
 
 
+LARGEST_FILE = 256 << 20
+"""Bytes of a metrics.csv or run.json that is read; a million rows of ten metrics have some 200 MB."""
+
+
 def read_metrics(path: Path) -> pd.DataFrame:
-    """metrics.csv as a DataFrame, a row per logged step; NaN where a metric was not logged at that step."""
-    return pd.read_csv(path)
+    """metrics.csv as a DataFrame, a row per logged step; NaN where a metric was not logged at that step.
+
+    Raises:
+        OSError: there is none, or it cannot be read.
+        UserError: it is damaged, or no metrics.csv; names the file.
+    """
+    try:
+        return _table(read_text(path, LARGEST_FILE))
+    except ValueError as error:
+        raise UserError(f"{path}: is cut short, damaged or no metrics.csv ({error})") from error
+
+
+# Before 3.1, pandas rounds the last bit unless told not to; since then it says not to tell it.
+_EXACT: dict[str, Any] = (
+    {"float_precision": "round_trip"} if tuple(map(int, pd.__version__.split(".")[:2])) < (3, 1) else {}
+)
+
+
+def _table(text: str) -> pd.DataFrame:
+    rows = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        header = next(rows, [])
+        widths = {len(row) for row in rows}
+    except csv.Error as error:
+        raise ValueError(str(error)) from error
+    if "step" not in header or len(set(header)) < len(header):
+        raise ValueError("its first line does not name step and every metric once")
+    if widths - {len(header)} or not text.endswith("\n"):
+        raise ValueError("its lines are not equally long")
+    table = pd.read_csv(io.StringIO(text, newline=""), index_col=False, **_EXACT)
+    for name, column in table.items():
+        if len(table) and not pd.api.types.is_numeric_dtype(column):
+            raise ValueError(f"{name} has values that are no numbers")
+    return table

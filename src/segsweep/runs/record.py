@@ -9,7 +9,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
-from segsweep.runs.files import write_json
+from segsweep.arguments import check_arguments
+from segsweep.errors import UserError
+from segsweep.runs.files import read_text, write_json
+from segsweep.runs.metrics_csv import LARGEST_FILE
 
 Status = Literal["running", "completed", "failed", "interrupted"]
 
@@ -44,6 +47,8 @@ class RunRecord:
     device: str | None = None
     precision: str | None = None
     started: str | None = None
+    continued_at: list[int] = field(default_factory=list)
+    """The steps at which it was taken up again after it had been cut off."""
     versions: dict[str, str] = field(default_factory=dict)
     git: dict[str, Any] | None = None
     overfit_check: Literal["passed", "failed"] | None = None
@@ -58,15 +63,23 @@ class RunRecord:
         """Reads a run.json; keys that a newer version added are left out.
 
         Raises:
-            OSError, ValueError: there is none, or it is no run.json.
+            OSError: there is none, or it cannot be read.
+            UserError: it is damaged, or no run.json; names the file.
         """
-        content = json.loads(path.read_text(encoding="utf-8"))
         try:
-            record = cls(**_known(cls, content))
-            record.objective = Objective(**_known(Objective, content["objective"]))
-        except (TypeError, KeyError, AttributeError) as error:
-            raise ValueError(f"{path}: not a run.json ({error})") from error
-        return record
+            content = json.loads(read_text(path, LARGEST_FILE))
+            if not isinstance(content, dict) or not isinstance(content.get("objective"), dict):
+                raise ValueError("it has no objective")
+            objective, known = _known(Objective, content["objective"]), _known(cls, content)
+            check_arguments(Objective, objective, prefix="objective.")
+            # A metric that was no number was written as null.
+            metrics = known.get("metrics")
+            numbers = {k: v for k, v in metrics.items() if v is not None} if isinstance(metrics, dict) else metrics
+            checked = {name: value for name, value in known.items() if name not in ("objective", "metrics")}
+            check_arguments(cls, checked | ({"metrics": numbers} if "metrics" in known else {}), known=("objective",))
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{path}: is cut short, damaged or no run.json ({error})") from error
+        return cls(**known | {"objective": Objective(**objective)})
 
 
 def _known(kind: type, content: dict[str, Any]) -> dict[str, Any]:

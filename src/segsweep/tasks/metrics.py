@@ -53,6 +53,25 @@ def class_iou(confusion: Tensor) -> Tensor:
     return _ratio(hits, confusion.sum(-1) + confusion.sum(-2) - hits)
 
 
+def class_scores(confusion: Tensor) -> dict[str, Tensor]:
+    """`iou`, `precision`, `recall` and `f1` of every class, float64 [K] each; NaN for a class that is absent.
+
+    Absent is a class that is neither true nor predicted anywhere. One that is present but never predicted has precision 0,
+    not an undefined one; and the reverse for recall.
+
+    Args:
+        confusion: int64 [K, K].
+    """
+    hits, true, predicted = confusion.diagonal(), confusion.sum(1), confusion.sum(0)
+    present = true + predicted > 0
+    return {
+        "iou": class_iou(confusion),
+        "precision": torch.where(present, hits / predicted.clamp(min=1).double(), torch.nan),
+        "recall": torch.where(present, hits / true.clamp(min=1).double(), torch.nan),
+        "f1": _ratio(2 * hits, true + predicted),
+    }
+
+
 class SegmentationMetrics(Metric):
     """The metrics of one split, by name.
 
@@ -130,22 +149,16 @@ class SegmentationMetrics(Metric):
 
     def _ratios(self) -> dict[str, Tensor]:
         confusion = self.confusion
-        hits, true, predicted = confusion.diagonal(), confusion.sum(1), confusion.sum(0)
-        present = true + predicted > 0
-        iou = class_iou(confusion)
-        # A class that is present but never predicted has precision 0, not an undefined one; and the reverse for recall.
-        precision = torch.where(present, hits / predicted.clamp(min=1).double(), torch.nan)
-        recall = torch.where(present, hits / true.clamp(min=1).double(), torch.nan)
-        f1 = _ratio(2 * hits, true + predicted)
+        hits, scores = confusion.diagonal(), class_scores(confusion)
         metrics: dict[str, Tensor] = {"accuracy": _ratio(hits.sum(), confusion.sum())}
-        for name, values in (("iou", iou), ("precision", precision), ("recall", recall), ("f1", f1)):
+        for name, values in scores.items():
             metrics[name] = values[1] if self.binary else values.nanmean()
         metrics["iou_image"] = _ratio(*self.image_iou)
         if self.binary:
             metrics["confident_accuracy"] = _ratio(*self.confident)
         else:
             metrics["iou_micro"] = _ratio(hits.sum(), 2 * confusion.sum() - hits.sum())
-            metrics |= {f"iou/{name}": iou[position] for position, name in enumerate(self.class_names)}
+            metrics |= {f"iou/{name}": scores["iou"][position] for position, name in enumerate(self.class_names)}
             if self.background is not None:
                 metrics["foreground_iou"] = _ratio(*self.foreground_iou)
         return metrics

@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
+from segsweep.data.module import SegmentationData
 from segsweep.data.source import Batch
 from segsweep.errors import DivergedError
 from segsweep.labels import Labels
@@ -130,13 +131,15 @@ class SegmentationTask(L.LightningModule):
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         self._evaluate("val", batch)
 
-    def test_step(self, batch: Batch, batch_index: int) -> None:
-        self._evaluate("test", batch)
+    def test_step(self, batch: Batch, batch_index: int) -> Tensor:
+        """Gives its logits to the callbacks."""
+        return self._evaluate("test", batch)
 
-    def _evaluate(self, stage: Stage, batch: Batch) -> None:
+    def _evaluate(self, stage: Stage, batch: Batch) -> Tensor:
         logits = self(batch.image)
         self._counts(stage).loss.update(self.loss(logits, batch.mask), weight=len(batch.image))
         self._count(stage, logits, batch.mask)
+        return logits
 
     def on_validation_start(self) -> None:
         self.raise_if_diverged()
@@ -208,11 +211,22 @@ class SegmentationTask(L.LightningModule):
         optimizer = self.optimizer(self.net.parameters())
         if self.schedule is None:
             return optimizer
-        total_steps = int(self.trainer.estimated_stepping_batches)
-        self.trainer.fit_loop.setup_data()  # as the line above does where it has to count epochs
-        steps_per_epoch = int(self.trainer.num_training_batches)
-        scheduler = self.schedule(optimizer, total_steps, steps_per_epoch)
+        scheduler = self.schedule(optimizer, *self._length())
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _length(self) -> tuple[int, int]:
+        """Optimizer steps of the training, and of an epoch."""
+        trainer = self.trainer
+        data = trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it, its class does not declare it
+        if not isinstance(data, SegmentationData):
+            trainer.fit_loop.setup_data()
+            return int(trainer.estimated_stepping_batches), int(trainer.num_training_batches)
+        # Not Lightning's estimate: it makes the loader, and workers would fetch from the first step on before a
+        # checkpoint has said where to begin.
+        per_epoch = data.steps_per_epoch
+        limits = [trainer.max_steps] if trainer.max_steps > 0 else []
+        limits += [trainer.max_epochs * per_epoch] if trainer.max_epochs and trainer.max_epochs > 0 else []
+        return min(limits), per_epoch
 
 
 class BinaryTask(SegmentationTask):

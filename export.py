@@ -1,0 +1,17 @@
+"""Writes a trained net as a file that needs no segsweep. `python export.py --help` lists what can be set."""
+
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig
+
+from segsweep import cli, commands
+
+
+@hydra.main(version_base="1.3", config_path=str(Path(__file__).parent / "conf"), config_name="export")
+def main(config: DictConfig) -> None:
+    commands.export(config)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,169 @@
+"""The jobs of the entry points that use a trained run: evaluate.py, predict.py and export.py.
+
+Nothing heavy is imported before the settings are there: `--help` and a mistyped key should answer at once.
+"""
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from segsweep.cli import _new_folder, _relative, mistakes_in_one_line
+from segsweep.errors import UserError
+
+if TYPE_CHECKING:
+    from segsweep.prediction import Prediction
+    from segsweep.runs.load import Run
+
+_A_RUN = "a run directory or a checkpoint, as in run=outputs/<date>/<time>"
+
+
+def evaluate(config: DictConfig) -> None:
+    """The job of evaluate.py: every metric of a run, or of several, as tables, in evaluation.json and in pictures."""
+    typed = Path(HydraConfig.get().runtime.output_dir)
+    with mistakes_in_one_line(), _not_left_empty(typed):
+        settings = _plain(config)
+        require(settings, "run", _A_RUN)
+        output = Path(settings["output"]) if settings["output"] else typed
+        del settings["output"]
+        # Without a folder of its own Hydra stays where it was started.
+        chosen = None if output == Path.cwd() else output
+        if chosen is not None and (chosen / "evaluation.json").exists():
+            raise UserError(f"{chosen}: holds an evaluation already; give another output, or none")
+        from segsweep.arguments import check_arguments
+        from segsweep.evaluation_report import evaluate_runs
+
+        check_arguments(evaluate_runs, settings, known=("folder",))
+        evaluate_runs(lambda: _made(chosen), **settings)
+
+
+def _made(folder: Path | None) -> Path:
+    if folder is None:
+        return Path(_new_folder("outputs"))
+    folder.mkdir(parents=True, exist_ok=True)
+    return _relative(folder)
+
+
+@contextlib.contextmanager
+def _not_left_empty(folder: Path) -> Iterator[None]:
+    """Takes away a folder that Hydra made, where nothing came into it."""
+    try:
+        yield
+    except BaseException:
+        if folder != Path.cwd():
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        raise
+
+
+def predict(config: DictConfig) -> None:
+    """The job of predict.py: a mask for every image; exits with 1 where an image could not be read."""
+    with mistakes_in_one_line():
+        settings = _plain(config)
+        require(settings, "run", _A_RUN)
+        require(settings, "input", "an image or a folder of images")
+        require(settings, "output", "a folder for the masks")
+        from segsweep.arguments import check_arguments
+        from segsweep.prediction import predict as predict_images
+
+        run = _one_run(settings.pop("run"))
+        settings["reading"] = settings.pop("data")
+        check_arguments(predict_images, settings, known=("run", "progress"))
+        with _Bar() as bar:
+            result = predict_images(run, **settings, progress=bar)
+    _print_prediction(result, Path(settings["output"]))
+    if result.failed:
+        number, total = len(result.failed), len(result.failed) + len(result.written)
+        print(f"error: {number} of {total} images could not be read; they are named above", file=sys.stderr)
+        sys.exit(1)
+
+
+def _print_prediction(result: "Prediction", output: Path) -> None:
+    number = len(result.written)
+    if not number:
+        return
+    speed = f"{number / result.seconds:.3g} images/s, {result.pixels / result.seconds / 1e6:.3g} megapixels/s"
+    images = f"{number} image{'' if number == 1 else 's'}"
+    print(f"{images} in {result.seconds:.1f} s ({speed}, {result.device}). Everything is in {output}")
+
+
+def export(config: DictConfig) -> None:
+    """The job of export.py: the net as a file that needs no segsweep."""
+    with mistakes_in_one_line():
+        settings = _plain(config)
+        require(settings, "run", _A_RUN)
+        from segsweep.arguments import check_arguments
+        from segsweep.exporting import TOLERANCE
+        from segsweep.exporting import export as export_run
+
+        run = _one_run(settings.pop("run"))
+        check_arguments(export_run, settings, known=("run",))
+        done = export_run(run, **settings)
+    sizes = ", ".join(f"{batch} of {height} x {width}" for batch, height, width in done.sizes)
+    print(f"{done.path}: compared with the net on images of several sizes ({sizes}):")
+    print(f"logits differ by {done.difference:.1e} at most, as a share of the largest; {TOLERANCE:g} is allowed")
+
+
+def _one_run(given: Any) -> "Run":
+    from segsweep.runs.find import find_runs
+    from segsweep.runs.load import load_run
+
+    if len(runs := find_runs(given)) > 1:
+        raise UserError(f"run: names {len(runs)} runs, and one is wanted")
+    return load_run(runs[0])
+
+
+class _Bar:
+    """Shows how far a prediction is, and names the files that cannot be read as they are met."""
+
+    def __init__(self) -> None:
+        from segsweep.progress import progress_bar
+
+        self._bar = progress_bar()
+        self._task = self._bar.add_task("predicting", total=None)
+
+    def __enter__(self) -> "_Bar":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def begin(self, images: int) -> None:
+        self._bar.update(self._task, total=images)
+
+    def written(self, name: str) -> None:
+        self._bar.advance(self._task)
+
+    def failed(self, path: Path, reason: str) -> None:
+        self._bar.advance(self._task)
+        self._bar.console.print(f"skipped: {reason}", markup=False, highlight=False)
+
+
+def require(settings: dict[str, Any], key: str, what: str) -> None:
+    """Refuses a setting that was not given.
+
+    Raises:
+        UserError: says what to give.
+    """
+    if settings[key] in (None, "", []):
+        raise UserError(f"{key}: needs a value; give {what}")
+
+
+def _plain(config: DictConfig) -> dict[str, Any]:
+    """The settings as plain data, without those that a configuration only declares (`???`)."""
+    plain = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(plain, dict)
+    # A folder may be called 2026, which Hydra reads as a number.
+    names = {key: str(plain[key]) for key in ("run", "input", "output") if isinstance(plain.get(key), int | float)}
+    return _given({str(key): value for key, value in plain.items()} | names)
+
+
+def _given(settings: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: _given(value) if isinstance(value, dict) else value for key, value in settings.items() if value != "???"
+    }

@@ -1,0 +1,144 @@
+"""Which settings change a result, and so which two trainings are the same one."""
+
+import functools
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from segsweep.errors import UserError
+
+ROOT = ("lr", "momentum", "seed", "objective")
+GROUPS = ("data", "model", "loss", "optim", "scheduler")
+"""Groups of which every setting counts, but for `HARMLESS`."""
+TRAINER = (
+    "max_steps", "max_epochs", "devices", "precision", "channels_last", "compile", "gradient_clip_val",
+    "val_every_n_steps", "test",
+)  # fmt: skip
+"""Settings of the `trainer` group that count. The others are the device, what is shown and what is written."""
+HARMLESS = frozenset({"data.num_workers", "data.root", "data.cache_dir", "data.cache_gib"})
+"""A folder counts by its content, under `data.content`, not by where it lies."""
+WATCHING = frozenset({"last_checkpoint", "panel", "graph", "confusion"})
+"""Callbacks that save or draw. Any other may change the result."""
+
+NAME = r"[\w.,=+-][\w.,=+ -]*"
+"""What a name= may be, as a regular expression: it becomes a folder."""
+
+Leaf = str | int | float | bool | None
+
+
+def result_settings(settings: Mapping[str, Any]) -> dict[str, Leaf]:
+    """The settings that a result depends on, flat: {"optim.lr": 0.001, ...}.
+
+    Device, workers, paths and logging are not among them; the content of a data folder is.
+
+    Args:
+        settings: the resolved configuration, as plain data.
+
+    Raises:
+        UserError: the data folder cannot be read.
+    """
+    chosen: dict[str, Any] = {name: settings.get(name) for name in ROOT}
+    chosen |= {name: settings[name] for name in GROUPS if name in settings}
+    trainer = settings.get("trainer") or {}
+    chosen["trainer"] = {name: trainer[name] for name in TRAINER if name in trainer}
+    callbacks = settings.get("callbacks") or {}
+    chosen["callbacks"] = {name: node for name, node in callbacks.items() if name not in WATCHING}
+    flat = {key: value for key, value in flatten(chosen).items() if key not in HARMLESS}
+    return flat | _contents(settings.get("data") or {})
+
+
+def flatten(node: Any, prefix: str = "") -> dict[str, Leaf]:
+    """Nested dicts as one, with keys as they are typed: {"a": {"b": 1}} becomes {"a.b": 1}.
+
+    A list counts as one value, written as JSON, and so does an empty dict.
+    """
+    if isinstance(node, Mapping) and node:
+        leaves: dict[str, Leaf] = {}
+        for key, value in node.items():
+            leaves |= flatten(value, f"{prefix}.{key}" if prefix else str(key))
+        return leaves
+    if isinstance(node, Mapping | list | tuple):
+        return {prefix: json.dumps(node, sort_keys=True)}
+    return {prefix: node}
+
+
+def job_key(settings: Mapping[str, Leaf]) -> str:
+    """12 hexadecimal digits that are equal for equal result settings."""
+    # 1 and 1.0 are one value, as they are to Python and to whoever types them.
+    plain = {key: _canonical(value) for key, value in settings.items()}
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _canonical(value: Leaf) -> Leaf:
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 53 else value
+
+
+def differences(before: Mapping[str, Leaf], now: Mapping[str, Leaf]) -> dict[str, str]:
+    """What is not the same, by key: "0.1 before, 0.2 now"."""
+    found = {}
+    for key in dict.fromkeys([*before, *now]):
+        old, new = (side.get(key, "nothing") for side in (before, now))
+        # As text, because to Python True is 1, and NaN is not itself.
+        if json.dumps(_canonical(old)) != json.dumps(_canonical(new)) or (key in before) != (key in now):
+            found[key] = f"{typed(old)} before, {typed(new)} now"
+    return found
+
+
+def typed(value: Leaf) -> str:
+    """A value as it is typed: null, true, 0.001."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
+
+
+def _contents(data: Mapping[str, Any]) -> dict[str, Leaf]:
+    """A digest of every file that the data settings name, by setting."""
+    found: dict[str, Leaf] = {}
+    root = data.get("root")
+    # A demonstration folder is a function of its settings, and may not be written yet.
+    if isinstance(root, str) and data.get("_target_") != "segsweep.data.DemoFolder":
+        found["data.content"] = folder_digest(Path(root))
+    for name in ("labels", "train", "val", "test"):
+        value = data.get(name)
+        if isinstance(value, str) and (path := Path(value)).is_file():
+            found[f"data.{name}"] = _file_digest(path, *_state(path))
+    return found
+
+
+def folder_digest(root: Path) -> str:
+    """16 hexadecimal digits of the relative paths and the bytes of all files below `root`; hidden ones do not count.
+
+    Raises:
+        UserError: there is no such folder, or a file cannot be read.
+    """
+    if not root.is_dir():
+        raise UserError(f"data.root={root}: no such folder")
+    digest = hashlib.sha256()
+    for folder, folders, names in os.walk(root):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            path = Path(folder) / name
+            if name.startswith(".") or name == "Thumbs.db" or not path.is_file():
+                continue
+            try:
+                content = _file_digest(path, *_state(path))
+            except OSError as error:
+                raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+            digest.update(json.dumps([path.relative_to(root).as_posix(), content]).encode())
+    return digest.hexdigest()[:16]
+
+
+def _state(path: Path) -> tuple[int, int]:
+    state = path.stat()
+    return state.st_size, state.st_mtime_ns
+
+
+@functools.cache  # a sweep asks for the same folder once a job
+def _file_digest(path: Path, size: int, changed: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]

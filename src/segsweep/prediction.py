@@ -1,0 +1,235 @@
+"""Prediction: masks for images of any size and number.
+
+Shapes: C image channels, K classes, H x W pixels.
+"""
+
+import copy
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from segsweep.arguments import check_arguments
+from segsweep.config import naming_keys
+from segsweep.data.augment import to_unit
+from segsweep.data.images import ImageRule, image_shape
+from segsweep.data.inputs import InputImage, find_inputs, read_input
+from segsweep.data.parallel import available_cores, parallel_map
+from segsweep.errors import UserError
+from segsweep.nets.tiling import check_tiling, tiled_logits
+from segsweep.run_data import reads_files, settings_of
+from segsweep.runs.load import Run
+from segsweep.runs.predictions import Precision, PredictionFolder
+from segsweep.trainer import TrainerSettings
+
+LARGE = 4_000_000
+"""Pixels above which an image is decoded when its turn comes and written at once, so that few of them are in memory."""
+
+
+class Progress(Protocol):
+    """Is told of what happens."""
+
+    def begin(self, images: int) -> None:
+        """So many images are to be predicted."""
+
+    def written(self, name: str) -> None:
+        """One has a mask."""
+
+    def failed(self, path: Path, reason: str) -> None:
+        """One could not be read."""
+
+
+class _Silence:
+    def begin(self, images: int) -> None: ...
+
+    def written(self, name: str) -> None: ...
+
+    def failed(self, path: Path, reason: str) -> None: ...
+
+
+@dataclass
+class Prediction:
+    """What became of the images."""
+
+    written: list[str] = field(default_factory=list)
+    """Names of the images that have a mask now."""
+    failed: dict[Path, str] = field(default_factory=dict)
+    """Why the others have none, in a line each."""
+    pixels: int = 0
+    seconds: float = 0.0
+    device: str = "cpu"
+
+
+def predict(
+    run: Run,
+    input: str | Path,
+    output: str | Path,
+    overlays: bool = False,
+    probabilities: bool | Precision = False,
+    tile: int = 1024,
+    overlap: int = 128,
+    overwrite: bool = False,
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto",
+    reading: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> Prediction:
+    """Writes a mask for an image, or for every image in a folder; folders below it are kept.
+
+    In `output` lie then `masks/<name>.png`, palette files in the class colours whose numbers are the class ids, and the
+    class table, `classes.json`; where asked for, `overlays/<name>.png` and `probabilities/<name>.npy` [K, H, W]. A file
+    that cannot be read is noted in the result, and the others go on.
+
+    Args:
+        run: from `load_run`.
+        input: an image file or a folder.
+        output: a folder, which is made.
+        overlays: write the image with its mask laid over it, the background clear.
+        probabilities: write class probabilities; True is float16.
+        tile: the largest height and width, in pixels, that the net is given at once; larger images are cut.
+        overlap: of tiles, in pixels; see `tiled_logits`.
+        overwrite: write over files that are there.
+        accelerator: "auto" takes a CUDA GPU where there is one.
+        reading: settings of `ImageRule` that differ from those the run was trained with: alpha, exif, white.
+        progress: is told of what happens.
+
+    Raises:
+        UserError: a setting is wrong, there is nothing to predict, or something would be written over; nothing was written.
+        OSError: a file could not be written; those before it are whole.
+    """
+    try:
+        check_tiling(tile, overlap)
+    except ValueError as error:
+        raise UserError(error) from error
+    with naming_keys("trainer"):
+        device = torch.device(TrainerSettings(accelerator=accelerator).device_type)
+    reader = _Reader.of(run, reading or {})
+    inputs = find_inputs(Path(input), reader.images, reader.masks, Path(output))
+    wanted: Precision | None = "float16" if probabilities is True else (probabilities or None)
+    folder = PredictionFolder(Path(output), run.labels, overlays, wanted)
+    images = [entry.path for entry in inputs.images]
+    folder.check([entry.name for entry in inputs.images], [*images, *inputs.masks], overwrite)
+
+    net = copy.deepcopy(run.net).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    stride = int(getattr(net, "stride", 1))
+    progress = progress or _Silence()
+    result = Prediction(device=str(device))
+    started = time.perf_counter()
+
+    def prepare(part: Tensor) -> Tensor:
+        return to_unit(part.to(device)).contiguous(memory_format=torch.channels_last)
+
+    def segment(entry: InputImage, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        _, height, width = image.shape
+        mask = np.empty((height, width), dtype=np.uint8)
+
+        def bands() -> Iterator[tuple[int, NDArray[np.float32]]]:
+            for top, logits in tiled_logits(net, torch.from_numpy(image), prepare, tile, overlap, stride):
+                mask[top : top + logits.shape[1]] = run.task.predict(logits[None])[0].to(torch.uint8).numpy()
+                yield top, run.task.probabilities(logits[None])[0].numpy() if wanted else np.empty(0, np.float32)
+
+        if wanted:
+            folder.write_probabilities(entry.name, (height, width), bands())
+        else:
+            for _ in bands():
+                pass
+        return mask
+
+    def jobs() -> Iterator[Callable[[], str]]:
+        for entry, image in _decoded(inputs.images, reader):
+            if isinstance(image, UserError):
+                result.failed[entry.path] = str(image)
+                progress.failed(entry.path, str(image))
+                continue
+            with _explaining_memory(tile):
+                mask = segment(entry, image)
+            result.pixels += mask.size
+            yield _writing(folder, entry, image, mask)
+
+    progress.begin(len(inputs.images))
+    for name in parallel_map(lambda job: job(), jobs(), _threads()):
+        result.written.append(name)
+        progress.written(name)
+    if result.written:
+        folder.write_class_table()
+    result.seconds = time.perf_counter() - started
+    return result
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """How a run's images are read, and what the folders that hold them are called."""
+
+    rule: ImageRule
+    gray_only: bool
+    images: str
+    masks: str
+
+    @classmethod
+    def of(cls, run: Run, changes: Mapping[str, Any]) -> "_Reader":
+        node = settings_of(run, "data")
+        settings = {name: node[name] for name in ("alpha", "exif", "white") if name in node} | dict(changes)
+        check_arguments(ImageRule, settings, prefix="data.", known=("channels",))
+        rule = ImageRule(channels=run.channels, **settings)
+        # A net that was trained on files has seen what reading makes of them; textures were never files.
+        return cls(rule, not reads_files(node), str(node.get("images", "images")), str(node.get("masks", "masks")))
+
+    def read(self, path: Path) -> NDArray[np.uint8] | UserError:
+        try:
+            return read_input(path, self.rule, self.gray_only)
+        except UserError as error:
+            return error
+
+    def read_ahead(self, path: Path) -> NDArray[np.uint8] | UserError | None:
+        """The image, unless it is large."""
+        try:
+            height, width = image_shape(path, self.rule)
+        except UserError as error:
+            return error
+        return None if height * width > LARGE else self.read(path)
+
+
+def _decoded(
+    images: tuple[InputImage, ...], reader: _Reader
+) -> Iterator[tuple[InputImage, NDArray[np.uint8] | UserError]]:
+    """The images in order, decoded in threads ahead of their turn."""
+    ahead = parallel_map(lambda entry: reader.read_ahead(entry.path), images, _threads())
+    for entry, image in zip(images, ahead, strict=True):
+        yield entry, reader.read(entry.path) if image is None else image
+
+
+def _writing(
+    folder: PredictionFolder, entry: InputImage, image: NDArray[np.uint8], mask: NDArray[np.uint8]
+) -> Callable[[], str]:
+    """What is still to be done for an image: in a thread; but for a large one nothing, it is written here."""
+
+    def write() -> str:
+        folder.write_pictures(entry.name, image, mask)
+        return entry.name
+
+    if mask.size <= LARGE:
+        return write
+    write()
+    return lambda: entry.name
+
+
+def _threads() -> int:
+    return min(4, available_cores())
+
+
+class _explaining_memory:  # noqa: N801  (reads as a statement)
+    """Says which setting a tile that does not fit into memory comes from."""
+
+    def __init__(self, tile: int) -> None:
+        self.tile = tile
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error).lower()):
+            raise UserError(f"tile={self.tile}: a tile does not fit into memory; try a smaller one") from error

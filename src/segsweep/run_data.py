@@ -1,0 +1,221 @@
+"""The data and the loss of a run, built again from its checkpoint; or other data with the same classes.
+
+A checkpoint may come from a stranger: sources and losses are looked up in tables, never imported from a name in the file.
+"""
+
+import inspect
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from segsweep.arguments import check_arguments
+from segsweep.config import naming_keys
+from segsweep.data import SOURCES, FolderSource, SegmentationData, Source
+from segsweep.data.every_pair import EveryPair
+from segsweep.data.seeds import Split
+from segsweep.errors import UserError
+from segsweep.labels import Labels, find_class_table, read_table
+from segsweep.runs.load import Run
+from segsweep.tasks import LOSSES, Loss
+from segsweep.training import LOADING_KEYS
+
+SPLITS = ("val", "test", "all")
+_ALL = "split=all scores every image of a folder"
+
+
+@dataclass(frozen=True)
+class ScoredData:
+    """Data to score a run on.
+
+    Args:
+        source: where the samples come from.
+        loading: arguments of the DataModule.
+        split: of the source.
+        name: of the split, as the user knows it: "all" is the test split of a source that has everything there.
+        notes: what a person should know of it, a line each.
+    """
+
+    source: Source
+    loading: dict[str, Any]
+    split: Split
+    name: str
+    notes: list[str] = field(default_factory=list)
+    settings: dict[str, Any] = field(default_factory=dict)
+    """By which two are known to be the same."""
+
+    def module(self) -> SegmentationData:
+        with naming_keys("data"):
+            check_arguments(SegmentationData, self.loading, known=("source",))
+            data = SegmentationData(self.source, **self.loading)
+        data.test_split = self.split
+        return data
+
+    def sample_name(self, index: int) -> str:
+        """What a sample is called: its file and, where it is a part of an image, its place; or its number."""
+        if isinstance(self.source, FolderSource):
+            return self.source.name(self.split, index)
+        return f"{self.name} {index}"
+
+
+def data_of(run: Run, changes: Mapping[str, Any] | None = None, split: str = "test") -> ScoredData:
+    """What a run is to be scored on: the data it was trained with, unless `changes` says otherwise.
+
+    Args:
+        run: from `load_run`.
+        changes: settings of the `data` group. Another `root` is a folder with masks, whatever the run was trained on. It is
+            read and divided as the run's own folder was, which may be the same folder at another place, so no image that
+            was trained on is scored unasked. A class table that lies in it is its own.
+        split: "val", "test" or, of a folder, "all".
+
+    Raises:
+        UserError: a setting is wrong, the data cannot be found, the split is empty, or its classes are not the run's.
+    """
+    if split not in SPLITS:
+        raise UserError(f"split={split}: must be val, test or all")
+    changes = dict(changes or {})
+    node = settings_of(run, "data")
+    loading = {key: node.pop(key) for key in LOADING_KEYS if key in node}
+    loading |= {key: changes.pop(key) for key in LOADING_KEYS if key in changes} | {"overfit_samples": 0}
+    if "root" in changes and _is_elsewhere(changes["root"], node):
+        node = _other_folder(run, node, changes)
+    node |= changes
+    source: Source = _built(SOURCES, node, run, "data")
+    if split == "all":
+        source = _everything(run, source, node)
+    _prepare(source)
+    origin = source.labels_from if isinstance(source, FolderSource) else "of its source"
+    same_order = "give data of the same classes in the same order"
+    _require_same_classes(run.labels, source.labels, f"data.labels ({origin})", same_order)
+    if source.channels != run.channels:
+        raise UserError(f"data.channels={source.channels}: this run's net takes images of {run.channels}")
+    scored: Split = "val" if split == "val" else "test"
+    if not source.size(scored):
+        described = "; ".join(source.describe())
+        raise UserError(f"split={split}: there is no image in it ({described}); {_ALL}")
+    notes = [*(source.describe() if changes or split == "all" else []), *_recoloured(run.labels, source.labels)]
+    # The seed is that of the training samples.
+    settings = {key: value for key, value in node.items() if key != "seed"} | loading | {"scored": split}
+    return ScoredData(source, loading, scored, split, notes, settings)
+
+
+def loss_of(run: Run) -> Loss:
+    """The loss that a run was trained with."""
+    loss: Loss = _built(LOSSES, settings_of(run, "loss"), run, "loss")
+    return loss
+
+
+def settings_of(run: Run, group: str) -> dict[str, Any]:
+    """A group of the configuration that a run was trained with.
+
+    Raises:
+        UserError: the checkpoint has none.
+    """
+    node = run.config.get(group)
+    if not isinstance(node, dict):
+        raise UserError(f"{run.checkpoint}: damaged, or not written by segsweep (it has no settings for {group})")
+    return dict(node)
+
+
+def reads_files(node: Mapping[str, Any]) -> bool:
+    """Whether the settings are those of a folder."""
+    target = node.get("_target_")
+    return isinstance(target, str) and target in SOURCES and issubclass(SOURCES[target], FolderSource)
+
+
+def _is_elsewhere(root: Any, node: Mapping[str, Any]) -> bool:
+    if not reads_files(node) or not isinstance(node.get("root"), str):
+        return True
+    return Path(str(root)).expanduser().resolve() != Path(node["root"]).expanduser().resolve()
+
+
+def _folder_settings(run: Run, node: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a folder source that reads as `node` says."""
+    known = inspect.signature(FolderSource).parameters
+    kept = {key: value for key, value in node.items() if key in known} if reads_files(node) else {}
+    return {"_target_": "segsweep.data.FolderSource", **kept, "channels": run.channels}
+
+
+def _other_folder(run: Run, node: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings for another folder: as the run's own. A class table that lies in it must be the run's."""
+    settings = _folder_settings(run, node)
+    root = Path(str(changes["root"])).expanduser()
+    if not root.is_dir():
+        raise UserError(f"data.root={changes['root']}: no such folder")
+    # What the run was told of its classes, it was told although a table may have lain in its folder too.
+    told = settings.get("labels")
+    if "labels" not in changes and (table := find_class_table(root)) is not None:
+        way_out = (
+            f"data.labels={told}, if its masks are of these"
+            if isinstance(told, str)
+            else "the right one in data.labels"
+        )
+        _require_same_classes(run.labels, read_table(table), f"{table}", f"give {way_out}")
+        return settings | {"labels": told}
+    return settings | {"labels": run.labels.to_dict() if told is None else told}
+
+
+def _everything(run: Run, source: Source, node: Mapping[str, Any]) -> Source:
+    if not isinstance(source, FolderSource):
+        raise UserError("split=all: only a folder has an all; give val or test")
+    settings = _folder_settings(run, node)
+    if settings.get("labels") is None:
+        settings["labels"] = source.labels.to_dict()
+    everything: Source = _built({"segsweep.data.FolderSource": EveryPair}, settings, run, "data")
+    return everything
+
+
+def _prepare(source: Source) -> None:
+    try:
+        source.prepare()
+    except UserError as error:
+        divided = isinstance(source, FolderSource) and re.search(
+            r"data\.(split|train|val|test|fractions)\b", str(error)
+        )
+        if not divided:
+            raise
+        raise UserError(f"{error}; or {_ALL}") from error
+
+
+def _require_same_classes(expected: Labels, found: Labels, where: str, way_out: str) -> None:
+    """Refuses classes that are not the run's.
+
+    Raises:
+        UserError: says what differs.
+    """
+    if differences := class_differences(expected, found):
+        more = f", and {len(differences) - 3} more" if len(differences) > 3 else ""
+        raise UserError(f"{where}: its classes are not the run's: {'; '.join(differences[:3])}{more}; {way_out}")
+
+
+def _recoloured(expected: Labels, found: Labels) -> list[str]:
+    """A line that says which of the same classes have other ids or colours; none where there are none."""
+    pairs = zip(expected.classes, found.classes, strict=True)
+    names = [one.name for one, other in pairs if (one.id, one.color) != (other.id, other.color)]
+    return [f"labels: ids or colours of {', '.join(names)} are not the run's; masks are read by these"] if names else []
+
+
+def class_differences(expected: Labels, found: Labels) -> list[str]:
+    """What tells two class tables apart, a phrase each; none where names and order are the same."""
+    differences = [f"{name!r} is missing" for name in expected.names if name not in found.names]
+    differences += [f"{name!r} is none of the run's" for name in found.names if name not in expected.names]
+    if not differences:
+        pairs = enumerate(zip(expected.names, found.names, strict=True))
+        differences = [
+            f"class {at} is {theirs!r}, and {ours!r} in the run" for at, (ours, theirs) in pairs if ours != theirs
+        ]
+    return differences
+
+
+def _built(table: Mapping[str, Any], node: Mapping[str, Any], run: Run, what: str) -> Any:
+    """The object that `node` describes, of a class in `table`."""
+    settings = dict(node)
+    target = settings.pop("_target_", None)
+    if target not in table:
+        raise UserError(
+            f"{run.checkpoint}: its {what} {target} is none of segsweep's own, and is not imported from a file"
+        )
+    with naming_keys(what):
+        check_arguments(table[target], settings)
+        return table[target](**settings)

@@ -1,0 +1,1 @@
+"""Sweeps: the runs of one command, and what they say together."""

@@ -1,0 +1,29 @@
+"""`python -m segsweep.sweeps report DIR`: writes the report of a sweep anew, also of one that is not finished."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from segsweep.cli import explain
+from segsweep.sweeps.record import SweepDirectory
+from segsweep.sweeps.session import finish
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m segsweep.sweeps", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    report = commands.add_parser("report", help="write summary.csv, summary.md, the pictures and HPARAMS anew")
+    report.add_argument("directory", type=Path, help="a sweep directory, one with a sweep.json")
+    asked = parser.parse_args(arguments)
+    try:
+        finish(SweepDirectory(asked.directory))
+    except Exception as error:
+        if (line := explain(error)) is None:
+            raise
+        print(f"error: {line}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

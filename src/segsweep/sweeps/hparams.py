@@ -1,0 +1,136 @@
+"""TensorBoard's HPARAMS tab: the swept values and the final metrics of every job, failed ones too."""
+
+import time
+from datetime import datetime
+from pathlib import Path
+
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
+from tensorboard.plugins.hparams import api_pb2, metadata
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo, SessionStartInfo
+from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+from segsweep.errors import UserError
+from segsweep.identity import typed
+from segsweep.runs import RunRecord
+from segsweep.sweeps.ranking import is_diverged
+from segsweep.sweeps.record import Job, SweepDirectory, SweepRecord
+
+SUFFIX = ".hparams"
+ALWAYS = ("optim", "lr", "momentum", "seed")
+"""Columns of the tab where they are set, whether swept or not."""
+FIRST = ("val/iou", "val/loss", "test/iou", "test/loss", "train/loss_running")
+"""The first metrics, behind the objective; then the others of validation and test."""
+ENDED = {"completed": api_pb2.STATUS_SUCCESS, "failed": api_pb2.STATUS_FAILURE, "running": api_pb2.STATUS_RUNNING}
+
+Row = dict[str, str | float]
+
+
+def write_hparams(sweep: SweepDirectory, record: SweepRecord) -> None:
+    """Writes an event file beside those of every job that was started; one from before is replaced.
+
+    A job that is not completed has a row without metrics, as in summary.csv: what it had reached is no result.
+    """
+    found: dict[str, RunRecord] = {}
+    for job in record.jobs:
+        try:
+            found[job.directory] = RunRecord.read(sweep.run(job).record)
+        except (OSError, UserError):
+            continue
+    started = [job for job in record.jobs if job.directory in found]
+    rows = _rows(record, started)
+    metrics = {job.directory: _metrics(found[job.directory]) for job in started if job.status == "completed"}
+    # TensorBoard takes the columns from one run, whichever it reads first: all runs name all of them.
+    columns = _columns(rows, [name for names in metrics.values() for name in names], record.objective["name"])
+    for job, row in zip(started, rows, strict=True):
+        folder = sweep.run(job).tensorboard
+        folder.mkdir(parents=True, exist_ok=True)
+        for old in folder.glob(f"*{SUFFIX}"):
+            old.unlink()
+        _write(folder, job, found[job.directory], columns, row, metrics.get(job.directory, {}))
+
+
+def _rows(record: SweepRecord, jobs: list[Job]) -> list[Row]:
+    """The columns' values of each job: the same keys for all, of one type each, and no null, for the tab has none."""
+    rows: list[Row] = [{} for _ in jobs]
+    for key in dict.fromkeys([*ALWAYS, *record.axes]):
+        values = [record.value_of(job, key) for job in jobs]
+        if key not in record.axes and all(value is None for value in values):
+            continue
+        # A seed is a name more than a number; the tab would write 0.0000.
+        numbers = key != "seed" and all(type(value) in (int, float) for value in values)
+        for row, value in zip(rows, values, strict=True):
+            row[key] = float(value) if numbers else typed(value)  # type: ignore[arg-type]
+    for row, job in zip(rows, jobs, strict=True):
+        row["status"] = "diverged" if is_diverged(job.error) else job.status
+    return rows
+
+
+def _metrics(found: RunRecord) -> dict[str, float]:
+    metrics = {
+        name: value for name, value in found.metrics.items() if name.startswith(("val/", "test/")) or name in FIRST
+    }
+    if found.objective.value is not None:
+        metrics[found.objective.name] = found.objective.value
+    return metrics
+
+
+def _columns(rows: list[Row], names: list[str], objective: str) -> api_pb2.Experiment:
+    about = []
+    for key in rows[0] if rows else ():
+        values = {row[key] for row in rows}
+        info = api_pb2.HParamInfo(name=key, differs=len(values) > 1)  # those that differ come first
+        if numbers := [value for value in values if not isinstance(value, str)]:
+            info.type = api_pb2.DATA_TYPE_FLOAT64
+            info.domain_interval.min_value, info.domain_interval.max_value = min(numbers), max(numbers)
+        else:
+            info.type = api_pb2.DATA_TYPE_STRING
+            info.domain_discrete.extend(sorted(map(str, values)))
+        about.append(info)
+    order = [name for name in dict.fromkeys([objective, *FIRST, *names]) if name in names or name == objective]
+    infos = [api_pb2.MetricInfo(name=api_pb2.MetricName(tag=_tag(name)), display_name=name) for name in order]
+    return api_pb2.Experiment(hparam_infos=about, metric_infos=infos)
+
+
+def _tag(name: str) -> str:
+    """Where a final metric is: under the name it was logged by, where its last value is the final one."""
+    return name if name.startswith(("test/", "train/")) else f"{name} (best)"
+
+
+def _write(
+    folder: Path, job: Job, found: RunRecord, columns: api_pb2.Experiment, row: Row, metrics: dict[str, float]
+) -> None:
+    logged = any(folder.glob("events.out.tfevents.*"))
+    writer = EventFileWriter(str(folder), filename_suffix=SUFFIX)
+    started = time.time() if found.started is None else datetime.fromisoformat(found.started).timestamp()
+    ended = started + found.seconds
+    try:
+        begun = SessionStartInfo(group_name=job.directory, start_time_secs=started)
+        for key, value in row.items():
+            setattr(begun.hparams[key], "string_value" if isinstance(value, str) else "number_value", value)
+        status = ENDED.get(job.status, api_pb2.STATUS_UNKNOWN)
+        for tag, content in (
+            (metadata.EXPERIMENT_TAG, HParamsPluginData(experiment=columns)),
+            (metadata.SESSION_START_INFO_TAG, HParamsPluginData(session_start_info=begun)),
+            (
+                metadata.SESSION_END_INFO_TAG,
+                HParamsPluginData(session_end_info=SessionEndInfo(status=status, end_time_secs=ended)),
+            ),
+        ):
+            writer.add_event(Event(wall_time=started, summary=_plugin_summary(tag, content)))
+        for name, value in metrics.items():
+            if logged and _tag(name) == name:
+                continue  # is there already
+            scalar = Summary(value=[Summary.Value(tag=_tag(name), simple_value=value)])
+            step = found.steps if found.best_step is None or _tag(name) == name else found.best_step
+            writer.add_event(Event(wall_time=ended, step=step, summary=scalar))
+    finally:
+        writer.close()
+
+
+def _plugin_summary(tag: str, content: HParamsPluginData) -> Summary:
+    # As TensorBoard's own helper makes it, which needs TensorFlow.
+    content.version = metadata.PLUGIN_DATA_VERSION
+    data = SummaryMetadata.PluginData(plugin_name=metadata.PLUGIN_NAME, content=content.SerializeToString())
+    value = Summary.Value(tag=tag, metadata=SummaryMetadata(plugin_data=data), tensor=metadata.NULL_TENSOR)
+    return Summary(value=[value])

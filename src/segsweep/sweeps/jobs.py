@@ -1,0 +1,188 @@
+"""One job of a sweep, in whatever process it runs: done before, continued, or trained, and always recorded."""
+
+import contextlib
+import logging
+import os
+import re
+import signal
+import traceback
+from collections.abc import Callable
+from datetime import datetime
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from segsweep import cli
+from segsweep.callbacks import Interrupted, StopOnSignal
+from segsweep.runs import Objective, RunDirectory, RunRecord
+from segsweep.sweeps.engines import abandoned, engine_of, here, jobs_at_once, threads_of_job
+from segsweep.sweeps.lines import job_line
+from segsweep.sweeps.planning import describe
+from segsweep.sweeps.record import Job, SweepDirectory, SweepRecord, held
+from segsweep.sweeps.report import write_tables
+from segsweep.trainer import cpu_threads
+from segsweep.training import objective_mode, train
+
+log = logging.getLogger(__name__)
+
+
+def run_job(config: DictConfig, full: DictConfig, sweep: SweepDirectory, run: RunDirectory) -> float | None:
+    """Trains the job whose run directory is `run`, unless it is completed, and brings the sweep up to date.
+
+    A job that fails, whatever the way, is recorded with its traceback, and the next one runs.
+
+    Args:
+        config: the job's configuration.
+        full: the same with Hydra's own node.
+        sweep: the sweep; has a sweep.json, or gets one where another sweeper than ours asked for the job.
+        run: the job's run directory.
+
+    Returns:
+        The objective; None where there is none, and where a job in a process of its own was interrupted: the others end
+        by themselves.
+
+    Raises:
+        Interrupted: a signal asked to stop; last.ckpt holds the state.
+        Exception: the job failed, and another sweeper than ours has to know.
+    """
+    elsewhere = cli.sweeping is None
+    engine, local, parent = engine_of(full.hydra), here(full.hydra), os.getppid()
+    if local and not held(sweep.lock):
+        return None  # the sweep was stopped while this job waited
+    job, planned = _find(full, sweep, run)
+    if planned and config.get("on_error") == "stop" and _one_failed(sweep):
+        return None
+    quiet = _quiet_console()
+    before = RunRecord.read(run.record) if run.record.exists() else None
+    if before is not None and before.status == "completed":
+        return before.objective.value
+    overrides = [override for override in job.overrides if not override.lstrip("+").startswith("hydra")]
+    failure: BaseException | None = None
+    at_once = sweep.read().at_once if planned else jobs_at_once(full, full.hydra.sweeper.get("n_jobs") or 1)
+    if engine in ("joblib", "submitit_local") and at_once > 1:
+        _take_a_gpu(job.number)
+    requeue = _requeue_handlers() if elsewhere else {}
+    if elsewhere:
+        # Ctrl-C goes to all processes of a terminal; the one that it is meant for lets go of the sweep's lock.
+        with contextlib.suppress(ValueError):  # not the main thread
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+    stop = StopOnSignal(
+        (signal.SIGTERM, *requeue) if elsewhere else (signal.SIGINT, signal.SIGTERM),
+        abandoned(sweep.lock) if local else None,
+    )
+    share = threads_of_job(engine, at_once)
+    try:
+        if before is not None and before.status == "failed":
+            run.clear()
+        resume = run.record.exists() and run.config.exists()
+        with cpu_threads(None if share is None else min(share, torch.get_num_threads())):
+            train(config, run.path, overrides, resume=resume, wait=True, stop=stop)
+    except (Interrupted, KeyboardInterrupt) as error:
+        _finish(sweep, job, run)
+        if isinstance(error, Interrupted) and (again := requeue.get(error.signum)) is not None:
+            again(error.signum, None)  # has the job started again, and ends the process
+        if elsewhere:
+            if engine == "joblib" and os.getppid() != parent:
+                os._exit(1)  # nobody waits for this worker any more, and it would not notice
+            return None
+        raise
+    except BaseException as error:  # SystemExit and MemoryError too: one job must not end the others
+        failure = error
+        log.debug("the job failed", exc_info=True)
+        _record_failure(config, run, overrides, error)
+    finally:
+        quiet()
+    value = _finish(sweep, job, run)
+    if isinstance(failure, Exception) and not planned:
+        raise failure
+    return value
+
+
+def _find(full: DictConfig, sweep: SweepDirectory, run: RunDirectory) -> tuple[Job, bool]:
+    """The job of this directory; and whether it was planned, or comes from another sweeper."""
+    directory = run.path.resolve().relative_to(sweep.path.resolve()).as_posix()
+    if sweep.record.exists() and (job := sweep.read().job_at(directory)) is not None:
+        return job, job.stage != "other"
+    overrides = list(full.hydra.overrides.task)
+    axes = [override.lstrip("+").split("=", 1)[0] for override in overrides]
+    job = describe(full, overrides, axes)
+    job.directory, job.stage = directory, "other"
+
+    def enter(record: SweepRecord) -> None:
+        job.number = len(record.jobs)
+        record.jobs.append(job)
+        record.axes = [axis for axis in axes if len({str(record.value_of(j, axis)) for j in record.jobs}) > 1]
+
+    objective = str(full.objective)
+    begun = sweep.path / "multirun.yaml"  # by Hydra
+    typed = OmegaConf.select(OmegaConf.load(begun), "hydra.overrides") if begun.exists() else None
+    # Without the sweeper the command would be another one.
+    command = [*(o for o in typed.hydra if re.match(r"hydra[./]sweeper", o)), *typed.task] if typed is not None else []
+    first = SweepRecord(
+        command, {"name": objective, "mode": objective_mode(objective)}, name=full.name,
+        started=datetime.now().astimezone().isoformat(timespec="seconds"), sweeper="other",
+    )  # fmt: skip
+    sweep.update(enter, first)
+    return job, False
+
+
+def _one_failed(sweep: SweepDirectory) -> bool:
+    record = sweep.read()
+    return any(job.status == "failed" for job in record.jobs if job.key in record.asked)
+
+
+def _record_failure(config: DictConfig, run: RunDirectory, overrides: list[str], error: BaseException) -> None:
+    """Says in run.json that the job failed, where its training did not come so far as to say it."""
+    if run.record.exists():
+        record = RunRecord.read(run.record)
+        if record.status == "failed":
+            return
+        record.status = "failed"
+    else:
+        objective = str(config.get("objective"))
+        record = RunRecord(
+            status="failed", name=config.get("name"), seed=int(config.get("seed") or 0), overrides=overrides,
+            objective=Objective(objective, objective_mode(objective)),
+            started=datetime.now().astimezone().isoformat(timespec="seconds"),
+        )  # fmt: skip
+    record.error = f"{type(error).__name__}: {error}"
+    record.traceback = "".join(traceback.format_exception(error))
+    run.path.mkdir(parents=True, exist_ok=True)
+    record.write(run.record)
+
+
+def _finish(sweep: SweepDirectory, job: Job, run: RunDirectory) -> float | None:
+    """Brings sweep.json and the tables up to date, and says in one line how the job ended."""
+    record = sweep.update(lambda _: None)
+    write_tables(sweep, record)
+    if cli.sweeping is not None:  # else the process that began the sweep prints it
+        print(job_line(sweep, record, job), flush=True)
+    found = RunRecord.read(run.record)
+    return found.objective.value if found.status == "completed" else None
+
+
+def _requeue_handlers() -> dict[int, Callable[[int, None], object]]:
+    """What submitit does at the signal that announces the end of a job's time, or preemption, by that signal."""
+    found = {signum: signal.getsignal(signum) for signum in (signal.SIGUSR1, signal.SIGUSR2)}
+    return {signum: handler for signum, handler in found.items() if callable(handler)}
+
+
+def _take_a_gpu(number: int) -> None:
+    """Leaves this process one GPU of several, by the job's number; nothing where it has begun to use one."""
+    if (there := torch.cuda.device_count()) > 1 and not torch.cuda.is_initialized():
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(there)))
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[number % there]
+
+
+def _quiet_console() -> Callable[[], None]:
+    """Keeps the lines of single runs to their logs: a sweep has one line a job."""
+    handlers = [h for h in logging.getLogger().handlers if type(h) is logging.StreamHandler]
+    levels = [handler.level for handler in handlers]
+    for handler in handlers:
+        handler.setLevel(logging.ERROR)
+
+    def restore() -> None:
+        for handler, level in zip(handlers, levels, strict=True):
+            handler.setLevel(level)
+
+    return restore

@@ -1,0 +1,111 @@
+"""curves.png and heatmap.png of a sweep."""
+
+from collections.abc import Mapping
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from segsweep.plots import curves, heatmap, save
+from segsweep.sweeps.planning import FINAL
+from segsweep.sweeps.ranking import comparison, ends, histories, is_diverged, settings_axes
+from segsweep.sweeps.record import SweepDirectory, SweepRecord
+from segsweep.sweeps.tables import missing
+from segsweep.sweeps.verdict import setting_name
+
+MOST_CURVES = 100
+_MOST_GROUPS = 8
+
+
+def draw(sweep: SweepDirectory, record: SweepRecord, table: pd.DataFrame) -> None:
+    """Writes both pictures, as far as there is something to draw."""
+    for figure, path in (
+        (sweep_curves(record, table, histories(sweep, record)), sweep.curves),
+        (sweep_heatmap(record, table), sweep.heatmap),
+    ):
+        if figure is not None:
+            save(figure, path)
+
+
+def sweep_curves(record: SweepRecord, table: pd.DataFrame, logged: Mapping[str, pd.DataFrame]) -> Figure | None:
+    """The objective and the running loss of training against steps, a curve a setting; None where nothing is logged.
+
+    Args:
+        record: sweep.json.
+        table: the summary.
+        logged: metrics.csv by the job's directory.
+    """
+    objective = record.objective["name"]
+    columns = [name for name in (objective, "train/loss_running") if any(name in h for h in logged.values())]
+    best_first = [name for name in table["directory"] if name in logged]
+    kept = set(best_first[:MOST_CURVES])
+    drawn = {name: history for name, history in logged.items() if name in kept}
+    if not columns:
+        return None
+    axes = settings_axes(record)
+    rows = {str(row["directory"]): row for _, row in table.iterrows()}
+    settings = {name: _setting(rows[name], axes) for name in drawn}
+    first = "optim" if "optim" in axes else (axes[0] if axes else None)
+    groups = None
+    if first is not None and len(axes) > 1 and 1 < len({str(rows[name][first]) for name in drawn}) <= _MOST_GROUPS:
+        groups = {name: setting_name(rows[name], [first]) for name in drawn}
+    return curves(
+        drawn, columns, settings=settings, groups=groups, title=_title(table, drawn, len(set(settings.values()))),
+        diverged=[name for name in drawn if is_diverged(rows[name]["error"])],
+        best={objective: record.mode, "train/loss_running": "min"},
+    )  # fmt: skip
+
+
+def _setting(row: "pd.Series", axes: list[str]) -> str:
+    name = setting_name(row, axes) if axes else "all jobs"
+    return f"final: {name}" if row.get("stage") == FINAL else name
+
+
+def _title(table: pd.DataFrame, drawn: dict[str, pd.DataFrame], settings: int) -> str:
+    what = f"{len(drawn)} job{'s' if len(drawn) != 1 else ''}"
+    if settings < len(drawn):
+        what += f", {settings} setting{'s' if settings != 1 else ''}"
+    others = table[~table["directory"].isin(list(drawn))]
+    if len(others):
+        counts = pd.Series(ends(others)).value_counts(sort=False)
+        what += " (not drawn: " + ", ".join(f"{count} {end}" for end, count in counts.items()) + ")"
+    return what
+
+
+def sweep_heatmap(record: SweepRecord, table: pd.DataFrame) -> Figure | None:
+    """The objective over two axes, of more than two the best over the others; None before a job has ended."""
+    axes = settings_axes(record)
+    ended = table[table["rank"].notna()].copy()
+    compared = comparison(record, ended) if len(ended) else None
+    if not axes or not len(ended):
+        return None
+    name = record.objective["name"]
+    columns = "lr" if "lr" in axes else axes[-1]
+    others = [axis for axis in axes if axis != columns]
+    rows = "optim" if "optim" in others else (others[0] if others else "")
+    rest = [axis for axis in others if axis != rows]
+    seeds = ended["seed"].nunique() if "seed" in ended else 1
+    of = name if seeds == 1 else f"mean {name} over {seeds} seeds"
+    if rest and compared is not None:
+        # Of means over the seeds: the best single run may be a lucky seed of a setting that is worse.
+        ended = compared.table.assign(status=[missing(reasons) or "completed" for reasons in compared.table["missing"]])
+        ended[name] = ended["mean"].where(ended["missing"] == "")
+        # The best of a cell is that of its settings that have all their replicates; a cell without one says why.
+        good = ended[name].notna()
+        ended = ended[good | ~good.groupby([ended[rows].map(str), ended[columns].map(str)]).transform("any")]
+        of = f"{of}, the best over {', '.join(rest)}"
+    else:
+        ended[name] = ended["objective"]
+        ended["status"] = ends(ended)
+    if not rows:
+        ended[rows] = ""
+    star = f"; ★ {'highest' if record.mode == 'max' else 'lowest'}" if ended[name].notna().any() else ""
+    return heatmap(
+        ended,
+        rows,
+        columns,
+        name,
+        best=record.mode,
+        status="status",
+        reduce="best" if rest else "mean",
+        title=of + star,
+    )

@@ -1,0 +1,119 @@
+"""The jobs of a sweep as one table, the best first, and which of them to take."""
+
+from typing import Any
+
+import pandas as pd
+
+from segsweep.errors import DivergedError, UserError
+from segsweep.runs import RunRecord, read_metrics
+from segsweep.sweeps.planning import FINAL
+from segsweep.sweeps.record import Job, SweepDirectory, SweepRecord
+from segsweep.sweeps.statistics import Comparison, compare
+from segsweep.sweeps.verdict import entry_text
+
+
+def summary(sweep: SweepDirectory, record: SweepRecord) -> pd.DataFrame:
+    """A row per job, the best first; failed and diverged ones last, without a rank those that are not finished."""
+    rows = []
+    for job in record.jobs:
+        try:
+            found = RunRecord.read(sweep.run(job).record)
+        except (OSError, UserError):
+            found = None
+        rows.append(_row(record, job, found))
+    mode = record.objective["mode"]
+    order = {"completed": 0, "failed": 1}
+
+    def place(row: dict[str, Any]) -> tuple[int, float]:
+        value = row["objective"]
+        missing = value is None or value != value
+        group = 3 if row["stage"] == FINAL else order.get(row["status"], 2) + (missing and row["status"] == "completed")
+        return group, 0.0 if missing else value if mode == "min" else -value
+
+    rows.sort(key=place)
+    for rank, row in enumerate(rows, start=1):
+        row["rank"] = rank if row["status"] in order and row["stage"] != FINAL else None
+    metrics = list(dict.fromkeys(name for row in rows for name in row["metrics"]))
+    stage = ["stage"] if any(row["stage"] is not None for row in rows) else []
+    last = ["status", "seconds", "checkpoint", "directory", "error"]
+    columns = ["rank", *stage, *record.axes, "objective", *metrics, *last]
+    table = pd.DataFrame([{**row, **row["metrics"]} for row in rows], columns=columns)
+    table["rank"] = table["rank"].astype("Int64")
+    table["objective"] = table["objective"].astype(float)
+    return table
+
+
+def _row(record: SweepRecord, job: Job, found: RunRecord | None) -> dict[str, Any]:
+    row: dict[str, Any] = {axis: record.value_of(job, axis) for axis in record.axes}
+    row |= {
+        "stage": None if job.stage == "other" else job.stage,
+        "status": job.status,
+        "directory": job.directory,
+        "error": None,
+        "metrics": {},
+    }
+    row |= {"objective": None, "seconds": None, "checkpoint": None}
+    if job.error is not None:
+        row["error"] = " ".join(job.error.split())
+    if found is not None:
+        completed = job.status == "completed"
+        row["objective"] = found.objective.value if completed else None
+        row["metrics"] = {name: value for name, value in found.metrics.items() if completed}
+        row["seconds"] = found.seconds
+        row["checkpoint"] = f"{job.directory}/{found.best_checkpoint}" if found.best_checkpoint else None
+    return row
+
+
+def best_directory(record: SweepRecord, table: pd.DataFrame) -> str | None:
+    """The job to take: the best replicate of the best setting, or its final training; None before a job is completed.
+
+    The best of all jobs may be a lucky seed of a setting that is worse.
+    """
+    completed = table[table["status"] == "completed"]
+    if "stage" in completed and len(final := completed[completed["stage"] == FINAL]):
+        return str(final["directory"].iloc[0])
+    compared = comparison(record, table)
+    if compared is not None and compared.best is not None:
+        of_best = [
+            all(entry_text(row[axis]) == entry_text(value) for axis, value in compared.best.items())
+            for _, row in completed.iterrows()
+        ]
+        completed = completed[of_best]
+    return str(completed["directory"].iloc[0]) if len(completed) else None
+
+
+def is_diverged(error: str | None) -> bool:
+    """Whether a job's error says that its loss was not finite."""
+    return bool(error) and str(error).startswith(DivergedError.__name__)
+
+
+def ends(table: pd.DataFrame) -> list[str]:
+    """How each job ended, or where it is: its status, or "diverged"."""
+    pairs = zip(table["error"], table["status"], strict=True)
+    return ["diverged" if is_diverged(error) else str(status) for error, status in pairs]
+
+
+def settings_axes(record: SweepRecord) -> list[str]:
+    """The swept keys that make a setting: all but the seed, which makes replicates."""
+    return [axis for axis in record.axes if axis != "seed"]
+
+
+def comparison(record: SweepRecord, table: pd.DataFrame) -> Comparison | None:
+    """Which settings are really worse than the best; None before there is a finished job."""
+    jobs = table[table["stage"] != FINAL].copy() if "stage" in table else table.copy()
+    if not (jobs["status"] == "completed").any():
+        return None
+    if "seed" not in jobs:
+        jobs["seed"] = 0
+    jobs["status"] = ends(jobs)
+    return compare(jobs, settings_axes(record), mode=record.mode, name=record.objective["name"])
+
+
+def histories(sweep: SweepDirectory, record: SweepRecord) -> dict[str, pd.DataFrame]:
+    """metrics.csv of every job that has one, by the job's directory."""
+    found = {}
+    for job in record.jobs:
+        path = sweep.run(job).metrics
+        if path.exists() and len(history := read_metrics(path)):
+            found[job.directory] = history
+    return found

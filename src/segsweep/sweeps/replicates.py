@@ -1,0 +1,114 @@
+"""The jobs of a sweep by setting and seed, and the seeds that settings are compared over."""
+
+import math
+from collections.abc import Sequence, Set
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from segsweep.sweeps.verdict import entry_text, setting_name
+
+NOT_RUN = "not run"
+"""Why a replicate is missing that has no job."""
+
+UNFINISHED = ("pending", "queued", "running", "interrupted", NOT_RUN)
+"""Statuses of jobs that may still complete; any other but "completed" is a replicate that was lost."""
+
+Key = tuple[int, float, str]
+"""An entry of the table of jobs, comparable with any other: kind, number, text."""
+
+
+@dataclass
+class Group:
+    """The jobs of one setting; `scores` and `missing` by seed."""
+
+    key: tuple[Key, ...]
+    settings: dict[str, Any]
+    scores: dict[Key, float] = field(default_factory=dict)
+    missing: dict[Key, str] = field(default_factory=dict)
+
+    @property
+    def lost(self) -> int:
+        """Replicates that will not complete by themselves."""
+        return sum(why not in UNFINISHED for why in self.missing.values())
+
+    @property
+    def mean(self) -> float:
+        return math.fsum(self.scores.values()) / len(self.scores) if self.scores else math.nan
+
+    def restrict(self, seeds: Set[Key]) -> None:
+        """Forgets what is not finished outside of `seeds`, and, with all of these and none lost, the other scores.
+
+        Args:
+            seeds: that settings are compared over; none where no setting has a score, and then nothing is forgotten.
+        """
+        if seeds:
+            self.missing = {key: why for key, why in self.missing.items() if key in seeds or why not in UNFINISHED}
+            self.missing |= dict.fromkeys(seeds - self.scores.keys() - self.missing.keys(), NOT_RUN)
+        kept = self.scores.keys() if self.missing else seeds
+        self.scores = {key: self.scores[key] for key in sorted(kept)}
+
+    def rank(self, sign: int) -> tuple[Any, ...]:
+        """Sorts the best first. Complete settings, then unfinished ones, then those that lost replicates.
+
+        Args:
+            sign: 1 where more is better, -1 where less is.
+        """
+        return (self.lost, len(self.missing), -sign * self.mean if self.scores else math.inf, self.key)
+
+    def reasons(self, seed: str) -> str:
+        """The missing replicates and why: "seed=1 diverged, seed=2 not run"."""
+        return ", ".join(f"{seed}={key[2]} {why}" for key, why in sorted(self.missing.items()))
+
+
+def group_jobs(jobs: pd.DataFrame, settings: list[str], value: str, seed: str, status: str | None) -> list[Group]:
+    """The jobs by setting, in order of first appearance; for the arguments and errors see `statistics.compare`."""
+    try:
+        numbers = pd.to_numeric(jobs[value]).to_numpy(dtype=np.float64, na_value=np.nan)
+    except (ValueError, TypeError):
+        raise ValueError(f"column {value!r} does not hold numbers") from None
+    ends = ["completed"] * len(jobs) if status is None else [entry_text(entry) for entry in jobs[status]]
+    columns = {column: list(jobs[column]) for column in settings}
+    groups: dict[tuple[Key, ...], Group] = {}
+    for row, (entry, number, end) in enumerate(zip(jobs[seed], numbers, ends, strict=True)):
+        here = {column: entries[row] for column, entries in columns.items()}
+        key = tuple(map(entry_key, here.values()))
+        group = groups.setdefault(key, Group(key, here))
+        replicate = entry_key(entry)
+        label = setting_name(here, settings)
+        if replicate == entry_key(None):
+            raise ValueError(f"a job of {label} has no {seed!r}")
+        if replicate in group.scores or replicate in group.missing:
+            raise ValueError(f"two jobs of {label} have {seed}={entry_text(entry)}; keep one")
+        if end != "completed":
+            group.missing[replicate] = end
+        elif not math.isfinite(number):
+            group.missing[replicate] = "has no finite value"
+        else:
+            group.scores[replicate] = float(number)
+    return list(groups.values())
+
+
+def common_seeds(groups: Sequence[Group]) -> Set[Key]:
+    """The seeds to compare over: of all choices, the one that keeps the most runs of settings that have them all.
+
+    Settings that lost a replicate have no say. In a sweep that was cut off, whichever varies fastest, this leaves out
+    the settings that hardly began, or the seed that few settings have reached.
+    """
+    have = [frozenset(group.scores) for group in groups if group.scores and not group.lost]
+    choices = {one & other for one in have for other in have} - {frozenset()}
+    if not choices:
+        return {key for group in groups for key in group.scores}
+    return max(choices, key=lambda seeds: (len(seeds) * sum(seeds <= own for own in have), len(seeds), sorted(seeds)))
+
+
+def entry_key(entry: Any) -> Key:
+    """What makes two entries the same, and their order: numbers ascending, text, null. 1 and 1.0 are the same."""
+    text = entry_text(entry)
+    if text == "null":
+        return (2, 0.0, text)
+    if isinstance(entry, (bool, np.bool_)) or not isinstance(entry, (int, float, np.number)):
+        return (1, 0.0, text)
+    return (0, float(entry), text.removesuffix(".0"))

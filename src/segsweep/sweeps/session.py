@@ -1,0 +1,283 @@
+"""A sweep from its start to its report, in the process that the command was typed in."""
+
+import contextlib
+import copy
+import logging
+import shlex
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+from types import FrameType
+
+from hydra.core.plugins import Plugins
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+
+from segsweep import cli
+from segsweep.callbacks import Interrupted
+from segsweep.errors import UserError
+from segsweep.runs.files import write_json
+from segsweep.sweeps.engines import batches, engine_of, here, jobs_at_once, settle_optuna
+from segsweep.sweeps.lines import job_lines
+from segsweep.sweeps.planning import UNSWEPT, SeveralProcessesError, add, broken, describe
+from segsweep.sweeps.record import Job, SweepDirectory, SweepRecord, held
+
+log = logging.getLogger(__name__)
+
+
+class SweepSession:
+    """Plans jobs, hands those that are not done to Hydra's launcher, and keeps sweep.json.
+
+    Args:
+        hydra_context: Hydra's.
+        task_function: the entry point's.
+        config: as composed for the sweep, with Hydra's own node.
+        sweeper: name of what searches.
+    """
+
+    def __init__(
+        self, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig, sweeper: str
+    ) -> None:
+        self.config = config
+        self.context = hydra_context
+        self.sweeper = sweeper
+        self.sweep = SweepDirectory(Path(str(config.hydra.sweep.dir)))
+        self.stopped = False
+        """Whether on_error=stop has ended the sweep."""
+        self._task = task_function
+        self.engine = engine_of(config.hydra)
+
+    @contextlib.contextmanager
+    def begun(self, typed: Sequence[str], axes: Sequence[str]) -> Iterator[None]:
+        """Holds the sweep directory while jobs are planned and run.
+
+        Raises:
+            UserError: a key cannot be swept, or another process runs the same sweep.
+        """
+        cli.sweeping = None  # until there is something to report
+        new = not self.sweep.path.exists() or not any(self.sweep.path.iterdir())
+        refused = [f"{key}: cannot be swept, {reason}" for key, reason in UNSWEPT.items() if key in axes]
+        if self.config.get("resume") is not None:
+            refused.append(f"resume={self.config.resume}: {UNSWEPT['resume']}")
+        if refused:
+            if new:
+                _remove_if_empty(self.sweep.path)
+            raise UserError(refused[0])
+        self.sweep.path.mkdir(parents=True, exist_ok=True)
+        with self.sweep.locked() as self._lock:
+            try:
+                record = self.sweep.read() if self.sweep.record.exists() else self._new()
+                record.overrides = list(typed)
+                record.axes = list(dict.fromkeys([*record.axes, *axes]))
+                # What could not be composed before is there again if it is asked for again.
+                record.jobs = [job for job in record.jobs if job.settings]
+                self.record = record
+                yield
+            finally:
+                if new and not self.sweep.record.exists():
+                    _remove_if_empty(self.sweep.path)
+
+    def _new(self) -> SweepRecord:
+        objective = str(self.config.objective)
+        return SweepRecord(
+            overrides=[], objective={"name": objective, "mode": "min" if objective.endswith("loss") else "max"},
+            name=self.config.get("name"), started=datetime.now().astimezone().isoformat(timespec="seconds"),
+            sweeper=self.sweeper,
+        )  # fmt: skip
+
+    def run(self, job_overrides: Sequence[Sequence[str]], stage: str | None = None) -> list[Job]:
+        """Runs the jobs with these overrides that are not completed, and gives all of them as they then are.
+
+        Raises:
+            UserError: the jobs belong to a sweep of another kind, or train in several processes, or none can be composed.
+        """
+        wanted = [self._compose(overrides) for overrides in job_overrides]
+        if wanted and not any(job.settings for job in wanted):
+            raise UserError(wanted[0].error)
+        for job in wanted:
+            job.stage = stage
+        jobs = add(self.record, wanted)
+        self.record.asked = [job.key for job in jobs]
+        for job in jobs:
+            self.sweep.refresh(job)
+        self._announce(jobs)
+        for job in jobs:
+            if job.status == "failed" and job.settings:
+                # It is run again from its beginning; its log keeps what happened.
+                self.sweep.run(job).clear()
+                job.status, job.error = "pending", None
+        write_json(self.sweep.record, self.record.to_dict())
+        cli.sweeping = self.sweep.path
+        OmegaConf.save(self.config, self.sweep.path / "multirun.yaml")
+        stop = self.config.get("on_error") == "stop"
+        if stop and not all(job.settings for job in jobs):
+            self._say_stopped()
+        else:
+            self._start([job for job in jobs if job.status != "completed" and job.settings], stop)
+        self.record = self.sweep.update(lambda _: None)
+        keys = {job.key for job in jobs}
+        return [job for job in self.record.jobs if job.key in keys]
+
+    def _compose(self, overrides: Sequence[str]) -> Job:
+        try:
+            config = self.context.config_loader.load_sweep_config(self.config, list(overrides))
+            return describe(config, overrides, self.record.axes)
+        except SeveralProcessesError:
+            raise
+        except Exception as error:
+            if (line := cli.explain(error)) is None:
+                raise
+            return broken(overrides, self.record.axes, line)
+
+    def _announce(self, jobs: Sequence[Job]) -> None:
+        parts = [f"{len(jobs)} job{'s' if len(jobs) != 1 else ''} in {self.sweep.path}"]
+        for status, said in (
+            ("completed", "completed before"),
+            ("interrupted", "continued"),
+            ("failed", "failed before"),
+        ):
+            if number := sum(job.status == status and bool(job.settings) for job in jobs):
+                parts.append(f"{number} {said}")
+        print("Sweep: " + ", ".join(parts), flush=True)
+        for job in jobs:
+            if not job.settings:
+                print(f"failed: {job.name} ({job.error})", file=sys.stderr, flush=True)
+
+    def _say_stopped(self) -> None:
+        self.stopped = True
+        print("stopped at the first job that failed (on_error=stop)", file=sys.stderr)
+
+    def _start(self, jobs: Sequence[Job], stop: bool) -> None:
+        if not jobs:
+            return
+        at_once = jobs_at_once(self.config, len(jobs))
+        self.sweep.update(lambda record: setattr(record, "at_once", at_once))
+        config = self.config
+        if self.engine == "joblib":
+            # It divides the cores among n_jobs, however many jobs there are.
+            config = copy.deepcopy(config)
+            config.hydra.launcher.n_jobs = at_once
+        launcher: Launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=self.context, task_function=self._task, config=config
+        )
+        with contextlib.nullcontext() if self.engine == "basic" else job_lines(self.sweep):
+            for batch in batches(self.config, jobs):
+                self._launch(launcher, batch)
+                if stop and any(self.sweep.refresh(job) is not None and job.status == "failed" for job in batch):
+                    self._say_stopped()
+                    return
+        for job in jobs:
+            self.sweep.refresh(job)
+        if left := [job.name for job in jobs if job.status not in ("completed", "failed")]:
+            raise UserError(
+                f"{len(left)} job{'s' if len(left) > 1 else ''} did not end ({'; '.join(left[:3])}"
+                f"{' ...' if len(left) > 3 else ''}); {self._continued}"
+            )
+
+    def _launch(self, launcher: Launcher, batch: Sequence[Job]) -> None:
+        with self._stopping(batch):
+            returned = launcher.launch([self._overrides(job) for job in batch], initial_job_idx=batch[0].number)
+            for result in returned:
+                _ = result.return_value  # raises what a job raised: what a training raises, the job has recorded
+
+    @property
+    def _continued(self) -> str:
+        added = "" if self.record.name else f" with {cli.hydra_argument('hydra.sweep.dir', self.sweep.path)}"
+        return f"the same command{added} goes on with what is left"
+
+    @contextlib.contextmanager
+    def _stopping(self, batch: Sequence[Job]) -> Iterator[None]:
+        """Has jobs in other processes of this machine save their state at Ctrl-C or SIGTERM, and waits for them.
+
+        They stop when the lock of the sweep is let go of; a second signal does not wait.
+        """
+        if not here(self.config.hydra) or threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        told: list[int] = []
+
+        def note(signum: int, _: FrameType | None) -> None:
+            told.append(signum)
+            self._lock.release()
+            if len(told) > 1:
+                raise Interrupted(signum)
+            print("stopping, when every job has saved its state; once more stops at once", file=sys.stderr, flush=True)
+
+        before = {signum: signal.signal(signum, note) for signum in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        except SystemExit:  # Ray's answer to SIGTERM
+            told.append(signal.SIGTERM)
+            self._lock.release()
+            self._wait_for(batch)
+        except Exception as error:
+            self._wait_for(batch)  # one died; submitit then does not wait for the others
+            if not told:
+                raise UserError(
+                    f"the process of a job has died, perhaps for lack of memory ({type(error).__name__}); {self._continued}"
+                ) from error
+        finally:
+            for signum, handler in before.items():
+                signal.signal(signum, handler)
+        if told:
+            raise Interrupted(told[0])
+
+    def _wait_for(self, jobs: Sequence[Job]) -> None:
+        while any(held(self.sweep.run(job).lock) for job in jobs):
+            time.sleep(0.2)
+
+    def _overrides(self, job: Job) -> list[str]:
+        folder, below = (cli.quoted(key, value) for key, value in (
+            ("hydra.sweep.dir", self.sweep.path), ("hydra.sweep.subdir", job.directory),
+        ))  # fmt: skip
+        return [*job.overrides, folder, below]
+
+
+@contextlib.contextmanager
+def kept_for_others(config: DictConfig, folder: Path) -> Iterator[None]:
+    """Holds the directory of a sweep whose jobs another sweeper than ours asks for, and prints their lines meanwhile.
+
+    Raises:
+        UserError: another process runs the same sweep.
+    """
+    sweep = SweepDirectory(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    settle_optuna(config)
+    OmegaConf.save(config, folder / "multirun.yaml")  # not every sweeper does
+    with sweep.locked(), contextlib.nullcontext() if engine_of(config.hydra) == "basic" else job_lines(sweep):
+        yield
+
+
+def _remove_if_empty(folder: Path) -> None:
+    """Takes back a folder in which nothing was begun, and the folder of the day above it."""
+    for name in (".lock", ".sweep.lock"):
+        (folder / name).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+        folder.parent.rmdir()
+
+
+def finish(sweep: SweepDirectory) -> bool:
+    """Writes the report of a sweep that has ended, however, prints its table, and says whether all of it is well."""
+    from rich.console import Console
+
+    from segsweep.sweeps.printed import printed
+    from segsweep.sweeps.ranking import best_directory, summary
+    from segsweep.sweeps.report import relative, report
+
+    record = report(sweep)
+    console = Console(soft_wrap=True)
+    for part in printed(sweep, record):
+        console.print(part, highlight=False)
+    shown = relative(sweep.path)
+    print(f"Everything is in {shown}: summary.md, summary.csv, curves.png, heatmap.png")
+    print("Next:")
+    print(f"  tensorboard --host localhost --logdir {shlex.quote(str(shown))}")
+    if (best := best_directory(record, summary(sweep, record))) is not None:
+        print(f"  python evaluate.py {cli.hydra_argument('run', shown / best)}")
+    return not any(job.status == "failed" for job in record.jobs)

@@ -1,0 +1,70 @@
+"""Which files are predicted on, and what they are called."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from segsweep.data.images import ImageRule
+from segsweep.data.inputs import find_inputs, read_input
+from segsweep.errors import UserError
+
+
+def touch(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"")
+
+
+def test_images_are_found_at_any_depth_and_named_by_their_place(tmp_path: Path):
+    touch(
+        tmp_path, "b.PNG", "a.jpg", "Tile 1/images/x.tif", "deep/er/y.webp", "notes.txt", ".hidden.png", ".cache/z.png"
+    )
+    found = find_inputs(tmp_path)
+    assert [image.name for image in found.images] == ["Tile 1/images/x", "a", "b", "deep/er/y"]
+    assert [image.path.relative_to(tmp_path).as_posix() for image in found.images] == [
+        "Tile 1/images/x.tif", "a.jpg", "b.PNG", "deep/er/y.webp",
+    ]  # fmt: skip
+
+
+def test_masks_beside_images_are_left_out_and_a_folder_that_is_only_called_masks_is_not(tmp_path: Path):
+    touch(tmp_path, "one/images/a.png", "one/masks/a.png", "one/masks/sub/b.png", "two/masks/c.png")
+    found = find_inputs(tmp_path)
+    assert [image.name for image in found.images] == ["one/images/a", "two/masks/c"]
+    assert [mask.relative_to(tmp_path).as_posix() for mask in found.masks] == ["one/masks/a.png", "one/masks/sub/b.png"]
+    assert [image.name for image in find_inputs(tmp_path / "one/masks").images] == ["a", "sub/b"]
+
+
+def test_a_single_file_is_taken_whatever_its_name_ends_in(tmp_path: Path):
+    touch(tmp_path, "scan.dat")
+    (image,) = find_inputs(tmp_path / "scan.dat").images
+    assert image.name == "scan"
+
+
+@pytest.mark.parametrize(
+    ("files", "path", "message"),
+    [
+        ([], "nowhere", "no such file or folder"),
+        (["notes.txt"], ".", "holds no image"),
+        (["images/notes.txt", "masks/a.png"], ".", "1 lie in folders named masks"),
+        (["a.png", "a.jpg"], ".", "both would get one mask"),
+        (["x/a.png", "x/a.PNG"], "x", "both would get one mask"),
+    ],
+)
+def test_what_cannot_be_predicted_on_is_refused(tmp_path: Path, files: list[str], path: str, message: str):
+    touch(tmp_path, *files)
+    with pytest.raises(UserError, match=message):
+        find_inputs(tmp_path / path)
+
+
+def test_a_net_that_knows_gray_alone_takes_gray_in_any_mode_and_no_colour(tmp_path: Path):
+    gray = np.random.default_rng(0).integers(256, size=(5, 7), dtype=np.uint8)
+    Image.fromarray(gray).save(tmp_path / "l.png")
+    Image.fromarray(np.repeat(gray[..., None], 3, axis=2)).save(tmp_path / "rgb.png")
+    for name in ("l.png", "rgb.png"):
+        np.testing.assert_array_equal(read_input(tmp_path / name, ImageRule(1), gray_only=True)[0], gray)
+    Image.new("RGB", (7, 5), (10, 20, 30)).save(tmp_path / "colour.png")
+    with pytest.raises(UserError, match="is a colour image, and this net was trained on gray ones"):
+        read_input(tmp_path / "colour.png", ImageRule(1), gray_only=True)
+    assert read_input(tmp_path / "colour.png", ImageRule(1)).shape == (1, 5, 7)

@@ -1,0 +1,68 @@
+"""Whether two runs are the same, bit for bit, but for clocks and places."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import Tensor
+
+from segsweep.runs import read_metrics
+
+CLOCK = ["train/steps_per_second", "steps_per_second"]
+
+
+def leaves(value: Any, where: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for key, entry in value.items():
+            yield from leaves(entry, f"{where}/{key}")
+    elif isinstance(value, list | tuple):
+        for index, entry in enumerate(value):
+            yield from leaves(entry, f"{where}/{index}")
+    else:
+        yield where, value
+
+
+def result_of(checkpoint: Path) -> dict[str, Any]:
+    """Everything in a checkpoint that a training's result is made of."""
+    content = torch.load(checkpoint, weights_only=True)
+    kept = {key: content[key] for key in ("state_dict", "optimizer_states", "lr_schedulers", "global_step")}
+    return dict(leaves(kept))
+
+
+def table(run: Path) -> pd.DataFrame:
+    return read_metrics(run / "metrics.csv").drop(columns=CLOCK, errors="ignore")
+
+
+def curves(run: Path) -> dict[str, list[tuple[int, float]]]:
+    """What TensorBoard draws. A test that a kill came right behind of is done again, and drawn over itself."""
+    events = EventAccumulator(str(run / "tensorboard"), size_guidance={"scalars": 0}).Reload()
+    tags = [tag for tag in events.Tags()["scalars"] if tag not in CLOCK]
+    points = {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in tags}
+    return {tag: list(dict.fromkeys(found)) if tag.startswith("test/") else found for tag, found in points.items()}
+
+
+def assert_same_result(one: Path, other: Path) -> None:
+    """Weights, the optimizer's state, metrics.csv and what run.json says of the result."""
+    for name in ("last.ckpt", "best.ckpt"):
+        first, second = result_of(one / "checkpoints" / name), result_of(other / "checkpoints" / name)
+        assert first.keys() == second.keys()
+        unequal = [key for key in first if not _equal(first[key], second[key])]
+        assert unequal == [], f"{name}: {unequal}"
+    pd.testing.assert_frame_equal(table(one), table(other), check_exact=True)
+    records = [json.loads((run / "run.json").read_text()) for run in (one, other)]
+    for key in ("status", "objective", "metrics", "best_step", "steps", "best_checkpoint", "error"):
+        assert records[0][key] == records[1][key], key
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    """And the curves in TensorBoard."""
+    assert_same_result(one, other)
+    assert curves(one) == curves(other)
+
+
+def _equal(one: Any, other: Any) -> bool:
+    return torch.equal(one, other) if isinstance(one, Tensor) else one == other

@@ -1,0 +1,51 @@
+"""What the tests of sweeps share: a small sweep, and ways to look at one."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from support import SMALL, Outcome
+
+# Without pictures of single runs.
+TINY = [*SMALL, "callbacks.panel=null", "callbacks.confusion=null"]
+GRID = ["optim=sgd,adam", "lr=0.001,0.01"]
+TRAP = "+callbacks.trap._target_=traps.Trap"
+
+Sweep = Callable[..., Outcome]
+
+
+def content(sweep: Path) -> dict[str, Any]:
+    """sweep.json."""
+    return json.loads((sweep / "sweep.json").read_text())
+
+
+def statuses(sweep: Path) -> dict[str, str]:
+    """The status of every job, by its directory."""
+    return {job["directory"]: job["status"] for job in content(sweep)["jobs"]}
+
+
+def run_record(run: Path) -> dict[str, Any]:
+    return json.loads((run / "run.json").read_text())
+
+
+def state(folder: Path, without: tuple[str, ...] = (".hparams", ".lock")) -> dict[str, tuple[int, bytes]]:
+    """Time and bytes of every file. HPARAMS of a job are written anew with every report, locks hold nothing."""
+    return {
+        str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes())
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.name.endswith(without)
+    }
+
+
+def weights(run: Path, name: str = "last") -> dict[str, torch.Tensor]:
+    return torch.load(run / f"checkpoints/{name}.ckpt", weights_only=True)["state_dict"]
+
+
+def same_weights(one: Path, other: Path) -> bool:
+    pairs = [(weights(one, name), weights(other, name)) for name in ("last", "best")]
+    return all(
+        first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+        for first, second in pairs
+    )

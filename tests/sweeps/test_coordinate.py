@@ -1,0 +1,106 @@
+"""One axis after the other, each at the best of those before it; the best by the mean over the seeds."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from sweep_support import TRAP, Sweep, content, run_record, same_weights, state, statuses
+
+COORDINATE = "hydra/sweeper=coordinate"
+SHORT = "trainer.max_steps=2"
+
+
+def values(sweep: Path) -> list[tuple]:
+    return [tuple(job["values"].values()) for job in content(sweep)["jobs"]]
+
+
+@pytest.mark.slow
+def test_the_search_visits_what_the_whole_grid_says_it_should_and_goes_on(sweep: Sweep, tmp_path: Path):
+    axes = ["lr=0.1,0.001,0.02", "optim=sgd,adam", "seed=0,1", SHORT]
+    assert sweep(*axes, "name=grid").code == 0
+    table = pd.read_csv(tmp_path / "multirun/grid/summary.csv")
+    means = table.groupby(["lr", "optim"])["objective"].mean()
+    lr = max([0.1, 0.001, 0.02], key=lambda lr: means[lr, "sgd"])
+    optim = max(["sgd", "adam"], key=lambda optim: means[lr, optim])
+    final = 'hydra.sweeper.final=["trainer.max_steps=3"]'
+    outcome = sweep(*axes, COORDINATE, final, "name=search")
+    assert outcome.code == 0, outcome.err
+    assert f"best of lr: lr={lr}" in outcome.out
+    assert f"best of optim: optim={optim}" in outcome.out
+    search = tmp_path / "multirun/search"
+    first = [(rate, "sgd", seed) for rate in (0.1, 0.001, 0.02) for seed in (0, 1)]
+    second = [(lr, "adam", seed) for seed in (0, 1)]
+    assert values(search) == [*first, *second, (lr, optim, 0), (lr, optim, 1)]
+    assert set(statuses(search).values()) == {"completed"}
+    for job in content(search)["jobs"][:-2]:
+        assert same_weights(search / job["directory"], tmp_path / "multirun/grid" / job["directory"])
+    for job in content(search)["jobs"][-2:]:
+        assert run_record(search / job["directory"])["steps"] == 3
+    scored = pd.read_csv(search / "summary.csv")
+    assert len(scored) == 10
+    for name in ("summary.md", "curves.png", "heatmap.png"):
+        assert (search / name).is_file()
+    # Again: nothing is left to do. With another rate: what is new on that axis, and what follows from it.
+    before = {name: entry for name, entry in state(search).items() if "/" in name}
+    again = sweep(*axes, COORDINATE, final, "name=search")
+    assert again.code == 0, again.err
+    more = sweep("lr=0.1,0.001,0.02,0.0001", *axes[1:], COORDINATE, final, "name=search")
+    assert more.code == 0, more.err
+    assert (0.0001, "sgd", 0) in values(search)
+    after = state(search)
+    assert [name for name in before if before[name] != after[name]] == []
+
+
+def test_a_replicate_that_is_lost_puts_a_setting_behind_whole_ones(sweep: Sweep, tmp_path: Path):
+    outcome = sweep(
+        TRAP, "+callbacks.trap.kind=raise,nothing", "lr=0.1,0.2", "seed=0,1", SHORT, COORDINATE, "name=lost"
+    )
+    assert outcome.code == 1
+    assert "best of +callbacks.trap.kind: +callbacks.trap.kind=nothing" in outcome.out
+    lost = tmp_path / "multirun/lost"
+    assert [job["status"] for job in content(lost)["jobs"]] == ["failed"] * 2 + ["completed"] * 4
+
+
+def test_the_search_stops_in_one_line_where_every_job_of_an_axis_failed(sweep: Sweep, tmp_path: Path):
+    outcome = sweep(TRAP, "+callbacks.trap.kind=raise", "lr=0.1,0.2", "optim=sgd,adam", COORDINATE, "name=failed")
+    assert outcome.code == 1
+    assert outcome.error_lines[-1] == (
+        "error: lr: no job of this axis was completed, so there is no best value to go on with"
+    )
+    assert "Traceback" not in outcome.err
+    folder = tmp_path / "multirun/failed"
+    assert list(statuses(folder).values()) == ["failed", "failed"]
+    assert "2 failed" in (folder / "summary.md").read_text()
+
+
+def test_on_error_stop_stops_the_search_too(sweep: Sweep, tmp_path: Path):
+    outcome = sweep(
+        TRAP, "+callbacks.trap.kind=nothing,raise", "lr=0.1,0.2", SHORT, COORDINATE, "on_error=stop", "name=s"
+    )
+    assert outcome.code == 1
+    assert "stopped at the first job that failed" in outcome.err
+    assert list(statuses(tmp_path / "multirun/s").values()) == ["completed", "failed"]
+
+
+@pytest.mark.slow
+def test_a_search_that_was_interrupted_goes_on_where_it_was(sweep: Sweep, tmp_path: Path):
+    asked = [
+        TRAP, "+callbacks.trap.kind=SIGTERM", "+callbacks.trap.flag=stop", "lr=0.1,0.2", "optim=sgd,adam",
+        "trainer.max_steps=3", COORDINATE,
+    ]  # fmt: skip
+    assert sweep(*asked, "name=whole").code == 0
+    (tmp_path / "stop").touch()
+    assert sweep(*asked, "name=cut").code == 143
+    assert sweep(*asked, "name=cut").code == 0
+    whole, cut = tmp_path / "multirun/whole", tmp_path / "multirun/cut"
+    assert statuses(whole) == statuses(cut)
+    assert all(same_weights(whole / name, cut / name) for name in statuses(whole))
+    tables = [pd.read_csv(folder / "summary.csv").drop(columns="seconds") for folder in (whole, cut)]
+    pd.testing.assert_frame_equal(*tables, check_exact=True)
+
+
+def test_one_setting_with_seeds_and_a_final_training(sweep: Sweep, tmp_path: Path):
+    outcome = sweep("seed=0,1", SHORT, COORDINATE, 'hydra.sweeper.final=["trainer.max_steps=3"]', "name=one")
+    assert outcome.code == 0, outcome.err
+    steps = [run_record(tmp_path / "multirun/one" / name)["steps"] for name in statuses(tmp_path / "multirun/one")]
+    assert steps == [2, 2, 3, 3]

@@ -1,0 +1,305 @@
+"""Hydra's other launchers and sweepers: what they leave is what the basic launcher leaves, to the bit."""
+
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from omegaconf import DictConfig, OmegaConf
+from support import ROOT, Outcome
+from sweep_support import GRID, TINY, content, run_record, same_weights, statuses
+
+from segsweep.sweeps import engines, jobs
+from segsweep.sweeps.record import Job, SweepDirectory
+
+# One thread each, as divided among two jobs on two cores: on more cores the basic launcher would take more.
+ONE_THREAD = "trainer.threads=1"
+
+
+def installed(plugin: str) -> pytest.MarkDecorator:
+    return pytest.mark.skipif(importlib.util.find_spec(plugin) is None, reason=f"{plugin} is not installed")
+
+
+def slurm_answers() -> bool:
+    try:
+        return subprocess.run(["sinfo"], capture_output=True, timeout=10).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+
+
+JOBLIB = pytest.param("joblib", [], marks=installed("joblib"), id="joblib")
+LOCAL = pytest.param("submitit_local", [], marks=installed("submitit"), id="submitit_local")
+SLURM = pytest.param(
+    "submitit_slurm", ["hydra.launcher.timeout_min=5"], id="submitit_slurm",
+    marks=[installed("submitit"), pytest.mark.skipif(not slurm_answers(), reason="no Slurm answers here")],
+)  # fmt: skip
+RAY = pytest.param("ray", [], marks=installed("ray"), id="ray")
+LAUNCHERS = pytest.mark.parametrize(("launcher", "settings"), [JOBLIB, LOCAL, SLURM, RAY])
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+def run(folder: Path, *overrides: str) -> Outcome:
+    """The command in a process of its own, with `folder` as the working directory."""
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "train.py"), "-m", *TINY, *overrides],
+        cwd=folder, capture_output=True, text=True, env=environment(), timeout=500,
+    )  # fmt: skip
+    return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+def environment() -> dict[str, str]:
+    path = os.pathsep.join([str(ROOT / "tests"), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return {**os.environ, "PYTHONPATH": path, "RAY_AUTH_MODE": "disabled"}
+
+
+@pytest.fixture(scope="module")
+def basic(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
+    folder = tmp_path_factory.mktemp("basic")
+    outcome = run(folder, ONE_THREAD, *GRID, "name=grid")
+    assert outcome.code == 0, outcome.err
+    return folder / "multirun/grid", outcome
+
+
+@LAUNCHERS
+def test_a_launcher_leaves_what_the_basic_one_leaves_and_goes_on_under_a_name(
+    basic, launcher, settings, tmp_path: Path
+):
+    expected, _ = basic
+    chosen = [f"hydra/launcher={launcher}", *settings, ONE_THREAD, "name=grid"]
+    # A job that fails is recorded, the others run.
+    first = run(tmp_path, *chosen, "optim=sgd,adam", "lr=0.001,-1")
+    assert first.code == 1
+    sweep = tmp_path / "multirun/grid"
+    assert sorted(statuses(sweep).values()) == ["completed", "completed", "failed", "failed"]
+    assert sum(line.startswith("[") for line in first.out.splitlines()) == 4
+    assert "Traceback" not in first.out + first.err
+    before = {
+        name: (sweep / name / "run.json").stat().st_mtime_ns for name in ("optim=sgd,lr=0.001", "optim=adam,lr=0.001")
+    }
+    # The rest of the grid is run, and nothing else.
+    outcome = run(tmp_path, *chosen, *GRID)
+    assert outcome.code == 1, "the jobs that failed are in the sweep"
+    assert "2 completed before" in outcome.out
+    assert before == {name: (sweep / name / "run.json").stat().st_mtime_ns for name in before}
+    done = [name for name, status in statuses(sweep).items() if status == "completed"]
+    assert sorted(done) == sorted(statuses(expected))
+    for name in done:
+        assert same_weights(sweep / name, expected / name)
+        assert run_record(sweep / name)["device"] == "CPU (1 threads)"
+        assert {file.name for file in (sweep / name).iterdir()} == {file.name for file in (expected / name).iterdir()}
+    own = {".submitit"} if launcher.startswith("submitit") else set()
+    left = {file.name for file in sweep.iterdir()} - own - {file.name for file in expected.iterdir()}
+    assert left <= {"optim=sgd,lr=-1", "optim=adam,lr=-1"}
+    ours, theirs = (
+        table[table["status"] == "completed"].drop(columns=["seconds", "error", "rank"]).reset_index(drop=True)
+        for table in (pd.read_csv(sweep / "summary.csv"), pd.read_csv(expected / "summary.csv"))
+    )
+    pd.testing.assert_frame_equal(ours, theirs)
+
+
+@installed("joblib")
+def test_on_error_stop_begins_no_further_job_in_any_process(tmp_path: Path):
+    overrides = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=1", "on_error=stop", "lr=-1,0.001,0.01", "name=stop"]
+    outcome = run(tmp_path, *overrides)
+    assert outcome.code == 1
+    assert list(statuses(tmp_path / "multirun/stop").values()) == ["failed", "pending", "pending"]
+    assert "on_error=stop" in outcome.err
+
+
+LONG = ["data.samples_per_epoch=400", "trainer.val_every_n_steps=100000", ONE_THREAD]
+
+
+def begun(folder: Path, *overrides: str) -> "subprocess.Popen[str]":
+    """A sweep under joblib, when two of its jobs train."""
+    started = time.time()
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "train.py"), "-m", *TINY, *LONG, "hydra/launcher=joblib",
+         "hydra.launcher.n_jobs=2", *overrides],
+        cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(), start_new_session=True,
+    )  # fmt: skip
+
+    def training() -> bool:
+        new = [path.parent for path in folder.glob("multirun/*/*/run.json") if path.stat().st_mtime > started]
+        return sum(run_record(run)["status"] == "running" for run in new) == 2
+
+    wait_until(lambda: training() or process.poll() is not None)
+    assert process.poll() is None, process.communicate()
+    time.sleep(2)
+    return process
+
+
+def wait_until(true, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not true() and time.monotonic() < end:
+        time.sleep(0.1)
+    assert true()
+
+
+def workers_of(process: "subprocess.Popen[str]") -> list[int]:
+    """Processes of joblib below one, by /proc."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = (folder / "stat").read_text().rsplit(")", 1)[1].split()[1]
+            command = (folder / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if int(parent) == process.pid and b"popen_loky" in command:
+            found.append(int(folder.name))
+    return found
+
+
+@installed("joblib")
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes are looked up in /proc")
+def test_however_a_sweep_in_several_processes_is_cut_off_the_same_command_goes_on(tmp_path: Path):
+    grid = ["lr=0.001,0.01,0.1", "name=cut", "trainer.max_steps=1000"]
+    sweep = SweepDirectory(tmp_path / "multirun/cut")
+    # Ctrl-C reaches every process of the terminal.
+    process = begun(tmp_path, *grid)
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "stopped by SIGINT" in err
+    assert "Traceback" not in out + err
+    assert statuses(sweep.path) == {"lr=0.001": "interrupted", "lr=0.01": "interrupted", "lr=0.1": "pending"}
+    steps = [run_record(sweep.path / name)["steps"] for name in ("lr=0.001", "lr=0.01")]
+    assert all(0 < step < 1000 for step in steps)
+    # A process that is killed takes the others with it, and the line says so.
+    process = begun(tmp_path, *grid)
+    assert [run_record(sweep.path / name)["continued_at"][0] for name in ("lr=0.001", "lr=0.01")] == steps
+    os.kill(workers_of(process)[0], signal.SIGKILL)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 1
+    (line,) = [line for line in err.splitlines() if line.startswith("error:")]
+    assert "has died" in line
+    assert "Traceback" not in out + err
+    # The parent alone is killed: its jobs save their state and end.
+    process = begun(tmp_path, *grid)
+    workers = workers_of(process)
+    process.kill()
+    process.wait()
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
+    # And it goes on all the same, to the weights of a sweep that was never cut off.
+    outcome = run(tmp_path, *LONG, "hydra/launcher=joblib", *grid)
+    assert outcome.code == 0, outcome.err
+    assert set(statuses(sweep.path).values()) == {"completed"}
+    assert run(tmp_path, *LONG, *grid, "name=whole").code == 0
+    for name in statuses(sweep.path):
+        assert same_weights(sweep.path / name, tmp_path / "multirun/whole" / name)
+
+
+OPTUNA = ["hydra/sweeper=optuna", "optim=sgd,adam", "lr=tag(log,interval(0.0001,0.1))", "name=ranges"]
+
+
+@installed("optuna")
+def test_optuna_follows_the_objective_and_goes_on_under_a_name(tmp_path: Path):
+    sweep = tmp_path / "multirun/ranges"
+    first = run(tmp_path, *OPTUNA, "hydra.sweeper.n_trials=2")
+    assert first.code == 0, first.err
+    before = {path: path.stat().st_mtime_ns for path in sweep.glob("*/run.json")}
+    assert len(before) == 2
+    outcome = run(tmp_path, *OPTUNA, "hydra.sweeper.n_trials=4")
+    assert outcome.code == 0, outcome.err
+    # Drawn again as they were, and found: only the others are trained.
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+    assert len(statuses(sweep)) == 4
+    table = pd.read_csv(sweep / "summary.csv")
+    best = OmegaConf.load(sweep / "optimization_results.yaml")
+    assert best.best_value == table["objective"].max()
+    assert best.best_params.lr == pytest.approx(table["lr"].iloc[0])
+    assert {"summary.md", "curves.png", "heatmap.png", "sweep.json"} <= {file.name for file in sweep.iterdir()}
+    assert "hydra/sweeper=optuna" in content(sweep)["overrides"]
+
+
+@installed("optuna")
+@installed("joblib")
+def test_a_trial_that_fails_does_not_end_the_search_also_in_processes(tmp_path: Path):
+    overrides = ["hydra/sweeper=optuna", "lr=choice(0.01,-1)", "hydra.sweeper.n_trials=4", "hydra/launcher=joblib"]
+    outcome = run(tmp_path, *overrides, "objective=val/loss", "name=trials")
+    assert outcome.code == 1  # because of the trial, which is in the table
+    sweep = tmp_path / "multirun/trials"
+    assert sorted(statuses(sweep).values()) == ["completed", "failed"]
+    best = OmegaConf.load(sweep / "optimization_results.yaml")
+    assert best.best_value == pd.read_csv(sweep / "summary.csv")["objective"].min()
+
+
+# What needs no process.
+
+
+def sweep_config(launcher: dict[str, Any], accelerator: str = "cpu") -> DictConfig:
+    return OmegaConf.create({"hydra": {"launcher": launcher}, "trainer": {"accelerator": accelerator}})
+
+
+LOCAL_NODE = {"_target_": "hydra_plugins.hydra_submitit_launcher.submitit_launcher.LocalLauncher"}
+SLURM_NODE = {
+    "_target_": "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher",
+    "array_parallelism": 3,
+}
+JOBLIB_NODE = {"_target_": "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher", "n_jobs": 2}
+
+
+def test_submitit_local_starts_no_more_jobs_than_there_are_cores(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(engines, "cores", lambda: 4)
+    wanted = [Job(str(number), number, [], "", {}) for number in range(10)]
+    assert [len(batch) for batch in engines.batches(sweep_config(LOCAL_NODE), wanted)] == [4, 4, 2]
+    assert [len(batch) for batch in engines.batches(sweep_config(SLURM_NODE), wanted)] == [10]
+    assert engines.jobs_at_once(sweep_config(SLURM_NODE), 10) == 3
+    assert [engines.threads_of_job("submitit_local", at_once) for at_once in (1, 2, 3, 4)] == [4, 2, 1, 1]
+
+
+@installed("joblib")
+def test_joblib_starts_no_more_workers_than_there_are_jobs():
+    assert engines.jobs_at_once(sweep_config(JOBLIB_NODE), 10) == 2
+    assert engines.jobs_at_once(sweep_config(JOBLIB_NODE), 1) == 1
+
+
+@installed("joblib")
+def test_joblib_starts_a_job_a_gpu_unless_a_number_is_given(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    free = {**JOBLIB_NODE, "n_jobs": -1}
+    assert engines.jobs_at_once(sweep_config(free, "auto"), 10) == 3
+    assert engines.jobs_at_once(sweep_config(JOBLIB_NODE, "auto"), 10) == 2
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "2")
+    assert engines.jobs_at_once(sweep_config(free, "cpu"), 10) <= 2
+
+
+def test_a_slurm_job_takes_the_cores_it_was_given(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("SLURM_CPUS_PER_TASK", raising=False)
+    monkeypatch.setenv("SLURM_CPUS_ON_NODE", "6")
+    assert engines.threads_of_job("submitit_slurm", 100) == 6
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "4")
+    assert engines.threads_of_job("submitit_slurm", 100) == 4
+
+
+@pytest.mark.parametrize(("visible", "expected"), [(None, "1"), ("2,5", "5")])
+def test_jobs_in_processes_are_spread_over_the_gpus(monkeypatch: pytest.MonkeyPatch, visible, expected):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    jobs._take_a_gpu(3)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == expected
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    jobs._take_a_gpu(4)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == expected
+
+
+def test_submitits_signal_is_answered_when_the_state_is_saved():
+    def requeue(signum: int, _: object) -> None:
+        pass
+
+    before = signal.signal(signal.SIGUSR2, requeue)
+    try:
+        assert jobs._requeue_handlers()[signal.SIGUSR2] is requeue
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+    assert signal.SIGUSR2 not in jobs._requeue_handlers()

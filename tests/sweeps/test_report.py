@@ -1,0 +1,222 @@
+"""What a sweep says, of sweeps made up here: tables that fit a terminal, pictures that leave nothing out unsaid."""
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from segsweep.errors import UserError
+from segsweep.identity import typed
+from segsweep.runs import Objective, RunRecord
+from segsweep.runs.files import write_json
+from segsweep.sweeps.load import Sweep, load_sweep
+from segsweep.sweeps.planning import FINAL
+from segsweep.sweeps.printed import printed
+from segsweep.sweeps.record import Job, SweepDirectory, SweepRecord
+from segsweep.sweeps.report import report
+from segsweep.sweeps.tables import decimals, missing
+
+Values = dict[str, Any]
+Made = Callable[..., Sweep]
+DIVERGED = "DivergedError: loss or weights became NaN or infinite at step 512"
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Made:
+    """A sweep over `axes` whose jobs have the objective `score(values)`; None diverges, "pending" has not begun."""
+
+    def make(
+        axes: dict[str, list[Any]], score: Callable[[Values], Any], objective: str = "val/iou", final: bool = False
+    ):
+        jobs, folder = [], tmp_path / "made"
+        folder.mkdir()
+        mode = "min" if objective.endswith("loss") else "max"
+        asked = [(dict(zip(axes, values, strict=True)), None) for values in itertools.product(*axes.values())]
+        for number, (values, stage) in enumerate([*asked, *([(asked[0][0], FINAL)] if final else [])]):
+            name = ",".join([*([FINAL] if stage else []), *(f"{key}={typed(value)}" for key, value in values.items())])
+            settings = {"optim": "adam", "lr": 0.1, "momentum": None, "seed": 0} | values
+            jobs.append(Job(f"{number:012d}", number, [], name, values, settings, stage=stage))
+            if (value := score(values)) == "pending":
+                continue
+            run = SweepDirectory(folder).run(jobs[-1])
+            run.path.mkdir(parents=True)
+            record = RunRecord("completed", None, 0, [], Objective(objective, mode, value), seconds=9.0)
+            if value is None:
+                record.status, record.error = "failed", DIVERGED
+            else:
+                record.metrics = {objective: value, "test/iou": 0.9, "test/loss": 0.0123}
+                run.metrics.write_text(f"step,epoch,{objective}\n50,0,{value / 2}\n100,0,{value}\n")
+            record.write(run.record)
+        write_json(
+            folder / "sweep.json",
+            SweepRecord(["lr=0.1,0.2"], {"name": objective, "mode": mode}, jobs, list(axes), "made").to_dict(),
+        )
+        report(SweepDirectory(folder))
+        return load_sweep(folder)
+
+    return make
+
+
+def noisy(values: Values, spread: float = 0.002) -> float:
+    """Better the nearer the rate is to 0.01; a seed moves it a little."""
+    near = 1 / (1 + abs(np.log10(values.get("lr", 0.01)) + 2))
+    return float(near * (0.9 if values.get("optim") == "sgd" else 0.95) + spread * np.sin(sum(map(ord, str(values)))))
+
+
+def lines(sweep: Sweep, width: int) -> list[str]:
+    return [part.plain for part in printed(sweep.directory, sweep.record, width)]
+
+
+def texts(figure: Figure) -> list[str]:
+    """Everything that is written in a picture."""
+    found = [text.get_text() for axes in figure.axes for text in axes.texts]
+    suptitle = [] if figure._suptitle is None else [figure._suptitle.get_text()]
+    return suptitle + found
+
+
+THREE_WAY = {"optim": ["sgd", "adam", "rmsprop"], "lr": [0.001, 0.01, 0.1], "seed": [0, 1, 2]}
+
+
+# Tables
+
+
+def test_each_setting_has_one_line_of_at_most_100_letters(made: Made):
+    axes = {**THREE_WAY, "momentum": [None, 0.9]}
+    sweep = made(axes, lambda values: None if values["lr"] == 0.1 and values["optim"] == "adam" else noisy(values))
+    table = lines(sweep, 100)[: 2 + 18]
+    assert max(map(len, table)) <= 100
+    assert [line.split()[0] for line in table[2:]] == [str(rank) for rank in range(1, 19)]
+    assert all(line.endswith(("best", "worse", "not distinguishable", "3 diverged")) for line in table[2:])
+
+
+def test_a_narrow_terminal_loses_columns_and_no_setting(made: Made):
+    sweep = made(THREE_WAY, noisy)
+    narrow, wide = lines(sweep, 60)[:11], lines(sweep, 100)[:11]
+    assert max(map(len, narrow)) <= 60
+    assert "± std" in wide[0]
+    assert "± std" not in narrow[0]
+    for line in narrow[2:]:
+        assert line.split()[1] in THREE_WAY["optim"]
+        assert float(line.split()[2]) in THREE_WAY["lr"]
+
+
+def test_more_than_30_rows_are_left_to_summary_md(made: Made):
+    sweep = made({"lr": [1 / (rate + 1) for rate in range(40)]}, noisy)
+    said = lines(sweep, 100)
+    assert "and 10 more in summary.md" in said
+    assert sweep.path.joinpath("summary.md").read_text().count("| completed |") == 40
+
+
+def test_one_error_is_one_line_however_many_jobs_it_ended(made: Made):
+    sweep = made(THREE_WAY, lambda values: None if values["lr"] == 0.1 else noisy(values))
+    failed = [line for line in lines(sweep, 100) if line.startswith("failed: ")]
+    assert failed == [
+        "failed: optim=sgd, lr=0.1, seed=0; optim=sgd, lr=0.1, seed=1; optim=sgd, lr=0.1, seed=2; and 6 more: "
+        + DIVERGED
+    ]
+    assert f"- {failed[0].removeprefix('failed: ')}\n" in sweep.path.joinpath("summary.md").read_text()
+
+
+def test_columns_have_the_decimals_that_their_best_value_needs():
+    assert [decimals([value, 0.5]) for value in (0.97, 0.0134, 0.00042, 2.0, 12345.0, 0.0, float("nan"))] == [
+        4, 5, 7, 4, 4, 4, 4,
+    ]  # fmt: skip
+    assert decimals([None, float("inf")]) == 4
+    assert missing("seed=0 diverged, seed=2 diverged, seed=3 not run") == "2 diverged, 1 not run"
+
+
+def test_summary_md_has_settings_where_there_are_replicates_and_always_the_jobs(made: Made):
+    with_seeds = made(THREE_WAY, noisy).path.joinpath("summary.md").read_text()
+    assert with_seeds.index("\n**") < with_seeds.index("## Settings") < with_seeds.index("## Jobs")
+    assert "](curves.png)" in with_seeds
+    assert "](heatmap.png)" in with_seeds
+
+
+def test_summary_md_without_replicates_has_the_jobs_alone(made: Made):
+    text = made({"lr": [0.1, 0.01]}, noisy).path.joinpath("summary.md").read_text()
+    assert "## Settings" not in text
+    assert "The run to take: `lr=0.01`" in text
+
+
+@pytest.mark.parametrize("value", [None, "pending"])
+def test_a_sweep_without_a_result_says_so_everywhere(made: Made, value: str | None):
+    sweep = made({"lr": [0.1, 0.01]}, lambda _: value)
+    assert len(lines(sweep, 100)[2:4]) == 2
+    for ask in (sweep.curves, sweep.best, lambda: sweep.comparison):
+        with pytest.raises(UserError):
+            ask()
+
+
+def test_a_final_training_is_named_and_ranked_with_nothing(made: Made):
+    sweep = made({"lr": [0.1, 0.01]}, noisy, final=True)
+    said = lines(sweep, 100)
+    assert said[4].startswith("final")
+    assert any(line.startswith("Final training with lr=0.1, seed=0: val/iou ") for line in said)
+    assert len(sweep.comparison.table) == 2
+    assert sweep.summary["directory"].iloc[-1] == "final,lr=0.1"
+    assert any(text.startswith("final: lr=0.1") for text in texts(sweep.curves()))
+    assert sum("0." in text for text in texts(sweep.heatmap())) == 2
+
+
+# Pictures
+
+
+@pytest.mark.parametrize("settings", [1, 20, 100])
+def test_curves_are_drawn_of_up_to_100_jobs(made: Made, settings: int):
+    sweep = made({"lr": [0.5 / (rate + 1) for rate in range(settings)]}, noisy)
+    figure = sweep.curves()
+    assert len(figure.axes[0].lines) == settings
+    assert sweep.path.joinpath("curves.png").stat().st_size > 1000
+
+
+def test_curves_say_what_is_not_drawn(made: Made):
+    def score(values: Values) -> Any:
+        return {0.1: None, 0.2: "pending"}.get(values["lr"], 0.5)
+
+    sweep = made({"lr": [0.01, 0.02, 0.1, 0.2], "seed": [0, 1]}, score)
+    assert texts(sweep.curves())[0] == "4 jobs, 2 settings (not drawn: 2 diverged, 2 pending)"
+
+
+def test_heatmap_shows_means_over_seeds_and_of_three_axes_the_best_mean(made: Made):
+    # At momentum 0.5 one seed is lucky and the mean is lower; at 0.9 one setting has lost a replicate.
+    scores = {None: [0.7, 0.7, 0.7], 0.5: [0.9, 0.3, 0.3], 0.9: [0.99, 0.99, None]}
+    axes = {"optim": ["sgd", "adam"], "lr": [0.1, 0.2], "momentum": [None, 0.5, 0.9], "seed": [0, 1, 2]}
+    sweep = made(axes, lambda values: scores[values["momentum"]][values["seed"]])
+    title, *cells = texts(sweep.heatmap())
+    assert title == "mean val/iou over 3 seeds, the best over momentum; ★ highest"
+    assert cells.count("0.7000") == 4
+    assert sweep.comparison.best is not None
+    assert pd.isna(sweep.comparison.best["momentum"])
+
+
+def test_heatmap_of_one_axis_is_a_row(made: Made):
+    cells = texts(made({"lr": [0.1, 0.01, 5.0]}, lambda values: None if values["lr"] == 5.0 else 0.5).heatmap())
+    assert cells.count("0.5000") == 2
+    assert cells.count("diverged") == 1
+
+
+def test_nothing_but_seeds_has_curves_and_no_heatmap(made: Made):
+    sweep = made({"seed": [0, 1, 2]}, noisy)
+    assert not sweep.path.joinpath("heatmap.png").exists()
+    assert texts(sweep.curves())[0] == "3 jobs, 1 setting"
+    with pytest.raises(UserError):
+        sweep.heatmap()
+
+
+# From Python
+
+
+def test_segsweep_gives_sweeps_as_it_gives_runs(made: Made):
+    import segsweep
+
+    sweep = segsweep.load_sweep(made(THREE_WAY, noisy).path)
+    assert isinstance(sweep, segsweep.Sweep)
+    assert sweep.axes == ["optim", "lr", "seed"]
+    assert list(sweep.histories) == list(sweep.summary["directory"])
+    assert isinstance(sweep.summary, pd.DataFrame)
+    assert all(getattr(segsweep, name) is not None for name in segsweep.__all__)

@@ -1,0 +1,350 @@
+"""The comparison of a sweep's settings: against scipy, by its invariances, and by how often it is wrong."""
+
+import itertools
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from segsweep.sweeps.statistics import COLUMNS, LEVEL, Comparison, compare, equal_pairs, judge
+
+
+def jobs(values: Iterable[Iterable[float | str | None]]) -> pd.DataFrame:
+    """A row per setting, a column per seed; text is the status of a job that did not complete, None is no job."""
+    rows = []
+    for lr, row in enumerate(values):
+        for seed, value in enumerate(row):
+            if value is not None:
+                status, number = (value, math.nan) if isinstance(value, str) else ("completed", value)
+                rows.append({"lr": lr, "seed": seed, "objective": number, "status": status})
+    return pd.DataFrame(rows)
+
+
+def verdicts(comparison: Comparison) -> dict[Any, str]:
+    return dict(zip(comparison.table["lr"], comparison.table["verdict"], strict=True))
+
+
+def drawn(seed: int, k: int, n: int, step: float = 3.0) -> np.ndarray:
+    """Settings each worse than the one before, in steps of the paired standard deviation."""
+    generator = np.random.default_rng(seed)
+    return generator.standard_normal((k, n)) / np.sqrt(2) + generator.standard_normal(n) - step * np.arange(k)[:, None]
+
+
+def shaffer_by_hand(values: np.ndarray) -> dict[tuple[int, int], float]:
+    """Adjusted p of every pair, through scipy's t-test and the partitions of the settings written out."""
+    k = len(values)
+    p = {pair: stats.ttest_rel(values[pair[0]], values[pair[1]]).pvalue for pair in itertools.combinations(range(k), 2)}
+    classes = itertools.product(range(k), repeat=k)  # the class of each setting; equal settings share one
+    equal = {sum(a == b for a, b in itertools.combinations(labels, 2)) for labels in classes}
+    adjusted, largest = {}, 0.0
+    for rejected, (pair, value) in enumerate(sorted(p.items(), key=lambda item: item[1])):
+        count = max([1, *(entry for entry in equal if entry <= len(p) - rejected)])
+        largest = max(largest, min(1.0, value * count))
+        adjusted[pair] = largest
+    return adjusted
+
+
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize(("k", "n"), [(2, 2), (2, 5), (3, 3), (4, 4), (5, 3)])
+def test_p_values_are_those_of_scipys_paired_t_test_corrected_over_all_pairs(seed: int, k: int, n: int) -> None:
+    values = drawn(seed, k, n)
+    comparison = compare(jobs(values), ["lr"], mode="max")
+    adjusted = shaffer_by_hand(values)
+    best = int(values.mean(axis=1).argmax())
+    assert comparison.best == {"lr": best}
+    for _, row in comparison.table.iloc[1:].iterrows():
+        p = adjusted[min(best, row["lr"]), max(best, row["lr"])]
+        assert row["p"] == pytest.approx(p, rel=1e-9)
+        assert row["verdict"] == ("worse" if p <= LEVEL else "not distinguishable")
+    assert comparison.pairs == k * (k - 1) // 2
+
+
+def test_mean_deviation_and_interval_are_scipys() -> None:
+    values = drawn(0, 4, 5)
+    table = compare(jobs(values), ["lr"], mode="min").table
+    assert list(table["mean"]) == sorted(table["mean"])
+    for _, row in table.iterrows():
+        own = values[int(row["lr"])]
+        low, high = stats.t.interval(0.95, 4, own.mean(), stats.sem(own))
+        assert row[["mean", "std", "low", "high"]].tolist() == pytest.approx([own.mean(), own.std(ddof=1), low, high])
+        assert row["difference"] == pytest.approx(own.mean() - table["mean"].iloc[0])
+
+
+def test_equal_pairs_are_those_that_partitions_allow() -> None:
+    assert equal_pairs(2) == (1,)
+    assert equal_pairs(3) == (3, 1, 1)
+    assert equal_pairs(4) == (6, 3, 3, 3, 2, 1)
+    assert equal_pairs(1) == ()
+    for k in (9, 30):
+        pairs = k * (k - 1) // 2
+        assert all(1 <= count <= pairs - rejected for rejected, count in enumerate(equal_pairs(k)))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_setting_is_worse_exactly_from_the_detectable_difference_on(seed: int) -> None:
+    table = compare(jobs(drawn(seed, 6, 3)), ["lr"], mode="max").table.iloc[1:]
+    assert ((table["difference"].abs() >= table["detectable"]) == (table["verdict"] == "worse")).all()
+
+
+# Values whose sums and products with powers of two are exact, so that the laws hold to the last bit.
+exact = st.integers(-40, 40).map(lambda number: number / 16)
+sweeps = st.tuples(st.integers(2, 5), st.integers(1, 5)).flatmap(
+    lambda shape: st.lists(st.lists(exact, min_size=shape[1], max_size=shape[1]), min_size=shape[0], max_size=shape[0])
+)
+
+
+anything = st.one_of(exact, st.sampled_from(["failed", "diverged", "running", "pending", None, math.nan]))
+
+
+@given(st.lists(st.lists(anything, min_size=1, max_size=4), min_size=1, max_size=5), st.randoms(use_true_random=False))
+@settings(max_examples=100, deadline=None)
+def test_the_order_of_jobs_does_not_matter(values: list[list[float | str | None]], random: Any) -> None:
+    table = jobs(values)
+    assume(len(table))
+    order = list(range(len(table)))
+    random.shuffle(order)
+    expected, shuffled = (compare(rows, ["lr"], mode="max") for rows in (table, table.iloc[order]))
+    pd.testing.assert_frame_equal(expected.table, shuffled.table)
+    assert expected.verdict == shuffled.verdict
+    compared = expected.table["missing"] == ""
+    assert compared.sum() == expected.compared == compared.iloc[: expected.compared].sum()
+    assert (expected.table["verdict"][~compared] == "no statement").all()
+    assert (expected.table["n"][compared] == expected.replicates).all()
+
+
+@given(sweeps, st.permutations(range(5)))
+@settings(max_examples=100, deadline=None)
+def test_names_of_seeds_and_settings_do_not_matter(values: list[list[float]], names: list[int]) -> None:
+    table = jobs(values)
+    renamed = table.assign(seed=[100 + names[seed] for seed in table["seed"]])
+    expected = compare(table, ["lr"], mode="max")
+    pd.testing.assert_frame_equal(expected.table, compare(renamed, ["lr"], mode="max").table)
+    renamed = table.rename(columns={"lr": "optim.lr"}).assign(**{"optim.lr": [f"x{lr}" for lr in table["lr"]]})
+    again = compare(renamed, ["optim.lr"], mode="max").table
+    assert [f"x{lr}" for lr in expected.table["lr"]] == again["optim.lr"].tolist()
+    pd.testing.assert_frame_equal(expected.table[list(COLUMNS)], again[list(COLUMNS)])
+
+
+@given(sweeps, st.sampled_from([0.25, 1.0, 8.0]), st.integers(-3, 3))
+@settings(max_examples=100, deadline=None)
+def test_unit_and_origin_of_the_objective_do_not_matter(values: list[list[float]], scale: float, shift: int) -> None:
+    expected = compare(jobs(values), ["lr"], mode="max").table
+    scaled = compare(jobs(scale * np.array(values) + shift), ["lr"], mode="max").table
+    assert expected[["lr", "n", "verdict"]].equals(scaled[["lr", "n", "verdict"]])
+    np.testing.assert_allclose(scaled["p"], expected["p"], rtol=1e-6)
+    for column in ("std", "difference", "detectable"):
+        np.testing.assert_allclose(scaled[column], scale * expected[column], rtol=1e-6, atol=1e-12)
+
+
+@given(sweeps)
+@settings(max_examples=100, deadline=None)
+def test_min_is_max_of_the_negated_values(values: list[list[float]]) -> None:
+    least = compare(jobs(values), ["lr"], mode="min").table
+    most = compare(jobs(-np.array(values)), ["lr"], mode="max").table
+    same = ["lr", "n", "std", "p", "detectable", "verdict"]
+    pd.testing.assert_frame_equal(least[same], most[same])
+    np.testing.assert_array_equal(least["difference"], -most["difference"])
+
+
+def test_an_effect_of_the_seed_that_all_settings_share_does_not_matter() -> None:
+    values = drawn(0, 5, 4)
+    shared = values + 100 * np.random.default_rng(1).standard_normal(4)
+    plain, shifted = (compare(jobs(entry), ["lr"], mode="max").table for entry in (values, shared))
+    np.testing.assert_allclose(shifted["p"], plain["p"], rtol=1e-6)
+    assert shifted["verdict"].equals(plain["verdict"])
+
+
+def false_alarms(k: int, n: int, sigma: np.ndarray, sweeps: int = 2000) -> int:
+    generator = np.random.default_rng(k * 1000 + n)
+    alarms = 0
+    for values in generator.standard_normal((sweeps, k, n)) * sigma[:, None] + generator.standard_normal(
+        (sweeps, 1, n)
+    ):
+        best_first = values[np.argsort(-values.mean(axis=1))]
+        alarms += any(row["verdict"] == "worse" for row in judge(best_first))
+    return alarms
+
+
+@pytest.mark.parametrize("spread", ["equal", "unequal"])
+@pytest.mark.parametrize(("k", "n"), [(2, 2), (2, 3), (3, 3), (3, 10), (9, 3), (9, 10), (30, 5)])
+def test_of_equal_settings_any_is_called_worse_in_at_most_5_percent_of_sweeps(k: int, n: int, spread: str) -> None:
+    sigma = np.ones(k) if spread == "equal" else np.logspace(0, 3, k)
+    bound = stats.binom.isf(1e-3, 2000, LEVEL)  # what a true rate of 5 % exceeds in one of a thousand tries
+    assert false_alarms(k, n, sigma) <= bound
+
+
+def test_the_simulation_can_fail() -> None:
+    """Correcting over the comparisons with the best alone, as if it had not been picked by the same data, fails it."""
+    generator = np.random.default_rng(0)
+    alarms = 0
+    for values in generator.standard_normal((500, 9, 10)):
+        values = values[np.argsort(-values.mean(axis=1))]
+        alarms += stats.ttest_rel(values[:1].repeat(8, axis=0), values[1:], axis=1).pvalue.min() * 8 <= LEVEL
+    assert alarms > stats.binom.isf(1e-3, 500, LEVEL)
+
+
+def test_large_differences_are_found() -> None:
+    called = [verdicts(compare(jobs(drawn(seed, 3, 3, step=20)), ["lr"], mode="max")) for seed in range(50)]
+    assert all(entry == {0: "best", 1: "worse", 2: "worse"} for entry in called)
+
+
+def test_one_replicate_says_nothing_about_chance() -> None:
+    comparison = compare(jobs([[0.1], [0.9], [0.5]]), ["lr"], mode="max", name="val/iou")
+    assert comparison.table["lr"].tolist() == [1, 2, 0]
+    assert set(comparison.table["verdict"]) == {"no statement"}
+    assert comparison.table[["std", "low", "high", "p", "detectable"]].isna().all(axis=None)
+    assert comparison.table["difference"].tolist() == pytest.approx([0, -0.4, -0.8])
+    assert comparison.sentences() == [
+        "lr=1 has the highest val/iou 0.9.",
+        "One replicate per setting: no statement about whether a difference is real is possible; "
+        "repeat with seed=0,1,2.",
+    ]
+
+
+def test_settings_with_the_same_values_are_not_distinguishable() -> None:
+    comparison = compare(jobs([[0.1, 0.5, 0.3]] * 3), ["lr"], mode="max")
+    assert verdicts(comparison) == {0: "best", 1: "not distinguishable", 2: "not distinguishable"}
+    assert comparison.table["p"].tolist()[1:] == [1, 1]
+    assert "lr=1 (the same values); lr=2 (the same values)." in comparison.verdict
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 10])
+def test_a_difference_that_is_the_same_for_every_seed_is_not_called_real(seeds: int) -> None:
+    best = np.linspace(0.9, 0.97, seeds)
+    comparison = compare(jobs([best, best - 0.1]), ["lr"], mode="max")
+    assert verdicts(comparison) == {0: "best", 1: "no statement"}
+    assert math.isnan(comparison.table["p"].iloc[1])
+    assert "No statement about lr=1: the difference to the best is the same for every seed" in comparison.verdict
+
+
+@pytest.mark.parametrize("ended", ["failed", "diverged", math.nan, math.inf])
+def test_a_setting_that_lost_a_replicate_is_last_and_named_however_good_the_rest(ended: str | float) -> None:
+    comparison = compare(jobs([[0.99, ended, 0.99], [0.5, 0.51, 0.53], [0.1, 0.2, 0.1]]), ["lr"], mode="max")
+    assert comparison.table["lr"].tolist() == [1, 2, 0]
+    last = comparison.table.iloc[-1]
+    assert (last["n"], last["mean"], last["verdict"]) == (2, pytest.approx(0.99), "no statement")
+    assert last["difference"] == pytest.approx(0.99 - 0.515)
+    why = ended if isinstance(ended, str) else "has no finite value"
+    assert last["missing"] == f"seed=1 {why}"
+    expected = f"Ranked last and not tested, because replicates are missing: lr=0 (seed=1 {why})."
+    assert comparison.sentences()[-1] == expected
+    assert "of the 2 settings with all 3 seeds" in comparison.sentences()[0]
+
+
+def test_the_objective_of_a_job_that_did_not_complete_is_not_used() -> None:
+    table = jobs([[0.5, 0.6], [0.1, 0.2]])
+    table.loc[0, ["status", "objective"]] = ["diverged", 0.99]
+    comparison = compare(table, ["lr"], mode="max")
+    assert comparison.table["lr"].tolist() == [1, 0]
+    assert comparison.table["mean"].tolist() == pytest.approx([0.15, 0.6])
+
+
+def test_unfinished_settings_come_before_those_that_lost_a_replicate() -> None:
+    values = [
+        [0.9, 0.9, "failed"],
+        ["diverged", "failed", 0.9],
+        [0.1, None, "pending"],
+        [0.3, 0.2, 0.1],
+        [0.4, 0.5, 0.4],
+    ]
+    comparison = compare(jobs(values), ["lr"], mode="max")
+    assert comparison.table["lr"].tolist() == [4, 3, 2, 0, 1]
+    assert comparison.compared == 2
+
+
+def test_a_sweep_cut_off_is_compared_over_the_seeds_that_most_settings_have() -> None:
+    seeds_last = [[0.1, 0.2, 0.4, 0.3], [0.2, 0.4, 0.3, None], [0.1, 0.1, 0.3, None], [0.3, 0.4, 0.1, "running"]]
+    comparison = compare(jobs(seeds_last), ["lr"], mode="max")
+    assert (comparison.compared, comparison.replicates, comparison.left_out) == (4, 3, ("seed=3",))
+    assert comparison.table["n"].tolist() == [3] * 4
+    assert "Not used, because not every setting compared has it: seed=3." in comparison.sentences()
+
+    seeds_first = [[0.1, 0.2, 0.4], [0.2, 0.4, 0.3], [0.9, None, None], [None, None, "pending"]]
+    comparison = compare(jobs(seeds_first), ["lr"], mode="max")
+    assert (comparison.compared, comparison.replicates, comparison.left_out) == (2, 3, ())
+    assert comparison.table["lr"].tolist() == [1, 0, 2, 3]
+    assert comparison.table["missing"].tolist()[2:] == [
+        "seed=1 not run, seed=2 not run",
+        "seed=0 not run, seed=1 not run, seed=2 pending",
+    ]
+
+
+def test_without_a_complete_setting_nothing_is_best() -> None:
+    comparison = compare(jobs([[0.9, "failed"], ["diverged", 0.5]]), ["lr"], mode="max")
+    assert comparison.best is None
+    assert set(comparison.table["verdict"]) == {"no statement"}
+    assert comparison.sentences()[0].startswith("No setting has all its replicates")
+    assert compare(jobs([["pending", "pending"], ["failed", "pending"]]), ["lr"], mode="max").best is None
+
+
+def test_a_single_setting_has_nothing_to_compare_it_with() -> None:
+    comparison = compare(jobs([[0.1, 0.2]]), [], mode="max", name="val/iou")
+    assert comparison.sentences() == [
+        "One setting only, nothing to compare it with: val/iou 0.150 ± 0.071 (mean and standard deviation over 2 seeds)."
+    ]
+    assert compare(jobs([[0.1, 0.2], ["failed", 0.3]]), ["lr"], mode="max").sentences()[0] == (
+        "lr=0 is the only setting with both seeds, so nothing is compared: "
+        "objective 0.150 ± 0.071 (mean and standard deviation over 2 seeds)."
+    )
+
+
+def test_sentences_name_the_best_the_equal_the_worse_and_the_test() -> None:
+    values = [[0.98, 0.981, 0.982], [0.9801, 0.9807, 0.9813], [0.2, 0.2011, 0.2018]]
+    assert compare(jobs(values), ["lr"], mode="max", name="val/iou").sentences() == [
+        "lr=0 has the highest mean val/iou 0.9810 ± 0.0010 (mean and standard deviation over 3 seeds).",
+        "Not distinguishable from it (paired t-test over 3 common seeds, Holm-Shaffer correction over all 3 pairs, 5 %): "
+        "lr=1 (-0.0003).",
+        "Worse: lr=2.",
+        "With 3 seeds only a difference of more than about 0.00099 would have shown.",
+    ]
+    assert compare(jobs([values[0], values[2]]), ["lr"], mode="max", name="val/iou").sentences() == [
+        "lr=0 is best: val/iou 0.9810 ± 0.0010 (mean and standard deviation over 3 seeds).",
+        "Worse (paired t-test over 3 common seeds, 5 %): lr=1.",
+    ]
+    assert compare(jobs(values), ["lr"], mode="min").verdict.startswith("lr=2 is best: objective 0.20097 ± 0.00091")
+    assert "has the lowest mean" in compare(jobs(values[:2]), ["lr"], mode="min").verdict
+
+
+def test_settings_are_told_apart_by_value_not_by_type() -> None:
+    rows = [
+        {"momentum": momentum, "nesterov": nesterov, "seed": seed, "objective": 0.5 + seed}
+        for momentum, nesterov in [(None, True), (0.9, True), (1, True), (1.0, False), ("auto", False)]
+        for seed in (0, 1)
+    ]
+    comparison = compare(pd.DataFrame(rows), ["momentum", "nesterov"], mode="max", status=None)
+    assert comparison.compared == 5
+    assert comparison.table["momentum"].tolist() == [0.9, 1, 1, "auto", None]  # equal means: by their values
+    assert "momentum=0.9, nesterov=true has" in comparison.verdict
+    assert "momentum=null, nesterov=true (the same values)" in comparison.verdict
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda table: table.drop(columns="objective"), "no column 'objective'; there are: lr, seed, status"),
+        (lambda table: table.drop(columns="status"), "no column 'status'"),
+        (lambda table: table.iloc[:0], "no rows"),
+        (lambda table: pd.concat([table, table.iloc[:1]]), "two jobs of lr=0 have seed=0; keep one"),
+        (lambda table: table.assign(seed=[0, 1, 0, None]), "a job of lr=1 has no 'seed'"),
+        (lambda table: table.assign(objective="high"), "'objective' does not hold numbers"),
+    ],
+)
+def test_a_table_that_cannot_be_compared_is_refused(change: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        compare(change(jobs([[0.1, 0.2], [0.3, 0.4]])), ["lr"], mode="max")
+
+
+def test_names_that_clash_and_unknown_modes_are_refused() -> None:
+    table = jobs([[0.1, 0.2], [0.3, 0.4]])
+    with pytest.raises(ValueError, match="a setting cannot be named 'n'"):
+        compare(table.rename(columns={"lr": "n"}), ["n"], mode="max")
+    with pytest.raises(ValueError, match="'seed' is named twice"):
+        compare(table, ["lr", "seed"], mode="max")
+    with pytest.raises(ValueError, match="mode='maximum': must be min or max"):
+        compare(table, ["lr"], mode="maximum")  # type: ignore[arg-type]

@@ -1,0 +1,691 @@
+"""A sweep is handed back ranked, goes on where it was cut off, and no job decides about another."""
+
+import json
+import re
+import shlex
+import shutil
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from filelock import FileLock
+from PIL import Image
+from support import Command, Outcome
+from sweep_support import GRID, TINY, TRAP, Sweep, content, run_record, same_weights, state, statuses
+
+from segsweep import cli
+from segsweep.identity import job_key
+from segsweep.sweeps.__main__ import main as sweeps_main
+from segsweep.sweeps.load import load_sweep
+from segsweep.sweeps.planning import add
+from segsweep.sweeps.record import Job, SweepRecord
+from segsweep.sweeps.statistics import compare
+
+Finished = tuple[Path, Outcome]
+FOLDERS = ["optim=sgd,lr=0.001", "optim=sgd,lr=0.01", "optim=adam,lr=0.001", "optim=adam,lr=0.01"]
+
+
+# What a sweep leaves
+
+
+def test_the_command_as_typed_leaves_what_the_contract_says(finished: Finished):
+    sweep, outcome = finished
+    assert outcome.code == 0, outcome.err
+    assert outcome.err == ""
+    names = {path.name for path in sweep.iterdir() if not path.name.startswith(".")}
+    assert names == {
+        *FOLDERS, "sweep.json", "summary.csv", "summary.md", "curves.png", "heatmap.png", "multirun.yaml",
+    }  # fmt: skip
+    for folder in FOLDERS:
+        for name in (
+            "config.yaml",
+            "run.json",
+            "metrics.csv",
+            "train.log",
+            "checkpoints/best.ckpt",
+            ".hydra/config.yaml",
+        ):
+            assert (sweep / folder / name).is_file()
+    for name in ("curves.png", "heatmap.png"):
+        assert Image.open(sweep / name).size[0] > 300
+    assert not list(sweep.rglob("*.tmp"))
+
+
+def test_sweep_json_says_what_was_asked_and_how_far_each_job_is(finished: Finished):
+    sweep, _ = finished
+    asked = content(sweep)
+    assert asked["overrides"] == [*TINY, *GRID, "name=grid"]
+    assert asked["objective"] == {"name": "val/iou", "mode": "max"}
+    assert asked["axes"] == ["optim", "lr"]
+    assert [job["directory"] for job in asked["jobs"]] == FOLDERS
+    assert [job["number"] for job in asked["jobs"]] == [0, 1, 2, 3]
+    assert {job["status"] for job in asked["jobs"]} == {"completed"}
+    assert [job["values"] for job in asked["jobs"]] == [
+        {"optim": optim, "lr": lr} for optim in ("sgd", "adam") for lr in (0.001, 0.01)
+    ]
+    for job in asked["jobs"]:
+        settings = asked["shared"]["settings"] | job["settings"]
+        assert job["key"] == job_key(settings)
+        assert set(job["directory"].split(",")) < set(job["overrides"])
+    assert len({job["key"] for job in asked["jobs"]}) == 4
+
+
+def test_summary_csv_is_what_the_files_of_the_runs_say(finished: Finished):
+    sweep, _ = finished
+    table = pd.read_csv(sweep / "summary.csv")
+    expected = []
+    for folder in FOLDERS:
+        history, record = pd.read_csv(sweep / folder / "metrics.csv"), run_record(sweep / folder)
+        best = history.loc[history["val/iou"].idxmax()]
+        row = {"optim": folder.split(",")[0][6:], "lr": float(folder.split("lr=")[1]), "objective": best["val/iou"]}
+        for name in history.columns:
+            if name.startswith("val/"):
+                row[name] = best[name]
+            elif name.startswith(("test/", "train/")):
+                row[name] = history[name].dropna().iloc[-1]
+        row |= {"status": "completed", "seconds": record["seconds"], "directory": folder}
+        row["checkpoint"] = f"{folder}/checkpoints/best.ckpt"
+        assert (sweep / row["checkpoint"]).is_file()
+        assert record["status"] == "completed"
+        assert record["metrics"] == {name: value for name, value in row.items() if "/" in name and name != "checkpoint"}
+        expected.append(row)
+    expected.sort(key=lambda row: -row["objective"])
+    wanted = pd.DataFrame(expected)
+    wanted.insert(0, "rank", [1, 2, 3, 4])
+    assert set(table.columns) == {*wanted.columns, "error"}
+    assert table["error"].isna().all()
+    pd.testing.assert_frame_equal(table[list(wanted.columns)], wanted, check_exact=True, check_dtype=False)
+
+
+def test_the_ranked_table_is_printed_and_in_summary_md(finished: Finished):
+    sweep, outcome = finished
+    text = (sweep / "summary.md").read_text()
+    table = pd.read_csv(sweep / "summary.csv")
+    rows = [line.strip("| ").split(" | ") for line in text.split("## Jobs")[1].splitlines() if line.startswith("| ")]
+    assert rows[0][:4] == ["rank", "optim", "lr", "val/iou"]
+    assert [(row[1], row[2]) for row in rows[2:]] == [(row.optim, f"{row.lr}") for row in table.itertuples()]
+    assert [row[3] for row in rows[2:]] == [f"{value:.4f}" for value in table["objective"]]
+    first = f"optim={table['optim'][0]}, lr={table['lr'][0]} has the highest val/iou"
+    assert first in text
+    assert first in outcome.out
+    assert outcome.out.count("One replicate per setting") == 1
+    assert text.count("One replicate per setting: no statement about whether a difference is real is possible") == 1
+    assert "![curves](curves.png)" in text
+    lines = [line for line in outcome.out.splitlines() if re.match(r"\[\d/4\] ", line)]
+    assert [line.split(" · ")[0] for line in lines] == [
+        f"[{number}/4] {folder.replace(',', ', ')}" for number, folder in enumerate(FOLDERS, start=1)
+    ]
+
+
+def test_the_next_commands_that_are_printed_work(finished: Finished, grid: Path, command: Command):
+    _, outcome = finished
+    printed = next(line for line in outcome.out.splitlines() if "evaluate.py" in line)
+    words = shlex.split(printed)
+    assert words[:2] == ["python", "evaluate.py"]
+    scored = command("evaluate.py", *words[2:], "hydra.run.dir=evaluation", "accelerator=cpu")
+    assert scored.code == 0, scored.err
+
+
+def test_load_sweep_answers_for_summary_histories_and_the_best(finished: Finished):
+    sweep = load_sweep(finished[0])
+    table = pd.read_csv(finished[0] / "summary.csv")
+    assert sweep.summary["directory"].tolist() == table["directory"].tolist()
+    assert list(sweep.histories) == table["directory"].tolist()
+    assert sweep.axes == ["optim", "lr"]
+    best = sweep.best()
+    assert best.directory == finished[0] / table["directory"][0]
+    assert best.summary.objective.value == table["objective"][0]
+    assert sweep.comparison.best == {"optim": table["optim"][0], "lr": table["lr"][0]}
+
+
+def test_sweeps_begun_in_the_same_second_have_a_folder_each(sweep: Sweep, tmp_path: Path, monkeypatch):
+    class Clock(cli.datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return cls(2026, 1, 2, 3, 4, 5, tzinfo=tz)
+
+    monkeypatch.setattr(cli, "datetime", Clock)
+    outcomes = [sweep("lr=0.1,0.2", "trainer.max_steps=1") for _ in range(2)]
+    assert [outcome.code for outcome in outcomes] == [0, 0]
+    assert [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.glob("multirun/*/*"))] == [
+        "multirun/2026-01-02/03-04-05", "multirun/2026-01-02/03-04-05-2",
+    ]  # fmt: skip
+    assert all(set(statuses(path).values()) == {"completed"} for path in tmp_path.glob("multirun/*/*"))
+    found: list[str] = []
+    threads = [threading.Thread(target=lambda: found.append(cli._new_folder(str(tmp_path)))) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(found)) == 16
+
+
+# Going on with a sweep
+
+
+def test_continuing_leaves_completed_jobs_alone(grid: Path, sweep: Sweep):
+    before, table = state(grid), pd.read_csv(grid / "summary.csv")
+    outcome = sweep(*GRID, "name=grid")
+    assert outcome.code == 0, outcome.err
+    assert "4 completed before" in outcome.out
+    after = state(grid)
+    assert before.keys() == after.keys()
+    assert [name for name in before if "/" in name and before[name] != after[name]] == []
+    pd.testing.assert_frame_equal(pd.read_csv(grid / "summary.csv"), table, check_exact=True)
+
+
+@pytest.mark.slow
+def test_a_larger_grid_and_an_added_seed_run_only_what_is_new(grid: Path, sweep: Sweep):
+    before = {name: entry for name, entry in state(grid).items() if "/" in name}
+    outcome = sweep("optim=sgd,adam", "lr=0.001,0.01,0.1", "name=grid")
+    assert outcome.code == 0, outcome.err
+    assert "6 jobs" in outcome.out
+    assert "4 completed before" in outcome.out
+    assert list(statuses(grid)) == [*FOLDERS, "optim=sgd,lr=0.1", "optim=adam,lr=0.1"]
+    outcome = sweep("optim=adam", "lr=0.01,0.1", "seed=0,1,2", "name=grid")
+    assert outcome.code == 0, outcome.err
+    assert "6 jobs" in outcome.out
+    assert "2 completed before" in outcome.out
+    after = state(grid)
+    assert [name for name in before if before[name] != after[name]] == []
+    assert list(statuses(grid))[6:] == [f"optim=adam,lr={lr},seed={seed}" for lr in (0.01, 0.1) for seed in (1, 2)]
+    assert set(statuses(grid).values()) == {"completed"}
+    table = pd.read_csv(grid / "summary.csv")
+    assert len(table) == 10
+    assert table.loc[table["directory"].isin(FOLDERS), "seed"].tolist() == [0] * 4
+    assert content(grid)["axes"] == ["optim", "lr", "seed"]
+    assert_grouped_as_compare_does(grid)
+
+
+def assert_grouped_as_compare_does(sweep: Path) -> None:
+    """summary.md and the comparison are `statistics.compare` of summary.csv."""
+    table, loaded = pd.read_csv(sweep / "summary.csv"), load_sweep(sweep)
+    axes = [axis for axis in loaded.axes if axis != "seed"]
+    table["status"] = ["diverged" if "DivergedError" in str(row.error) else row.status for row in table.itertuples()]
+    expected = compare(table, axes, mode="max", name="val/iou")
+    text = (sweep / "summary.md").read_text()
+    for sentence in expected.sentences():
+        assert sentence in text
+    rows = [
+        line.strip("| ").split(" | ") for line in text.split("## Settings")[1].splitlines() if line.startswith("| ")
+    ]
+    shown = [row[1 : 1 + len(axes)] for row in rows[2 : 2 + len(expected.table)]]
+    assert shown == [[str(row[axis]) for axis in axes] for _, row in expected.table.iterrows()]
+    means = [row[2 + len(axes)] for row in rows[2 : 2 + len(expected.table)]]
+    assert means == [f"{value:.4f}" if value == value else "" for value in expected.table["mean"]]
+
+
+@pytest.mark.slow
+def test_replicates_are_grouped_and_judged_by_compare(sweep: Sweep, tmp_path: Path):
+    outcome = sweep("lr=0.001,0.01", "seed=0,1,2", "name=seeds")
+    assert outcome.code == 0, outcome.err
+    folder = tmp_path / "multirun/seeds"
+    assert_grouped_as_compare_does(folder)
+    text = (folder / "summary.md").read_text()
+    assert "over 3 seeds" in text
+    assert "One replicate" not in text
+    # The best replicate of the best setting, which need not be the best of all jobs.
+    table, loaded = pd.read_csv(folder / "summary.csv"), load_sweep(folder)
+    means = table.groupby("lr")["objective"].mean()
+    of_best = table[table["lr"] == means.idxmax()]
+    assert loaded.best().directory.name == of_best.loc[of_best["objective"].idxmax(), "directory"]
+    assert (
+        of_best.loc[of_best["objective"].idxmax(), "directory"].split("lr=")[1] in outcome.out.split("evaluate.py")[1]
+    )
+
+
+def test_a_job_that_failed_runs_again_from_its_beginning_and_no_other(sweep: Sweep, tmp_path: Path):
+    asked = [TRAP, "+callbacks.trap.kind=raise", "+callbacks.trap.flag=broken", "lr=0.001,0.01", "name=again"]
+    (tmp_path / "broken").touch()
+    outcome = sweep(*asked)
+    assert outcome.code == 1
+    folder = tmp_path / "multirun/again"
+    assert statuses(folder) == {"lr=0.001": "failed", "lr=0.01": "completed"}
+    other = state(folder / "lr=0.01")
+    outcome = sweep(*asked)
+    assert outcome.code == 0, outcome.err
+    assert "1 failed before" in outcome.out
+    assert set(statuses(folder).values()) == {"completed"}
+    assert state(folder / "lr=0.01") == other
+    record = run_record(folder / "lr=0.001")
+    assert (record["continued_at"], record["error"], record["traceback"]) == ([], None, None)
+    assert "the trap has snapped" in (folder / "lr=0.001/train.log").read_text()
+    assert pd.read_csv(folder / "summary.csv")["error"].isna().all()
+    assert "Failed" not in (folder / "summary.md").read_text()
+    assert sweep(*asked[:3], "lr=0.001", "name=alone").code == 0
+    (alone,) = statuses(tmp_path / "multirun/alone")
+    assert same_weights(folder / "lr=0.001", tmp_path / "multirun/alone" / alone)
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_signal_interrupts_the_job_writes_the_report_and_the_same_command_goes_on(
+    sweep: Sweep, tmp_path: Path, name: str, code: int
+):
+    asked = [
+        TRAP, f"+callbacks.trap.kind={name}", "+callbacks.trap.flag=stop", "+callbacks.trap.step=3",
+        "lr=0.001,0.01,0.1",
+    ]  # fmt: skip
+    assert sweep(*asked, "name=whole").code == 0
+    (tmp_path / "stop").touch()
+    outcome = sweep(*asked, "name=cut")
+    whole, cut = tmp_path / "multirun/whole", tmp_path / "multirun/cut"
+    assert outcome.code == code
+    assert f"stopped by {name}" in outcome.err
+    assert "Traceback" not in outcome.err + outcome.out
+    assert list(statuses(cut).values()) == ["interrupted", "pending", "pending"]
+    assert run_record(cut / "lr=0.001")["status"] == "interrupted"
+    assert "1 interrupted" in (cut / "summary.md").read_text()
+    assert pd.read_csv(cut / "summary.csv")["status"].tolist() == ["interrupted", "pending", "pending"]
+    outcome = sweep(*asked, "name=cut")
+    assert outcome.code == 0, outcome.err
+    assert "1 continued" in outcome.out
+    assert run_record(cut / "lr=0.001")["continued_at"] == [3]
+    for folder in statuses(whole):
+        assert same_weights(whole / folder, cut / folder)
+    timeless = [pd.read_csv(folder / "summary.csv").drop(columns="seconds") for folder in (whole, cut)]
+    pd.testing.assert_frame_equal(*timeless, check_exact=True)
+
+
+def test_a_job_whose_checkpoint_is_damaged_is_not_taken_for_done(sweep: Sweep, tmp_path: Path):
+    asked = [
+        TRAP, "+callbacks.trap.kind=SIGTERM", "+callbacks.trap.flag=stop", "+callbacks.trap.step=3", "lr=0.1,0.2",
+        "name=cut",
+    ]  # fmt: skip
+    (tmp_path / "stop").touch()
+    assert sweep(*asked).code == 143
+    cut = tmp_path / "multirun/cut"
+    (cut / "lr=0.1/checkpoints/last.ckpt").write_bytes(b"damaged")
+    outcome = sweep(*asked)
+    assert outcome.code == 1
+    assert statuses(cut) == {"lr=0.1": "failed", "lr=0.2": "completed"}
+    assert "last.ckpt" in run_record(cut / "lr=0.1")["error"]
+    assert sweep(*asked).code == 0
+    assert statuses(cut) == {"lr=0.1": "completed", "lr=0.2": "completed"}
+
+
+def test_a_job_whose_record_is_damaged_is_run_again(grid: Path, sweep: Sweep):
+    (grid / FOLDERS[1] / "run.json").write_text('{"status": "comp')
+    expected = grid.parent / "expected"
+    shutil.copytree(grid / FOLDERS[1], expected)
+    outcome = sweep(*GRID, "name=grid")
+    assert outcome.code == 0, outcome.err
+    assert set(statuses(grid).values()) == {"completed"}
+    assert same_weights(grid / FOLDERS[1], expected)
+
+
+@pytest.mark.slow
+def test_a_sweep_that_was_moved_goes_on_in_its_new_place(grid: Path, sweep: Sweep):
+    moved = grid.rename(grid.with_name("moved"))
+    before = {name: entry for name, entry in state(moved).items() if "/" in name}
+    outcome = sweep(*GRID, "seed=0,1", "name=moved")
+    assert outcome.code == 0, outcome.err
+    after = state(moved)
+    assert [name for name in before if before[name] != after[name]] == []
+    assert not grid.exists()
+    assert len(statuses(moved)) == 8
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        (["seed=1"], "seed: 0 before, 1 now"),
+        (["trainer.max_steps=5"], "trainer.max_steps: 4 before, 5 now"),
+        (["data.sigma2=3"], "data.sigma2: 1.2 before, 3 now"),
+        (["momentum=0.5"], "momentum: null before, 0.5 now"),
+        (["objective=val/loss"], "objective: val/iou before, val/loss now"),
+        ([TRAP], "callbacks.trap._target_: nothing before, traps.Trap now"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_a_sweep_of_another_kind_is_refused_by_name_and_nothing_is_changed(grid, sweep: Sweep, changed, said: str):
+    before = state(grid.parent, without=(".lock",))
+    outcome = sweep(*GRID, *changed, "name=grid")
+    assert outcome.code == 1
+    assert len(outcome.error_lines) == 1
+    assert outcome.err.startswith("error: name=grid: belongs to a sweep of another kind (")
+    assert said in outcome.err
+    assert state(grid.parent, without=(".lock",)) == before
+
+
+def test_device_workers_and_pictures_may_change_when_a_sweep_goes_on(grid: Path, sweep: Sweep):
+    outcome = sweep(*GRID, "data.num_workers=1", "trainer.log_every_n_steps=1", "name=grid")
+    assert outcome.code == 0, outcome.err
+    assert "4 completed before" in outcome.out
+
+
+# No job decides about another
+
+
+@pytest.mark.slow
+def test_a_job_does_not_depend_on_the_order_nor_on_being_in_a_sweep(finished: Finished, sweep: Sweep, train, tmp_path):
+    assert sweep("lr=0.01,0.001", "optim=adam,sgd", "name=back").code == 0
+    assert sweep("optim=sgd", "lr=0.001", "name=alone").code == 0
+    names = list(statuses(tmp_path / "multirun/back"))
+    assert names == ["lr=0.01,optim=adam", "lr=0.01,optim=sgd", "lr=0.001,optim=adam", "lr=0.001,optim=sgd"]
+    for name in names:
+        there = ",".join(reversed(name.split(",")))
+        assert same_weights(tmp_path / "multirun/back" / name, finished[0] / there)
+    (alone,) = statuses(tmp_path / "multirun/alone")
+    assert same_weights(tmp_path / "multirun/alone" / alone, finished[0] / FOLDERS[0])
+    single = train(*TINY, "optim=adam", "lr=0.01")
+    assert same_weights(single, finished[0] / "optim=adam,lr=0.01")
+    keys = [{job["key"] for job in content(folder)["jobs"]} for folder in (finished[0], tmp_path / "multirun/back")]
+    assert keys[0] == keys[1]
+
+
+def test_a_job_can_be_continued_as_a_single_run(grid: Path, command: Command):
+    run = grid / FOLDERS[0]
+    outcome = command("train.py", f"resume='{run}'", "trainer.max_steps=6")
+    assert outcome.code == 0, outcome.err
+    assert (run_record(run)["steps"], run_record(run)["continued_at"]) == (6, [4])
+
+
+FAILURES = {
+    "raise": "RuntimeError: the trap has snapped",
+    "memory": "MemoryError: no room for the trap",
+    "cuda": "OutOfMemoryError: CUDA out of memory: no room for the trap",
+    "exit": "SystemExit: 3",
+    "exit well": "SystemExit: 0",
+}
+
+
+@pytest.mark.slow
+def test_jobs_that_fail_in_any_way_are_recorded_and_the_others_run(sweep: Sweep, tmp_path: Path):
+    kinds = ",".join(["nothing", *(f"'{kind}'" for kind in FAILURES), "SIGCONT"])
+    outcome = sweep(TRAP, f"+callbacks.trap.kind={kinds}", "name=failing")
+    assert outcome.code == 1
+    assert "Traceback" not in outcome.out + outcome.err
+    folder = tmp_path / "multirun/failing"
+    found = {job["values"]["callbacks.trap.kind"]: job for job in content(folder)["jobs"]}
+    assert {kind: job["status"] for kind, job in found.items()} == {
+        "nothing": "completed", **dict.fromkeys(FAILURES, "failed"), "SIGCONT": "completed"
+    }  # fmt: skip
+    text = (folder / "summary.md").read_text()
+    for kind, said in FAILURES.items():
+        run = folder / found[kind]["directory"]
+        record = run_record(run)
+        assert record["status"] == "failed"
+        assert said in record["error"]
+        assert "Traceback (most recent call last)" in record["traceback"]
+        assert "traps.py" in record["traceback"]
+        assert "traps.py" in (run / "train.log").read_text()
+        assert f"- callbacks.trap.kind={kind}: {said}" in text
+    table = pd.read_csv(folder / "summary.csv")
+    assert table["status"].tolist() == ["completed"] * 2 + ["failed"] * 5
+    assert table["objective"].isna().tolist() == [False] * 2 + [True] * 5
+    assert outcome.out.count("failed: ") >= 5
+
+
+@pytest.mark.slow
+def test_a_job_that_diverges_is_ranked_last_and_said_to_have_diverged(sweep: Sweep, tmp_path: Path):
+    outcome = sweep("optim=sgd", "lr=1e30,0.001", "loss=bce", "data.samples_per_epoch=40", "trainer.max_steps=20",
+                    "seed=0,1", "name=diverged")  # fmt: skip
+    folder = tmp_path / "multirun/diverged"
+    assert outcome.code == 1
+    assert list(statuses(folder).values()) == ["failed", "failed", "completed", "completed"]
+    assert "DivergedError" in run_record(folder / "lr=1e+30,seed=0")["error"]
+    text = (folder / "summary.md").read_text()
+    assert "| 1e+30 | 0 |" in text
+    assert "seed=0 diverged, seed=1 diverged" in text
+    assert pd.read_csv(folder / "summary.csv")["lr"].tolist() == [0.001, 0.001, 1e30, 1e30]
+    assert_grouped_as_compare_does(folder)
+
+
+def test_on_error_stop_ends_the_sweep_at_the_first_job_that_fails(sweep: Sweep, tmp_path: Path):
+    asked = [TRAP, "+callbacks.trap.kind=nothing,raise,SIGCONT", "name=stop"]
+    outcome = sweep(*asked, "on_error=stop")
+    assert outcome.code == 1
+    assert "stopped at the first job that failed" in outcome.err
+    folder = tmp_path / "multirun/stop"
+    assert list(statuses(folder).values()) == ["completed", "failed", "pending"]
+    assert not (folder / "callbacks.trap.kind=SIGCONT").exists()
+    # What failed then, and is not asked for now, stops nothing.
+    outcome = sweep(TRAP, "+callbacks.trap.kind=SIGCONT", "name=stop", "on_error=stop")
+    assert list(statuses(folder).values()) == ["completed", "failed", "completed"]
+    assert sweep(*asked).code == 1
+
+
+def test_a_typo_in_one_job_fails_that_job_and_goes_away_when_it_is_mended(sweep: Sweep, tmp_path: Path):
+    outcome = sweep("optim=sgd,adamm", "trainer.max_steps=1", "name=typo")
+    assert outcome.code == 1
+    folder = tmp_path / "multirun/typo"
+    assert statuses(folder) == {"optim=sgd": "completed", "optim=adamm": "failed"}
+    assert "adamm" in outcome.err
+    assert "adamw" in outcome.err  # what there is
+    assert "adamm" in (folder / "summary.md").read_text()
+    assert not (folder / "optim=adamm").exists()
+    outcome = sweep("optim=sgd,adamm", "trainer.max_steps=1", "name=typo")
+    assert outcome.code == 1
+    assert len(statuses(folder)) == 2
+    outcome = sweep("optim=sgd,adam", "trainer.max_steps=1", "name=typo")
+    assert outcome.code == 0, outcome.err
+    assert statuses(folder) == {"optim=sgd": "completed", "optim=adam": "completed"}
+
+
+def test_on_error_stop_stops_at_a_typo_and_says_so(sweep: Sweep, tmp_path: Path):
+    outcome = sweep("optim=adamm,sgd", "name=typo", "on_error=stop")
+    assert outcome.code == 1
+    assert "stopped at the first job that failed" in outcome.err
+    assert statuses(tmp_path / "multirun/typo") == {"optim=adamm": "failed", "optim=sgd": "pending"}
+
+
+def test_all_jobs_of_a_sweep_may_fail(sweep: Sweep, tmp_path: Path):
+    outcome = sweep(TRAP, "+callbacks.trap.kind=raise", "lr=0.1,0.2", "name=failing")
+    assert outcome.code == 1
+    folder = tmp_path / "multirun/failing"
+    assert set(statuses(folder).values()) == {"failed"}
+    assert "2 failed" in (folder / "summary.md").read_text()
+    with pytest.raises(ValueError, match="no job is completed yet"):
+        load_sweep(folder).best()
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("name=a,b", "name: cannot be swept, a sweep has one name"),
+        ("objective=val/iou,val/loss", "objective: cannot be swept, jobs with different objectives cannot be ranked"),
+        ("resume=a,b", "resume: cannot be swept, it continues a single run"),
+        ("resume=a", "resume=a: it continues a single run"),
+        ("on_error=stop,continue", "on_error: cannot be swept"),
+        ("trainer=ddp", "trainer=ddp: not in a sweep (-m)"),
+        ("trainer=cpu,ddp", "trainer=ddp: not in a sweep (-m)"),
+        ("trainer.devices=2", "trainer=ddp: not in a sweep (-m)"),
+        ("lrr=0.1,0.2", "lrr"),
+        ("name=../a", "name=../a: must be letters"),
+        ("name=''", "name=: must be letters"),
+    ],
+)
+def test_what_cannot_be_swept_is_refused_in_one_line_and_leaves_no_folder(
+    sweep: Sweep, tmp_path, typed: str, said: str
+):
+    outcome = sweep("lr=0.1,0.2", typed)
+    assert outcome.code == 1
+    assert len(outcome.error_lines) == 1
+    assert outcome.err.startswith("error: ")
+    assert said in outcome.err
+    assert list(tmp_path.glob("multirun/*")) == []
+
+
+def test_what_is_refused_of_a_sweep_that_is_there_changes_nothing(grid: Path, sweep: Sweep):
+    before = state(grid.parent, without=(".lock",))
+    for typed in ("objective=val/iou,val/loss", "resume=a", "trainer=ddp", "lrr=1,2"):
+        assert sweep(*GRID, typed, "name=grid").code == 1
+        assert state(grid.parent, without=(".lock",)) == before, typed
+
+
+def test_a_second_process_on_the_same_sweep_is_refused(grid: Path, sweep: Sweep):
+    before = state(grid.parent, without=(".lock",))
+    with FileLock(grid / ".lock"):
+        outcome = sweep(*GRID, "name=grid")
+    assert outcome.code == 1
+    assert len(outcome.error_lines) == 1
+    assert outcome.err.startswith("error: multirun/grid: this sweep is running already")
+    assert state(grid.parent, without=(".lock",)) == before
+    assert sweep(*GRID, "name=grid").code == 0
+
+
+def test_a_second_process_on_the_same_run_is_refused(grid: Path, command: Command):
+    run = grid / FOLDERS[0]
+    before = state(run)
+    with FileLock(run / ".lock"):
+        outcome = command("train.py", f"resume='{run}'", "trainer.max_steps=9")
+    assert outcome.code == 1
+    assert len(outcome.error_lines) == 1
+    assert "another process is training there" in outcome.err
+    assert state(run, without=(".hparams", ".lock", "train.log")) == {
+        name: entry for name, entry in before.items() if name != "train.log"
+    }
+
+
+# Names of folders
+
+
+NASTY = [
+    "a/b", "../../up", "/abs=olute/p,a", "a b", "a-b", "'", '"quoted"', "ü" * 200, "𝔸" * 150, "x" * 400, "x" * 401, ".",
+    "..", "", "CON", "a\nb", "a\tb", "*?[", "$HOME", "~", "-rf", "{}", "a|b", None, True, False, 0, 0.0, 1e-300, 1e300,
+    "[1, 2]", "[]", "null", "true", "0",
+]  # fmt: skip
+
+
+def test_any_value_gives_a_folder_name_of_its_own_that_every_file_system_takes(tmp_path: Path):
+    def planned(values: list) -> list[str]:
+        jobs = [Job(job_key({"a": value}), -1, [], "", {"callbacks.trap.word": value}) for value in values]
+        return [job.directory for job in add(SweepRecord([], {}), jobs)]
+
+    different = list({job_key({"a": value}): value for value in NASTY}.values())
+    names = planned(different)
+    assert len({name.casefold() for name in names}) == len(different)
+    for name in names:
+        assert len(name.encode()) <= 200
+        assert re.fullmatch(r"[\w.,=+-]+", name)
+        (tmp_path / name).mkdir()
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
+    assert planned(["a-b", "a b"])[0] == "callbacks.trap.word=a-b"
+
+
+@pytest.mark.slow
+def test_jobs_with_nasty_values_train_and_are_found_again(sweep: Sweep, tmp_path: Path):
+    words = [
+        "'a/b=c,d'",
+        "[0.1,0.2]",
+        "null",
+        "true",
+        "'" + "x" * 300 + "'",
+        "'../up'",
+        r"'it\'s \"{x}\" | ü $HOME'",
+        "0.5",
+    ]
+    asked = [TRAP, f"+callbacks.trap.word={','.join(words)}", "trainer.max_steps=1", "name=nasty"]
+    outcome = sweep(*asked)
+    assert outcome.code == 0, outcome.out + outcome.err
+    folder = tmp_path / "multirun/nasty"
+    assert len(statuses(folder)) == len(words)
+    assert set(statuses(folder).values()) == {"completed"}
+    assert all((folder / name / "run.json").is_file() for name in statuses(folder))
+    assert [path.name for path in (tmp_path / "multirun").iterdir()] == ["nasty"]
+    assert not (tmp_path / "up").exists()
+    before = {name: entry for name, entry in state(folder).items() if "/" in name}
+    outcome = sweep(*asked)
+    assert outcome.code == 0, outcome.err
+    assert f"{len(words)} completed before" in outcome.out
+    after = state(folder)
+    assert [name for name in before if before[name] != after[name]] == []
+
+
+def test_two_values_that_are_the_same_job_run_once(sweep: Sweep, tmp_path: Path):
+    outcome = sweep("lr=0.1,0.10,1e-1", "data.smoothing=1,1.0", "trainer.max_steps=1", "name=same")
+    assert outcome.code == 0, outcome.err
+    assert statuses(tmp_path / "multirun/same") == {"lr=0.1,data.smoothing=1": "completed"}
+
+
+# Reports
+
+
+def test_the_report_of_a_sweep_that_is_not_finished_can_be_written_anew(grid: Path, monkeypatch, capsys):
+    for name in ("summary.csv", "summary.md", "curves.png", "heatmap.png"):
+        (grid / name).unlink()
+    shutil.rmtree(grid / FOLDERS[0])
+    record = run_record(grid / FOLDERS[1])
+    (grid / FOLDERS[1] / "run.json").write_text(json.dumps(record | {"status": "running"}))
+    monkeypatch.chdir(grid.parent)
+    assert sweeps_main(["report", "grid"]) == 0
+    assert statuses(grid) == dict(zip(FOLDERS, ["pending", "interrupted", "completed", "completed"], strict=True))
+    table = pd.read_csv(grid / "summary.csv")
+    assert table["status"].tolist() == ["completed", "completed", "pending", "interrupted"]
+    assert table["rank"].tolist()[:2] == [1, 2]
+    assert table["rank"].isna().tolist() == [False, False, True, True]
+    for name in ("curves.png", "heatmap.png"):
+        assert (grid / name).is_file()
+    assert "2 completed, 1 pending, 1 interrupted" in (grid / "summary.md").read_text()
+    assert "Everything is in grid" in capsys.readouterr().out
+
+
+def test_a_report_is_the_same_however_often_it_is_written(grid: Path, monkeypatch):
+    monkeypatch.chdir(grid.parent)
+    texts = [(grid / name).read_bytes() for name in ("summary.csv", "summary.md", "sweep.json")]
+    assert sweeps_main(["report", "grid"]) == 0
+    assert [(grid / name).read_bytes() for name in ("summary.csv", "summary.md", "sweep.json")] == texts
+
+
+@pytest.mark.parametrize(
+    "damage", [None, b"", b"{", b"[]", b'{"format": 99}', b'{"format": 1, "jobs": 3, "shared": {}}']
+)
+def test_what_is_no_sweep_is_said_in_one_line(grid: Path, sweep: Sweep, monkeypatch, capsys, damage: bytes | None):
+    monkeypatch.chdir(grid.parent)
+    if damage is None:
+        (grid / "sweep.json").unlink()
+    else:
+        (grid / "sweep.json").write_bytes(damage)
+    assert sweeps_main(["report", "grid"]) == 1
+    captured = capsys.readouterr()
+    assert re.fullmatch(r"error: grid.*sweep.*\n", captured.err)
+    if damage is not None:
+        before = state(grid, without=(".lock",))
+        monkeypatch.chdir(grid.parent.parent)
+        outcome = sweep(*GRID, "name=grid")
+        assert (outcome.code, len(outcome.error_lines)) == (1, 1), outcome.err
+        assert state(grid, without=(".lock",)) == before
+
+
+@pytest.mark.slow
+def test_the_report_of_many_jobs_takes_seconds(grid: Path, monkeypatch):
+    made = content(grid)
+    (template,) = (job for job in made["jobs"] if job["directory"] == FOLDERS[0])
+    record = run_record(grid / FOLDERS[0])
+    rng = np.random.default_rng(0)
+    history = (grid / FOLDERS[0] / "metrics.csv").read_text()
+    for lr in (0.1 / 2**index for index in range(15)):
+        for seed in range(10):
+            name = f"many,lr={lr},seed={seed}"
+            (grid / name).mkdir()
+            value = float(rng.random())
+            objective, metrics = record["objective"] | {"value": value}, record["metrics"] | {"val/iou": value}
+            (grid / name / "run.json").write_text(json.dumps(record | {"objective": objective, "metrics": metrics}))
+            (grid / name / "metrics.csv").write_text(history)
+            values = {"optim": "sgd", "lr": lr, "seed": seed}
+            made["jobs"].append(
+                template | {"key": f"{len(made['jobs']):012x}", "number": len(made["jobs"]), "directory": name}
+                | {"values": values, "settings": template["settings"] | {"lr": lr, "optim.lr": lr, "seed": seed}}
+            )  # fmt: skip
+    made["axes"] = ["optim", "lr", "seed"]
+    (grid / "sweep.json").write_text(json.dumps(made))
+    monkeypatch.chdir(grid.parent)
+    started = time.process_time()
+    assert sweeps_main(["report", "grid"]) == 0
+    assert time.process_time() - started < 30
+    assert len(pd.read_csv(grid / "summary.csv")) == 154
+    assert_grouped_as_compare_does(grid)
+
+
+def test_another_sweeper_of_hydra_gets_a_report_too(sweep: Sweep, tmp_path: Path):
+    outcome = sweep("optim=sgd,adam", "lr=0.001", "hydra/sweeper=basic", "name=basic", "trainer.max_steps=1")
+    assert outcome.code == 0, outcome.err
+    folder = tmp_path / "multirun/basic"
+    assert set(statuses(folder).values()) == {"completed"}
+    assert pd.read_csv(folder / "summary.csv")["optim"].sort_values().tolist() == ["adam", "sgd"]

@@ -1,0 +1,73 @@
+"""The first 100 losses of both networks, compared with those that were recorded.
+
+python tests/test_golden.py    records them anew, where a change was meant
+"""
+
+import json
+import platform
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from support import SMALL
+
+from segsweep.runs import read_metrics
+
+GOLDEN = Path(__file__).parent / "golden"
+EVERY_STEP = ["trainer.max_steps=100", "trainer.log_every_n_steps=1", "trainer.threads=1", "callbacks.panel=null"]
+TRAININGS = {
+    "texture_cnn": ["data.batch_size=4", "data.samples_per_epoch=400", "lr=0.003"],
+    "unet": [
+        "experiment=rgb_demo", "data.scenes=[3,1,1]", "data.scene_size=64", "data.image_size=32", "data.batch_size=2",
+        "data.samples_per_epoch=200", "~data.val_size", "~data.test_size",
+    ],
+}  # fmt: skip
+
+
+def build() -> dict[str, str]:
+    """What the last bits of a sum depend on: torch, and the processor with its caches, after which kernels are chosen."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    wanted = ("model name", "cpu family", "model", "stepping", "cache size")
+    found = dict(line.replace("\t", "").split(":", 1) for line in reversed(lines) if ":" in line)
+    cpu = ",".join(found.get(name, "").strip() for name in wanted) or platform.processor()
+    return {"torch": torch.__version__, "kernels": torch.backends.cpu.get_cpu_capability(), "cpu": cpu}
+
+
+def losses(run: Path) -> list[float]:
+    return read_metrics(run / "metrics.csv").dropna(subset="train/loss")["train/loss"].tolist()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("net", TRAININGS)
+def test_the_first_hundred_losses_are_those_recorded(train: Callable[..., Path], net: str):
+    recorded = json.loads((GOLDEN / f"{net}.json").read_text())
+    found = losses(train(*TRAININGS[net], *EVERY_STEP))
+    assert len(found) == len(recorded["losses"]) == 100
+    if recorded["build"] == build():
+        assert found == recorded["losses"]
+    else:
+        # Other kernels round otherwise, and a training makes much of little after some time.
+        np.testing.assert_allclose(found[:10], recorded["losses"][:10], rtol=2e-3)
+        np.testing.assert_allclose(np.mean(found[-20:]), np.mean(recorded["losses"][-20:]), rtol=0.15)
+
+
+def _record() -> None:
+    import subprocess
+    import sys
+    import tempfile
+
+    for net, overrides in TRAININGS.items():
+        with tempfile.TemporaryDirectory() as folder:
+            script = str(Path(__file__).parent.parent / "train.py")
+            run = Path(folder) / "run"
+            command = [sys.executable, script, *SMALL, *overrides, *EVERY_STEP, f"hydra.run.dir={run}"]
+            subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+            content = {"build": build(), "losses": losses(run)}
+            (GOLDEN / f"{net}.json").write_text(json.dumps(content, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    _record()

@@ -1,0 +1,255 @@
+"""From images to masks on disk: what is written, what is refused, and what goes on when a file is bad."""
+
+import errno
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from using_runs import train_on_scenes
+
+from segsweep import load_run
+from segsweep.errors import UserError
+from segsweep.labels import Labels, MaskRule, read_mask, read_table, written_rule
+from segsweep.prediction import predict
+from segsweep.runs.load import Run
+
+
+@pytest.fixture
+def run(command, tmp_path: Path) -> Run:
+    return load_run(train_on_scenes(command, tmp_path))
+
+
+def picture(path: Path, height: int, width: int, channels: int = 3, seed: int = 0) -> np.ndarray:
+    """Writes an image; gives it as [C, H, W]."""
+    pixels = np.random.default_rng(seed).integers(256, size=(height, width, channels), dtype=np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels.squeeze(2) if channels == 1 else pixels).save(path)
+    return pixels.transpose(2, 0, 1)
+
+
+def assert_predicted(run: Run, image: np.ndarray, mask: np.ndarray) -> None:
+    """The mask is the run's own prediction, except where two classes are equally likely up to rounding."""
+    probabilities = np.sort(run.probabilities(image), axis=0)
+    certain = probabilities[-1] - probabilities[-2] > 1e-4
+    np.testing.assert_array_equal(mask[certain], run.predict(image)[certain])
+    assert certain.mean() > 0.9 or certain.size < 100
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+SIZES = {"a": (48, 48), "sub/b": (31, 57), "sub/deeper/c d": (1, 1), "wide": (3, 200)}
+
+
+def test_every_image_of_any_size_gets_the_run_s_own_mask_in_the_same_subfolder(run: Run, tmp_path: Path):
+    photos = tmp_path / "photos"
+    images = {name: picture(photos / f"{name}.png", *size, seed=at) for at, (name, size) in enumerate(SIZES.items())}
+    result = predict(run, photos, tmp_path / "out")
+    assert sorted(result.written) == sorted(SIZES)
+    assert files(tmp_path / "out") == sorted(["classes.json", *(f"masks/{name}.png" for name in SIZES)])
+    for name, image in images.items():
+        assert_predicted(run, image, read_mask(tmp_path / f"out/masks/{name}.png", run.labels).mask)
+
+
+@pytest.mark.parametrize("rule", [MaskRule(), MaskRule(by="color"), MaskRule(by="index"), "written"])
+def test_masks_are_read_again_without_change_by_colour_and_by_index(run: Run, tmp_path: Path, rule):
+    image = picture(tmp_path / "a.png", 40, 50)
+    predict(run, tmp_path / "a.png", tmp_path / "out")
+    table = read_table(tmp_path / "out/classes.json")
+    assert table == run.labels
+    chosen = written_rule(table) if rule == "written" else rule
+    assert_predicted(run, image, read_mask(tmp_path / "out/masks/a.png", table, chosen).mask)
+    assert Image.open(tmp_path / "out/masks/a.png").mode == "P"
+
+
+def test_masks_of_ids_that_no_byte_holds_are_read_again_too(run: Run, tmp_path: Path):
+    classes = [{"id": 1000 + entry.id, "name": entry.name, "color": entry.color} for entry in run.labels.classes]
+    run = Run(run.checkpoint, run.config, Labels.from_dict({"classes": classes}), run.kind, run.channels, 0, run.net)
+    image = picture(tmp_path / "a.png", 20, 30)
+    predict(run, tmp_path / "a.png", tmp_path / "out")
+    assert_predicted(run, image, read_mask(tmp_path / "out/masks/a.png", run.labels).mask)
+
+
+def test_tiles_give_the_mask_of_the_whole_image_and_no_tile_is_larger_than_asked(run, tmp_path, monkeypatch):
+    image = picture(tmp_path / "large.png", 300, 411)
+    seen: list[tuple[int, ...]] = []
+    forward = type(run.net).forward
+    monkeypatch.setattr(type(run.net), "forward", lambda net, x: (seen.append(tuple(x.shape[2:])), forward(net, x))[1])
+    predict(run, tmp_path / "large.png", tmp_path / "tiled", tile=128, overlap=64, probabilities="float32")
+    assert max(max(shape) for shape in seen) <= 128
+    assert len(seen) > 6
+    predict(run, tmp_path / "large.png", tmp_path / "whole", probabilities="float32")
+    assert seen[-1] == (300, 411)
+    tiled, whole = (np.load(tmp_path / f"{folder}/probabilities/large.npy") for folder in ("tiled", "whole"))
+    np.testing.assert_allclose(tiled, whole, rtol=0, atol=1e-5)
+    assert_predicted(run, image, read_mask(tmp_path / "tiled/masks/large.png", run.labels).mask)
+
+
+@pytest.mark.parametrize(("asked", "found"), [(True, "float16"), ("float16", "float16"), ("float32", "float32")])
+@pytest.mark.parametrize("tile", [64, 1024])
+def test_probabilities_are_the_run_s(run: Run, tmp_path: Path, asked, found: str, tile: int):
+    image = picture(tmp_path / "a.png", 90, 77)
+    predict(run, tmp_path / "a.png", tmp_path / "out", probabilities=asked, tile=tile, overlap=32)
+    probabilities = np.load(tmp_path / "out/probabilities/a.npy")
+    assert (probabilities.shape, probabilities.dtype) == ((6, 90, 77), np.dtype(found))
+    tolerance = 1e-5 if found == "float32" else 1e-3
+    np.testing.assert_allclose(probabilities, run.probabilities(image), rtol=0, atol=tolerance)
+
+
+def test_an_overlay_leaves_the_background_exactly_as_it_is_and_paints_the_rest_half(run: Run, tmp_path: Path):
+    labels = Labels(run.labels.classes, background="Ground")
+    run = Run(run.checkpoint, run.config, labels, run.kind, run.channels, 0, run.net)
+    image = picture(tmp_path / "a.png", 600, 33)  # several bands of rows
+    predict(run, tmp_path / "a.png", tmp_path / "out", overlays=True)
+    mask = read_mask(tmp_path / "out/masks/a.png", run.labels).mask
+    overlay = np.asarray(Image.open(tmp_path / "out/overlays/a.png")).astype(int)
+    pixels = image.transpose(1, 2, 0).astype(int)
+    clear = mask == run.labels.index("Ground")
+    np.testing.assert_array_equal(overlay[clear], pixels[clear])
+    painted = (pixels + run.labels.colors[mask]) / 2
+    assert np.abs(overlay - painted)[~clear].max() <= 0.5
+
+
+def test_a_bad_file_is_named_in_one_line_and_the_others_go_on(command, tmp_path: Path):
+    train_on_scenes(command, tmp_path)
+    for name in ("a", "b", "c"):
+        picture(tmp_path / f"photos/{name}.png", 20, 20)
+    (tmp_path / "photos/b.png").write_bytes((tmp_path / "photos/a.png").read_bytes()[:300])
+    (tmp_path / "photos/empty.jpg").write_bytes(b"")
+    outcome = command("predict.py", "run=run", "input=photos", "output=out", "accelerator=cpu")
+    assert outcome.code == 1
+    assert files(tmp_path / "out/masks") == ["a.png", "c.png"]
+    skipped = [line for line in outcome.error_lines if line.startswith("skipped: ")]
+    assert [re.search(r"photos/[\w.]+", line).group() for line in skipped] == ["photos/b.png", "photos/empty.jpg"]
+    assert outcome.error_lines[-1] == "error: 2 of 4 images could not be read; they are named above"
+    assert "2 images in" in outcome.out
+    assert "images/s" in outcome.out
+
+
+def test_without_a_terminal_there_is_no_bar(command, tmp_path: Path):
+    train_on_scenes(command, tmp_path)
+    outcome = command("predict.py", "run=run", "input=scenes", "output=2026")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert len(outcome.out.splitlines()) == 1
+    # The masks that lie beside the images are no inputs.
+    assert len(files(tmp_path / "2026/masks")) == 8
+
+
+def test_nothing_is_written_over_unless_asked_and_that_is_seen_before_any_work(run: Run, tmp_path: Path):
+    for name in ("a", "b"):
+        picture(tmp_path / f"photos/{name}.png", 20, 20)
+    (tmp_path / "out/masks").mkdir(parents=True)
+    (tmp_path / "out/masks/b.png").write_bytes(b"mine")
+    with pytest.raises(UserError, match=r"masks/b\.png: there already"):
+        predict(run, tmp_path / "photos", tmp_path / "out")
+    assert files(tmp_path / "out") == ["masks/b.png"]
+    assert (tmp_path / "out/masks/b.png").read_bytes() == b"mine"
+    predict(run, tmp_path / "photos", tmp_path / "out", overwrite=True)
+    assert files(tmp_path / "out") == ["classes.json", "masks/a.png", "masks/b.png"]
+    picture(tmp_path / "more/c.png", 20, 20)
+    predict(run, tmp_path / "more", tmp_path / "out")
+    other = Labels.from_dict({"classes": [{"id": 0, "name": "all", "color": [1, 2, 3]}]})
+    run = Run(run.checkpoint, run.config, other, run.kind, run.channels, 0, run.net)
+    picture(tmp_path / "yet more/d.png", 20, 20)
+    with pytest.raises(UserError, match="lists other classes"):
+        predict(run, tmp_path / "yet more", tmp_path / "out")
+
+
+def test_what_an_earlier_prediction_wrote_is_no_input_of_the_next(run: Run, tmp_path: Path):
+    picture(tmp_path / "photos/a.png", 20, 20)
+    for _ in range(2):
+        result = predict(run, tmp_path / "photos", tmp_path / "photos/out", overlays=True, overwrite=True)
+        assert result.written == ["a"]
+
+
+def test_an_input_is_never_written_over_nor_is_a_mask_that_lies_beside_one(run: Run, tmp_path: Path):
+    picture(tmp_path / "one/masks/a.png", 20, 20)
+    picture(tmp_path / "two/images/a.png", 20, 20)
+    picture(tmp_path / "two/masks/images/a.png", 20, 20)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.png")}
+    for source, output in (("one/masks", "one"), ("two", "two")):
+        with pytest.raises(UserError, match="would be written over an input"):
+            predict(run, tmp_path / source, tmp_path / output, overwrite=True)
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_a_failed_write_ends_in_one_line_that_names_the_file_and_leaves_no_part_of_it(run, tmp_path, monkeypatch):
+    picture(tmp_path / "a.png", 20, 20)
+
+    def full(path: Path, *_: object) -> None:
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("segsweep.runs.predictions.write_mask", full)
+    with pytest.raises(OSError, match=r"masks/a\.png"):
+        predict(run, tmp_path / "a.png", tmp_path / "out")
+    assert files(tmp_path / "out") == []
+
+
+def test_a_texture_run_takes_gray_files_and_skips_colour_with_the_reason(command, train, tmp_path: Path):
+    run = load_run(train())
+    gray = picture(tmp_path / "photos/gray.png", 40, 56, channels=1)
+    picture(tmp_path / "photos/colour.png", 40, 56)
+    outcome = command("predict.py", "run=run", "input=photos", "output=out", "overlays=true", "probabilities=true")
+    assert outcome.code == 1
+    assert "colour.png: is a colour image, and this net was trained on gray ones" in outcome.error_lines[0]
+    assert_predicted(run, gray, read_mask(tmp_path / "out/masks/gray.png", run.labels).mask)
+    assert np.load(tmp_path / "out/probabilities/gray.npy").shape == (2, 40, 56)
+    assert files(tmp_path / "out/overlays") == ["gray.png"]
+
+
+def test_images_are_read_as_the_run_was_trained_unless_told_otherwise(command, tmp_path: Path):
+    run = load_run(train_on_scenes(command, tmp_path, "data.exif=ignore"))
+    image = picture(tmp_path / "photos/a.png", 20, 30)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter
+    Image.fromarray(image.transpose(1, 2, 0)).save(tmp_path / "photos/a.png", exif=exif)
+    predict(run, tmp_path / "photos", tmp_path / "as_trained")
+    assert read_mask(tmp_path / "as_trained/masks/a.png", run.labels).mask.shape == (20, 30)
+    predict(run, tmp_path / "photos", tmp_path / "turned", reading={"exif": "apply"})
+    assert read_mask(tmp_path / "turned/masks/a.png", run.labels).mask.shape == (30, 20)
+
+
+def test_a_prediction_leaves_the_run_as_it_was(run: Run, tmp_path: Path):
+    before = {name: value.clone() for name, value in run.net.state_dict().items()}
+    layout = run.net.conv1.weight.stride()
+    picture(tmp_path / "a.png", 20, 20)
+    predict(run, tmp_path / "a.png", tmp_path / "out")
+    assert run.net.conv1.weight.stride() == layout
+    assert all(torch.equal(value, before[name]) for name, value in run.net.state_dict().items())
+
+
+MISTAKES = {
+    "": "run: needs a value",
+    "run=run": "input: needs a value",
+    "run=run input=photos": "output: needs a value",
+    "run=run input=nowhere output=out": "input=nowhere: no such file or folder",
+    "run=nowhere input=photos output=out": "nowhere: no checkpoint there",
+    "run=run input=photos output=out tile=10": "tile=10: must be at least 64",
+    "run=run input=photos output=out tile=100 overlap=80": "twice the overlap",
+    "run=run input=photos output=out tile=big": "tile=big",
+    "run=run input=photos output=out probabilities=float64": "probabilities=float64",
+    "run=run input=photos output=out overlays=perhaps": "overlays=perhaps",
+    "run=run input=photos output=out accelerator=foo": "accelerator=foo",
+    "run=run input=photos output=out data.exif=turn": "data.exif=turn",
+    "run=run input=photos output=out data.white=bright": "data.white=bright",
+    "run=run input=photos output=out overlay=true": "overlay",
+    "run=run input=photos output=photos/a.png": "photos/a.png",
+}
+
+
+@pytest.mark.parametrize("typed", MISTAKES)
+def test_a_mistake_ends_in_one_line_and_leaves_nothing(command, train, tmp_path: Path, typed: str):
+    train()
+    picture(tmp_path / "photos/a.png", 20, 20, channels=1)
+    before = sorted(tmp_path.rglob("*"))
+    outcome = command("predict.py", *typed.split())
+    assert outcome.code == 1
+    assert len(outcome.error_lines) == 1, outcome.err
+    assert outcome.error_lines[0].startswith("error: ")
+    assert MISTAKES[typed] in outcome.error_lines[0]
+    assert sorted(tmp_path.rglob("*")) == before

@@ -1,0 +1,403 @@
+"""A training that was cut off and continued ends, bit for bit, as one that was not."""
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from same_runs import assert_same_result, assert_same_run, result_of
+from support import SMALL, Command
+from torch import Tensor, nn
+
+import segsweep.nets
+from segsweep.callbacks import BestCheckpoint, LastCheckpoint, TrainingLog
+from segsweep.nets.registry import NETS, register_net
+
+# Epochs of three steps, validations of two batches, and a last step inside an epoch.
+STEPS = ["trainer.max_steps=8", "data.samples_per_epoch=6", "callbacks.panel=null"]
+TEXTURES = [*SMALL, *STEPS, "data.val_size=4", "data.test_size=4"]
+FOLDER = [
+    *(entry for entry in SMALL if entry != "debug=fast"), *STEPS, "data=rgb_demo", "data.scenes=[2,2,2]",
+    "data.scene_size=48", "data.image_size=32", "data.batch_size=2", "model.widths=[4,4,8]", "trainer.log_every_n_steps=2",
+    "callbacks.norm_statistics.batches=2", "callbacks.confusion=null", "optim=adam",
+]  # fmt: skip
+EVERY_STEP = "callbacks.last_checkpoint.every_n_steps=1"
+Train = Callable[..., Path]
+
+
+def record(run: Path) -> dict[str, Any]:
+    return json.loads((run / "run.json").read_text())
+
+
+def state(run: Path) -> dict[str, tuple[int, bytes]]:
+    files = [path for path in sorted(run.rglob("*")) if path.is_file() and path.name != ".lock"]
+    return {str(path.relative_to(run)): (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
+
+
+def trap(kind: str, step: int, hook: str = "on_train_batch_end") -> list[str]:
+    """Sends this process a signal, or raises, once: while there is a file `trap`."""
+    settings = {"_target_": "traps.Trap", "kind": kind, "step": step, "hook": hook, "flag": "trap"}
+    return [f"+callbacks.trap.{name}={value}" for name, value in settings.items()]
+
+
+# Killed
+
+
+@pytest.fixture
+def snapshots(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Path]:
+    """Copies of the run directory `whole` as a kill at many moments would leave it."""
+    copies: list[Path] = []
+
+    def watch(kind: type, name: str) -> None:
+        hook = getattr(kind, name)
+
+        def watched(self: Any, trainer: Any, *arguments: Any, **more: Any) -> None:
+            for moment in ("before", "after"):
+                if trainer.state.fn in ("fit", "test"):
+                    copy = tmp_path / f"{len(copies):03d}-{moment}-{kind.__name__}.{name}-{trainer.global_step}"
+                    shutil.copytree(tmp_path / "whole", copy)
+                    copies.append(copy)
+                if moment == "before":
+                    hook(self, trainer, *arguments, **more)
+
+        monkeypatch.setattr(kind, name, watched)
+
+    for name in ("on_train_batch_end", "on_validation_end", "on_test_end"):
+        watch(TrainingLog, name)
+    watch(BestCheckpoint, "on_validation_end")
+    watch(LastCheckpoint, "on_validation_end")
+    return copies
+
+
+SETTINGS = {
+    "textures": [EVERY_STEP],
+    "saved seldom": ["callbacks.last_checkpoint.every_n_steps=4", "optim=sgd", "momentum=0.9"],
+    "validated inside an epoch": ["trainer.val_every_n_steps=2", EVERY_STEP],
+    "one cycle": ["optim=rmsprop", "scheduler=onecycle", EVERY_STEP, "data.num_workers=2"],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+def test_killed_at_any_moment_and_continued_is_the_same_run(
+    command: Command, snapshots: list[Path], settings: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    begun = command("train.py", *TEXTURES, *settings, "hydra.run.dir=whole")
+    assert begun.code == 0, begun.err
+    monkeypatch.undo()
+    assert len(snapshots) > 30
+    # All of them is minutes; together the settings meet every kind of moment. The last are those around the test.
+    every = len(snapshots) // 5
+    for moment in {*snapshots[list(SETTINGS.values()).index(settings) * every // 4 :: every], snapshots[-2]}:
+        continued = command("train.py", f"resume={moment.name}")
+        assert continued.code == 0, continued.err
+        assert_same_run(tmp_path / "whole", moment)
+
+
+# Stopped by a signal
+
+MOMENTS = {
+    "inside an epoch": ("SIGINT", 4, "on_train_batch_end"),
+    "at the end of an epoch": ("SIGTERM", 3, "on_train_batch_end"),
+    "as a batch begins": ("SIGTERM", 4, "on_train_batch_start"),
+    "in a validation": ("SIGINT", 3, "on_validation_batch_end"),
+    "as a validation ends": ("SIGTERM", 6, "on_validation_end"),
+    "as the last step ends": ("SIGINT", 8, "on_train_batch_end"),
+    "in the last validation": ("SIGTERM", 8, "on_validation_batch_end"),
+    "as the training ends": ("SIGINT", 8, "on_train_end"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("asked", [TEXTURES, FOLDER], ids=["textures", "folder"])
+def test_stopped_at_any_moment_and_continued_is_the_same_run(
+    command: Command, tmp_path: Path, asked: list[str], workers: int
+):
+    assert command("train.py", *asked, "hydra.run.dir=whole").code == 0
+    # Workers take seconds to start: with them, every other moment.
+    for number, (signal, step, hook) in enumerate(list(MOMENTS.values())[:: 2 if workers else 1]):
+        (tmp_path / "trap").touch()
+        settings = [*asked, *trap(signal, step, hook), f"data.num_workers={workers}", f"hydra.run.dir=cut{number}"]
+        stopped = command("train.py", *settings)
+        assert stopped.code == {"SIGINT": 130, "SIGTERM": 143}[signal], (hook, stopped.err)
+        assert stopped.error_lines[-1] == f"stopped by {signal}"
+        assert not (tmp_path / "trap").exists()
+        cut = tmp_path / f"cut{number}"
+        assert record(cut)["status"] == "interrupted"
+        saved = torch.load(cut / "checkpoints/last.ckpt", weights_only=True)["global_step"]
+        assert saved == record(cut)["steps"]
+        continued = command("train.py", f"resume=cut{number}")
+        assert continued.code == 0, (hook, continued.err)
+        assert record(cut)["continued_at"] == [saved]
+        assert_same_run(tmp_path / "whole", cut)
+
+
+@pytest.mark.parametrize("kind", ["SIGINT", "SIGTERM"])
+def test_stopped_and_continued_more_than_once_is_the_same_run(command: Command, tmp_path: Path, kind: str):
+    (tmp_path / "trap").touch()
+    other = ["+callbacks.again._target_=traps.Trap", f"+callbacks.again.kind={kind}", "+callbacks.again.flag=again"]
+    settings = [*TEXTURES, *trap(kind, 2), *other, "+callbacks.again.step=5"]
+    assert command("train.py", *settings, "hydra.run.dir=cut").code > 128
+    (tmp_path / "again").touch()
+    assert command("train.py", "resume=cut").code > 128
+    assert command("train.py", "resume=cut").code == 0
+    assert record(tmp_path / "cut")["continued_at"] == [2, 5]
+    assert command("train.py", *settings, "hydra.run.dir=whole").code == 0
+    assert_same_run(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_a_run_that_failed_after_a_checkpoint_can_be_continued(command: Command, tmp_path: Path):
+    settings = [*TEXTURES, EVERY_STEP, *trap("raise", 5)]
+    assert command("train.py", *settings, "hydra.run.dir=whole").code == 0
+    (tmp_path / "trap").touch()
+    with pytest.raises(RuntimeError, match="the trap has snapped"):
+        command("train.py", *settings, "hydra.run.dir=cut")
+    assert record(tmp_path / "cut")["status"] == "failed"
+    assert command("train.py", "resume=cut").code == 0
+    assert_same_run(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_a_net_with_dropout_is_continued_with_the_same_drops(command: Command, tmp_path: Path, monkeypatch):
+    class Dropping(segsweep.nets.TextureCNN):
+        def forward(self, image: Tensor) -> Tensor:
+            return super().forward(nn.functional.dropout(image, 0.5, self.training))
+
+    register_net(Dropping)
+    monkeypatch.setattr(segsweep.nets, "Dropping", Dropping, raising=False)
+    settings = [*TEXTURES, "model._target_=segsweep.nets.Dropping", *trap("SIGTERM", 4)]
+    try:
+        assert command("train.py", *settings, "hydra.run.dir=whole").code == 0
+        (tmp_path / "trap").touch()
+        assert command("train.py", *settings, "hydra.run.dir=cut").code == 143
+        torch.manual_seed(123)
+        torch.rand(7)
+        assert command("train.py", "resume=cut").code == 0
+        assert_same_run(tmp_path / "whole", tmp_path / "cut")
+        assert (
+            command("train.py", *settings, "model._target_=segsweep.nets.TextureCNN", "hydra.run.dir=plain").code == 0
+        )
+    finally:
+        del NETS["segsweep.nets.Dropping"]
+    plain, dropped = (result_of(tmp_path / name / "checkpoints/last.ckpt") for name in ("plain", "whole"))
+    assert not torch.equal(plain["/state_dict/net.conv1.0.weight"], dropped["/state_dict/net.conv1.0.weight"])
+
+
+# What may change when a run is continued, and what may not
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        (["lr=0.01"], "lr: 0.001 before, 0.01 now, and 1 more; "),
+        (["optim.lr=0.01"], "optim.lr: 0.001 before, 0.01 now; "),
+        (["seed=1"], "seed: 0 before, 1 now, and 1 more; "),
+        (["optim=sgd"], "optim._target_: segsweep.tasks.Adam before, segsweep.tasks.SGD now"),
+        (["data.batch_size=3"], "data.batch_size: 2 before, 3 now; "),
+        (["trainer.max_steps=4"], "trainer.max_steps: 8 before, 4 now; "),
+        (["data.sigma1=0.3"], "data.sigma1: 0.2 before, 0.3 now; "),
+        (["callbacks.norm_statistics=null"], "callbacks.norm_statistics._target_: "),
+        (["objective=val/loss"], "objective: val/iou before, val/loss now; "),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_a_setting_that_would_change_the_result_is_refused_by_name(
+    train: Train, command, changed: list[str], said: str
+):
+    run = train(*TEXTURES)
+    before = {name: entry for name, entry in state(run).items() if name != "train.log"}
+    outcome = command("train.py", "resume=run", *changed)
+    assert outcome.code == 1
+    assert len(outcome.error_lines) == 1
+    assert outcome.err.startswith(f"error: {said}")
+    assert "can only be continued as it was begun" in outcome.err
+    assert {name: entry for name, entry in state(run).items() if name != "train.log"} == before
+
+
+def test_device_workers_and_pictures_may_change(train: Train, command: Command, tmp_path: Path):
+    (tmp_path / "trap").touch()
+    settings = [*TEXTURES, *trap("SIGTERM", 4)]
+    assert command("train.py", *settings, "hydra.run.dir=cut").code == 143
+    more = [
+        "data.num_workers=1",
+        "trainer=cpu",
+        "callbacks.panel.samples=1",
+        "trainer.log_every_n_steps=1",
+        "logger=csv",
+    ]
+    assert command("train.py", "resume=cut", *(entry for entry in more if "panel" not in entry)).code == 0
+    whole = train(*settings)
+    for name in ("last", "best"):
+        one, other = (result_of(run / f"checkpoints/{name}.ckpt") for run in (whole, tmp_path / "cut"))
+        assert all(torch.equal(one[key], other[key]) for key in one if isinstance(one[key], Tensor))
+
+
+@pytest.mark.slow
+def test_more_steps_give_the_weights_of_one_training_of_that_length(train: Train, command: Command, tmp_path: Path):
+    long, run = train(*TEXTURES, "trainer.max_steps=13", folder="long"), train(*TEXTURES)
+    outcome = command("train.py", "resume=run", "trainer.max_steps=13")
+    assert outcome.code == 0, outcome.err
+    assert record(run)["steps"] == 13
+    assert record(run)["continued_at"] == [8]
+    one, other = (result_of(path / "checkpoints/last.ckpt") for path in (long, run))
+    assert [key for key in one if isinstance(one[key], Tensor) and not torch.equal(one[key], other[key])] == []
+    tables = [pd.read_csv(path / "metrics.csv").set_index("step") for path in (long, run)]
+    validated = [table.index[table["val/iou"].notna()].tolist() for table in tables]
+    assert validated == [[3, 6, 9, 12, 13], [3, 6, 8, 9, 12, 13]]
+    same = tables[1].loc[validated[0], "val/loss"]
+    assert same.tolist() == tables[0].loc[validated[0], "val/loss"].tolist()
+    # And again: what it was continued with is now what it was begun with.
+    assert command("train.py", "resume=run").code == 0
+    assert record(run)["continued_at"] == [8]
+    assert command("train.py", "resume=run", "trainer.max_steps=14").code == 0
+    assert record(run)["continued_at"] == [8, 13]
+
+
+@pytest.mark.parametrize("gone", [[], ["checkpoints/last.ckpt"], ["checkpoints/last.ckpt", "checkpoints/best.ckpt"]])
+def test_a_completed_run_is_left_as_it_is(train: Train, command: Command, gone: list[str]):
+    run = train(*TEXTURES)
+    for name in gone:
+        (run / name).unlink()
+    before = state(run)
+    outcome = command("train.py", "resume=run")
+    assert outcome.code == 0, outcome.err
+    assert state(run) == before
+
+
+def test_a_completed_run_without_its_last_checkpoint_is_not_begun_again_for_more_steps(train: Train, command: Command):
+    run = train(*TEXTURES)
+    (run / "checkpoints/last.ckpt").unlink()
+    before = {name: entry for name, entry in state(run).items() if name != "train.log"}
+    outcome = command("train.py", "resume=run", "trainer.max_steps=13")
+    assert outcome.code == 1
+    assert len(outcome.error_lines) == 1
+    assert "last.ckpt" in outcome.err
+    assert {name: entry for name, entry in state(run).items() if name != "train.log"} == before
+
+
+def test_a_run_in_which_nothing_was_saved_yet_begins_at_the_beginning(train: Train, command: Command, tmp_path: Path):
+    settings = [*TEXTURES, *trap("raise", 2)]
+    (tmp_path / "trap").touch()
+    with pytest.raises(RuntimeError, match="the trap has snapped"):
+        command("train.py", *settings, "hydra.run.dir=cut")
+    assert not (tmp_path / "cut/checkpoints").exists()
+    assert command("train.py", "resume=cut").code == 0
+    assert_same_run(train(*settings), tmp_path / "cut")
+
+
+def test_a_run_that_was_moved_goes_on_and_keeps_its_best_checkpoint(train: Train, command: Command, tmp_path: Path):
+    settings = [*TEXTURES, *trap("SIGTERM", 4), BEST_FIRST]
+    whole = train(*settings)
+    assert record(whole)["best_step"] == 3
+    (tmp_path / "trap").touch()
+    assert command("train.py", *settings, "hydra.run.dir=cut").code == 143
+    (tmp_path / "far/away").mkdir(parents=True)
+    moved = (tmp_path / "cut").rename(tmp_path / "far/away/it is, a=run")
+    outcome = command("train.py", "resume='far/away/it is, a=run'")
+    assert outcome.code == 0, outcome.err
+    assert not (tmp_path / "cut").exists()
+    assert [path.name for path in sorted((moved / "checkpoints").iterdir())] == ["best.ckpt", "last.ckpt"]
+    assert_same_run(whole, moved)
+
+
+BEST_FIRST = "seed=6"
+"""With which the first of three validations is the best."""
+
+
+# Damaged files
+
+
+@pytest.mark.parametrize(
+    "name", ["checkpoints/last.ckpt", "config.yaml", ".hydra/overrides.yaml", "run.json", "metrics.csv"]
+)
+@pytest.mark.parametrize("damage", ["empty", "cut short", "a list", "binary", "a folder"])
+def test_a_damaged_file_ends_in_one_line(cut_off: Path, command: Command, tmp_path: Path, name: str, damage: str):
+    run = Path(shutil.copytree(cut_off, tmp_path / "cut"))
+    path, content = run / name, (run / name).read_bytes()
+    path.unlink()
+    if damage == "a folder":
+        path.mkdir()
+    else:
+        path.write_bytes({
+            "empty": b"", "cut short": content[: len(content) * 2 // 3 + 1],
+            "a list": b"[1, 2]\n", "binary": bytes(range(256)),
+        }[damage])  # fmt: skip
+    outcome = command("train.py", "resume=cut")
+    if outcome.code == 0:  # a text may be cut where it still is one
+        assert damage in ("cut short", "empty", "a list")
+        assert name in (".hydra/overrides.yaml", "metrics.csv")
+        return
+    assert len(outcome.error_lines) == 1, outcome.err
+    assert outcome.err.startswith("error: ")
+    assert Path(name).name in outcome.err or "cut:" in outcome.err or "resume=cut" in outcome.err
+    kept = [entry for entry in ("checkpoints/best.ckpt", "checkpoints/last.ckpt") if entry != name]
+    for entry in kept:
+        assert (run / entry).read_bytes() == (cut_off / entry).read_bytes()
+
+
+@pytest.fixture(scope="module")
+def cut_off(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run directory that was interrupted at step 4; not to be written to."""
+    from segsweep import cli
+    from segsweep.callbacks import Interrupted
+
+    folder = tmp_path_factory.mktemp("cut_off")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.syspath_prepend(str(Path(__file__).parent.parent))
+        patch.setattr(sys, "argv", ["train.py", *TEXTURES, *trap("SIGTERM", 4), "hydra.run.dir=cut"])
+        (folder / "trap").touch()
+        import train as entry
+
+        with pytest.raises((SystemExit, Interrupted)):
+            cli.run(entry.main)
+        os.environ.pop("HYDRA_FULL_ERROR", None)
+    return folder / "cut"
+
+
+def test_what_is_no_run_is_refused_in_one_line(command: Command, tmp_path: Path):
+    (tmp_path / "empty").mkdir()
+    for typed in ("resume=nowhere", "resume=empty", "resume=''"):
+        outcome = command("train.py", *TEXTURES, typed)
+        assert outcome.code == 1
+        assert len(outcome.error_lines) == 1, outcome.err
+        assert "no run there" in outcome.err
+    assert list(tmp_path.iterdir()) == [tmp_path / "empty"]
+    assert list((tmp_path / "empty").iterdir()) == []
+
+
+def test_a_run_is_not_trained_over_another(train: Train, command: Command):
+    run = train(*TEXTURES)
+    before = state(run / "checkpoints")
+    outcome = command("train.py", *TEXTURES, "hydra.run.dir=run")
+    assert outcome.code == 1
+    assert outcome.error_lines == [f"error: {run}: already holds a run; resume={run} continues it"]
+    assert state(run / "checkpoints") == before
+
+
+# What a result does not depend on
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("asked", [TEXTURES, FOLDER], ids=["textures", "folder"])
+def test_a_result_does_not_depend_on_workers_progress_or_logging(
+    command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, asked: list[str]
+):
+    def train(*overrides: str, folder: str) -> Path:
+        outcome = command("train.py", *overrides, f"hydra.run.dir={folder}")
+        assert outcome.code == 0, outcome.err
+        return tmp_path / folder
+
+    reference = train(*asked, folder="reference")
+    for number in (1, 3):
+        assert_same_run(reference, train(*asked, f"data.num_workers={number}", folder=f"workers{number}"))
+    assert_same_result(reference, train(*asked, "logger=csv", folder="csv"))
+    assert_same_run(reference, train(*asked, EVERY_STEP, folder="saved"))
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    assert_same_run(reference, train(*asked, "trainer.progress_bar=true", folder="bar"))

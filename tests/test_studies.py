@@ -1,0 +1,167 @@
+"""Every study is what its source says, and runs: made small, with all its jobs."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from support import ROOT, SMALL, Command
+
+from segsweep import cli  # noqa: F401  (registers the resolvers that the configuration needs)
+from segsweep.config import to_plain
+from segsweep.data.demo import write_demo_folder
+
+CONF = ROOT / "conf"
+TINY = [*SMALL, "callbacks.panel=null", "callbacks.confusion=null", "name=study"]
+# For folders debug=fast has sizes that they do not know.
+TINY_NET = [
+    "model.widths=[4,4,8]",
+    "model.head_width=4",
+    "data.image_size=32",
+    "data.batch_size=2",
+    "trainer.max_epochs=1",
+]
+TINY_RGB = [*TINY[1:], *TINY_NET, "data.samples_per_epoch=8"]
+SCENES = ["data.root=demo", "data.scene_size=48", "data.scenes=[2,1,1]"]
+
+
+def composed(*overrides: str) -> dict[str, Any]:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return to_plain(compose("train", overrides=list(overrides)))
+
+
+def params(study: str) -> dict[str, str]:
+    """What a study sweeps, by key."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("train", overrides=[f"study={study}"], return_hydra_config=True)
+        return dict(OmegaConf.to_container(config.hydra.sweeper.params))
+
+
+def jobs(sweep: Path) -> list[dict[str, Any]]:
+    """The jobs of a sweep with all their settings."""
+    content = json.loads((sweep / "sweep.json").read_text())
+    assert {job["status"] for job in content["jobs"]} == {"completed"}
+    return [{**job, "settings": content["shared"]["settings"] | job["settings"]} for job in content["jobs"]]
+
+
+def printed_rates() -> list[str]:
+    """The learning rates of the texture notebook's section 4.1, as docs/sources.md has them."""
+    text = (ROOT / "docs/sources.md").read_text()
+    (row,) = re.findall(r"^\| learning rate \| (.*) \|$", text, re.MULTILINE)
+    return row.split(" | ")
+
+
+def test_there_is_a_test_for_every_study():
+    here = Path(__file__).read_text()
+    for path in (CONF / "study").glob("*.yaml"):
+        assert f'"study={path.stem}"' in here, path.stem
+
+
+def test_texture_rates_are_the_printed_ones_with_adam_for_1000_steps(command: Command, tmp_path: Path):
+    rates = [float(rate) for rate in printed_rates()]
+    assert rates == [1e-5, 1e-4, 1e-3, 1e-2, 0.1, 0.5, 1.0, 5.0]
+    assert {key: [float(rate) for rate in value.split(",")] for key, value in params("texture_rates").items()} == {
+        "lr": rates
+    }
+    settings = composed("study=texture_rates")
+    assert settings["trainer"]["max_steps"] == 1_000
+    assert settings["optim"]["_target_"] == "segsweep.tasks.Adam"
+    assert settings == composed("experiment=texture_adam")
+    outcome = command("train.py", "-m", "study=texture_rates", *TINY)
+    assert outcome.code == 0, outcome.err
+    assert [job["values"] for job in jobs(tmp_path / "multirun/study")] == [{"lr": rate} for rate in rates]
+
+
+def test_texture_optimizers_are_the_four_that_were_meant(command: Command, tmp_path: Path):
+    outcome = command("train.py", "-m", "study=texture_optimizers", *TINY)
+    assert outcome.code == 0, outcome.err
+    found = jobs(tmp_path / "multirun/study")
+    keys = ("optim._target_", "momentum", "lr", "seed")
+    ran = [tuple(job["settings"][key] for key in keys) for job in found]
+    optimizers = [("Adam", None), ("RMSprop", None), ("SGD", 0.9), ("SGD", None)]
+    assert ran == [
+        (f"segsweep.tasks.{name}", momentum, 0.001, seed) for name, momentum in optimizers for seed in (0, 1, 2)
+    ]
+    assert len({job["key"] for job in found}) == 12
+    for name in params("texture_optimizers")["experiment"].split(","):
+        assert composed("study=texture_optimizers", f"experiment={name}")["trainer"]["max_steps"] == 1_000
+
+
+def check_report_protocol(sweep: Path) -> None:
+    """First the rate at momentum 0.9, then the momentum at the best rate, then one more net, which alone is tested."""
+    found = jobs(sweep)
+    table = pd.read_csv(sweep / "summary.csv").set_index("directory")
+    tried = [(job["stage"], job["values"]["lr"], job["values"]["momentum"]) for job in found]
+    best_rate = min(found[:3], key=lambda job: table["objective"][job["directory"]])["values"]["lr"]
+    assert tried[:3] == [("lr", rate, 0.9) for rate in (0.001, 0.01, 0.1)]
+    assert tried[3:5] == [("momentum", best_rate, momentum) for momentum in (0.5, 0.1)]
+    best = min(found[:5], key=lambda job: table["objective"][job["directory"]])["values"]
+    assert tried[5:] == [("final", best["lr"], best["momentum"])]
+    assert [job["settings"]["seed"] for job in found] == [0, 0, 0, 0, 0, 1]
+    assert {job["settings"]["objective"] for job in found} == {"val/loss"}
+    tested = table["test/iou"].notna()
+    assert list(table.index[tested]) == [found[-1]["directory"]]
+    assert pd.isna(table["rank"][found[-1]["directory"]])
+
+
+def test_rgb_rates_searches_as_the_report_did_and_tests_once(command: Command, tmp_path: Path):
+    settings = composed("study=rgb_rates")
+    assert settings["trainer"]["max_epochs"] == 10
+    assert settings["optim"]["_target_"] == "segsweep.tasks.SGD"
+    assert settings["model"]["_target_"] == "segsweep.nets.UNet"
+    outcome = command("train.py", "-m", "study=rgb_rates", *TINY_RGB, *SCENES)
+    assert outcome.code == 0, outcome.err
+    check_report_protocol(tmp_path / "multirun/study")
+    assert "Final training with lr=" in outcome.out
+
+
+def test_rgb_rates_runs_on_somebodys_folder(command: Command, tmp_path: Path):
+    write_demo_folder(tmp_path / "scenes", scenes=(2, 1, 1), size=48)
+    outcome = command("train.py", "-m", "study=rgb_rates", *TINY_RGB, "data=folder", "data.root=scenes")
+    assert outcome.code == 0, outcome.err
+    check_report_protocol(tmp_path / "multirun/study")
+
+
+def test_design_is_the_three_way_grid_with_three_seeds(command: Command, tmp_path: Path):
+    assert params("design") == {"optim": "sgd,adam,rmsprop", "lr": "0.001,0.01,0.1", "seed": "0,1,2"}
+    assert composed("study=design") == composed()
+    outcome = command("train.py", "-m", "study=design", *TINY, "seed=0")
+    assert outcome.code == 0, outcome.err
+    assert [job["values"] for job in jobs(tmp_path / "multirun/study")] == [
+        {"optim": optim, "lr": lr} for optim in ("sgd", "adam", "rmsprop") for lr in (0.001, 0.01, 0.1)
+    ]
+
+
+def test_the_command_line_wins_over_a_study_which_sweeps_without_m_too(command: Command, tmp_path: Path):
+    outcome = command("train.py", "study=design", *TINY, "optim=adam", "lr=0.5,0.05", "seed=3")
+    assert outcome.code == 0, outcome.err
+    found = jobs(tmp_path / "multirun/study")
+    assert [(job["values"], job["settings"]["seed"]) for job in found] == [({"lr": 0.5}, 3), ({"lr": 0.05}, 3)]
+
+
+@pytest.mark.parametrize("overrides", [[], ["study=design"]])
+def test_hydras_sweeper_is_ours_unless_a_study_or_the_command_line_says_otherwise(overrides: list[str]):
+    def target(*more: str) -> str:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            config = compose("train", overrides=[*overrides, *more], return_hydra_config=True)
+            return str(config.hydra.sweeper._target_).rpartition(".")[2]
+
+    assert target() == "GridSweeper"
+    assert target("hydra/sweeper=coordinate") == "CoordinateSweeper"
+    assert target("hydra/sweeper=basic") == "BasicSweeper" or overrides
+    if not overrides:
+        assert target("study=rgb_rates") == "CoordinateSweeper"
+        assert target("study=rgb_rates", "hydra/sweeper=grid") == "GridSweeper"
+
+
+def test_a_final_training_keeps_the_seed_of_the_study_whatever_seeds_picked_it(command: Command, tmp_path: Path):
+    swept = ["lr=0.01,0.1", "momentum=0.9", "seed=0,2"]
+    outcome = command("train.py", "-m", "study=rgb_rates", *TINY_RGB, *SCENES, *swept)
+    assert outcome.code == 0, outcome.err
+    assert [(job["stage"], job["settings"]["seed"]) for job in jobs(tmp_path / "multirun/study")] == [
+        *[("lr", 0), ("lr", 2)] * 2, ("final", 1),
+    ]  # fmt: skip
