@@ -6,7 +6,7 @@ import sys
 import pytest
 from support import ROOT, SMALL
 
-from segsweep.cli import hydra_argument
+from segsweep.cli import explain, hydra_argument
 
 MISTAKES = {
     "optim=foo": ["optim=foo", "adam, adamw, rmsprop, sgd"],
@@ -159,3 +159,9 @@ def test_evaluate_names_a_run_that_is_not_there(command):
     assert outcome.error_lines == [
         "error: nowhere: no checkpoint there; give a run directory with checkpoints/best.ckpt, or a .ckpt file"
     ]
+
+
+def test_errors_that_are_each_others_cause_are_explained_and_do_not_hang():
+    one, other = ValueError("one"), RuntimeError("other")
+    one.__cause__, other.__cause__ = other, one
+    assert explain(one) is None

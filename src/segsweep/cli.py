@@ -196,7 +196,11 @@ def explain(error: BaseException) -> str | None:
 
 
 def _mistake_behind(error: BaseException | None) -> BaseException | None:
+    seen: set[int] = set()
     while error is not None and not isinstance(error, UserError | DivergedError):
+        if id(error) in seen:
+            return None  # two errors that are each other's cause
+        seen.add(id(error))
         error = error.__cause__
     return error
 

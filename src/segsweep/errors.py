@@ -23,7 +23,11 @@ class UserError(ValueError):
 
 def os_error_behind(error: BaseException | None) -> OSError | None:
     """The failed read or write that an error comes from, however often it was wrapped; None where there is none."""
+    seen: set[int] = set()
     while error is not None and not isinstance(error, OSError):
+        if id(error) in seen:
+            return None  # two errors that are each other's cause
+        seen.add(id(error))
         error = error.__cause__
     return error
 

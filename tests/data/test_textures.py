@@ -411,9 +411,9 @@ def widths_found(ranged: Textures, name: str, candidates: Sequence[float], image
 
 @pytest.mark.parametrize("name", ["sigma1", "sigma2"])
 def test_every_image_draws_its_own_width_log_uniformly_from_the_range(name: str):
-    low, high, images = 0.5, 8.0, 60
+    low, high, images = 0.5, 8.0, 100
     fixed = {"sigma": 3.0, "smoothing": 0.0, ("sigma2" if name == "sigma1" else "sigma1"): 1.0}
-    candidates = np.geomspace(low, high, 300).tolist()
+    candidates = np.geomspace(low, high, 600).tolist()
     ranged = Textures(image_size=16, **{name: [low, high]}, **fixed)
     found = widths_found(ranged, name, candidates, images, **fixed)
     assert len(found.unique()) > 0.8 * images

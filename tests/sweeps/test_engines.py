@@ -43,7 +43,12 @@ SLURM = pytest.param(
 RAY = pytest.param("ray", [], marks=installed("ray"), id="ray")
 LAUNCHERS = pytest.mark.parametrize(("launcher", "settings"), [JOBLIB, LOCAL, SLURM, RAY])
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(600),
+    # Each starts several processes that import torch: a quarter of an hour together.
+    pytest.mark.skipif(not os.environ.get("SEGSWEEP_ENGINES"), reason="takes minutes; SEGSWEEP_ENGINES=1 runs it"),
+]
 
 
 def run(folder: Path, *overrides: str) -> Outcome:

@@ -146,7 +146,7 @@ class TrainingLog(Callback):
             except ValueError as error:
                 # Lightning takes every failure of TensorBoard's writer for a wrong value, a full disk too.
                 if (cause := os_error_behind(error)) is not None:
-                    raise cause from error
+                    raise cause from None  # it is behind `error`: each would be the cause of the other
                 raise
 
 
