@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 import yaml
@@ -24,6 +23,7 @@ from segsweep import load_run
 from segsweep.callbacks import WholeCheckpointIO
 from segsweep.data import Textures
 from segsweep.errors import UserError
+from segsweep.runs import read_metrics
 
 Train = Callable[..., Path]
 
@@ -71,7 +71,7 @@ def test_a_run_directory_holds_what_the_contract_says(train: Train):
 
 def test_metrics_csv_has_a_row_a_logged_step_and_agrees_with_run_json(train: Train):
     run = train("trainer.log_every_n_steps=1")
-    table = pd.read_csv(run / "metrics.csv")
+    table = read_metrics(run / "metrics.csv")
     assert table["step"].tolist() == [1, 2, 3, 4]
     assert table["epoch"].tolist() == [0, 0, 1, 1]
     metrics = record(run)["metrics"]
@@ -94,12 +94,12 @@ def test_a_training_shorter_than_an_epoch_ends_with_validation_test_and_both_che
 
 
 def test_a_training_of_whole_epochs_validates_once_after_each(train: Train):
-    table = pd.read_csv(train("trainer.max_steps=-1", "trainer.max_epochs=3") / "metrics.csv")
+    table = read_metrics(train("trainer.max_steps=-1", "trainer.max_epochs=3") / "metrics.csv")
     assert table.loc[table["val/iou"].notna(), "step"].tolist() == [2, 4, 6]
 
 
 def test_validation_every_few_steps_and_at_the_end(train: Train):
-    table = pd.read_csv(train("trainer.max_steps=5", "trainer.val_every_n_steps=2") / "metrics.csv")
+    table = read_metrics(train("trainer.max_steps=5", "trainer.val_every_n_steps=2") / "metrics.csv")
     assert table.loc[table["val/iou"].notna(), "step"].tolist() == [2, 4, 5]
 
 
@@ -150,10 +150,10 @@ def test_every_binary_loss_trains(train: Train, loss: str):
 
 def test_cosine_and_exponential_move_the_learning_rate_as_they_say(train: Train):
     steps = ["trainer.log_every_n_steps=1", "trainer.max_steps=6"]
-    exponential = pd.read_csv(train("scheduler=exponential", *steps, folder="a") / "metrics.csv")["lr"]
+    exponential = read_metrics(train("scheduler=exponential", *steps, folder="a") / "metrics.csv")["lr"]
     # The rate is read behind the step, when the schedule has moved on.
     assert exponential.tolist() == pytest.approx([1e-3 * 0.95**epoch for epoch in (0, 1, 1, 2, 2, 3)])
-    cosine = pd.read_csv(train("scheduler=cosine", *steps, folder="b") / "metrics.csv")["lr"]
+    cosine = read_metrics(train("scheduler=cosine", *steps, folder="b") / "metrics.csv")["lr"]
     assert cosine.is_monotonic_decreasing
     assert cosine.iloc[-1] == pytest.approx(0, abs=1e-9)
 
@@ -193,7 +193,7 @@ def test_a_run_that_diverges_in_its_last_step_has_failed_and_saves_nothing(comma
 
 def test_a_training_that_ends_by_epochs_between_validations_ends_with_one(train: Train):
     run = train("trainer.max_steps=-1", "trainer.max_epochs=2", "trainer.val_every_n_steps=3")
-    table = pd.read_csv(run / "metrics.csv")
+    table = read_metrics(run / "metrics.csv")
     assert table.loc[table["val/iou"].notna(), "step"].tolist() == [3, 4]
     assert record(run)["status"] == "completed"
 
@@ -218,7 +218,7 @@ def test_tensorboard_holds_losses_metrics_rate_speed_pictures_and_graph(train: T
     run = train("+callbacks.drawn._target_=segsweep.callbacks.NetGraph")
     events = EventAccumulator(str(run / "tensorboard"), size_guidance={"images": 0}).Reload()
     tags = events.Tags()
-    table = pd.read_csv(run / "metrics.csv")
+    table = read_metrics(run / "metrics.csv")
     for name in ("train/loss", "val/iou", "lr", "steps_per_second", "test/iou"):
         assert name in tags["scalars"]
         logged = [(event.step, event.value) for event in events.Scalars(name)]
