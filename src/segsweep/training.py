@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import lightning as L
 import torch
@@ -40,7 +40,17 @@ from segsweep.data.check import balanced_weights
 from segsweep.errors import UserError
 from segsweep.identity import NAME, differences, result_settings
 from segsweep.plots import loss_curve, save
-from segsweep.runs import MetricsCSV, Objective, RunDirectory, RunRecord, git_state, load, read_metrics, versions
+from segsweep.runs import (
+    MetricsCSV,
+    Objective,
+    RunDirectory,
+    RunRecord,
+    git_state,
+    objective_mode,
+    read_metrics,
+    versions,
+)
+from segsweep.runs.checkpoint import read_checkpoint
 from segsweep.runs.files import write_text
 from segsweep.tasks import TASKS, CrossEntropy, Loss, SegmentationTask
 from segsweep.trainer import TrainerSettings, build_trainer, cpu_threads
@@ -261,11 +271,6 @@ def set_balanced_weights(node: dict[str, Any], loss: Loss, source: Source) -> No
         log.info("class weights: %s", ", ".join(numbers))
 
 
-def objective_mode(name: str) -> Literal["min", "max"]:
-    """Losses are better the smaller, every other metric the larger."""
-    return "min" if name.endswith("loss") else "max"
-
-
 def _root_settings(lr: float, momentum: float | None, seed: int, name: str | None, objective: str) -> None:
     """The signature that the keys at the root of the configuration are checked against."""
 
@@ -331,7 +336,7 @@ def continuation(settings: dict[str, Any], run: RunDirectory) -> RunRecord | Non
 
 def last_step(run: RunDirectory) -> int:
     """Optimizer steps behind last.ckpt."""
-    return int(load.read_checkpoint(run.last)["global_step"])
+    return int(read_checkpoint(run.last)["global_step"])
 
 
 def _no_more_steps(settings: dict[str, Any], run: RunDirectory) -> bool:

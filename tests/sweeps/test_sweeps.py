@@ -1,9 +1,11 @@
 """A sweep is handed back ranked, goes on where it was cut off, and no job decides about another."""
 
 import json
+import os
 import re
 import shlex
 import shutil
+import signal
 import threading
 import time
 from pathlib import Path
@@ -18,6 +20,7 @@ from sweep_support import GRID, TINY, TRAP, Sweep, content, run_record, same_wei
 
 from segsweep import cli
 from segsweep.identity import job_key
+from segsweep.sweeps import jobs
 from segsweep.sweeps.__main__ import main as sweeps_main
 from segsweep.sweeps.load import load_sweep
 from segsweep.sweeps.planning import add
@@ -287,6 +290,24 @@ def test_a_signal_interrupts_the_job_writes_the_report_and_the_same_command_goes
         assert same_weights(whole / folder, cut / folder)
     timeless = [pd.read_csv(folder / "summary.csv").drop(columns="seconds") for folder in (whole, cut)]
     pd.testing.assert_frame_equal(*timeless, check_exact=True)
+
+
+def test_sigterm_between_two_jobs_writes_the_report_too(sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def write_tables_and_signal(*arguments: object) -> None:
+        write_tables(*arguments)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    write_tables = jobs.write_tables
+    with monkeypatch.context() as patch:
+        patch.setattr(jobs, "write_tables", write_tables_and_signal)
+        outcome = sweep("lr=0.001,0.01", "name=cut")
+    cut = tmp_path / "multirun/cut"
+    assert outcome.code == 143
+    assert "stopped by SIGTERM" in outcome.err
+    assert list(statuses(cut).values()) == ["completed", "pending"]
+    assert (cut / "curves.png").exists()
+    assert sweep("lr=0.001,0.01", "name=cut").code == 0
+    assert list(statuses(cut).values()) == ["completed", "completed"]
 
 
 def test_a_job_whose_checkpoint_is_damaged_is_not_taken_for_done(sweep: Sweep, tmp_path: Path):

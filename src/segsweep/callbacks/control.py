@@ -6,9 +6,10 @@ from types import FrameType
 from typing import Any
 
 import lightning as L
-import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
+
+from segsweep.data.seeds import sample_seed
 
 
 class Interrupted(BaseException):
@@ -54,8 +55,12 @@ class StepSeed(Callback):
         self.seed = seed
 
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
-        words = np.random.SeedSequence([self.seed, trainer.global_step, trainer.global_rank]).generate_state(1)
-        torch.manual_seed(int(words[0]))
+        # Numbers of the split that no training sample is made from.
+        seed = sample_seed(self.seed, "norm", trainer.global_step * trainer.world_size + trainer.global_rank)
+        # `torch.manual_seed` asks every kind of accelerator, which takes longer than the rest of this.
+        torch.default_generator.manual_seed(seed)
+        if pl_module.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
 
 
 class StopOnSignal(Callback):

@@ -2,6 +2,15 @@
 
 from segsweep.runs.directory import RunDirectory
 from segsweep.runs.metrics_csv import MetricsCSV, read_metrics
-from segsweep.runs.record import Objective, RunRecord, git_state, versions
+from segsweep.runs.record import Objective, RunRecord, git_state, objective_mode, versions
 
-__all__ = ["MetricsCSV", "Objective", "RunDirectory", "RunRecord", "git_state", "read_metrics", "versions"]
+__all__ = [
+    "MetricsCSV",
+    "Objective",
+    "RunDirectory",
+    "RunRecord",
+    "git_state",
+    "objective_mode",
+    "read_metrics",
+    "versions",
+]

@@ -19,6 +19,11 @@ Status = Literal["running", "completed", "failed", "interrupted"]
 PACKAGES = ("segsweep", "torch", "lightning", "hydra-core", "omegaconf", "torchmetrics", "numpy")
 
 
+def objective_mode(name: str) -> Literal["min", "max"]:
+    """Losses are better the smaller, every other metric the larger."""
+    return "min" if name.endswith("loss") else "max"
+
+
 @dataclass
 class Objective:
     """The number that runs are compared by. `value` is the best checkpoint's."""

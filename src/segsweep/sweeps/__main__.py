@@ -10,6 +10,11 @@ from segsweep.sweeps.session import finish
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """The command; gives the exit code.
+
+    Args:
+        arguments: as typed; None takes those of the process.
+    """
     parser = argparse.ArgumentParser(prog="python -m segsweep.sweeps", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     report = commands.add_parser("report", help="write summary.csv, summary.md, the pictures and HPARAMS anew")

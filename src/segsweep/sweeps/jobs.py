@@ -14,14 +14,14 @@ from omegaconf import DictConfig, OmegaConf
 
 from segsweep import cli
 from segsweep.callbacks import Interrupted, StopOnSignal
-from segsweep.runs import Objective, RunDirectory, RunRecord
+from segsweep.runs import Objective, RunDirectory, RunRecord, objective_mode
 from segsweep.sweeps.engines import abandoned, engine_of, here, jobs_at_once, threads_of_job
 from segsweep.sweeps.lines import job_line
 from segsweep.sweeps.planning import describe
 from segsweep.sweeps.record import Job, SweepDirectory, SweepRecord, held
 from segsweep.sweeps.report import write_tables
 from segsweep.trainer import cpu_threads
-from segsweep.training import objective_mode, train
+from segsweep.training import train
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,6 @@ def run_job(config: DictConfig, full: DictConfig, sweep: SweepDirectory, run: Ru
     job, planned = _find(full, sweep, run)
     if planned and config.get("on_error") == "stop" and _one_failed(sweep):
         return None
-    quiet = _quiet_console()
     before = RunRecord.read(run.record) if run.record.exists() else None
     if before is not None and before.status == "completed":
         return before.objective.value
@@ -71,6 +70,7 @@ def run_job(config: DictConfig, full: DictConfig, sweep: SweepDirectory, run: Ru
         abandoned(sweep.lock) if local else None,
     )
     share = threads_of_job(engine, at_once)
+    quiet = _quiet_console()
     try:
         if before is not None and before.status == "failed":
             run.clear()

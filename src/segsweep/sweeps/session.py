@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from segsweep import cli
 from segsweep.callbacks import Interrupted
 from segsweep.errors import UserError
+from segsweep.runs import objective_mode
 from segsweep.runs.files import write_json
 from segsweep.sweeps.engines import batches, engine_of, here, jobs_at_once, settle_optuna
 from segsweep.sweeps.lines import job_lines
@@ -85,7 +86,7 @@ class SweepSession:
     def _new(self) -> SweepRecord:
         objective = str(self.config.objective)
         return SweepRecord(
-            overrides=[], objective={"name": objective, "mode": "min" if objective.endswith("loss") else "max"},
+            overrides=[], objective={"name": objective, "mode": objective_mode(objective)},
             name=self.config.get("name"), started=datetime.now().astimezone().isoformat(timespec="seconds"),
             sweeper=self.sweeper,
         )  # fmt: skip
@@ -194,9 +195,18 @@ class SweepSession:
     def _stopping(self, batch: Sequence[Job]) -> Iterator[None]:
         """Has jobs in other processes of this machine save their state at Ctrl-C or SIGTERM, and waits for them.
 
-        They stop when the lock of the sweep is let go of; a second signal does not wait.
+        They stop when the lock of the sweep is let go of; a second signal does not wait. A job in this process notes
+        signals itself; between two such jobs SIGTERM, as Ctrl-C does, interrupts here.
         """
-        if not here(self.config.hydra) or threading.current_thread() is not threading.main_thread():
+        main_thread = threading.current_thread() is threading.main_thread()
+        if main_thread and self.engine == "basic":
+            before_jobs = signal.signal(signal.SIGTERM, _interrupt)
+            try:
+                yield
+            finally:
+                signal.signal(signal.SIGTERM, before_jobs)
+            return
+        if not here(self.config.hydra) or not main_thread:
             yield
             return
         told: list[int] = []
@@ -236,6 +246,10 @@ class SweepSession:
             ("hydra.sweep.dir", self.sweep.path), ("hydra.sweep.subdir", job.directory),
         ))  # fmt: skip
         return [*job.overrides, folder, below]
+
+
+def _interrupt(signum: int, _: FrameType | None) -> None:
+    raise Interrupted(signum)
 
 
 @contextlib.contextmanager
