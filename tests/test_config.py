@@ -60,7 +60,7 @@ def test_the_published_settings_are_the_published_ones():
         8,
         0.2,
         1.2,
-        25.6,
+        None,  # image_size / 5
     )
     for name, optimizer, momentum in (("adam", "Adam", None), ("rmsprop", "RMSprop", None), ("momentum", "SGD", 0.9)):
         settings = composed(f"experiment=texture_{name}")

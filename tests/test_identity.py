@@ -18,6 +18,7 @@ from segsweep.identity import differences, flatten, folder_digest, job_key, resu
 # below: whoever adds one decides which it is.
 HARMLESS = {
     "name", "resume", "on_error",
+    "code",  # counts where a target is in it
     "experiment", "study", "debug",  # which overrides; what they override is there itself
     "data.num_workers", "data.cache_dir", "data.cache_gib",
     "data.root",  # its content counts
@@ -26,6 +27,7 @@ HARMLESS = {
     "callbacks.last_checkpoint._target_", "callbacks.last_checkpoint.every_n_steps",
     "callbacks.last_checkpoint.every_n_minutes",
     "callbacks.panel._target_", "callbacks.panel.samples", "callbacks.graph._target_", "callbacks.confusion._target_",
+    "callbacks.precision_recall._target_",
     "logger.tensorboard",
 }  # fmt: skip
 

@@ -12,11 +12,12 @@ import pandas as pd
 import pytest
 import torch
 from same_runs import assert_same_result, assert_same_run, result_of
-from support import SMALL, Command
+from support import ROOT, SMALL, Command
 from torch import Tensor, nn
 
 import segsweep.nets
 from segsweep.callbacks import BestCheckpoint, LastCheckpoint, TrainingLog
+from segsweep.cli import quoted
 from segsweep.nets.registry import NETS, register_net
 
 # Epochs of three steps, validations of two batches, and a last step inside an epoch.
@@ -28,6 +29,8 @@ FOLDER = [
     "callbacks.norm_statistics.batches=2", "callbacks.confusion=null", "optim=adam",
 ]  # fmt: skip
 EVERY_STEP = "callbacks.last_checkpoint.every_n_steps=1"
+OWN = quoted("code", ROOT / "tests/traps.py")
+"""What a run with a trap in it is begun and continued with."""
 Train = Callable[..., Path]
 
 
@@ -43,7 +46,7 @@ def state(run: Path) -> dict[str, tuple[int, bytes]]:
 def trap(kind: str, step: int, hook: str = "on_train_batch_end") -> list[str]:
     """Sends this process a signal, or raises, once: while there is a file `trap`."""
     settings = {"_target_": "traps.Trap", "kind": kind, "step": step, "hook": hook, "flag": "trap"}
-    return [f"+callbacks.trap.{name}={value}" for name, value in settings.items()]
+    return [OWN, *(f"+callbacks.trap.{name}={value}" for name, value in settings.items())]
 
 
 # Killed
@@ -133,7 +136,7 @@ def test_stopped_at_any_moment_and_continued_is_the_same_run(
         assert record(cut)["status"] == "interrupted"
         saved = torch.load(cut / "checkpoints/last.ckpt", weights_only=True)["global_step"]
         assert saved == record(cut)["steps"]
-        continued = command("train.py", f"resume=cut{number}")
+        continued = command("train.py", f"resume=cut{number}", OWN)
         assert continued.code == 0, (hook, continued.err)
         assert record(cut)["continued_at"] == [saved]
         assert_same_run(tmp_path / "whole", cut)
@@ -146,8 +149,8 @@ def test_stopped_and_continued_more_than_once_is_the_same_run(command: Command, 
     settings = [*TEXTURES, *trap(kind, 2), *other, "+callbacks.again.step=5"]
     assert command("train.py", *settings, "hydra.run.dir=cut").code > 128
     (tmp_path / "again").touch()
-    assert command("train.py", "resume=cut").code > 128
-    assert command("train.py", "resume=cut").code == 0
+    assert command("train.py", "resume=cut", OWN).code > 128
+    assert command("train.py", "resume=cut", OWN).code == 0
     assert record(tmp_path / "cut")["continued_at"] == [2, 5]
     assert command("train.py", *settings, "hydra.run.dir=whole").code == 0
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
@@ -160,7 +163,7 @@ def test_a_run_that_failed_after_a_checkpoint_can_be_continued(command: Command,
     with pytest.raises(RuntimeError, match="the trap has snapped"):
         command("train.py", *settings, "hydra.run.dir=cut")
     assert record(tmp_path / "cut")["status"] == "failed"
-    assert command("train.py", "resume=cut").code == 0
+    assert command("train.py", "resume=cut", OWN).code == 0
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
 
 
@@ -178,7 +181,7 @@ def test_a_net_with_dropout_is_continued_with_the_same_drops(command: Command, t
         assert command("train.py", *settings, "hydra.run.dir=cut").code == 143
         torch.manual_seed(123)
         torch.rand(7)
-        assert command("train.py", "resume=cut").code == 0
+        assert command("train.py", "resume=cut", OWN).code == 0
         assert_same_run(tmp_path / "whole", tmp_path / "cut")
         assert (
             command("train.py", *settings, "model._target_=segsweep.nets.TextureCNN", "hydra.run.dir=plain").code == 0
@@ -231,7 +234,7 @@ def test_device_workers_and_pictures_may_change(train: Train, command: Command, 
         "trainer.log_every_n_steps=1",
         "logger=csv",
     ]
-    assert command("train.py", "resume=cut", *(entry for entry in more if "panel" not in entry)).code == 0
+    assert command("train.py", "resume=cut", OWN, *(entry for entry in more if "panel" not in entry)).code == 0
     whole = train(*settings)
     for name in ("last", "best"):
         one, other = (result_of(run / f"checkpoints/{name}.ckpt") for run in (whole, tmp_path / "cut"))
@@ -287,7 +290,7 @@ def test_a_run_in_which_nothing_was_saved_yet_begins_at_the_beginning(train: Tra
     with pytest.raises(RuntimeError, match="the trap has snapped"):
         command("train.py", *settings, "hydra.run.dir=cut")
     assert not (tmp_path / "cut/checkpoints").exists()
-    assert command("train.py", "resume=cut").code == 0
+    assert command("train.py", "resume=cut", OWN).code == 0
     assert_same_run(train(*settings), tmp_path / "cut")
 
 
@@ -299,7 +302,7 @@ def test_a_run_that_was_moved_goes_on_and_keeps_its_best_checkpoint(train: Train
     assert command("train.py", *settings, "hydra.run.dir=cut").code == 143
     (tmp_path / "far/away").mkdir(parents=True)
     moved = (tmp_path / "cut").rename(tmp_path / "far/away/it is, a=run")
-    outcome = command("train.py", "resume='far/away/it is, a=run'")
+    outcome = command("train.py", "resume='far/away/it is, a=run'", OWN)
     assert outcome.code == 0, outcome.err
     assert not (tmp_path / "cut").exists()
     assert [path.name for path in sorted((moved / "checkpoints").iterdir())] == ["best.ckpt", "last.ckpt"]
@@ -328,7 +331,7 @@ def test_a_damaged_file_ends_in_one_line(cut_off: Path, command: Command, tmp_pa
             "empty": b"", "cut short": content[: len(content) * 2 // 3 + 1],
             "a list": b"[1, 2]\n", "binary": bytes(range(256)),
         }[damage])  # fmt: skip
-    outcome = command("train.py", "resume=cut")
+    outcome = command("train.py", "resume=cut", OWN)
     if outcome.code == 0:  # a text may be cut where it still is one
         assert damage in ("cut short", "empty", "a list")
         assert name in (".hydra/overrides.yaml", "metrics.csv")
@@ -401,3 +404,25 @@ def test_a_result_does_not_depend_on_workers_progress_or_logging(
     assert_same_run(reference, train(*asked, EVERY_STEP, folder="saved"))
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     assert_same_run(reference, train(*asked, "trainer.progress_bar=true", folder="bar"))
+
+
+def test_the_checkpoint_of_another_run_is_refused(train: Train, command: Command, tmp_path: Path):
+    run, other = train(*TEXTURES), train(*TEXTURES, "model.channels=6", folder="other")
+    before = {name: entry for name, entry in state(run).items() if name != "checkpoints/last.ckpt"}
+    shutil.copy(other / "checkpoints/last.ckpt", run / "checkpoints/last.ckpt")
+    outcome = command("train.py", "resume=run", "trainer.max_steps=9")
+    assert outcome.code == 1
+    assert len(outcome.error_lines) == 1
+    assert "last.ckpt: is of another run (model.channels: 6 there, " in outcome.err
+    assert {name: entry for name, entry in state(run).items() if name != "checkpoints/last.ckpt"} == before
+
+
+@pytest.mark.parametrize("step", [2, 8], ids=["between validations", "in the last step"])
+def test_an_output_folder_that_is_removed_ends_the_run_in_one_line(command: Command, tmp_path: Path, step: int):
+    (tmp_path / "trap").touch()
+    outcome = command("train.py", *TEXTURES, *trap("remove", step), "hydra.run.dir=cut")
+    assert outcome.code == 1
+    assert [line for line in outcome.error_lines if "error: " in line] == [
+        f"error: {tmp_path / 'cut'}: was removed while the training wrote there; start it again"
+    ]
+    assert "Traceback" not in outcome.err

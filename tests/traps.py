@@ -1,6 +1,7 @@
 """A callback as a user might write one, that ends a training in every way that one can end."""
 
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -40,6 +41,9 @@ class Trap(L.Callback):
             raise MemoryError("no room for the trap")
         if self.kind == "cuda":
             raise torch.OutOfMemoryError("CUDA out of memory: no room for the trap")
+        if self.kind == "remove":
+            shutil.rmtree(trainer.default_root_dir)
+            return
         if self.kind == "exit":
             sys.exit(3)
         if self.kind == "exit well":

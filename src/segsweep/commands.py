@@ -28,6 +28,7 @@ def evaluate(config: DictConfig) -> None:
     with mistakes_in_one_line(), _not_left_empty(typed):
         settings = _plain(config)
         require(settings, "run", _A_RUN)
+        _run_code(settings)
         output = Path(settings["output"]) if settings["output"] else typed
         del settings["output"]
         # Without a folder of its own Hydra stays where it was started.
@@ -65,6 +66,7 @@ def predict(config: DictConfig) -> None:
     with mistakes_in_one_line():
         settings = _plain(config)
         require(settings, "run", _A_RUN)
+        _run_code(settings)
         require(settings, "input", "an image or a folder of images")
         require(settings, "output", "a folder for the masks")
         from segsweep.arguments import check_arguments
@@ -82,6 +84,13 @@ def predict(config: DictConfig) -> None:
         sys.exit(1)
 
 
+def _run_code(settings: dict[str, Any]) -> None:
+    if (code := settings.pop("code")) is not None:
+        from segsweep.own_code import load_code
+
+        load_code(code)
+
+
 def _print_prediction(result: "Prediction", output: Path) -> None:
     number = len(result.written)
     if not number:
@@ -96,6 +105,7 @@ def export(config: DictConfig) -> None:
     with mistakes_in_one_line():
         settings = _plain(config)
         require(settings, "run", _A_RUN)
+        _run_code(settings)
         from segsweep.arguments import check_arguments
         from segsweep.exporting import TOLERANCE
         from segsweep.exporting import export as export_run

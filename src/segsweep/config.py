@@ -52,7 +52,9 @@ def build(node: Mapping[str, Any], where: str, **extra: Any) -> Any:
     try:
         function = get_object(target)
     except Exception as error:  # whatever the import of a user's module raises
-        raise UserError(f"{where}._target_={target}: cannot be imported ({_cause(error)})") from error
+        own = f"; a class in a file of yours needs code=FILE, and is {target.split('.')[0]}.<class>"
+        hint = "" if target.startswith("segsweep.") else own
+        raise UserError(f"{where}._target_={target}: cannot be imported ({_cause(error)}){hint}") from error
     arguments = {name: value for name, value in node.items() if not name.startswith("_")}
     if twice := sorted(arguments.keys() & extra.keys()):
         raise UserError(f"{where}.{twice[0]}: follows from other settings; leave it out")

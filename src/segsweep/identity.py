@@ -20,7 +20,7 @@ TRAINER = (
 """Settings of the `trainer` group that count. The others are the device, what is shown and what is written."""
 HARMLESS = frozenset({"data.num_workers", "data.root", "data.cache_dir", "data.cache_gib"})
 """A folder counts by its content, under `data.content`, not by where it lies."""
-WATCHING = frozenset({"last_checkpoint", "panel", "graph", "confusion"})
+WATCHING = frozenset({"last_checkpoint", "panel", "graph", "confusion", "precision_recall"})
 """Callbacks that save or draw. Any other may change the result."""
 
 NAME = r"[\w.,=+-][\w.,=+ -]*"
@@ -47,7 +47,7 @@ def result_settings(settings: Mapping[str, Any]) -> dict[str, Leaf]:
     callbacks = settings.get("callbacks") or {}
     chosen["callbacks"] = {name: node for name, node in callbacks.items() if name not in WATCHING}
     flat = {key: value for key, value in flatten(chosen).items() if key not in HARMLESS}
-    return flat | _contents(settings.get("data") or {})
+    return flat | _contents(settings.get("data") or {}) | _code(settings.get("code"), flat)
 
 
 def flatten(node: Any, prefix: str = "") -> dict[str, Leaf]:
@@ -108,6 +108,15 @@ def _contents(data: Mapping[str, Any]) -> dict[str, Leaf]:
         if isinstance(value, str) and (path := Path(value)).is_file():
             found[f"data.{name}"] = _file_digest(path, *_state(path))
     return found
+
+
+def _code(files: Any, flat: Mapping[str, Leaf]) -> dict[str, Leaf]:
+    """A digest of each of the user's own files that a target is in, by module."""
+    used = {str(value).rpartition(".")[0] for key, value in flat.items() if key.endswith("_target_")}
+    named = files if isinstance(files, list) else [files]
+    paths = [Path(file).expanduser() for file in named if isinstance(file, str)]
+    found = [path for path in paths if path.stem in used and path.is_file()]
+    return {f"code.{path.stem}": _file_digest(path, *_state(path)) for path in found}
 
 
 def folder_digest(root: Path) -> str:

@@ -12,6 +12,7 @@ from yaml import YAMLError
 from segsweep.config import to_plain
 from segsweep.errors import UserError
 from segsweep.identity import ROOT, differences, flatten
+from segsweep.own_code import is_known, load_code, targets
 
 GROUPS = ("data", "model", "loss", "optim", "scheduler", "trainer", "callbacks", "logger")
 
@@ -39,7 +40,26 @@ def resumed(directory: Path, overrides: Sequence[str], config_name: str = "train
     new = compose(config_name, [*before, *also])
     for key in differences(flatten(to_plain(old)), flatten(to_plain(new))):
         OmegaConf.update(begun, key, OmegaConf.select(new, key), force_add=True)
+    _require_known_targets(begun, directory, also, config_name)
     return begun, [*before, *also]
+
+
+def _require_known_targets(begun: DictConfig, directory: Path, typed: Sequence[str], config_name: str) -> None:
+    """Has only code run that is segsweep's, or that the user asks for now: the directory may be a stranger's.
+
+    Raises:
+        UserError: the run was begun with something else.
+    """
+    named = begun.get("code")
+    begun.code = compose(config_name, [override for override in typed if override.startswith("code=")]).code
+    load_code(to_plain(begun)["code"])
+    for key, target in targets(to_plain(begun)):
+        if not is_known(target) and not any(target in override for override in typed):
+            file = named if isinstance(named, str) else f"{target.split('.')[0]}.py"
+            raise UserError(
+                f"{directory}: its {key} is {target}, which is none of segsweep's own and is not run unasked; "
+                f"where it is yours, name the file it is in, as in code={file}"
+            )
 
 
 def _read(path: Path) -> DictConfig | ListConfig:

@@ -21,6 +21,8 @@ from segsweep.runs.load import Run
 from segsweep.tasks import LOSSES, Loss
 from segsweep.training import LOADING_KEYS
 
+_CACHE = "outputs/cache"
+"""Where decoded images go that memory does not keep; a run may say another place, and anybody may have said it."""
 SPLITS = ("val", "test", "all")
 _ALL = "split=all scores every image of a folder"
 
@@ -81,6 +83,7 @@ def data_of(run: Run, changes: Mapping[str, Any] | None = None, split: str = "te
     if "root" in changes and _is_elsewhere(changes["root"], node):
         node = _other_folder(run, node, changes)
     node |= changes
+    _require_no_writing(run, node, changes)
     source: Source = _built(SOURCES, node, run, "data")
     if split == "all":
         source = _everything(run, source, node)
@@ -122,6 +125,20 @@ def reads_files(node: Mapping[str, Any]) -> bool:
     """Whether the settings are those of a folder."""
     target = node.get("_target_")
     return isinstance(target, str) and target in SOURCES and issubclass(SOURCES[target], FolderSource)
+
+
+def _require_no_writing(run: Run, node: dict[str, Any], changes: Mapping[str, Any]) -> None:
+    """Takes from what a run says of its data what would write to where it says.
+
+    Raises:
+        UserError: demonstration scenes would have to be written.
+    """
+    if "cache_dir" in node and "cache_dir" not in changes:
+        node["cache_dir"] = _CACHE
+    if node.get("_target_") == "segsweep.data.DemoFolder" and not Path(str(node.get("root"))).expanduser().is_dir():
+        raise UserError(
+            f"{run.checkpoint}: its data.root={node.get('root')!s:.200} is not there; data.root=PATH says where it is now"
+        )
 
 
 def _is_elsewhere(root: Any, node: Mapping[str, Any]) -> bool:
@@ -214,7 +231,8 @@ def _built(table: Mapping[str, Any], node: Mapping[str, Any], run: Run, what: st
     target = settings.pop("_target_", None)
     if target not in table:
         raise UserError(
-            f"{run.checkpoint}: its {what} {target} is none of segsweep's own, and is not imported from a file"
+            f"{run.checkpoint}: its {what} {target!s:.200} is none of segsweep's own, and nobody's code is run unasked; "
+            "where it is yours, name the file it is in: code=FILE, or segsweep.load_code(FILE)"
         )
     with naming_keys(what):
         check_arguments(table[target], settings)

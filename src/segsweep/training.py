@@ -17,7 +17,6 @@ from typing import Any
 
 import lightning as L
 import torch
-import yaml
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -35,10 +34,12 @@ from segsweep.callbacks import (
     TrainingLog,
 )
 from segsweep.config import build, naming_keys, to_plain
+from segsweep.continuing import Continued, continued, last_step
 from segsweep.data import SegmentationData, Source
 from segsweep.data.check import balanced_weights
 from segsweep.errors import UserError
-from segsweep.identity import NAME, differences, result_settings
+from segsweep.identity import NAME
+from segsweep.own_code import load_code
 from segsweep.plots import loss_curve, save
 from segsweep.runs import (
     MetricsCSV,
@@ -50,7 +51,6 @@ from segsweep.runs import (
     read_metrics,
     versions,
 )
-from segsweep.runs.checkpoint import read_checkpoint
 from segsweep.runs.files import write_text
 from segsweep.tasks import TASKS, CrossEntropy, Loss, SegmentationTask
 from segsweep.trainer import TrainerSettings, build_trainer, cpu_threads
@@ -95,9 +95,9 @@ def train(
     settings = to_plain(config)
     run = RunDirectory(directory)
     with run.locked(wait) if _first_process() else contextlib.nullcontext():
-        before = continuation(settings, run) if resume else None
-        if before is not None and before.status == "completed" and _no_more_steps(settings, run):
-            return before
+        before = continued(settings, run) if resume else None
+        if before is not None and before.complete:
+            return before.record
         if before is None and _first_process() and run.record.exists():
             raise UserError(f"{directory}: already holds a run; resume={directory} continues it")
         return _train(config, settings, run, overrides, before, stop or StopOnSignal())
@@ -108,7 +108,7 @@ def _train(
     settings: dict[str, Any],
     run: RunDirectory,
     overrides: Sequence[str],
-    before: RunRecord | None,
+    before: Continued | None,
     stop: StopOnSignal,
 ) -> RunRecord:
     record = RunRecord(
@@ -123,11 +123,12 @@ def _train(
     )
     step = None
     if before is not None:
-        step = last_step(run)
-        record.started, record.seconds, record.metrics = before.started, before.seconds, before.metrics
-        record.continued_at = [*before.continued_at, step]
+        step, earlier = last_step(settings, run), before.record
+        record.started, record.seconds, record.metrics = earlier.started, earlier.seconds, earlier.metrics
+        record.continued_at = [*earlier.continued_at, step]
     with stop, _recorded(record, run, config), quiet_libraries(), _threads(settings):
         _check_root(settings)
+        load_code(settings.get("code"))
         session = assemble(settings, run, stop, step)
         stop.raise_if_told()
         record.parameters = sum(parameter.numel() for parameter in session.task.net.parameters())
@@ -271,7 +272,9 @@ def set_balanced_weights(node: dict[str, Any], loss: Loss, source: Source) -> No
         log.info("class weights: %s", ", ".join(numbers))
 
 
-def _root_settings(lr: float, momentum: float | None, seed: int, name: str | None, objective: str) -> None:
+def _root_settings(
+    lr: float, momentum: float | None, seed: int, name: str | None, objective: str, code: str | list[str] | None
+) -> None:
     """The signature that the keys at the root of the configuration are checked against."""
 
 
@@ -283,7 +286,7 @@ def _check_root(settings: dict[str, Any]) -> None:
         raise UserError(f"name={settings['name']}: must be letters, digits, spaces and . , = + - _ only")
 
 
-_ROOT_SETTINGS = ("lr", "momentum", "seed", "name", "objective")
+_ROOT_SETTINGS = ("lr", "momentum", "seed", "name", "objective", "code")
 
 
 def _configured_callbacks(nodes: dict[str, Any]) -> list[Callback]:
@@ -298,50 +301,6 @@ def _loggers(node: dict[str, Any], run: RunDirectory, step: int | None) -> list[
         purge = None if step is None else step + 1  # points behind the checkpoint come again
         loggers.append(TensorBoardLogger(run.path, name="", version="", sub_dir="tensorboard", purge_step=purge))
     return loggers
-
-
-def continuation(settings: dict[str, Any], run: RunDirectory) -> RunRecord | None:
-    """What is known of a run that can be continued; None, with what it left taken away, where nothing was saved yet.
-
-    Raises:
-        UserError: there is no run, or `settings` would give another result than those it was begun with.
-    """
-    if not run.record.exists() or not run.config.exists():
-        raise UserError(f"{run.path}: no run there to continue; give a run directory, one with a run.json")
-    try:
-        record = RunRecord.read(run.record)
-        begun = to_plain(OmegaConf.create(yaml.safe_load(run.config.read_text(encoding="utf-8"))))
-    except (ValueError, yaml.YAMLError, AssertionError) as error:
-        raise UserError(f"{run.path}: its run.json or config.yaml is damaged ({error})") from error
-    changed = differences(result_settings(begun), result_settings(settings))
-    for key in ("trainer.max_steps", "trainer.max_epochs"):
-        group, name = key.split(".")
-        old, new = begun[group][name], settings[group][name]
-        if key in changed and old is not None and new is not None and (new > old > 0 or new == -1):
-            del changed[key]
-            if settings["scheduler"].get("_target_"):
-                log.warning("%s: the schedule is laid out anew; one training of that length would differ", key)
-    if changed:
-        key, difference = next(iter(changed.items()))
-        more = f", and {len(changed) - 1} more" if len(changed) > 1 else ""
-        raise UserError(
-            f"{key}: {difference}{more}; {run.path} can only be continued as it was begun. "
-            "More trainer.max_steps are allowed; for anything else start a new run"
-        )
-    if not run.last.exists() and record.status != "completed":
-        run.clear()
-        return None
-    return record
-
-
-def last_step(run: RunDirectory) -> int:
-    """Optimizer steps behind last.ckpt."""
-    return int(read_checkpoint(run.last)["global_step"])
-
-
-def _no_more_steps(settings: dict[str, Any], run: RunDirectory) -> bool:
-    begun = OmegaConf.load(run.config)
-    return all(begun.trainer[name] == settings["trainer"][name] for name in ("max_steps", "max_epochs"))
 
 
 @contextlib.contextmanager
@@ -364,13 +323,16 @@ def _recorded(record: RunRecord, run: RunDirectory, config: DictConfig) -> Itera
         record.status, record.error = "failed", f"{type(error).__name__}: {error}"
         record.traceback = traceback.format_exc()
         log.debug("the run failed", exc_info=True)
+        if not run.path.exists():
+            raise UserError(f"{run.path}: was removed while the training wrote there; start it again") from error
         raise
     finally:
         record.seconds += time.perf_counter() - started
-        try:
-            record.write(run.record)
-        except OSError as error:
-            log.error("%s could not be written: %s", run.record, error)
+        if run.path.exists():
+            try:
+                record.write(run.record)
+            except OSError as error:
+                log.error("%s could not be written: %s", run.record, error)
 
 
 def _note_progress(record: RunRecord, session: Session, run: RunDirectory) -> None:

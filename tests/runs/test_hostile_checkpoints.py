@@ -157,7 +157,7 @@ def test_no_target_is_imported(tmp_path: Path, content: dict[str, Any]):
         None,
     ):
         content["segsweep"]["config"]["model"]["_target_"] = target
-        refused(save(tmp_path / "x.ckpt", content), "is not registered here")
+        refused(save(tmp_path / "x.ckpt", content), "is none of segsweep's own")
     assert "antigravity" not in sys.modules
 
 

@@ -6,6 +6,8 @@ import pandas as pd
 import pytest
 from sweep_support import TRAP, Sweep, content, run_record, same_weights, state, statuses
 
+from segsweep.sweeps.load import load_sweep
+
 COORDINATE = "hydra/sweeper=coordinate"
 SHORT = "trainer.max_steps=2"
 
@@ -104,3 +106,15 @@ def test_one_setting_with_seeds_and_a_final_training(sweep: Sweep, tmp_path: Pat
     assert outcome.code == 0, outcome.err
     steps = [run_record(tmp_path / "multirun/one" / name)["steps"] for name in statuses(tmp_path / "multirun/one")]
     assert steps == [2, 2, 3, 3]
+
+
+def test_a_grid_trains_its_best_once_more_where_asked(sweep: Sweep, tmp_path: Path):
+    outcome = sweep("optim=sgd,adam", "lr=0.001,0.01", "seed=0,1", SHORT, "hydra.sweeper.final=['seed=7']", "name=grid")
+    assert outcome.code == 0, outcome.err
+    jobs = content(tmp_path / "multirun/grid")["jobs"]
+    (final,) = (job for job in jobs if job["stage"] == "final")
+    assert len(jobs) == 9
+    best = load_sweep(tmp_path / "multirun/grid").comparison.table.iloc[0]
+    assert {key: final["values"][key] for key in ("optim", "lr", "seed")} == {
+        "optim": best["optim"], "lr": best["lr"], "seed": 7,
+    }  # fmt: skip

@@ -10,7 +10,7 @@ _HERE = "hydra_plugins.segsweep_sweepers.sweepers"
 _store = ConfigStore.instance()
 _store.store(
     group="hydra/sweeper", name="grid", provider="segsweep",
-    node={"_target_": f"{_HERE}.GridSweeper", "params": None},
+    node={"_target_": f"{_HERE}.GridSweeper", "params": None, "final": None},
 )  # fmt: skip
 _store.store(
     group="hydra/sweeper", name="coordinate", provider="segsweep",

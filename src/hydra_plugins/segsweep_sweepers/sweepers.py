@@ -16,12 +16,13 @@ class _SegsweepSweeper(Sweeper):
 
     Args:
         params: axes as values of a mapping, {"lr": "0.001,0.01"}; the command line wins.
+        final: overrides of one more training with the best values, at the end; none where empty.
     """
 
     name: str
 
-    def __init__(self, params: Mapping[str, Any] | None = None) -> None:
-        self.params = dict(params or {})
+    def __init__(self, params: Mapping[str, Any] | None = None, final: Sequence[str] | None = None) -> None:
+        self.params, self.final = dict(params or {}), list(final or [])
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
@@ -63,9 +64,9 @@ class GridSweeper(_SegsweepSweeper):
     name = "grid"
 
     def _search(self, session: Any, choices: dict[str, list[str]]) -> None:
-        from itertools import product
+        from segsweep.sweeps.searches import grid
 
-        session.run([list(combination) for combination in product(*choices.values())])
+        grid(session, choices, self.final)
 
 
 class CoordinateSweeper(_SegsweepSweeper):
@@ -73,19 +74,11 @@ class CoordinateSweeper(_SegsweepSweeper):
 
     An axis that is not searched yet has its first value. A swept seed is no axis: every setting is trained with every
     seed, and the best is the one with the best mean.
-
-    Args:
-        params: as above.
-        final: overrides of one more training with the best values, after the last axis; none where empty.
     """
 
     name = "coordinate"
 
-    def __init__(self, params: Mapping[str, Any] | None = None, final: Sequence[str] | None = None) -> None:
-        super().__init__(params)
-        self.final = list(final or [])
-
     def _search(self, session: Any, choices: dict[str, list[str]]) -> None:
-        from segsweep.sweeps.coordinate import search
+        from segsweep.sweeps.searches import coordinate
 
-        search(session, choices, self.final)
+        coordinate(session, choices, self.final)

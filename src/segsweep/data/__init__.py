@@ -3,6 +3,7 @@
 from segsweep.data.demo import DemoFolder
 from segsweep.data.folder import FolderSource
 from segsweep.data.module import SegmentationData
+from segsweep.data.seeds import sample_seed
 from segsweep.data.source import Batch, Source
 from segsweep.data.textures import Textures, toeplitz_gaussian
 
@@ -19,5 +20,6 @@ __all__ = [
     "SegmentationData",
     "Source",
     "Textures",
+    "sample_seed",
     "toeplitz_gaussian",
 ]

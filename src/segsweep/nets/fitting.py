@@ -18,6 +18,21 @@ def must_extend(height: int, width: int, multiple: int) -> bool:
     return torch.compiler.is_exporting() or height % multiple != 0 or width % multiple != 0
 
 
+def extended(image: Tensor, multiple: int, least: int = 0) -> Tensor:
+    """Images [..., H, W] with the last row and column repeated, up to multiples of `multiple` of at least `least` pixels.
+
+    `least` is a multiple of `multiple`. Images that fit are given back as they are.
+    """
+    height, width = image.shape[-2:]
+    if not must_extend(height, width, multiple) and min(height, width) >= least:
+        return image
+    for dim, size in ((-2, height), (-1, width)):
+        wanted = rounded_up(size, multiple)
+        position = torch.arange(torch.sym_max(wanted, least) if least else wanted, device=image.device)
+        image = image.index_select(dim, position.clamp(max=size - 1))
+    return image
+
+
 def crop(logits: Tensor, height: int, width: int) -> Tensor:
     """The upper left `height` x `width` pixels of [..., H, W]."""
     if torch.compiler.is_exporting():

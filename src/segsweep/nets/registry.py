@@ -30,9 +30,9 @@ SLACK_BYTES = 256 << 20
 
 
 def register_net(net_class: NetClass) -> NetClass:
-    """Class decorator: makes a net known to configurations and checkpoints as `segsweep.nets.<class name>`.
+    """Class decorator: makes a net of this package known to checkpoints as `segsweep.nets.<class name>`.
 
-    A project that has a net of its own registers it in the same way, and from then on its checkpoints load.
+    A net in a file of a user's own needs no decorator: see `segsweep.load_code`.
 
     Raises:
         ValueError: another class already has the name.

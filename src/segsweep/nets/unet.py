@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segsweep.nets.checks import require_image, require_positive
-from segsweep.nets.fitting import crop, must_extend, rounded_up
+from segsweep.nets.fitting import crop, extended
 from segsweep.nets.registry import register_net
 
 Head = Literal["exact", "plain"]
@@ -96,12 +96,7 @@ class UNet(nn.Module):
         """Images [B, C, H, W] to logits [B, K, H, W]."""
         require_image(image, self.in_channels)
         height, width = image.shape[-2:]
-        if must_extend(height, width, self.stride):
-            for dim, size in ((-2, height), (-1, width)):
-                position = torch.arange(rounded_up(size, self.stride), device=image.device)
-                image = image.index_select(dim, position.clamp(max=size - 1))
-            return crop(self._forward_even(image), height, width)
-        return self._forward_even(image)
+        return crop(self._forward_even(extended(image, self.stride)), height, width)
 
     def _forward_even(self, image: Tensor) -> Tensor:
         out1 = F.relu(self.conv1(image))

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
@@ -21,6 +22,7 @@ from segsweep.labels import Labels
 from segsweep.nets import NETS, TextureCNN, load_published
 from segsweep.nets.registry import build_net_for, misfit
 from segsweep.nets.registry import load_weights as load_into
+from segsweep.plots import curves
 from segsweep.runs.checkpoint import read_checkpoint, require_plain, require_tensors
 from segsweep.runs.directory import RunDirectory
 from segsweep.runs.metrics_csv import read_metrics
@@ -85,6 +87,24 @@ class Run:
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({error.strerror})") from error
 
+    def curves(self) -> Figure:
+        """The loss and the metric of the objective against steps, in training and in validation.
+
+        Raises:
+            UserError: as `history`, or neither was logged.
+        """
+        objective = str(self.config.get("objective", "val/iou")).partition("/")[2]
+        logged = {}
+        for split in ("train", "val"):
+            names = {column: str(column).removeprefix(f"{split}/") for column in self.history}
+            logged[split] = self.history.rename(columns=names)
+        metrics = [
+            name for name in dict.fromkeys(["loss", objective]) if any(name in table for table in logged.values())
+        ]
+        if not metrics:
+            raise UserError(f"{self.directory}: there is nothing to draw, for neither loss nor {objective} was logged")
+        return curves(logged, metrics, title=f"training and validation; the checkpoint is of step {self.step:,}")
+
     @property
     def task(self) -> type[SegmentationTask]:
         """What reads the net's logits."""
@@ -104,6 +124,34 @@ class Run:
     def predict(self, image: ArrayLike | Tensor) -> NDArray[np.uint8]:
         """Class positions uint8 [H, W] of one image, as `probabilities` takes it."""
         return self.task.predict(self.net(self._image(image)))[0].to(torch.uint8).cpu().numpy()
+
+    @torch.inference_mode()
+    def activations(self, image: ArrayLike | Tensor, layer: str) -> NDArray[np.float32]:
+        """What one layer of the net answers to one image, for `plots.feature_maps`.
+
+        Args:
+            image: as `probabilities` takes it.
+            layer: its name, as `net.named_modules()` gives it. One that answers several times counts with its last answer.
+
+        Returns:
+            float32 [channels, height, width].
+
+        Raises:
+            ValueError: as `probabilities`; there is no such layer, or it gives no maps.
+        """
+        layers = dict(self.net.named_modules())
+        if layer not in layers:
+            names = ", ".join(name for name, module in layers.items() if isinstance(module, nn.Conv2d))
+            raise ValueError(f"the net has no layer {layer!r}; its convolutions are {names}.")
+        answers: list[Any] = []
+        hook = layers[layer].register_forward_hook(lambda _module, _inputs, output: answers.append(output))
+        try:
+            self.net(self._image(image))
+        finally:
+            hook.remove()
+        if not answers or not isinstance(answers[-1], Tensor) or answers[-1].ndim != 4:
+            raise ValueError(f"layer {layer!r} gives no maps [1, channels, height, width] for an image.")
+        return answers[-1][0].float().cpu().numpy()
 
     def _image(self, image: ArrayLike | Tensor) -> Tensor:
         array = image if isinstance(image, Tensor) else torch.from_numpy(np.ascontiguousarray(image))
@@ -167,7 +215,8 @@ def load_run(path: str | Path) -> Run:
         raise UserError(f"{checkpoint}: damaged, or not written by segsweep ({reason})") from error
     if not isinstance(target, str) or target not in NETS:
         raise UserError(
-            f"{checkpoint}: its net {target} is not registered here; import the file that registers it first"
+            f"{checkpoint}: its net {target!s:.200} is none of segsweep's own, and nobody's code is run unasked; "
+            "where it is yours, name the file it is in: code=FILE, or segsweep.load_code(FILE)"
         )
     arguments = node | {"in_channels": channels, "out_channels": task.out_channels(labels)}
     try:

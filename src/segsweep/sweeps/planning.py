@@ -17,6 +17,7 @@ UNSWEPT = {
     "objective": "jobs with different objectives cannot be ranked",
     "resume": "it continues a single run; a sweep is continued by the same command with the same name=",
     "on_error": "it is the whole sweep's",
+    "code": "it is the whole sweep's; several files are code=[a.py,b.py]",
 }
 _LONGEST_NAME = 120
 """Bytes of a folder's name; file systems take 255."""
@@ -119,6 +120,13 @@ def _check_kind(old: Sequence[dict[str, Leaf]], wanted: Sequence[Job], name: str
     new = [job.settings for job in wanted if job.settings and job.stage != FINAL]
     if not old or not new:
         return
+    for key in {key: None for settings in new for key in settings if key.startswith("code.")}:
+        before, now = ({settings[key] for settings in side if key in settings} for side in (old, new))
+        if before and before != now:
+            raise UserError(
+                f"name={name}: {key.removeprefix('code.')}.py has changed since the sweep was begun, and jobs of two nets "
+                "cannot be told apart by their settings; give another name, or the file as it was"
+            )
     free = {
         key.partition(".")[0]
         for key in (key for settings in [*old, *new] for key in settings if key.endswith("._target_"))
@@ -133,8 +141,8 @@ def _check_kind(old: Sequence[dict[str, Leaf]], wanted: Sequence[Job], name: str
             if key.partition(".")[0] not in free and all(key in s and s[key] == value for s in others)
         })  # fmt: skip
     swept = {key for key in same[0].keys() ^ same[1].keys() if _varies(key, old) or _varies(key, new)}
-    before, now = ({key: value for key, value in side.items() if key not in swept} for side in same)
-    if found := differences(before, now):
+    first, then = ({key: value for key, value in side.items() if key not in swept} for side in same)
+    if found := differences(first, then):
         listed = "; ".join(f"{key}: {difference}" for key, difference in list(found.items())[:5])
         more = f"; and {len(found) - 5} more" if len(found) > 5 else ""
         raise UserError(

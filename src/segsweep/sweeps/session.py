@@ -289,7 +289,8 @@ def finish(sweep: SweepDirectory) -> bool:
     for part in printed(sweep, record):
         console.print(part, highlight=False)
     shown = relative(sweep.path)
-    print(f"Everything is in {shown}: summary.md, summary.csv, curves.png, heatmap.png")
+    files = (sweep.summary_md, sweep.summary_csv, sweep.curves, sweep.heatmap)
+    print(f"Everything is in {shown}: {', '.join(path.name for path in files if path.exists())}")
     print("Next:")
     print(f"  tensorboard --host localhost --logdir {shlex.quote(str(shown))}")
     if (best := best_directory(record, summary(sweep, record))) is not None:

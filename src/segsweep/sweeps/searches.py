@@ -1,21 +1,41 @@
-"""The search along one axis after the other."""
+"""In which order the settings of a sweep are trained: all of them, or one axis after the other."""
 
 from collections.abc import Sequence
 from itertools import product
 
 from segsweep.errors import UserError
+from segsweep.sweeps.planning import FINAL
 from segsweep.sweeps.ranking import comparison, summary
 from segsweep.sweeps.record import Job
 from segsweep.sweeps.session import SweepSession
 
 
-def search(session: SweepSession, choices: dict[str, list[str]], final: Sequence[str] = ()) -> None:
+def grid(session: SweepSession, choices: dict[str, list[str]], final: Sequence[str] = ()) -> None:
+    """Runs every combination.
+
+    Args:
+        session: the sweep.
+        choices: the overrides that each key may have.
+        final: overrides of one more training with the best values, with every seed unless they name one.
+
+    Raises:
+        UserError: there is to be a final training, and every job failed.
+    """
+    jobs = session.run([list(combination) for combination in product(*choices.values())])
+    if not final or session.stopped:
+        return
+    seeds = choices.pop("seed", [])
+    best = [_best(session, jobs, key) if len(overrides) > 1 else overrides[0] for key, overrides in choices.items()]
+    _train_finally(session, best, seeds, final)
+
+
+def coordinate(session: SweepSession, choices: dict[str, list[str]], final: Sequence[str] = ()) -> None:
     """Runs the jobs along each axis at the best values of the axes before it.
 
     Args:
         session: the sweep.
         choices: the overrides that each key may have, in the order of the search.
-        final: overrides of one more training with the best values, with every seed unless they name one.
+        final: as for `grid`.
 
     Raises:
         UserError: every job of an axis failed, so there is no best value to go on with.
@@ -35,10 +55,16 @@ def search(session: SweepSession, choices: dict[str, list[str]], final: Sequence
     if not axes:
         session.run([[*chosen.values(), *seed] for seed in replicates])
     if final and not session.stopped:
-        session.run([[*chosen.values(), *seed, *final] for seed in replicates], stage="final")
+        _train_finally(session, list(chosen.values()), seeds, final)
+
+
+def _train_finally(session: SweepSession, best: Sequence[str], seeds: Sequence[str], final: Sequence[str]) -> None:
+    asked = [[*best, *seed, *final] for seed in ([[seed] for seed in seeds] or [[]])]
+    session.run(asked, stage=FINAL)
 
 
 def _best(session: SweepSession, jobs: Sequence[Job], axis: str) -> str:
+    """The override of `axis` in the best setting among `jobs`."""
     directories = {job.directory for job in jobs}
     table = summary(session.sweep, session.record)
     table = table[table["directory"].isin(directories)]

@@ -1,0 +1,114 @@
+"""A run that is there already: whether it can be continued as asked, and from where."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+from omegaconf import OmegaConf
+
+from segsweep.config import to_plain
+from segsweep.errors import UserError
+from segsweep.identity import Leaf, differences, flatten, result_settings
+from segsweep.runs import RunDirectory, RunRecord
+from segsweep.runs.checkpoint import read_checkpoint
+
+log = logging.getLogger(__name__)
+
+LENGTH = ("trainer.max_steps", "trainer.max_epochs")
+"""What may be more than a run was begun with."""
+
+
+@dataclass(frozen=True)
+class Continued:
+    """What is known of a run that is to go on."""
+
+    record: RunRecord
+    as_long: bool
+    """Whether no more steps are asked for than it was begun with."""
+
+    @property
+    def complete(self) -> bool:
+        return self.record.status == "completed" and self.as_long
+
+
+def continued(settings: Mapping[str, Any], run: RunDirectory) -> Continued | None:
+    """A run that can be continued; None, with what it left taken away, where nothing was saved yet.
+
+    Args:
+        settings: the configuration, as plain data, with which it is to go on.
+        run: its directory.
+
+    Raises:
+        UserError: there is no run, or `settings` would give another result than those it was begun with.
+    """
+    if not run.record.exists() or not run.config.exists():
+        raise UserError(f"{run.path}: no run there to continue; give a run directory, one with a run.json")
+    try:
+        record = RunRecord.read(run.record)
+        begun = to_plain(OmegaConf.create(yaml.safe_load(run.config.read_text(encoding="utf-8"))))
+    except (ValueError, yaml.YAMLError, AssertionError) as error:
+        raise UserError(f"{run.path}: its run.json or config.yaml is damaged ({error})") from error
+    _require_same_result(begun, settings, run)
+    if not run.last.exists() and record.status != "completed":
+        run.clear()
+        return None
+    as_long = all(_value(begun, key) == _value(settings, key) for key in LENGTH)
+    return Continued(record, as_long)
+
+
+def _require_same_result(begun: Mapping[str, Any], settings: Mapping[str, Any], run: RunDirectory) -> None:
+    # The code that is run is what its user names now, and may lie elsewhere.
+    changed = differences(*(_without_code(result_settings(each)) for each in (begun, settings)))
+    for key in LENGTH:
+        old, new = _value(begun, key), _value(settings, key)
+        if key in changed and old is not None and new is not None and (new > old > 0 or new == -1):
+            del changed[key]
+            if settings["scheduler"].get("_target_"):
+                log.warning("%s: the schedule is laid out anew; one training of that length would differ", key)
+    if changed:
+        key, difference = next(iter(changed.items()))
+        more = f", and {len(changed) - 1} more" if len(changed) > 1 else ""
+        raise UserError(
+            f"{key}: {difference}{more}; {run.path} can only be continued as it was begun. "
+            "More trainer.max_steps are allowed; for anything else start a new run"
+        )
+
+
+def _without_code(settings: Mapping[str, Leaf]) -> dict[str, Leaf]:
+    return {key: value for key, value in settings.items() if not key.startswith("code.")}
+
+
+def _value(settings: Mapping[str, Any], key: str) -> Any:
+    group, name = key.split(".")
+    return settings[group][name]
+
+
+def last_step(settings: Mapping[str, Any], run: RunDirectory) -> int:
+    """Optimizer steps behind last.ckpt.
+
+    Raises:
+        UserError: it cannot be read, or is of another run.
+    """
+    checkpoint = read_checkpoint(run.last)
+    try:
+        step, saved = checkpoint["global_step"], checkpoint["segsweep"]["config"]
+        there, here = (_of_the_weights(each) for each in (saved, settings))
+        if not isinstance(step, int):
+            raise TypeError("global_step is no number")
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{run.last}: is no checkpoint of segsweep, so the run cannot be continued from it") from error
+    if other := differences(there, here):
+        key = next(iter(other))
+        raise UserError(
+            f"{run.last}: is of another run ({key}: {there.get(key)} there, {here.get(key)} here); "
+            "put back its own, or take it away to begin anew"
+        )
+    return step
+
+
+def _of_the_weights(settings: Mapping[str, Any]) -> dict[str, Leaf]:
+    """The settings that weights and optimizer state must fit, and nothing that is computed from data or may have moved."""
+    chosen = {name: settings[name] for name in ("model", "optim", "seed")}
+    return flatten(chosen | {"loss._target_": settings["loss"]["_target_"]})

@@ -1,0 +1,169 @@
+"""Nets of MONAI (the extra `monai`) as nets of this project: any image size, plain arguments, checkpoints that load.
+
+Shapes: B images, C channels in, K classes, H x W pixels.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from segsweep.nets.checks import require_image, require_positive
+from segsweep.nets.fitting import crop, extended
+from segsweep.nets.registry import register_net
+
+Norm = Literal["instance", "batch"]
+
+
+class _MonaiNet(nn.Module):
+    """A net of MONAI that computes on multiples of `stride` pixels, of which instance norms need two.
+
+    Images of other sizes are extended by repeating the last row and column, and the logits cropped.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, name: str, stride: int, **arguments: Any) -> None:
+        super().__init__()
+        require_positive(in_channels=in_channels, out_channels=out_channels)
+        self.in_channels, self.stride = in_channels, stride
+        self.net: nn.Module = _class(name)(
+            spatial_dims=2, in_channels=in_channels, out_channels=out_channels, **arguments
+        )
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Images [B, C, H, W] to logits [B, K, H, W]."""
+        require_image(image, self.in_channels)
+        logits = self.net(extended(image, self.stride, least=2 * self.stride))
+        return crop(logits, *image.shape[-2:])
+
+
+def _class(name: str) -> Any:
+    try:
+        from monai.networks import nets  # here, because it takes seconds
+    except ImportError as error:
+        raise ValueError(f"needs MONAI ({error}): pip install -e '.[monai]'") from error
+    return getattr(nets, name)
+
+
+def _require_channels(channels: Sequence[int], least: int = 2) -> None:
+    if len(channels) < least:
+        raise ValueError(f"channels={list(channels)}: must be at least {least} numbers, one for each level")
+    for position, width in enumerate(channels):
+        require_positive(**{f"channels[{position}]": width})
+
+
+@register_net
+class MonaiUNet(_MonaiNet):
+    """MONAI's `UNet`: residual units, strided convolutions down and transposed ones up (Kerfoot et al., 2018).
+
+    Args:
+        in_channels: channels of the image.
+        out_channels: channels of the logits.
+        channels: of each level; every further level has half the resolution.
+        num_res_units: convolutions of a residual unit; 0: plain convolutions.
+        norm: of every layer. Instance norm also in eval mode is by the image at hand.
+        dropout: share of activations.
+
+    Raises:
+        ValueError: a size below 1, fewer than two levels, or MONAI is not installed.
+    """
+
+    def __init__(
+        self, in_channels: int = 3, out_channels: int = 6, channels: Sequence[int] = (16, 32, 64, 128),
+        num_res_units: int = 2, norm: Norm = "instance", dropout: float = 0.0,
+    ) -> None:  # fmt: skip
+        _require_channels(channels)
+        steps = len(channels) - 1
+        super().__init__(
+            in_channels, out_channels, "UNet", 2**steps,
+            channels=tuple(channels), strides=(2,) * steps, num_res_units=num_res_units, norm=norm, dropout=dropout,
+        )  # fmt: skip
+
+
+@register_net
+class MonaiBasicUNet(_MonaiNet):
+    """MONAI's `BasicUNet`: pairs of convolutions, max pooling, five levels (after Falk et al., 2019).
+
+    Args:
+        in_channels: channels of the image.
+        out_channels: channels of the logits.
+        features: of the five levels, and of the last layer.
+        norm: of every layer. Instance norm also in eval mode is by the image at hand.
+        dropout: share of activations.
+
+    Raises:
+        ValueError: a size below 1, other than six numbers, or MONAI is not installed.
+    """
+
+    def __init__(
+        self, in_channels: int = 3, out_channels: int = 6, features: Sequence[int] = (16, 16, 32, 64, 128, 16),
+        norm: Norm = "instance", dropout: float = 0.0,
+    ) -> None:  # fmt: skip
+        if len(features) != 6:
+            raise ValueError(f"features={list(features)}: must be six numbers, of five levels and of the last layer")
+        for position, width in enumerate(features):
+            require_positive(**{f"features[{position}]": width})
+        super().__init__(
+            in_channels, out_channels, "BasicUNet", 16,
+            features=tuple(features), norm=(norm, {"affine": True}), dropout=dropout,
+        )  # fmt: skip
+
+
+@register_net
+class MonaiAttentionUnet(_MonaiNet):
+    """MONAI's `AttentionUnet`: gates on the skips, batch norm (Oktay et al., 2018).
+
+    Args:
+        in_channels: channels of the image.
+        out_channels: channels of the logits.
+        channels: of each level; every further level has half the resolution.
+        dropout: share of activations.
+
+    Raises:
+        ValueError: a size below 1, fewer than two levels, or MONAI is not installed.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 3,
+        out_channels: int = 6,
+        channels: Sequence[int] = (16, 32, 64, 128),
+        dropout: float = 0.0,
+    ) -> None:
+        _require_channels(channels)
+        steps = len(channels) - 1
+        super().__init__(
+            in_channels, out_channels, "AttentionUnet", 2**steps,
+            channels=tuple(channels), strides=(2,) * steps, dropout=dropout,
+        )  # fmt: skip
+
+
+@register_net
+class MonaiSegResNet(_MonaiNet):
+    """MONAI's `SegResNet`: residual blocks with group norm (Myronenko, 2018).
+
+    Args:
+        in_channels: channels of the image.
+        out_channels: channels of the logits.
+        init_filters: channels at full resolution; twice as many on each coarser level.
+        blocks_down: residual blocks of each level, from the finest.
+        groups: of the group norms; divides `init_filters`.
+
+    Raises:
+        ValueError: a size below 1, fewer than two levels, or MONAI is not installed.
+    """
+
+    def __init__(
+        self, in_channels: int = 3, out_channels: int = 6, init_filters: int = 16,
+        blocks_down: Sequence[int] = (1, 2, 2, 4), groups: int = 8,
+    ) -> None:  # fmt: skip
+        require_positive(init_filters=init_filters, groups=groups)
+        if len(blocks_down) < 2 or min(blocks_down) < 1:
+            raise ValueError(f"blocks_down={list(blocks_down)}: must be at least two numbers of at least 1")
+        if math.gcd(init_filters, groups) != groups:
+            raise ValueError(f"groups={groups}: must divide init_filters={init_filters}")
+        steps = len(blocks_down) - 1
+        super().__init__(
+            in_channels, out_channels, "SegResNet", 2**steps, init_filters=init_filters, blocks_down=tuple(blocks_down),
+            blocks_up=(1,) * steps, norm=("group", {"num_groups": groups}),
+        )  # fmt: skip
