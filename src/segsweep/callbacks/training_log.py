@@ -138,10 +138,11 @@ class TrainingLog(Callback):
         self._steps_per_epoch = steps_per_epoch or self._steps_per_epoch
         epoch = max(trainer.global_step - 1, 0) // self._steps_per_epoch
         for logger in trainer.loggers:
-            # A curve of the epoch would be the first thing that TensorBoard shows.
-            also = {"epoch": epoch} if isinstance(logger, MetricsCSV) else {}
+            # In TensorBoard a number without a group is one of its own, above all others.
+            grouped = {name if "/" in name else f"train/{name}": value for name, value in metrics.items()}
+            row = metrics | {"epoch": epoch} if isinstance(logger, MetricsCSV) else grouped
             try:
-                logger.log_metrics(metrics | also, step=trainer.global_step)
+                logger.log_metrics(row, step=trainer.global_step)
                 logger.save()
             except ValueError as error:
                 # Lightning takes every failure of TensorBoard's writer for a wrong value, a full disk too.

@@ -128,8 +128,9 @@ class SegmentationTask(L.LightningModule):
             self._running("loss").update(self.last_loss)
         return loss
 
-    def validation_step(self, batch: Batch, batch_index: int) -> None:
-        self._evaluate("val", batch)
+    def validation_step(self, batch: Batch, batch_index: int) -> Tensor:
+        """Gives its logits to the callbacks."""
+        return self._evaluate("val", batch)
 
     def test_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Gives its logits to the callbacks."""
