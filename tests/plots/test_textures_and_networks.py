@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from segsweep import plots
 from segsweep.plots.network import mosaic
@@ -89,6 +90,30 @@ def test_what_is_left_out_of_filters_and_maps_is_said():
 def test_feature_maps_of_any_shape_render(shape):
     figure = plots.feature_maps(random.random(shape))
     assert plots.to_image(figure, dpi=30).ndim == 3
+
+
+@pytest.mark.parametrize("scale", [0.07, 1, 100])
+@pytest.mark.parametrize("shape", [(16, 16, 5, 5), (5, 5, 7, 7), (3, 7, 3, 3), (64, 64, 3, 3), (1, 16, 5, 5)])
+def test_no_label_of_filters_is_cut_off(shape, scale):
+    figure = plots.filters(random.standard_normal(shape) * scale)
+    plots.to_image(figure)
+    drawn = figure.get_tightbbox(FigureCanvasAgg(figure).get_renderer())
+    assert drawn.x0 > 0
+    assert drawn.y0 > 0
+    assert drawn.x1 < figure.get_figwidth()
+    assert drawn.y1 < figure.get_figheight()
+
+
+def test_the_scale_of_feature_maps_may_leave_out_the_largest_values():
+    maps = random.random((4, 8, 8))
+    maps[0, 0, 0] = 100
+    for clip, limits, ends in ((0.0, (maps.min(), 100), "neither"), (0.01, np.quantile(maps, [0.01, 0.99]), "both")):
+        image = plots.feature_maps(maps, clip=clip).axes[0].images[0]
+        assert image.get_clim() == pytest.approx(tuple(limits))
+        assert image.colorbar.extend == ends
+    assert plots.feature_maps(np.maximum(maps, 0.5), clip=0.1).axes[0].images[0].colorbar.extend == "max"
+    with pytest.raises(ValueError, match=r"clip is 0.5; give a share from 0 to below 0.5"):
+        plots.feature_maps(maps, clip=0.5)
 
 
 def test_filters_and_maps_refuse_what_does_not_fit():

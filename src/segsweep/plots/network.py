@@ -66,17 +66,21 @@ def filters(
 
 
 @styled
-def feature_maps(maps: ArrayLike, *, title: str = "feature maps", max_maps: int = 64) -> Figure:
+def feature_maps(maps: ArrayLike, *, title: str = "feature maps", max_maps: int = 64, clip: float = 0.0) -> Figure:
     """The channels of one sample's activations, in reading order, on one scale.
 
     Args:
         maps: [C, H, W] or [1, C, H, W].
         title: the layer's name; its sizes follow it.
         max_maps: so many channels are drawn; what is left out, the title says.
+        clip: the share of the values, at either end, that the scale may leave out, so that a few large ones do not make
+            all others alike. They are drawn as its black or white, and the bar ends in an arrow.
 
     Raises:
-        ValueError: another shape, no values, or NaN or infinite ones.
+        ValueError: another shape, no values, NaN or infinite ones, or a share outside [0, 0.5).
     """
+    if not 0 <= clip < 0.5:
+        raise ValueError(f"clip is {clip}; give a share from 0 to below 0.5.")
     array = to_array(maps, "maps")
     if array.ndim == 4 and array.shape[0] == 1:
         array = array[0]
@@ -85,7 +89,7 @@ def feature_maps(maps: ArrayLike, *, title: str = "feature maps", max_maps: int 
     sizes = f"{counted(len(values), 'channel')}, {values.shape[1]}×{values.shape[2]}"
     if len(shown) < len(values):
         sizes += f"; the first {len(shown)}"
-    low, high = float(shown.min()), float(shown.max())
+    low, high = (float(limit) for limit in np.quantile(shown, [clip, 1 - clip]))
     return _draw(_in_square(shown), (low, high if high > low else low + 1), "activation", f"{title} ({sizes})")[0]
 
 
@@ -118,10 +122,13 @@ def _draw(tiles: NDArray[np.float64], limits: tuple[float, float], unit: str, ti
     scale = min(largest / max(picture.shape), 0.9 / max(tiles.shape[2], tiles.shape[3]))
     # The colour bar takes 0.09 of the width; the rest is for numbers and labels.
     figure = new_figure(max(picture.shape[1] * scale / 0.91 + 0.9, 4.2), max(picture.shape[0] * scale, 1.0) + 0.8)
+    figure.set_layout_engine("compressed")  # which leaves room for the labels of axes of fixed aspect
     axes = figure.add_subplot()
     image = axes.imshow(picture, cmap="gray", vmin=limits[0], vmax=limits[1], interpolation="nearest")
+    beyond = bool(np.nanmin(picture) < limits[0]), bool(np.nanmax(picture) > limits[1])
+    ends = {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}[beyond]
     bare(axes)
-    bar = figure.colorbar(image, ax=axes, label=unit, shrink=0.9, fraction=0.06, pad=0.03)
+    bar = figure.colorbar(image, ax=axes, label=unit, shrink=0.9, fraction=0.06, pad=0.03, extend=ends)
     bar.formatter = plain_ticks()
     bar.update_ticks()
     figure.suptitle(title)
