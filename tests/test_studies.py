@@ -14,6 +14,7 @@ from support import ROOT, SMALL, Command
 from segsweep import cli  # noqa: F401  (registers the resolvers that the configuration needs)
 from segsweep.config import to_plain
 from segsweep.data.demo import write_demo_folder
+from segsweep.identity import result_settings
 
 CONF = ROOT / "conf"
 TINY = [*SMALL, "callbacks.panel=null", "callbacks.confusion=null", "name=study"]
@@ -134,6 +135,29 @@ def test_design_is_the_three_way_grid_with_three_seeds(command: Command, tmp_pat
     assert [job["values"] for job in jobs(tmp_path / "multirun/study")] == [
         {"optim": optim, "lr": lr} for optim in ("sgd", "adam", "rmsprop") for lr in (0.001, 0.01, 0.1)
     ]
+
+
+def test_ablation_has_every_variant_and_is_otherwise_as_the_notebook(command: Command, tmp_path: Path):
+    swept = params("ablation")
+    variants = swept["model"].split(",")
+    assert sorted(variants) == sorted(f"ablation/{path.stem}" for path in (CONF / "model/ablation").glob("*.yaml"))
+    assert 12 <= len(variants) == len(set(variants))
+    assert swept == {"model": ",".join(variants), "seed": "0,1,2"}
+    settings = composed("study=ablation")
+    assert settings["trainer"]["max_steps"] == 1_000
+    assert (settings["optim"]["_target_"], settings["lr"]) == ("segsweep.tasks.Adam", 0.001)
+    assert settings == composed("experiment=texture_adam")
+    outcome = command("train.py", "-m", "study=ablation", *TINY, "trainer.max_steps=2", "seed=0")
+    assert outcome.code == 0, outcome.err
+    found = jobs(tmp_path / "multirun/study")
+    assert [job["values"]["model"] for job in found] == variants
+    assert [job["directory"] for job in found] == [f"model={name.replace('/', '-')}" for name in variants]
+    assert len({job["key"] for job in found}) == len(variants)
+
+
+def test_the_published_net_of_the_ablation_is_the_same_job_as_texture_cnn():
+    one, other = (result_settings(composed(f"model={name}")) for name in ("ablation/published", "texture_cnn"))
+    assert one == other
 
 
 def test_the_command_line_wins_over_a_study_which_sweeps_without_m_too(command: Command, tmp_path: Path):

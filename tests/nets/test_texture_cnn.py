@@ -7,8 +7,11 @@ import warnings
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from segsweep.errors import UserError
 from segsweep.nets import TextureCNN, estimate_norm_statistics, load_published
+from segsweep.nets.registry import build_net_for
 
 PUBLISHED_PARAMETERS = [
     *["bn.weight", "bn.bias"],
@@ -176,8 +179,94 @@ def test_options_change_the_sizes():
         ({"in_channels": -1}, "in_channels=-1"),
         ({"out_channels": 0}, "out_channels=0"),
         ({"norm": "layer"}, "norm='layer'.*shared, block, none"),
+        ({"blocks": 0}, "blocks=0"),
+        ({"dilation": 0}, "dilation=0"),
+        ({"dilation": [1, 0, 1]}, "dilation=0"),
+        ({"dilation": [1, 2]}, r"dilation=\[1, 2\]: must be one number, or 3, one for each block"),
     ],
 )
 def test_wrong_value_is_named(arguments, message: str):
     with pytest.raises(ValueError, match=message):
         TextureCNN(**arguments)
+
+
+# ---- other architectures ----
+
+
+def test_a_seed_gives_the_weights_that_it_gives_the_published_module():
+    torch.manual_seed(3)
+    reference = Reference()
+    for net_class in (TextureCNN, lambda: TextureCNN(blocks=3, residual=False, dilation=[1, 1, 1])):
+        torch.manual_seed(3)
+        state = net_class().state_dict()
+        assert list(state) == list(reference.state_dict())
+        assert all(torch.equal(state[key], value) for key, value in reference.state_dict().items())
+
+
+@pytest.mark.parametrize(("blocks", "parameters"), [(1, 849), (2, 7_265), (4, 20_097), (12, 71_425)])
+def test_further_blocks_go_on_counting_and_share_scale_and_shift(blocks: int, parameters: int):
+    net = copy.deepcopy(TextureCNN(blocks=blocks).to("meta").to_empty(device="cpu"))
+    convolutions = [f"conv{number}.0" for number in range(1, blocks + 1)]
+    assert [name for name, _ in net.named_parameters()] == [
+        f"{layer}.{name}" for layer in ("bn", *convolutions, "out") for name in ("weight", "bias")
+    ]
+    assert sum(parameter.numel() for parameter in net.parameters()) == parameters
+    norms = [net.get_submodule(f"conv{number}.2") for number in range(1, blocks + 1)]
+    assert all(norm.weight is net.bn.weight and norm.bias is net.bn.bias for norm in norms)
+    assert len({id(norm.running_mean) for norm in norms}) == blocks
+
+
+@pytest.mark.parametrize("in_channels", [1, 16])
+def test_residual_adds_what_goes_into_a_block_from_the_second_on(in_channels: int):
+    net = TextureCNN(in_channels, blocks=4, residual=True)
+    image = torch.rand(2, in_channels, 16, 16)
+    x = net.conv1(image)
+    for block in (net.conv2, net.conv3, net.conv4):
+        x = x + block(x)
+    assert torch.equal(net(image), net.out(x))
+
+
+@pytest.mark.parametrize("dilation", [2, [1, 2, 4]])
+def test_dilation_sets_the_taps_of_the_blocks_apart(dilation: int | list[int]):
+    """As an ordinary convolution does that has zeros between its taps."""
+    plain, net = TextureCNN(kernel_size=3), TextureCNN(kernel_size=3, dilation=dilation)
+    net.load_state_dict(plain.state_dict())
+    x = image = torch.rand(2, 1, 20, 20)
+    steps = dilation if isinstance(dilation, list) else [dilation] * 3
+    for block, step in zip((net.conv1, net.conv2, net.conv3), steps, strict=True):
+        weight = block[0].weight
+        apart = weight.new_zeros(*weight.shape[:2], 2 * step + 1, 2 * step + 1)
+        apart[..., ::step, ::step] = weight
+        x = block[2](F.conv2d(x, apart, block[0].bias, padding=step).relu())
+    torch.testing.assert_close(net(image), F.conv2d(x, net.out.weight, net.out.bias, padding=1), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("blocks", [1, 2, 4])
+def test_published_state_dict_is_refused_by_a_net_of_another_depth(published: Reference, blocks: int):
+    with pytest.raises(ValueError, match=f"blocks={blocks}: this state dict is of a net with 3 blocks"):
+        load_published(TextureCNN(blocks=blocks), published.state_dict())
+
+
+@pytest.mark.parametrize("blocks", [1, 2, 4])
+def test_state_dict_of_another_depth_is_loaded_by_a_net_of_that_depth(blocks: int):
+    net, loaded = TextureCNN(blocks=blocks), TextureCNN(blocks=blocks)
+    estimate_norm_statistics(net, [torch.rand(2, 1, 16, 16)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert not load_published(loaded, net.state_dict())
+    assert all(torch.equal(value, net.state_dict()[key]) for key, value in loaded.state_dict().items())
+
+
+def test_a_deep_net_with_norm_shared_refuses_the_scales_of_a_block_net():
+    block = TextureCNN(norm="block", blocks=5)
+    nn.init.constant_(block.conv5[2].bias, 2.0)
+    with pytest.raises(ValueError, match=r"conv4\.2\.bias and conv5\.2\.bias differ.*norm='block'"):
+        TextureCNN(blocks=5).load_state_dict(block.state_dict())
+
+
+@pytest.mark.parametrize("norm", ["shared", "block", "none"])
+@pytest.mark.parametrize("setting", [{"blocks": 10**9}, {"blocks": 10**30}, {"blocks": 10**9, "dilation": 2}])
+def test_a_net_of_endless_blocks_is_refused_at_once(norm: str, setting: dict[str, int]):
+    arguments = {"in_channels": 1, "out_channels": 1, "norm": norm, **setting}
+    with pytest.raises(UserError, match="larger net than it has weights for"):
+        build_net_for("segsweep.nets.TextureCNN", arguments, TextureCNN(norm=norm).state_dict(), 100_000)

@@ -200,6 +200,20 @@ def test_heatmap_of_one_axis_is_a_row(made: Made):
     assert cells.count("diverged") == 1
 
 
+def test_heatmap_has_names_in_the_order_in_which_they_were_asked_for(made: Made):
+    scores = {"small": 0.5, "large": 0.7, "middle": None, "other": 0.6}
+    figure = made({"model": list(scores), "seed": [0, 1]}, lambda values: scores[values["model"]]).heatmap()
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == list(scores)
+
+
+def test_heatmap_of_three_axes_has_names_in_the_order_in_which_they_were_asked_for(made: Made):
+    axes = {"model": ["b", "c", "a"], "loss": ["y", "z", "x"], "momentum": [None, 0.5], "seed": [0, 1]}
+    figure = made(axes, lambda values: noisy(values, 0.1)).heatmap()
+    drawn = figure.axes[0]
+    assert [label.get_text() for label in drawn.get_yticklabels()] == axes["model"]
+    assert figure.axes[0].get_xlabel() == "momentum"
+
+
 def test_nothing_but_seeds_has_curves_and_no_heatmap(made: Made):
     sweep = made({"seed": [0, 1, 2]}, noisy)
     assert not sweep.path.joinpath("heatmap.png").exists()

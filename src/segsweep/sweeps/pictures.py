@@ -1,10 +1,11 @@
 """curves.png and heatmap.png of a sweep."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 from matplotlib.figure import Figure
 
+from segsweep.identity import Leaf
 from segsweep.plots import curves, heatmap, save
 from segsweep.sweeps.planning import FINAL
 from segsweep.sweeps.ranking import comparison, ends, histories, is_diverged, settings_axes
@@ -96,6 +97,8 @@ def sweep_heatmap(record: SweepRecord, table: pd.DataFrame) -> Figure | None:
     else:
         ended[name] = ended["objective"]
         ended["status"] = ends(ended)
+    for axis in (name for name in (columns, rows) if name):
+        ended = _as_asked(ended, axis, [record.value_of(job, axis) for job in record.jobs])
     if not rows:
         ended[rows] = ""
     star = f"; ★ {'highest' if record.mode == 'max' else 'lowest'}" if ended[name].notna().any() else ""
@@ -109,3 +112,12 @@ def sweep_heatmap(record: SweepRecord, table: pd.DataFrame) -> Figure | None:
         reduce="best" if rest else "mean",
         title=of + star,
     )
+
+
+def _as_asked(table: pd.DataFrame, axis: str, asked: Sequence[Leaf]) -> pd.DataFrame:
+    """Rows with their choices of `axis` in the order in which these were asked for; the picture orders numbers itself.
+
+    The rank of their best jobs, by which the summary goes, is neither that order nor the order of means.
+    """
+    places = {value: place for place, value in reversed([*enumerate(asked)]) if isinstance(value, str)}
+    return table.sort_values(axis, key=lambda values: values.map(lambda value: places.get(value, 0)), kind="stable")
