@@ -1,0 +1,102 @@
+"""Trains what the two documents trained, and writes docs/replication.md.
+
+python -m segsweep.replication run [--only STUDY ...] [--data-root PATH] [OVERRIDE ...]
+python -m segsweep.replication mistakes
+python -m segsweep.replication report [FOLDER ...] [--data-root PATH]
+"""
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from segsweep.errors import UserError
+from segsweep.replication.ablation import ABLATION
+from segsweep.replication.collect import RESULTS, collect, read_results, write_results
+from segsweep.replication.mistakes import EXPERIMENTS
+from segsweep.replication.page import PAGE, SEEDS, page
+from segsweep.replication.published import STUDIES
+from segsweep.runs.files import write_text
+
+TRAIN = Path(__file__).parents[3] / "train.py"
+PICTURES = PAGE.parent / "images/replication"
+
+
+def run(only: Sequence[str], data_root: Path | None, more: Sequence[str]) -> int:
+    """Trains every study as a sweep of its own name, which goes on where it was stopped; gives the exit code."""
+    studies = {**STUDIES, "ablation": ABLATION}
+    if unknown := [name for name in only if name not in studies]:
+        raise UserError(f"--only {unknown[0]}: no such study; there are {', '.join(studies)}")
+    code = 0
+    for name, study in studies.items():
+        if only and name not in only:
+            continue
+        if study.needs_folder and data_root is None:
+            print(f"{name}: left out, for it needs --data-root")
+            continue
+        root = [f"data.root={data_root}"] if study.needs_folder else []
+        typed = ["-m", *study.command, *root, SEEDS, f"name=replication_{name}", *more]
+        print(f"{name}: python train.py {' '.join(typed)}", flush=True)
+        code = subprocess.run([sys.executable, str(TRAIN), *typed]).returncode or code
+        if code > 128:
+            return code
+    return code
+
+
+def mistakes() -> int:
+    results = read_results()
+    for name, experiment in EXPERIMENTS.items():
+        print(name, flush=True)
+        results["mistakes"][name] = experiment()
+        for key, value in results["mistakes"][name].items():
+            print(f"    {key}: {value:.6g}")
+        write_results(results)
+    return 0
+
+
+def report(folders: Sequence[Path], data_root: Path | None) -> int:
+    from segsweep.replication.figures import draw
+
+    results = read_results()
+    for line in collect(folders, data_root, results):
+        print(line)
+    write_results(results)
+    draw(results, PICTURES, folders, data_root)
+    write_text(PAGE, page(results, PICTURES))
+    print(f"{RESULTS} and {PAGE} are written")
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; gives the exit code.
+
+    Args:
+        arguments: as typed; None takes those of the process.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m segsweep.replication", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    train = commands.add_parser("run", help="train what is missing")
+    train.add_argument("--only", nargs="+", default=[], metavar="STUDY", help="of these studies")
+    train.add_argument("more", nargs="*", metavar="OVERRIDE", help="for train.py, such as hydra/launcher=joblib")
+    commands.add_parser("mistakes", help="run the experiments on what the documents got wrong; some minutes")
+    write = commands.add_parser("report", help="collect finished runs and write the page")
+    write.add_argument("folders", nargs="*", type=Path, default=[Path("multirun")], metavar="FOLDER")
+    for each in (train, write):
+        each.add_argument("--data-root", type=Path, help="the folder of aerial images, for the studies that need one")
+    options = parser.parse_args(arguments)
+    try:
+        if options.command == "run":
+            return run(options.only, options.data_root, options.more)
+        if options.command == "mistakes":
+            return mistakes()
+        return report(options.folders, options.data_root)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,112 @@
+"""From finished runs to one small table of numbers, which is kept when the runs are gone."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from segsweep.replication.ablation import ABLATION
+from segsweep.replication.finished import FinishedRun, FinishedRuns
+from segsweep.replication.published import STUDIES, Setting
+from segsweep.runs.files import write_json
+
+RESULTS = Path(__file__).parents[3] / "docs/measured/replication.json"
+CURVE_POINTS = 20
+"""Of each run, about."""
+CURVES = ("train/loss_running", "train/confident_accuracy_running", "train/loss", "val/loss", "val/iou")
+
+Results = dict[str, dict[str, Any]]
+"""{"settings": {name: {"overrides": [...], "runs": [...]}}, "mistakes": {name: {...}}}"""
+
+
+def read_results(path: Path = RESULTS) -> Results:
+    """What was collected so far; empty where nothing was."""
+    if not path.exists():
+        return {"settings": {}, "mistakes": {}}
+    results: Results = json.loads(path.read_text(encoding="utf-8"))
+    return results
+
+
+def write_results(results: Results, path: Path = RESULTS) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, results)
+
+
+def collect(folders: Iterable[Path], data_root: Path | None, results: Results) -> list[str]:
+    """Adds the finished runs below `folders` to `results`; those that are there with the same seed are replaced.
+
+    Args:
+        folders: are searched to any depth.
+        data_root: the folder of the settings that need one; None leaves these out.
+        results: is changed.
+
+    Returns:
+        A line for each setting: how many runs were found.
+    """
+    found, lines = FinishedRuns(folders), []
+    for name, setting in all_settings().items():
+        if setting.needs_folder and data_root is None:
+            continue
+        runs = found.of(overrides_of(setting, data_root))
+        kept = results["settings"].get(name, {"runs": []})["runs"]
+        by_seed = {run["seed"]: run for run in kept} | {run.record.seed: _summary(run) for run in runs}
+        if by_seed:
+            entry = {"overrides": list(setting.overrides), "runs": [by_seed[seed] for seed in sorted(by_seed)]}
+            results["settings"][name] = entry
+        lines.append(f"{name}: {len(runs)} found, {len(by_seed)} in all")
+    return lines
+
+
+def all_settings() -> dict[str, Setting]:
+    """Every setting by its study and name; one that several studies train is there once for each."""
+    studies = {**STUDIES, "ablation": ABLATION}
+    return {f"{study}: {setting.name}": setting for study, each in studies.items() for setting in each.settings}
+
+
+def overrides_of(setting: Setting, data_root: Path | None) -> Sequence[str]:
+    return (*setting.overrides, f"data.root={data_root}") if setting.needs_folder else setting.overrides
+
+
+def _summary(run: FinishedRun) -> dict[str, Any]:
+    record, history = run.record, run.history()
+    every = max(1, record.steps // CURVE_POINTS)
+    thin = history[(history["step"] % every == 0) | (history["step"] == history["step"].max())]
+    curves = {name: _numbers(thin[name]) for name in CURVES if name in thin}
+    return {
+        "seed": record.seed,
+        "seconds": round(record.seconds, 1),
+        "steps": record.steps,
+        "diverged": run.diverged,
+        "best_step": record.best_step,
+        "date": (record.started or "")[:10],
+        "device": record.device,
+        "versions": {name: record.versions.get(name) for name in ("torch", "segsweep")},
+        "metrics": {} if run.diverged else {name: _rounded(value) for name, value in record.metrics.items()},
+        "curve": {"step": [int(step) for step in thin["step"]], **curves},
+    }
+
+
+def _numbers(column: Iterable[float]) -> list[float | None]:
+    return [None if value != value else _rounded(value) for value in column]
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.6g}")
+
+
+def values(results: Mapping[str, Any], name: str, metric: str) -> dict[int, float]:
+    """A metric of every run of a setting, by seed."""
+    runs = results["settings"].get(name, {"runs": []})["runs"]
+    return {run["seed"]: run["metrics"][metric] for run in runs if run["metrics"].get(metric) is not None}
+
+
+def values_at(results: Mapping[str, Any], name: str, column: str, step: int) -> dict[int, float]:
+    """What a curve of every run of a setting is at a step, by seed; runs that logged nothing there are left out."""
+    found = {}
+    for run in results["settings"].get(name, {"runs": []})["runs"]:
+        curve = run["curve"]
+        if step in curve["step"] and column in curve:
+            value = curve[column][curve["step"].index(step)]
+            if value is not None:
+                found[run["seed"]] = value
+    return found

@@ -1,0 +1,155 @@
+"""The documents' figures, made from our runs: curves from the collected numbers, pictures from runs that are there."""
+
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from segsweep import plots
+from segsweep.replication.collect import overrides_of, values, values_at
+from segsweep.replication.finished import FinishedRun, FinishedRuns
+from segsweep.replication.published import CONFIDENT, FIRST_LOSSES, LOSS, STUDIES
+from segsweep.run_data import data_of
+from segsweep.runs.load import load_run
+
+EVERY = 1_000
+"""Steps between the notebook's pictures of the first training."""
+
+
+def draw(results: Mapping[str, Any], folder: Path, runs: Iterable[Path], data_root: Path | None) -> list[Path]:
+    """Writes every figure that there are numbers, or runs, for; gives the files.
+
+    Args:
+        results: as `collect` leaves them.
+        folder: is made.
+        runs: folders in which finished runs are, for the pictures that need more than numbers.
+        data_root: of the settings that need a folder.
+    """
+    found = FinishedRuns(runs)
+    made: dict[str, Figure | None] = {
+        "first.png": _first(results), "rates.png": _rates(results), "optimizers.png": _optimizers(results),
+        "predictions.png": _predictions(_one(found, "texture_first", None)),
+    }  # fmt: skip
+    for data in ("demo", "dubai"):
+        made[f"{data}_rates.png"] = _tuning(results, data)
+        made[f"{data}_overfit.png"] = _overfit(results, data)
+        root = data_root if data == "dubai" else None
+        if data == "demo" or data_root is not None:
+            made[f"{data}_overlay.png"] = _overlay(_one(found, f"{data}_final", root), data_root=root)
+    folder.mkdir(parents=True, exist_ok=True)
+    return [plots.save(figure, folder / name, dpi=90) for name, figure in made.items() if figure is not None]
+
+
+def _one(found: FinishedRuns, study: str, data_root: Path | None) -> FinishedRun | None:
+    runs = found.of(overrides_of(STUDIES[study].settings[0], data_root))
+    return runs[0] if runs else None
+
+
+def _first(results: Mapping[str, Any]) -> Figure | None:
+    name = "texture_first: plain SGD 0.001"
+    ours = {f"{step:,}": list(values_at(results, name, LOSS, step).values()) for step in FIRST_LOSSES}
+    if not any(ours.values()):
+        return None
+    printed = {f"{step:,}": loss for step, loss in FIRST_LOSSES.items()}
+    return plots.beside(printed, ours, value="mean loss so far", title="Plain SGD at 0.001, by steps")
+
+
+def _rates(results: Mapping[str, Any]) -> Figure | None:
+    settings = STUDIES["texture_rates"].settings
+    printed = {setting.name.removeprefix("Adam "): setting.printed[LOSS] for setting in settings}
+    ours = {
+        setting.name.removeprefix("Adam "): list(values(results, f"texture_rates: {setting.name}", LOSS).values())
+        for setting in settings
+    }
+    if not any(ours.values()):
+        return None
+    return plots.beside(printed, ours, value="mean loss of 1,000 steps", title="Adam, by learning rate")
+
+
+def _optimizers(results: Mapping[str, Any]) -> Figure | None:
+    names = [setting.name for setting in STUDIES["texture_optimizers"].settings]
+    histories = _histories(results, "texture_optimizers", names)
+    if not histories:
+        return None
+    return plots.curves(
+        histories, [LOSS, CONFIDENT], settings={name: name.rpartition(", seed ")[0] for name in histories},
+        best={LOSS: "min", CONFIDENT: "max"}, title="Means since the first step, by optimizer",
+    )  # fmt: skip
+
+
+def _tuning(results: Mapping[str, Any], data: str) -> Figure | None:
+    histories = {
+        **_histories(results, f"{data}_rates", ["0.001", "0.01", "0.1"], "rate {}, momentum 0.9"),
+        **_histories(results, f"{data}_momenta", ["0.5", "0.1"], "rate 0.1, momentum {}"),
+    }
+    if not histories:
+        return None
+    return plots.curves(
+        histories, "val/loss", settings={name: name.rpartition(", seed ")[0] for name in histories},
+        best="min", title="Validation loss by learning rate and momentum",
+    )  # fmt: skip
+
+
+def _overfit(results: Mapping[str, Any], data: str) -> Figure | None:
+    histories = _histories(results, f"{data}_overfit", ["two samples"])
+    if not histories:
+        return None
+    settings = dict.fromkeys(histories, "two samples")
+    return plots.curves(histories, "train/loss", settings=settings, best="min", title="The training on two samples")
+
+
+def _histories(
+    results: Mapping[str, Any], study: str, names: Sequence[str], shown: str = "{}"
+) -> dict[str, pd.DataFrame]:
+    """The collected curves of every run of some settings, by setting and seed."""
+    return {
+        f"{shown.format(name)}, seed {run['seed']}": pd.DataFrame(run["curve"]).astype(float)
+        for name in names
+        for run in results["settings"].get(f"{study}: {name}", {"runs": []})["runs"]
+    }
+
+
+def _predictions(run: FinishedRun | None) -> Figure | None:
+    """The panels that the first training wrote for TensorBoard, every 1,000 steps."""
+    if run is None or not (pictures := sample_panels(run.directory)):
+        return None
+    steps = [step for step in pictures if step % EVERY == 0]
+    rows = [pictures[step] for step in steps]
+    return plots.picture_rows(
+        rows, [f"step {step:,}" for step in steps], title="image, mask, prediction, error, overlay"
+    )
+
+
+def sample_panels(directory: Path) -> dict[int, NDArray[np.uint8]]:
+    """The first sample's panel of every validation of a run, uint8 [H, W, 3] by step; empty where none was written."""
+    events = EventAccumulator(str(directory / "tensorboard"), size_guidance={"images": 0})
+    events.Reload()
+    tags = sorted(tag for tag in events.Tags()["images"] if tag.startswith("samples/0"))
+    if not tags:
+        return {}
+    found = {}
+    for event in events.Images(tags[0]):
+        with Image.open(io.BytesIO(event.encoded_image_string)) as picture:
+            found[event.step] = np.asarray(picture.convert("RGB"))
+    return found
+
+
+def _overlay(run: FinishedRun | None, data_root: Path | None) -> Figure | None:
+    """A test image with its mask, prediction and overlay, as the U-Net report shows one."""
+    if run is None:
+        return None
+    opened = load_run(run.directory)
+    scored = data_of(opened, {} if data_root is None else {"root": str(data_root)}, split="test")
+    batch = scored.module().first_batch("test", 1, "cpu")
+    labels = opened.labels
+    return plots.overlay_panels(
+        batch.image[0], batch.mask[0], opened.predict(batch.image[0]), labels.colors, class_names=labels.names,
+        background=None if labels.background is None else labels.index(labels.background),
+    )  # fmt: skip

@@ -1,0 +1,87 @@
+"""Finished runs of given settings, wherever they lie: a run is known by its settings, not by its folder or its sweep."""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+
+from segsweep import cli  # noqa: F401  (registers the resolvers that the configuration needs)
+from segsweep.config import to_plain
+from segsweep.errors import UserError
+from segsweep.identity import job_key, result_settings
+from segsweep.runs import RunDirectory, RunRecord, read_metrics
+from segsweep.sweeps.ranking import is_diverged
+
+CONF = Path(__file__).parents[3] / "conf"
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run that was completed, or that diverged, which is an end too."""
+
+    directory: Path
+    record: RunRecord
+
+    @property
+    def diverged(self) -> bool:
+        return self.record.status == "failed"
+
+    def history(self) -> pd.DataFrame:
+        return read_metrics(RunDirectory(self.directory).metrics)
+
+
+class FinishedRuns:
+    """All completed and all diverged runs below some folders, by what they were trained with.
+
+    Args:
+        folders: are searched to any depth; what cannot be read is passed over.
+    """
+
+    def __init__(self, folders: Iterable[Path]) -> None:
+        self._found: dict[tuple[str, int], FinishedRun] = {}
+        for path in sorted(path for folder in folders for path in _run_records(folder)):
+            try:
+                record = RunRecord.read(path)
+                settings = to_plain(OmegaConf.create(yaml.safe_load((path.parent / "config.yaml").read_text("utf-8"))))
+                key = key_without_seed(settings)
+            except (OSError, UserError, ValueError, AssertionError, KeyError, yaml.YAMLError):
+                continue
+            if record.status == "completed" or (record.status == "failed" and is_diverged(record.error)):
+                # Runs of the same settings and seed are the same run: whichever is found first.
+                self._found.setdefault((key, record.seed), FinishedRun(path.parent, record))
+
+    def of(self, overrides: Sequence[str]) -> list[FinishedRun]:
+        """The runs that these overrides of train.py describe, by their seeds."""
+        key = key_without_seed(composed(overrides))
+        return [run for (other, _), run in sorted(self._found.items(), key=lambda item: item[0][1]) if other == key]
+
+
+def _run_records(folder: Path) -> Iterable[Path]:
+    for parent, folders, names in os.walk(folder):
+        folders.sort()
+        if "run.json" in names:
+            folders.clear()  # a run holds no runs
+            yield Path(parent) / "run.json"
+
+
+def composed(overrides: Sequence[str]) -> dict[str, Any]:
+    """The configuration that train.py makes of overrides, as plain data."""
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return to_plain(compose("train", overrides=list(overrides)))
+
+
+def key_without_seed(settings: Mapping[str, Any]) -> str:
+    """Equal for the replicates of a setting."""
+    return job_key({name: value for name, value in result_settings(settings).items() if not _is_seed(name)})
+
+
+def _is_seed(name: str) -> bool:
+    return name in ("seed", "data.seed")

@@ -1,0 +1,386 @@
+"""docs/replication.md, from the collected numbers alone; the same numbers always give the same page."""
+
+import math
+import shlex
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import special
+
+from segsweep.nets import TextureCNN, UNet
+from segsweep.plots.style import plain
+from segsweep.replication import texts
+from segsweep.replication.ablation import ABLATION, PUBLISHED
+from segsweep.replication.collect import all_settings, values, values_at
+from segsweep.replication.published import (
+    CONFIDENT,
+    FIRST_LOSSES,
+    LAYER_PARAMETERS,
+    LOSS,
+    STUDIES,
+    TEXTURE_PARAMETERS,
+    TEXTURE_SHAPE,
+    UNET_PARAMETERS,
+    UNET_SHAPES,
+    Study,
+)
+from segsweep.replication.verdicts import CLAIMS, judge_claim
+from segsweep.sweeps.statistics import LEVEL
+
+PAGE = Path(__file__).parents[3] / "docs/replication.md"
+SEEDS = "seed=0,1,2,3,4"
+
+Rows = list[list[str]]
+
+
+def page(results: Mapping[str, Any], pictures: Path | None = None) -> str:
+    """The whole page.
+
+    Args:
+        results: as `collect` leaves them.
+        pictures: the folder in which figures are; those that are there are shown.
+    """
+    shown = _Pictures(pictures)
+    parts = [
+        texts.HEAD,
+        *_counts(),
+        *_first(results, shown),
+        *_rates(results, shown),
+        *_optimizers(results, shown),
+        *_stood_still(results),
+        *_unet(results, shown),
+        *_verdicts(results),
+        *_mistakes(results),
+        *_ablation(results, shown),
+        *_commands(results),
+    ]
+    return "\n".join(line for part in parts for line in _wrapped(part)).rstrip() + "\n"
+
+
+def _wrapped(part: str) -> list[str]:
+    """Prose in lines of a readable length; tables, headings and pictures as they are."""
+    if not part or part[0] in "|#!" or "\n" in part:
+        return [part]
+    return textwrap.wrap(part, 124, break_long_words=False, break_on_hyphens=False)
+
+
+class _Pictures:
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
+
+    def __call__(self, name: str, what: str) -> list[str]:
+        if self.folder is None or not (self.folder / name).exists():
+            return []
+        return [f"![{what}](images/replication/{name})", ""]
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    return ["| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *rows]] + [""]
+
+
+def number(value: float) -> str:
+    """Four significant digits, without an exponent where that is short."""
+    return plain(float(f"{value:.4g}"))
+
+
+def as_printed(value: float) -> str:
+    """All digits that were printed."""
+    return plain(value)
+
+
+def spread(found: Mapping[int, float]) -> str:
+    """Mean ± standard deviation, and over how many seeds."""
+    if not found:
+        return "not trained yet"
+    each = np.array(list(found.values()))
+    if not np.isfinite(each).all():
+        return f"diverged in {int((~np.isfinite(each)).sum())} of {len(each)}"
+    if len(each) == 1:
+        return f"{number(each[0])} (n = 1)"
+    return f"{number(each.mean())} ± {each.std(ddof=1):.2g} (n = {len(each)})"
+
+
+def within(printed: float, found: Mapping[int, float]) -> str:
+    """Whether a printed figure lies in the prediction interval of one further run."""
+    each = np.array(list(found.values()))
+    if len(each) < 2:
+        return ""
+    half = prediction_half_width(each)
+    return "yes" if abs(printed - each.mean()) <= half else "no"
+
+
+def prediction_half_width(each: np.ndarray) -> float:
+    """Of the interval in which one further value lies with 95 %, where values are normal."""
+    n = len(each)
+    return float(special.stdtrit(n - 1, 1 - LEVEL / 2) * each.std(ddof=1) * math.sqrt(1 + 1 / n))
+
+
+def _counts() -> list[str]:
+    net = TextureCNN()
+    parts = {name: sum(parameter.numel() for parameter in getattr(net, name).parameters()) for name in LAYER_PARAMETERS}
+    for name in ("conv2", "conv3"):  # the one norm is counted with the first
+        parts[name] -= sum(parameter.numel() for parameter in getattr(net, name)[2].parameters())
+    with torch.device("meta"):
+        texture, unet = TextureCNN(), UNet()
+        given = torch.empty(TEXTURE_SHAPE)
+        output = tuple(texture(given).shape)
+    rows = [[f"{name}, parameters", f"{count:,}", f"{parts[name]:,}"] for name, count in LAYER_PARAMETERS.items()]
+    total = sum(parameter.numel() for parameter in net.parameters())
+    rows.append(["texture net, parameters", f"{TEXTURE_PARAMETERS:,}", f"{total:,}"])
+    rows.append(["its input and output", str(list(TEXTURE_SHAPE)), f"{list(given.shape)}, {list(output)}"])
+    total = sum(parameter.numel() for parameter in unet.parameters())
+    rows.append(["U-Net, parameters (counted from its layers)", f"{UNET_PARAMETERS:,}", f"{total:,}"])
+    ours = unet_shapes()
+    rows += [[f"U-Net, {name}", str(list(shape)), str(list(ours[name]))] for name, shape in UNET_SHAPES]
+    same = all(printed == found for _, printed, found in rows[:5] + rows[6:])
+    said = "All are equal." if same else "They are not all equal."
+    return ["## Sizes", "", said, "", *_table(["", "printed", "ours"], rows)]
+
+
+def unet_shapes() -> dict[str, tuple[int, ...]]:
+    """The shapes that the report prints, of the published form of our net, by the report's names."""
+    with torch.device("meta"):
+        net, image = UNet(head="plain"), torch.empty(8, 3, 320, 320)
+    found: dict[str, tuple[int, ...]] = {}
+
+    def note(module: torch.nn.Module, before: str | None, after: str, relu: str | None = None) -> None:
+        def hook(_: torch.nn.Module, given: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+            if before is not None:
+                found[before] = tuple(given[0].shape)
+            found[after] = tuple(output.shape)
+            if relu is not None:
+                found[relu] = tuple(output.relu().shape)
+
+        module.register_forward_hook(hook)
+
+    note(net.conv1, None, "out1", "out1 after ReLU")
+    note(net.conv2, None, "out2", "out2 after ReLU")
+    note(net.conv3, None, "out3", "out3 after ReLU")
+    note(net.upconv1, None, "out4")
+    note(net.conv4, "out4 after concatenation", "out4 after conv4", "out4 after ReLU")
+    note(net.upconv2, None, "out5")
+    note(net.conv5, "out5 after concatenation", "out5 after conv5", "out after ReLU")
+    note(net.upconv3, None, "out6")
+    note(net.outconv, None, "final output")
+    net(image)
+    return found
+
+
+def _first(results: Mapping[str, Any], shown: _Pictures) -> list[str]:
+    name = "texture_first: plain SGD 0.001"
+    rows = []
+    for step, printed in FIRST_LOSSES.items():
+        ours = values_at(results, name, LOSS, step)
+        rows.append([f"{step:,}", as_printed(printed), spread(ours), within(printed, ours)])
+    scores = values(results, name, "test/iou")
+    return [
+        "## The first training (texture notebook, 3.3)", "",
+        texts.FIRST, "",
+        *_table(["steps", "printed", "ours", "within"], rows),
+        f"What it has learnt in the end, which the notebook does not measure: test/iou {spread(scores)}.", "",
+        *shown("first.png", "Running loss of the first training, printed and ours"),
+        *shown("predictions.png", "What the first training predicts every 1,000 steps"),
+    ]  # fmt: skip
+
+
+def _rates(results: Mapping[str, Any], shown: _Pictures) -> list[str]:
+    rows = []
+    for setting in STUDIES["texture_rates"].settings:
+        name = f"texture_rates: {setting.name}"
+        printed, ours = setting.printed[LOSS], values(results, name, LOSS)
+        rows.append(
+            [setting.name.removeprefix("Adam "), as_printed(printed), spread(ours), within(printed, ours),
+             spread(values(results, name, "test/iou"))]
+        )  # fmt: skip
+    return [
+        "## Learning rates (texture notebook, 4.1)", "",
+        texts.RATES, "",
+        *_table(["learning rate", "printed", "ours", "within", "test/iou"], rows),
+        *shown("rates.png", "Running loss by learning rate"),
+    ]  # fmt: skip
+
+
+def _optimizers(results: Mapping[str, Any], shown: _Pictures) -> list[str]:
+    rows = []
+    for setting in STUDIES["texture_optimizers"].settings:
+        name = f"texture_optimizers: {setting.name}"
+        row = [setting.name]
+        for metric in (LOSS, CONFIDENT):
+            printed, ours = setting.printed.get(metric), values(results, name, metric)
+            row += ["" if printed is None else as_printed(printed), spread(ours)]
+            row.append("" if printed is None else within(printed, ours))
+        rows.append([*row, spread(values(results, name, "test/iou"))])
+        if "momentum" in setting.name:
+            again = ['"SGD", which has momentum 0.9 too']
+            for metric, printed in ((LOSS, 0.045060), (CONFIDENT, 0.7185)):
+                again += [as_printed(printed), "the same", within(printed, values(results, name, metric))]
+            rows.append([*again, ""])
+    header = ["", "loss, printed", "ours", "within", '"precision", printed', "ours", "within", "test/iou"]
+    return [
+        "## Optimizers (texture notebook, 4.3)", "",
+        texts.OPTIMIZERS, "",
+        *_table(header, rows),
+        *shown("optimizers.png", "Running loss and confident accuracy by optimizer"),
+    ]  # fmt: skip
+
+
+def _stood_still(results: Mapping[str, Any]) -> list[str]:
+    name = "texture_exponential: Adam, 0.1 falling by 5 % an epoch, BCE"
+    zero = results["mistakes"].get("cross-entropy of one channel")
+    said = f"ours {zero['loss']:g}, with a largest gradient of {zero['largest gradient']:g}" if zero else "not run yet"
+    rows = [
+        ["cross-entropy over one channel, printed 99 times", "-0.0", said],
+        [
+            "the same training with BCE and a step for every batch: test/iou",
+            "",
+            spread(values(results, name, "test/iou")),
+        ],
+        ["its running loss (BCE)", "", spread(values(results, name, LOSS))],
+    ]
+    return [
+        "## The training that stood still (texture notebook, 4.1)", "",
+        texts.STOOD_STILL, "",
+        *_table(["", "printed", "ours"], rows),
+    ]  # fmt: skip
+
+
+def _unet(results: Mapping[str, Any], shown: _Pictures) -> list[str]:
+    parts = [texts.UNET]
+    for data, title in (("demo", "On the demo scenes"), ("dubai", "On the aerial images")):
+        rows = []
+        for study, what, metric, score, printed in (
+            (f"{data}_overfit", "two samples, 50 steps", "val/foreground_iou", "val/iou", 0.8549),
+            (f"{data}_final", "last training (0.1, momentum 0.1), test", "test/foreground_iou", "test/iou", 0.498),
+        ):
+            name = f"{study}: {STUDIES[study].settings[0].name}"
+            rows.append(
+                [what, as_printed(printed), spread(values(results, name, metric)), spread(values(results, name, score))]
+            )
+        tuned: Rows = []
+        for study, what in ((f"{data}_rates", "rate {}, momentum 0.9"), (f"{data}_momenta", "rate 0.1, momentum {}")):
+            for setting in STUDIES[study].settings:
+                name = f"{study}: {setting.name}"
+                tuned.append(
+                    [what.format(setting.name), spread(values(results, name, "val/loss")),
+                     spread(values(results, name, "val/iou")), spread(values(results, name, "val/foreground_iou"))]
+                )  # fmt: skip
+        parts += [
+            f"### {title}", "",
+            *_table(["", 'printed "IoU"', "foreground_iou", "iou"], rows),
+            "The tuning, by the validation loss; 10 epochs, a new net for each.", "",
+            *_table(["", "val/loss", "val/iou", "val/foreground_iou"], tuned),
+            *shown(f"{data}_rates.png", "Validation loss by learning rate and momentum"),
+            *shown(f"{data}_overfit.png", "Loss of the training on two samples"),
+            *shown(f"{data}_overlay.png", "Test images, masks, predictions and overlays"),
+        ]  # fmt: skip
+    return parts
+
+
+def _verdicts(results: Mapping[str, Any]) -> list[str]:
+    rows = []
+    for claim in CLAIMS:
+        names = [setting.name for setting in STUDIES[claim.study].settings]
+        verdict = judge_claim(claim, names, results)
+        rows.append([claim.text, claim.metric, f"**{verdict.answer}**", str(verdict.seeds), verdict.reason])
+    return [
+        "## What they conclude", "",
+        texts.VERDICTS, "",
+        *_table(["conclusion", "by", "", "seeds", "why"], rows),
+    ]  # fmt: skip
+
+
+def _mistakes(results: Mapping[str, Any]) -> list[str]:
+    found = results["mistakes"]
+    parts = [
+        "## What they got wrong", "",
+        texts.EXPERIMENTS, "",
+    ]  # fmt: skip
+    for name, (title, text) in texts.MISTAKES.items():
+        parts += [f"### {title}", "", text, ""]
+        if name in found:
+            parts += _table(["", ""], [[key, number(value)] for key, value in found[name].items()])
+        elif name != "momentum":
+            parts += ["Not run yet.", ""]
+        else:
+            parts += _momentum(results)
+    return parts
+
+
+def _momentum(results: Mapping[str, Any]) -> list[str]:
+    rows = []
+    name = "texture_optimizers: SGD with momentum 0.9"
+    for title, metric, first, second in (
+        ("running loss", LOSS, 0.038248, 0.045060),
+        ("confident accuracy", CONFIDENT, 0.7434, 0.7185),
+    ):
+        found = np.array(list(values(results, name, metric).values()))
+        ours = "not trained yet"
+        if len(found) > 1:
+            pairs = np.abs(np.subtract.outer(found, found))[np.triu_indices(len(found), 1)]
+            ours = f"{number(float(pairs.mean()))} on average, {number(float(pairs.max()))} at most (n = {len(found)})"
+        plain = spread(values(results, "texture_optimizers: plain SGD", metric))
+        rows.append([title, number(abs(first - second)), ours, plain])
+    return _table(["", "between the two printed rows", "between two of our runs", "plain SGD, for comparison"], rows)
+
+
+def _ablation(results: Mapping[str, Any], shown: _Pictures) -> list[str]:
+    from segsweep.replication.verdicts import Claim
+
+    names = [setting.name for setting in ABLATION.settings]
+    claim = Claim("", "ablation", PUBLISHED, "val/iou", "max")
+    verdict = judge_claim(claim, names, results)
+    parts = [
+        "## Does each layer make sense?", "",
+        texts.ABLATION, "",
+    ]  # fmt: skip
+    if verdict.comparison is None:
+        return [*parts, "Not trained yet.", ""]
+    rows = []
+    for _, row in verdict.comparison.table.iterrows():
+        name = str(row["setting"])
+        found = values(results, f"ablation: {name}", "val/iou")
+        tested = spread(values(results, f"ablation: {name}", "test/iou"))
+        rows.append([name, spread(found), str(row["verdict"]), tested])
+    return [
+        *parts,
+        *_table(["net", "val/iou", "beside the best", "test/iou"], rows),
+        " ".join(verdict.comparison.sentences()),
+        "",
+    ]
+
+
+def _commands(results: Mapping[str, Any]) -> list[str]:
+    rows = []
+    studies: dict[str, Study] = {**STUDIES, "ablation": ABLATION}
+    settings = all_settings()
+    for name, study in studies.items():
+        runs = [
+            run
+            for key in settings
+            if key.startswith(f"{name}: ")
+            for run in results["settings"].get(key, {"runs": []})["runs"]
+        ]
+        if not runs:
+            said = ["0", "", ""]
+        else:
+            seconds = sorted(run["seconds"] for run in runs)
+            devices = sorted({run["device"] for run in runs})
+            dates = sorted({run["date"] for run in runs})
+            took = f"{seconds[len(seconds) // 2] / 60:.1f} min"
+            said = [
+                str(len(runs)),
+                took,
+                f"{', '.join(devices)}; {dates[0]}" + (f" to {dates[-1]}" if len(dates) > 1 else ""),
+            ]
+        root = ("data.root=PATH",) if study.needs_folder else ()
+        typed = f"python train.py -m {shlex.join((*study.command, *root, SEEDS))}"
+        rows.append([name, f"`{typed}`", *said])
+    return [
+        "## Commands and times", "",
+        texts.COMMANDS, "",
+        *_table(["study", "command", "runs", "one run", "on"], rows),
+    ]  # fmt: skip

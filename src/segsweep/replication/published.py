@@ -1,0 +1,174 @@
+"""The figures that the two documents print (docs/sources.md), as they print them, and the settings they are of."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from segsweep.plots.style import plain
+
+FIRST_LOSSES: Mapping[int, float] = {
+    1_000: 0.13996, 2_000: 0.096638, 3_000: 0.076834, 4_000: 0.065161, 5_000: 0.057315,
+    6_000: 0.051751, 7_000: 0.047524, 8_000: 0.044245, 9_000: 0.041612, 10_000: 0.039440,
+}  # fmt: skip
+"""Plain SGD at 0.001: mean of the losses of all steps so far, by step (texture notebook, 3.3)."""
+
+RATE_LOSSES: Mapping[float, float] = {
+    0.00001: 0.13820, 0.0001: 0.035675, 0.001: 0.014514, 0.01: 0.013491,
+    0.1: 0.026231, 0.5: 0.033673, 1.0: 0.072490, 5.0: 0.50313,
+}  # fmt: skip
+"""Adam, 1,000 steps: the same mean, by learning rate (texture notebook, 4.1)."""
+
+LAYER_PARAMETERS: Mapping[str, int] = {"conv1": 448, "conv2": 6_416, "conv3": 6_416, "out": 401}
+"""Of the texture notebook's net, the one batch norm counted with the first (3.3)."""
+TEXTURE_PARAMETERS = 13_681
+TEXTURE_SHAPE = (1, 1, 128, 128)
+"""Of its input and of its output."""
+
+UNET_SHAPES: tuple[tuple[str, tuple[int, int, int, int]], ...] = (
+    ("out1", (8, 32, 320, 320)),
+    ("out1 after ReLU", (8, 32, 320, 320)),
+    ("out2", (8, 64, 320, 320)),
+    ("out2 after ReLU", (8, 64, 320, 320)),
+    ("out3", (8, 128, 160, 160)),
+    ("out3 after ReLU", (8, 128, 160, 160)),
+    ("out4", (8, 64, 320, 320)),
+    ("out4 after concatenation", (8, 128, 320, 320)),
+    ("out4 after conv4", (8, 64, 160, 160)),
+    ("out4 after ReLU", (8, 64, 160, 160)),
+    ("out5", (8, 32, 320, 320)),
+    ("out5 after concatenation", (8, 64, 320, 320)),
+    ("out5 after conv5", (8, 32, 320, 320)),
+    ("out after ReLU", (8, 32, 320, 320)),
+    ("out6", (8, 16, 640, 640)),
+    ("final output", (8, 6, 320, 320)),
+)
+"""U-Net report, Our Model layer architecture."""
+UNET_PARAMETERS = 282_486
+"""Follows from its layers; the report gives no number."""
+
+OVERFIT_IOU = 0.8549
+"""Of two samples after 50 steps, printed as 85.49; any class that is not the background counts as any other."""
+TEST_IOU = 0.498
+"""Of the U-Net report's last training, on its test set, by the same measure."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What one of the documents, or a question that it leaves, trains; one run for each seed.
+
+    Args:
+        name: as a reader calls it.
+        overrides: of train.py.
+        printed: figures, by the column of metrics.csv that they are of.
+        needs_folder: whether it trains on a folder of images, which is not part of this project.
+    """
+
+    name: str
+    overrides: tuple[str, ...]
+    printed: Mapping[str, float] = field(default_factory=dict)
+    needs_folder: bool = False
+
+
+@dataclass(frozen=True)
+class Study:
+    """Settings that are looked at together.
+
+    Args:
+        title: heading in the page.
+        command: arguments of train.py that train all of it; seeds and a name are added.
+        settings: what it trains.
+        needs_folder: as of a setting.
+    """
+
+    title: str
+    command: tuple[str, ...]
+    settings: tuple[Setting, ...]
+    needs_folder: bool = False
+
+
+LOSS, CONFIDENT = "train/loss_running", "train/confident_accuracy_running"
+
+RATES = (0.001, 0.01, 0.1)
+"""That the U-Net report tunes, at momentum 0.9."""
+MOMENTA = (0.9, 0.5, 0.1)
+"""0.1 is named; 0.9 is the one before it, and 0.5 between them ours."""
+
+SMALL_RGB = ("data.image_size=160", "data.samples_per_epoch=160")
+"""Crops of 160 instead of 320 pixels and 20 steps an epoch: the report's data are not known, and 320 takes hours."""
+
+DUBAI = (
+    "data=folder", "data.labels=dubai", "data.split=groups", "data.train=[Tile 1,Tile 2,Tile 3,Tile 4]",
+    "data.val=[Tile 5]", "data.test=[Tile 6]",
+)  # fmt: skip
+"""The aerial images of Dubai as experiment=dubai divides them; data.root is added."""
+
+
+def _texture_rates() -> Study:
+    settings = tuple(
+        Setting(f"Adam {plain(rate)}", ("experiment=texture_adam", f"lr={plain(rate)}"), {LOSS: printed})
+        for rate, printed in RATE_LOSSES.items()
+    )
+    return Study("Learning rates", ("study=texture_rates",), settings)
+
+
+def _texture_optimizers() -> Study:
+    printed = {
+        "Adam": ("texture_adam", 0.014081, 0.9182),
+        "RMSprop": ("texture_rmsprop", 0.013566, 0.9356),
+        "SGD with momentum 0.9": ("texture_momentum", 0.038248, 0.7434),
+    }
+    settings = [
+        Setting(name, (f"experiment={experiment}",), {LOSS: loss, CONFIDENT: confident})
+        for name, (experiment, loss, confident) in printed.items()
+    ]
+    plain = Setting("plain SGD", ("experiment=texture_sgd", "trainer.max_steps=1000"))
+    return Study("Optimizers", ("study=texture_optimizers",), (*settings, plain))
+
+
+def _rgb(name: str, data: tuple[str, ...], needs_folder: bool) -> dict[str, Study]:
+    tuned = ("experiment=rgb_report", *data, *SMALL_RGB, "objective=val/loss")
+    rates = [
+        Setting(f"{rate:g}", (*tuned, "trainer.test=false", f"lr={rate:g}", "momentum=0.9"), {}, needs_folder)
+        for rate in RATES
+    ]
+    momenta = [
+        Setting(f"{momentum:g}", (*tuned, "trainer.test=false", "lr=0.1", f"momentum={momentum:g}"), {}, needs_folder)
+        for momentum in MOMENTA
+    ]
+    final = Setting(
+        "0.1, momentum 0.1", (*tuned, "lr=0.1", "momentum=0.1"), {"test/foreground_iou": TEST_IOU}, needs_folder
+    )
+    overfit = (
+        "experiment=rgb_report",
+        *data,
+        *SMALL_RGB,
+        "debug=overfit",
+        "trainer.max_epochs=null",
+        "trainer.max_steps=50",
+    )
+    both = Setting("two samples", overfit, {"val/foreground_iou": OVERFIT_IOU}, needs_folder)
+    grid = ("lr=" + ",".join(f"{rate:g}" for rate in RATES), "momentum=0.9")
+    return {
+        f"{name}_overfit": Study("Two samples", overfit, (both,), needs_folder),
+        f"{name}_rates": Study("Learning rates", (*tuned, "trainer.test=false", *grid), tuple(rates), needs_folder),
+        f"{name}_momenta": Study(
+            "Momentum", (*tuned, "trainer.test=false", "lr=0.1", "momentum=0.9,0.5,0.1"), tuple(momenta), needs_folder
+        ),
+        f"{name}_final": Study("The last training", (*tuned, "lr=0.1", "momentum=0.1"), (final,), needs_folder),
+    }
+
+
+STUDIES: Mapping[str, Study] = {
+    "texture_rates": _texture_rates(),
+    "texture_optimizers": _texture_optimizers(),
+    "texture_first": Study(
+        "The first training", ("experiment=texture_sgd",), (Setting("plain SGD 0.001", ("experiment=texture_sgd",)),)
+    ),
+    "texture_exponential": Study(
+        "The training that stood still",
+        ("experiment=texture_exponential",),
+        (Setting("Adam, 0.1 falling by 5 % an epoch, BCE", ("experiment=texture_exponential",)),),
+    ),
+    **_rgb("demo", ("data=rgb_demo",), needs_folder=False),
+    **_rgb("dubai", DUBAI, needs_folder=True),
+}
+"""Every training that the documents print a figure of, by name."""

@@ -1,0 +1,90 @@
+"""What docs/replication.md says around its tables."""
+
+HEAD = """# Replication
+
+The figures that the two documents print, beside ours. Written by `python -m segsweep.replication report` from finished
+runs; nothing here is typed by hand. What the documents are, and their mistakes: [sources](sources.md).
+
+Ours are mean ± sample standard deviation over n seeds. A printed figure is of one run, so the question is whether it
+could be one more of ours: **within** says that it lies in the 95 % prediction interval for one further run,
+mean ± t · s · √(1 + 1/n). Nothing can be said of one seed.
+"""
+
+FIRST = "Plain SGD at 0.001, 10,000 steps; the mean of the losses of all steps so far."
+
+RATES = (
+    "Adam, 1,000 steps, a new net for each; the running mean of the loss, and beside it what the net has learnt. "
+    "test/iou is of 256 images, in eval mode, by the checkpoint with the best val/iou."
+)
+
+OPTIMIZERS = (
+    'At 0.001, 1,000 steps. The "precision" is a share of confident pixels, `confident_accuracy` here; both figures '
+    "are means since the first step. Plain SGD is what the last printed row was meant to be."
+)
+
+STOOD_STILL = (
+    "The softmax of one channel is 1, its logarithm 0, and so is the gradient: nothing is learnt, whatever the net "
+    "gives."
+)
+
+UNET = """## The U-Net report
+
+Its data set, its sizes, two of its momenta, the length of its last training and the optimizer of its overfit are not
+known, so these rows show the same protocol on other data and cannot be compared. The data are scenes that this project
+draws (`data=rgb_demo`), and 54 aerial images of Dubai, which are not part of it. Crops have 160 pixels instead of 320,
+and an epoch 20 steps, because 320 takes hours on a CPU. `foreground_iou` is what the report prints as IoU: anything but
+the background against anything but the background. iou is the mean over classes.
+"""
+
+VERDICTS = (
+    "Each conclusion by the test that a sweep ranks its settings with ([statistics](statistics.md)): paired over the "
+    "seeds, corrected for all pairs, 5 %. By the measure that the documents use and, where that is another one, by the "
+    "iou on validation."
+)
+
+EXPERIMENTS = (
+    "Each shown by an experiment (`python -m segsweep.replication mistakes`). [Sources](sources.md) lists more, and "
+    "what is done here."
+)
+
+MISTAKES = {
+    "one norm for three layers": (
+        "One batch norm for three layers",
+        "The published module trained with Adam for 1,000 steps. In eval mode its one set of running statistics fits "
+        "none of the three layers; the weights are good, as statistics for each place show. iou of 64 test images:",
+    ),
+    "cross-entropy of one channel": (
+        "A cross-entropy that is always 0",
+        "Of the published net on a batch of its images:",
+    ),
+    "momentum": (
+        'The momentum in "SGD"',
+        "Two of the four rows of the comparison are one setting, SGD with momentum 0.9. How far two runs of one setting "
+        "differ:",
+    ),
+    "not reset between rates": (
+        "A net that is not reset between learning rates",
+        "SGD with momentum 0.9 on small textures, 100 steps a rate, by validation loss. Not reset, the same rate gets "
+        "better each time it is tried, and whichever rate comes last gains by it:",
+    ),
+    "precision that is none": (
+        '"Precision" is a share of confident pixels',
+        "Of made-up predictions, half of whose pixels are of class 1:",
+    ),
+    "IoU that ignores classes": ("An IoU that ignores which class", "Of made-up masks with six classes:"),
+    "map that is thrown away": (
+        "A map of 640 x 640 of which three quarters are thrown away",
+        "The published head beside one that computes only what is read; multiplications for an image of 320 x 320:",
+    ),
+}
+
+ABLATION = (
+    "The question that the texture notebook leaves. Each net differs from the published one in one thing; Adam 0.001, "
+    "1,000 steps: `python train.py -m study=ablation`."
+)
+
+COMMANDS = (
+    "`python -m segsweep.replication run` types them all, with a name, so that it can be stopped and started again; "
+    "`python -m segsweep.replication report` then writes this page. A run counts by its settings, wherever it was "
+    "trained. The time is the median of a run, on a machine with other work."
+)
