@@ -34,7 +34,9 @@ def test_tiles_cover_an_axis_and_fade_into_each_other_far_from_where_they_cut(le
 @pytest.mark.parametrize("size", [(300, 211), (97, 320), (64, 64), (5, 130)])
 def test_logits_in_tiles_are_those_of_the_whole_image(target: str, variant: dict, size: tuple[int, int]):
     if variant.get("norm") == "group" or target.startswith("segsweep.nets.Monai"):
-        pytest.skip("an instance or group norm looks at the whole image, and MONAI's deep nets farther than these tiles")
+        pytest.skip(
+            "an instance or group norm looks at the whole image, and MONAI's deep nets farther than these tiles"
+        )
     net = trained(build(target, variant, in_channels=3, out_channels=4), 3)
     image = torch.randint(256, (3, *size), dtype=torch.uint8)
     seen: list[tuple[int, int]] = []

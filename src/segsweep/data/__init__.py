@@ -1,5 +1,6 @@
 """Sources of samples, and the one DataModule around them."""
 
+from segsweep.data.check import check_folder
 from segsweep.data.demo import DemoFolder
 from segsweep.data.folder import FolderSource
 from segsweep.data.module import SegmentationData
@@ -20,6 +21,7 @@ __all__ = [
     "SegmentationData",
     "Source",
     "Textures",
+    "check_folder",
     "sample_seed",
     "toeplitz_gaussian",
 ]
