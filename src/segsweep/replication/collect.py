@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from segsweep.replication.ablation import ABLATION
 from segsweep.replication.finished import FinishedRun, FinishedRuns
 from segsweep.replication.published import STUDIES, Setting
@@ -64,14 +66,20 @@ def all_settings() -> dict[str, Setting]:
 
 
 def overrides_of(setting: Setting, data_root: Path | None) -> Sequence[str]:
-    return (*setting.overrides, f"data.root={data_root}") if setting.needs_folder else setting.overrides
+    """Of train.py.
+
+    Raises:
+        ValueError: the setting needs a folder, and there is none.
+    """
+    if not setting.needs_folder:
+        return setting.overrides
+    if data_root is None:
+        raise ValueError(f"{setting.name}: needs a folder")
+    return (*setting.overrides, f"data.root={data_root}")
 
 
 def _summary(run: FinishedRun) -> dict[str, Any]:
-    record, history = run.record, run.history()
-    every = max(1, record.steps // CURVE_POINTS)
-    thin = history[(history["step"] % every == 0) | (history["step"] == history["step"].max())]
-    curves = {name: _numbers(thin[name]) for name in CURVES if name in thin}
+    record = run.record
     return {
         "seed": record.seed,
         "seconds": round(record.seconds, 1),
@@ -82,7 +90,15 @@ def _summary(run: FinishedRun) -> dict[str, Any]:
         "device": record.device,
         "versions": {name: record.versions.get(name) for name in ("torch", "segsweep")},
         "metrics": {} if run.diverged else {name: _rounded(value) for name, value in record.metrics.items()},
-        "curve": {"step": [int(step) for step in thin["step"]], **curves},
+        "curve": {} if run.diverged else _curve(run.history(), record.steps),
+    }
+
+
+def _curve(history: pd.DataFrame, steps: int) -> dict[str, list[Any]]:
+    every = max(1, steps // CURVE_POINTS)
+    thin = history[(history["step"] % every == 0) | (history["step"] == history["step"].max())]
+    return {"step": [int(step) for step in thin["step"]]} | {
+        name: _numbers(thin[name]) for name in CURVES if name in thin
     }
 
 
@@ -105,7 +121,7 @@ def values_at(results: Mapping[str, Any], name: str, column: str, step: int) -> 
     found = {}
     for run in results["settings"].get(name, {"runs": []})["runs"]:
         curve = run["curve"]
-        if step in curve["step"] and column in curve:
+        if step in curve.get("step", ()) and column in curve:
             value = curve[column][curve["step"].index(step)]
             if value is not None:
                 found[run["seed"]] = value

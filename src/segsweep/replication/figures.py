@@ -113,6 +113,7 @@ def _histories(
         f"{shown.format(name)}, seed {run['seed']}": pd.DataFrame(run["curve"]).astype(float)
         for name in names
         for run in results["settings"].get(f"{study}: {name}", {"runs": []})["runs"]
+        if run["curve"]
     }
 
 

@@ -1,0 +1,233 @@
+"""The page of printed figures: what it is made from, what it says of them, and that nothing in it is typed by hand."""
+
+import itertools
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from support import ROOT, SMALL, Command
+
+from segsweep.data import Textures
+from segsweep.nets import TextureCNN
+from segsweep.replication import mistakes
+from segsweep.replication.ablation import ABLATION
+from segsweep.replication.collect import RESULTS, collect, overrides_of, read_results, values, values_at
+from segsweep.replication.figures import draw, sample_panels
+from segsweep.replication.finished import FinishedRuns, composed, key_without_seed
+from segsweep.replication.page import PAGE, page, prediction_half_width, spread, unet_shapes, within
+from segsweep.replication.published import FIRST_LOSSES, LOSS, RATE_LOSSES, STUDIES, UNET_SHAPES, Setting, Study
+from segsweep.replication.verdicts import CLAIMS, Claim, judge_claim
+
+Train = Callable[..., Path]
+ALL = {**STUDIES, "ablation": ABLATION}
+NO_FOLDER = {name: study for name, study in ALL.items() if not study.needs_folder}
+
+
+def test_the_page_is_what_the_collected_numbers_say():
+    assert page(read_results(RESULTS), PAGE.parent / "images/replication") == PAGE.read_text(encoding="utf-8")
+
+
+def test_printed_figures_are_those_of_the_sources():
+    text = (ROOT / "docs/sources.md").read_text(encoding="utf-8").replace(",", "")
+    for value in (*FIRST_LOSSES.values(), *RATE_LOSSES.values()):
+        assert re.search(rf"{value:.10g}0?\b", text), value
+    for study in STUDIES.values():
+        for setting in study.settings:
+            for value in setting.printed.values():
+                assert f"{value:.10g}" in text or f"{100 * value:.10g}" in text, (setting.name, value)
+
+
+def test_every_printed_shape_is_that_of_our_net():
+    assert unet_shapes() == dict(UNET_SHAPES)
+
+
+def expanded(study: Study) -> list[tuple[str, ...]]:
+    """The overrides of every job of a study's command."""
+    choices: list[list[str]] = []
+    for override in study.command:
+        key, value = override.split("=", 1)
+        if key == "study":
+            defaults = yaml.safe_load((ROOT / f"conf/study/{value}.yaml").read_text())
+            choices += [[f"{k}={v}" for entry in defaults["defaults"] for k, v in entry.items()]]
+            choices[-1] = [choices[-1][0].removeprefix("override /")]
+            if "trainer" in defaults:
+                choices += [[f"trainer.{k}={v}"] for k, v in defaults["trainer"].items()]
+            for name, listed in defaults["hydra"]["sweeper"]["params"].items():
+                if name != "seed":
+                    choices.append([f"{name}={each.strip()}" for each in str(listed).split(",")])
+        else:
+            choices.append([override] if "[" in value else [f"{key}={each}" for each in value.split(",")])
+    return list(itertools.product(*choices))
+
+
+@pytest.mark.parametrize("name", NO_FOLDER)
+def test_a_study_trains_exactly_the_settings_that_the_page_shows(name: str):
+    wanted = {key_without_seed(composed(setting.overrides)) for setting in ALL[name].settings}
+    # The later of two equal keys wins, as on the command line of an experiment in another one.
+    trained = {key_without_seed(composed(_last_wins(job))) for job in expanded(ALL[name])}
+    assert trained == wanted
+    assert len(wanted) == len(ALL[name].settings)
+
+
+def _last_wins(job: tuple[str, ...]) -> list[str]:
+    return list({override.split("=", 1)[0]: override for override in job}.values())
+
+
+@pytest.mark.slow
+def test_a_run_is_found_by_its_settings_wherever_it_was_trained(
+    train: Train, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    alone = train("seed=3", folder="deep/below/alone")
+    assert command("train.py", "-m", *SMALL, "seed=0,1", "lr=0.001,0.1", "name=swept").code == 0
+    train("seed=4", "callbacks.panel=null", "trainer.threads=1", folder="deep/watched")
+    train("seed=5", "model.channels=4", folder="deep/other")
+    with pytest.raises(RuntimeError):
+        command("train.py", *SMALL, "seed=6", "hydra.run.dir=deep/failed", "+callbacks.trap._target_=traps.Trap",
+                "+callbacks.trap.kind=raise")  # fmt: skip
+    command("train.py", *SMALL, "seed=7", "lr=1e30", "optim=sgd", "hydra.run.dir=deep/diverged")
+    found = FinishedRuns([tmp_path])
+    assert [run.record.seed for run in found.of(SMALL)] == [0, 1, 3, 4]
+    assert found.of(SMALL)[2].directory == alone
+    (diverged,) = found.of([*SMALL, "lr=1e30", "optim=sgd"])
+    assert diverged.diverged
+
+    tiny = Study(
+        "Tiny", (), (Setting("small", tuple(SMALL), {LOSS: 0.1}), Setting("wild", (*SMALL, "lr=1e30", "optim=sgd")))
+    )
+    monkeypatch.setattr("segsweep.replication.collect.STUDIES", {"tiny": tiny})
+    results = {"settings": {"tiny: small": {"overrides": [], "runs": [{"seed": 9, "metrics": {LOSS: 5.0}, "curve": {}}]}},
+               "mistakes": {}}  # fmt: skip
+    collect([tmp_path], None, results)
+    kept = values(results, "tiny: small", LOSS)
+    assert list(kept) == [0, 1, 3, 4, 9], "what was collected before stays"
+    written = json.loads((alone / "run.json").read_text())["metrics"][LOSS]
+    assert kept[3] == pytest.approx(written, rel=1e-5)
+    del results["settings"]["tiny: small"]["runs"][-1]
+    assert values_at(results, "tiny: small", LOSS, 4)[3] == kept[3]
+    assert results["settings"]["tiny: wild"]["runs"][0]["diverged"]
+    assert json.loads(json.dumps(results)) == results
+
+
+def made_up(study: str, numbers: dict[str, list[float | None]], metric: str) -> dict:
+    return {"mistakes": {}, "settings": {
+        f"{study}: {name}": {"overrides": [], "runs": [
+            {"seed": seed, "diverged": value is None, "metrics": {} if value is None else {metric: value}}
+            for seed, value in enumerate(each)
+        ]}
+        for name, each in numbers.items()
+    }}  # fmt: skip
+
+
+CLEAR = [0.9, 0.91, 0.92, 0.9, 0.91]
+NEAR = [0.91, 0.9, 0.91, 0.91, 0.9]
+BAD = [0.5, 0.52, 0.51, 0.49, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "answer", "reason"),
+    [
+        ({"a": CLEAR, "b": BAD}, "holds", "all others are worse"),
+        ({"a": BAD, "b": CLEAR}, "does not hold", "worse than b"),
+        ({"a": CLEAR, "b": NEAR}, "cannot be told", "b may be as good"),
+        ({"a": NEAR, "b": CLEAR}, "cannot be told", "a may be as good"),
+        ({"a": CLEAR[:1], "b": BAD[:1]}, "cannot be told", "in one run each"),
+        ({"a": CLEAR}, "cannot be told", "not trained yet: b"),
+        ({"a": CLEAR, "b": [None] * 5}, "holds", "all others are worse"),
+        ({"a": [None] * 5, "b": CLEAR}, "does not hold", "diverges"),
+        ({"a": [None], "b": [None]}, "cannot be told", "all diverged"),
+    ],
+)
+def test_a_conclusion_holds_does_not_or_cannot_be_told(numbers: dict, answer: str, reason: str):
+    claim = Claim("a is the best", "study", "a", "score", "max")
+    verdict = judge_claim(claim, ["a", "b"], made_up("study", numbers, "score"))
+    assert verdict.answer == answer
+    assert reason in verdict.reason
+
+
+def test_less_is_better_where_the_claim_says_so():
+    claim = Claim("a is the best", "study", "a", "loss", "min")
+    assert judge_claim(claim, ["a", "b"], made_up("study", {"a": BAD, "b": CLEAR}, "loss")).answer == "holds"
+
+
+def test_every_claim_is_about_a_study_and_one_of_its_settings():
+    for claim in CLAIMS:
+        assert claim.claimed in [setting.name for setting in STUDIES[claim.study].settings]
+
+
+@pytest.mark.parametrize("n", [2, 3, 5])
+def test_one_further_run_lies_within_in_95_of_100_cases(n: int):
+    draws = np.random.default_rng(0).normal(3.0, 0.2, size=(4000, n + 1))
+    inside = [within(row[-1], dict(enumerate(row[:-1]))) == "yes" for row in draws]
+    assert np.mean(inside) == pytest.approx(0.95, abs=0.015)
+    assert prediction_half_width(draws[0, :n]) > 0
+
+
+def test_of_one_seed_nothing_is_said():
+    assert within(1.0, {0: 1.0}) == ""
+    assert spread({0: 0.25}) == "0.25 (n = 1)"
+    assert spread({}) == "not trained yet"
+    assert spread({0: 0.1, 1: 0.3}) == "0.2 ± 0.14 (n = 2)"
+
+
+def test_overrides_of_a_setting_that_needs_a_folder():
+    setting = Setting("x", ("data=folder",), {}, True)
+    assert overrides_of(setting, Path("some where")) == ("data=folder", "data.root=some where")
+    with pytest.raises(ValueError, match="needs a folder"):
+        overrides_of(setting, None)
+
+
+# What the documents got wrong
+
+
+def test_the_published_module_is_trained_as_ours_is():
+    """Batch norms in training mode know only the batch: one module for three places makes the same weights."""
+    torch.manual_seed(0)
+    ours = TextureCNN()
+    published = mistakes._with_one_norm(ours)
+    source = Textures(image_size=32)
+    for net in (ours, published):
+        mistakes._train(net, source, torch.optim.Adam(net.parameters(), lr=0.001), 3)
+    pairs = zip(ours.parameters(), published.parameters(), strict=True)
+    assert all(torch.equal(one, other) for one, other in pairs)
+    assert not torch.equal(ours.conv3[2].running_mean, published.conv3[2].running_mean)
+
+
+def test_a_cross_entropy_of_one_channel_is_zero_and_teaches_nothing():
+    assert mistakes.cross_entropy_of_one_channel(seed=5) == {"loss": 0.0, "largest gradient": 0.0}
+
+
+def test_what_is_not_reset_goes_on_from_where_it_was():
+    found = mistakes.not_reset_between_rates(steps=8, size=16)
+    assert found["not reset, upwards, 1: 0.001"] == found["reset: 0.001"]
+    assert found["not reset, downwards, 1: 0.1"] == found["reset: 0.1"]
+    assert found["not reset, upwards, 3: 0.1"] != found["reset: 0.1"]
+
+
+def test_the_published_measures_reward_what_is_wrong_and_punish_what_is_right():
+    precision, iou = mistakes.precision_that_is_none(size=16), mistakes.iou_that_ignores_classes(size=64)
+    assert (precision["right, 0.85 sure: precision"], precision["right, 0.85 sure: published"]) == (1.0, 0.0)
+    assert (iou["every pixel wrong: published"], iou["every pixel wrong: mean over classes"]) == (1.0, 0.0)
+    assert iou["random against random: published"] == pytest.approx(25 / 35, abs=0.02)
+
+
+def test_most_of_the_published_head_is_never_read():
+    found = mistakes.map_that_is_thrown_away(size=16)
+    assert found["largest difference of the logits"] < 1e-6
+    assert found["of them without a gradient"] >= found["weights of upconv3"] * 8 / 9
+    assert found["multiplications of the head, exact"] < found["multiplications of the head, published"] / 4
+
+
+@pytest.mark.slow
+def test_figures_are_drawn_from_what_there_is(train: Train, tmp_path: Path):
+    run = train("trainer.max_steps=6")
+    panels = sample_panels(run)
+    assert list(panels) == [2, 4, 6]
+    assert all(panel.ndim == 3 and panel.dtype == np.uint8 for panel in panels.values())
+    assert draw({"settings": {}, "mistakes": {}}, tmp_path / "none", [tmp_path / "nothing"], None) == []
+    made = draw(read_results(RESULTS), tmp_path / "pictures", [tmp_path / "nothing"], None)
+    assert all(path.stat().st_size > 1000 for path in made)
