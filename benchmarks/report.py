@@ -18,6 +18,8 @@ def table(results: list[dict[str, Any]]) -> str:
     lines: list[str] = []
     machine: dict[str, str] | None = None
     for result in results:
+        if not result["rows"]:  # of a simulation, which has a table of its own
+            continue
         if result["environment"] != machine:
             machine = result["environment"]
             lines += ["", ", ".join(f"{key} {value}" for key, value in machine.items()), ""]

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -201,3 +202,51 @@ def test_two_files_and_what_lies_beside_them(tmp_path: Path):
     shutil.copy(tmp_path / "mine.py", tmp_path / "elsewhere")
     with pytest.raises(UserError, match="there is a module mine already"):
         segsweep.load_code(tmp_path / "elsewhere/mine.py")
+
+
+# MONAI's nets
+
+MONAI = ["monai_unet", "monai_basic_unet", "monai_attention_unet", "monai_segresnet"]
+
+
+@pytest.mark.slow
+def test_monai_s_nets_are_swept_scored_and_opened(command: Command, tmp_path: Path):
+    pytest.importorskip("monai")
+    outcome = command("train.py", "-m", *SMALL, "data.image_size=48", f"model={','.join(MONAI)}", "name=monai")
+    assert outcome.code == 0, outcome.err
+    sweep = segsweep.load_sweep(tmp_path / "multirun/monai")
+    assert set(sweep.summary["model"]) == set(MONAI)
+    for name in MONAI:
+        run = sweep.run(f"model={name}")
+        assert run.predict(torch.rand(1, 37, 50)).shape == (37, 50)
+    outcome = command("evaluate.py", "run='multirun/monai/*'", "output=scored")
+    assert outcome.code == 0, outcome.err
+    scored = pd.read_csv(tmp_path / "scored/evaluation.csv")
+    trained = dict(zip(sweep.summary["directory"], sweep.summary["test/iou"], strict=True))
+    assert dict(zip(scored["run"], scored["iou"], strict=True)) == pytest.approx(trained, abs=0)
+
+
+def test_without_monai_its_nets_say_what_to_install(command: Command, monkeypatch: pytest.MonkeyPatch):
+    for name in ("monai", "monai.networks"):
+        monkeypatch.setitem(sys.modules, name, None)
+    outcome = command("train.py", *SMALL, "model=monai_unet")
+    assert outcome.code == 1
+    assert len(outcome.error_lines) == 1
+    assert "pip install -e '.[monai]'" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("model=monai_unet model.channels=[8]", "model.channels=[8]: must be at least 2"),
+        ("model=monai_unet model.channels=[8,0]", "model.channels[1]=0: "),
+        ("model=monai_basic_unet model.features=[8,8]", "model.features=[8, 8]: must be six"),
+        ("model=monai_segresnet model.groups=5", "model.groups=5: must divide"),
+        ("model=monai_segresnet model.blocks_down=[1]", "model.blocks_down=[1]: "),
+    ],
+)
+def test_settings_of_monai_s_nets_are_checked(command: Command, override: str, said: str):
+    outcome = command("train.py", *SMALL, *override.split(" "))
+    assert outcome.code == 1
+    assert len(outcome.error_lines) == 1
+    assert said in outcome.err
