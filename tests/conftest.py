@@ -3,6 +3,11 @@
 import importlib
 import os
 import sys
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Before torch is imported: threads of processes that share the cores would wait for each other.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from collections.abc import Callable
 from pathlib import Path
 

@@ -46,6 +46,10 @@ def test_the_file_has_the_net_s_logits_at_every_size(target: str, variant: dict,
     if format == "onnx" and variant not in VARIANTS[target][:2]:
         pytest.skip("every variant is traced for torch_export; that takes a fifth of the time")
     net = trained(build(target, variant))
+    if target == "segsweep.nets.MonaiUNet" and variant.get("norm") != "batch":
+        with pytest.raises(UserError, match="cannot be exported with free height and width"):
+            export(as_run(net, tmp_path), format, tmp_path / f"net{SUFFIXES[format]}")
+        return
     done = export(as_run(net, tmp_path), format, tmp_path / f"net{SUFFIXES[format]}")
     assert done.difference <= TOLERANCE
     other, about = opened(done.path)

@@ -28,7 +28,8 @@ def extended(image: Tensor, multiple: int, least: int = 0) -> Tensor:
         return image
     for dim, size in ((-2, height), (-1, width)):
         wanted = rounded_up(size, multiple)
-        position = torch.arange(torch.sym_max(wanted, least) if least else wanted, device=image.device)
+        # An exporter can prove no sizes equal that a maximum is in: an exported net wants at least `least` pixels.
+        position = torch.arange(wanted if torch.compiler.is_exporting() else max(wanted, least), device=image.device)
         image = image.index_select(dim, position.clamp(max=size - 1))
     return image
 
