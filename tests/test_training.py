@@ -313,7 +313,7 @@ def test_a_signal_ends_a_run_cleanly_with_a_checkpoint(tmp_path: Path, signum: i
 
 @pytest.mark.slow
 def test_a_signal_during_the_last_validation_interrupts_too(tmp_path: Path):
-    arguments = [*SMALL, "hydra.run.dir=run", "trainer.max_steps=2", "trainer.test=false", "data.val_size=6000"]
+    arguments = [*SMALL, "hydra.run.dir=run", "trainer.max_steps=2", "trainer.test=false", "data.val_size=2500"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen([sys.executable, str(ROOT / "train.py"), *arguments], cwd=tmp_path, env=environment,
                                stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)  # fmt: skip

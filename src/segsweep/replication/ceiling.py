@@ -13,8 +13,8 @@ Lengths in pixels.
 
 import argparse
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import date
 from importlib import metadata
 from pathlib import Path
@@ -52,9 +52,10 @@ class Rounding:
     Attributes:
         noise: standard deviation of the rounding, as a share of the image's range.
         ridge: what is added to the last filter's singular values to undo it, in squares; 0 undoes it exactly.
-        reach: how far from a pixel the undone image depends on the composite.
-        patches: sizes p for `patch_posterior`.
+        reach: how far from a pixel the undone image is taken to depend on the composite.
+        patches: sizes p for `patch_posterior`; the last is where `sample` starts.
         windows: sizes p for `sample` and `genie`.
+        directions, step: how finely `line_masks` lists borders. In float32 masks that differ in one pixel are told apart.
     """
 
     noise: float
@@ -62,11 +63,14 @@ class Rounding:
     reach: int
     patches: tuple[int, ...]
     windows: tuple[int, ...]
+    directions: int
+    step: float
 
 
 ROUNDINGS = {
-    "float32": Rounding(3e-8, 0.0, 0, (3, 5, 7), (3, 5, 7, 11)),
-    "8 bit": Rounding(1 / 255 / 12**0.5, 0.1, 4, (3, 5, 7, 9), (3, 5, 7)),
+    "float32": Rounding(3e-8, 0.0, 0, (3, 5, 7), (3, 5, 7, 11), 128, 0.1),
+    # Less ridge, more noise and a longer reach; from 0.02 to 0.05 nothing changes.
+    "8bit": Rounding(1 / 255 / 12**0.5, 0.03, 4, (3, 5, 7), (5, 7), 32, 0.25),
 }
 
 
@@ -95,23 +99,65 @@ class Model:
         first, second = (_filter(source, source.sigmas[field][0]) for field in (1, 2))
         return cls(undo, undo @ last, undo @ undo.T, (first @ first.T, second @ second.T))
 
-    def window(
-        self, rows: slice, columns: slice, reach: int, noise: float
-    ) -> tuple[slice, slice, Array, Array, Array, Array]:
-        """The rows and columns of the composite a window depends on, and four matrices.
-
-        Returns:
-            rows, columns, response [p², q²], covariances of the textures [q², q²] each, of the noise [p², p²].
-        """
+    def window(self, rows: slice, columns: slice, reach: int, noise: float) -> "Window":
+        """What is known of the pixels in these rows and columns; `noise` is the rounding's standard deviation."""
         near_rows, near_columns = (
             slice(max(0, part.start - reach), min(len(self.undo), part.stop + reach)) for part in (rows, columns)
         )
-        response = np.kron(self.response[rows, near_rows], self.response[columns, near_columns])
         first, second = (
-            np.kron(texture[near_rows, near_rows], texture[near_columns, near_columns]) for texture in self.textures
+            _kron(texture[near_rows, near_rows], texture[near_columns, near_columns]) for texture in self.textures
         )
-        rounded = noise**2 * np.kron(self.noise[rows, rows], self.noise[columns, columns])
-        return near_rows, near_columns, response, first, second, rounded
+        return Window(
+            # Undone exactly, it is the identity but for what is left of 1e-10.
+            _kron(self.response[rows, near_rows], self.response[columns, near_columns]) if reach else None,
+            first,
+            second,
+            _kron(noise**2 * self.noise[rows, rows], self.noise[columns, columns]),
+        )
+
+
+@dataclass(frozen=True)
+class Window:
+    """Covariances in a window.
+
+    Attributes:
+        response: of its pixels [p²] to the composite [q²], [p², q²]; None for the identity.
+        first, second: covariances of the two textures, [q², q²].
+        noise: covariance of the rounding, [p², p²].
+    """
+
+    response: Array | None
+    first: Array
+    second: Array
+    noise: Array
+
+    def composite(self, mask: Mask) -> Array:
+        """Covariance [q², q²] of the composite given the mask of its pixels."""
+        inside = mask.ravel()
+        return np.where(np.equal.outer(inside, inside), np.where(inside, self.first, self.second), 0)
+
+    def undone(self, mask: Mask) -> Array:
+        """Covariance [p², p²] of the undone pixels given the mask of those they depend on."""
+        composite = self.composite(mask)
+        if self.response is not None:
+            composite = self.response @ composite @ self.response.T
+        return composite + self.noise
+
+    def change(self, mask: Mask, place: int) -> Array:
+        """What `undone` grows by when pixel `place` of the mask, which shows the second texture, shows the first."""
+        # One row and one column of the composite's covariance change.
+        column = np.where(mask.ravel(), self.first[place], -self.second[place])
+        column[place] = (self.first[place, place] - self.second[place, place]) / 2
+        unit = np.zeros(len(column))
+        unit[place] = 1
+        if self.response is not None:
+            column, unit = self.response @ column, self.response[:, place]
+        cross = np.outer(unit, column)
+        return cross + cross.T
+
+
+def _kron(first: Array, second: Array) -> Array:
+    return np.asarray(np.kron(first, second), dtype=np.float64)
 
 
 def _filter(source: Textures, sigma: float) -> Array:
@@ -146,7 +192,7 @@ class Scene:
             raise ValueError("sigma, sigma1 and sigma2 must be numbers: the ceiling is that of known widths")
         images, masks = source.make([index], "test")
         image, mask = images[0, 0].double().numpy(), masks[0].numpy() == 1
-        if rounding == "8 bit":
+        if rounding == "8bit":
             image = np.round(image * 255) / 255
         # The generator gives no scale: the same noise once more, in float64.
         draw = torch.Generator("cpu").manual_seed(sample_seed(source.eval_seed, "test", index))
@@ -175,9 +221,7 @@ def crossing_share(masks: Sequence[Mask], distance: float) -> float:
     return float(np.mean([plots.border_distance(mask) <= distance + 0.5 for mask in masks]))
 
 
-def line_masks(
-    size: int, extent: float, crossing: float, directions: int = 32, step: float = 0.25
-) -> tuple[Mask, Array]:
+def line_masks(size: int, extent: float, crossing: float, directions: int, step: float) -> tuple[Mask, Array]:
     """Masks of a window with a straight border or none, and their prior probabilities.
 
     Args:
@@ -200,13 +244,25 @@ def line_masks(
     plain = np.stack([np.zeros((size, size), bool), np.ones((size, size), bool)])
     prior = np.concatenate([np.full(len(lines), crossing / len(lines)), np.full(2, (1 - crossing) / 2)])
     masks, which = np.unique(np.concatenate([lines, plain]), axis=0, return_inverse=True)
-    return masks, np.bincount(which.ravel(), weights=prior)
+    return masks, np.bincount(which.ravel(), weights=prior).astype(np.float64)
 
 
-def composite_covariance(mask: Mask, first: Array, second: Array) -> Array:
-    """Covariance [q², q²] of the composite given the mask of its pixels, and those of the two textures."""
-    inside = mask.ravel()
-    return np.where(np.equal.outer(inside, inside), np.where(inside, first, second), 0)
+def log_joint(patches: Array, window: Window, masks: Mask, prior: Array) -> Iterator[Array]:
+    """The log density of every patch together with a mask, mask by mask, up to a constant of all.
+
+    Args:
+        patches: of the undone image, [p², N].
+        window: of the patch.
+        masks: bool [K, q, q].
+        prior: their probabilities, [K].
+
+    Returns:
+        K times [N].
+    """
+    for mask, probability in zip(masks, prior, strict=True):
+        factor = np.linalg.cholesky(window.undone(mask))
+        white = np.linalg.inv(factor) @ patches
+        yield np.log(probability) - np.log(np.diag(factor)).sum() - (white * white).sum(0) / 2
 
 
 def patch_posterior(scene: Scene, model: Model, rounding: Rounding, patch: int, masks: Mask, prior: Array) -> Array:
@@ -230,20 +286,16 @@ def patch_posterior(scene: Scene, model: Model, rounding: Rounding, patch: int, 
     size = len(undone)
     start = (size - patch) // 2
     middle = slice(start, start + patch)
-    _, _, response, first, second, noise = model.window(middle, middle, rounding.reach, scene.noise)
+    window = model.window(middle, middle, rounding.reach, scene.noise)
     patches = np.ascontiguousarray(sliding_window_view(undone, (patch, patch)).reshape(-1, patch**2).T)
     corner = np.clip(np.arange(size) - patch // 2, 0, size - patch)
     inside = np.arange(size) - corner + rounding.reach
-    window = np.add.outer(corner * (size - patch + 1), corner)
+    own_patch = np.add.outer(corner * (size - patch + 1), corner)
     evidence = np.full((2, size, size), -np.inf)
-    for mask, probability in zip(masks, prior, strict=True):
-        covariance = response @ composite_covariance(mask, first, second) @ response.T + noise
-        factor = np.linalg.cholesky(covariance)
-        white = np.linalg.inv(factor) @ patches
-        log_joint = np.log(probability) - np.log(np.diag(factor)).sum() - (white * white).sum(0) / 2
+    for mask, joint in zip(masks, log_joint(patches, window, masks, prior), strict=True):
         label = mask[np.ix_(inside, inside)]
         for value in (False, True):
-            found = np.where(label == value, log_joint[window], -np.inf)
+            found = np.where(label == value, joint[own_patch], -np.inf)
             evidence[int(value)] = np.logaddexp(evidence[int(value)], found)
     return special.expit(evidence[1] - evidence[0])
 
@@ -262,7 +314,7 @@ def mixed(mask: NDArray[Any], with_centre: bool = True) -> Mask:
 def fit_mask_prior(masks: Sequence[Mask], reach: int = PRIOR_REACH) -> Array:
     """A pixel of the mask given the others: the weights of a logistic regression on those around it.
 
-    Fitted to pixels whose neighbours are of both classes; nobody else's class is in doubt.
+    Fitted to pixels whose neighbours are of both classes; elsewhere the class is hardly ever in doubt.
 
     Args:
         masks: [H, W] each, of the generator.
@@ -328,18 +380,11 @@ class PixelOdds:
         near[at] = 0
         key = (row, column, near.tobytes())
         if key not in self._known:
-            _, _, response, first, second, noise = self.model.window(rows, columns, reach, self.noise)
-            place = at[0] * near.shape[1] + at[1]
-            without = composite_covariance(near == 1, first, second)
-            # The other texture changes one row and one column of the covariance.
-            change = np.where(near.ravel() == 1, first[place], -second[place])
-            change[place] = (first[place, place] - second[place, place]) / 2
-            if reach:
-                without, change = response @ without @ response.T, response @ change
-            cross = np.outer(response[:, place], change)
-            values = self.undone[rows, columns].ravel()
-            second_texture = log_density(values, without + noise)
-            self._known[key] = log_density(values, without + noise + cross + cross.T) - second_texture
+            window = self.model.window(rows, columns, reach, self.noise)
+            place, others = at[0] * near.shape[1] + at[1], near == 1
+            covariance, values = window.undone(others), self.undone[rows, columns].ravel()
+            ratio = log_density(values, covariance + window.change(others, place)) - log_density(values, covariance)
+            self._known[key] = ratio
         return self._known[key]
 
 
@@ -406,7 +451,7 @@ def local_energy(scene: Scene, width: float) -> Array:
     """
     sharp = ndimage.laplace(ndimage.laplace(scene.smoothed))
     # At even sizes the last filter moves the image by half a pixel.
-    shift = 0.5 * (len(sharp) % 2 == 0 and scene.noise > 0)
+    shift = 0.5 if len(sharp) % 2 == 0 else 0.0
     return ndimage.shift(ndimage.gaussian_filter(sharp**2, width), shift, order=1, mode="nearest")
 
 
@@ -462,10 +507,17 @@ def calibration(probability: Array, truth: Mask) -> list[dict[str, float]]:
     ]
 
 
-def starting_point(source: Textures, rounding: Rounding, masks: Sequence[Mask], patch: int) -> tuple[Mask, Array]:
-    """The masks of `line_masks` for a patch, with the prior of the generator's `masks`."""
+def generator_lines(rounding: Rounding, masks: Sequence[Mask], patch: int) -> tuple[Mask, Array]:
+    """`line_masks` for a patch, borders as frequent as in `masks`."""
     extent = patch / 2**0.5 + 0.5
-    return line_masks(patch + 2 * rounding.reach, extent, crossing_share(masks, extent))
+    return line_masks(
+        patch + 2 * rounding.reach, extent, crossing_share(masks, extent), rounding.directions, rounding.step
+    )
+
+
+def known_masks(source: Textures) -> list[Mask]:
+    """Masks from which the prior is learnt: of the training split, so that no test mask helps."""
+    return [mask.numpy() == 1 for mask in source.make(range(256), "train")[1]]
 
 
 def evaluate(
@@ -485,20 +537,19 @@ def evaluate(
         `rounding`, `method`, `pixels` (p, or the width of the energy's window), what `scores` gives, and `calibration`.
     """
     model = Model.of(source, rounding)
-    # The training split: no test mask helps.
-    known = [mask.numpy() == 1 for mask in source.make(range(256), "train")[1]]
+    known = known_masks(source)
     prior = fit_mask_prior(known)
-    lines = {patch: starting_point(source, rounding, known, patch) for patch in (*rounding.patches, 5)}
+    lines = {patch: generator_lines(rounding, known, patch) for patch in rounding.patches}
     scenes = [Scene.of(source, index, name, scale_error) for index in range(images)]
     truth = [scene.mask for scene in scenes]
     found: dict[tuple[str, float], list[Array]] = {}
     for index, scene in enumerate(scenes):
-        by_patch = {patch: patch_posterior(scene, model, rounding, patch, *lines[patch]) for patch in lines}
         for patch in rounding.patches:
-            found.setdefault(("patch", patch), []).append(by_patch[patch])
+            from_patch = patch_posterior(scene, model, rounding, patch, *lines[patch])
+            found.setdefault(("patch", patch), []).append(from_patch)
         for window in rounding.windows:
             odds = PixelOdds(scene, model, rounding, window, prior)
-            drawn = sample(odds, by_patch[5] > 0.5, sweeps, np.random.default_rng([source.eval_seed, index]))
+            drawn = sample(odds, from_patch > 0.5, sweeps, np.random.default_rng([source.eval_seed, index]))
             found.setdefault(("image", window), []).append(drawn)
             found.setdefault(("genie", window), []).append(genie(odds, scene.mask).astype(float))
     widths = (1.0, 1.5, 2.0, 3.0, 4.0)
@@ -527,12 +578,13 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 def figure(source: Textures, index: int = 0, sweeps: int = 32) -> Figure:
     """A test image, its mask, and the errors of the decision from the whole image, a row a rounding."""
-    known = [mask.numpy() == 1 for mask in source.make(range(256), "train")[1]]
+    known = known_masks(source)
     prior = fit_mask_prior(known)
     images, masks, decisions = [], [], []
     for name, rounding in ROUNDINGS.items():
         scene, model = Scene.of(source, index, name), Model.of(source, rounding)
-        start = patch_posterior(scene, model, rounding, 5, *starting_point(source, rounding, known, 5)) > 0.5
+        patch = rounding.patches[-1]
+        start = patch_posterior(scene, model, rounding, patch, *generator_lines(rounding, known, patch)) > 0.5
         odds = PixelOdds(scene, model, rounding, rounding.windows[-1], prior)
         drawn = sample(odds, start, sweeps, np.random.default_rng([source.eval_seed, index]))
         images.append(scene.image)
@@ -544,8 +596,15 @@ def figure(source: Textures, index: int = 0, sweeps: int = 32) -> Figure:
         decisions,
         colors=TEXTURE_LABELS.colors,
         class_names=TEXTURE_LABELS.names,
-        titles=[f"known to {name}" for name in ROUNDINGS],
+        titles=["as made, in float32", "rounded to 8 bits"],
     )
+
+
+def _odd(text: str) -> int:
+    number = int(text)
+    if number < 1 or number % 2 == 0:
+        raise argparse.ArgumentTypeError(f"{number}: must be odd and positive, or no pixel is in the middle")
+    return number
 
 
 def main() -> None:
@@ -556,17 +615,24 @@ def main() -> None:
     parser.add_argument("--sigma", type=float, help="of the border; image size / 5 by default")
     parser.add_argument("--image-size", type=int, default=128)
     parser.add_argument("--rounding", nargs="+", choices=list(ROUNDINGS), default=list(ROUNDINGS))
+    parser.add_argument(
+        "--patches", type=_odd, nargs="+", help="sizes of a patch, odd; by default those of the rounding"
+    )
+    parser.add_argument(
+        "--windows", type=_odd, nargs="+", help="sizes of a window, odd; by default those of the rounding"
+    )
     parser.add_argument("--sweeps", type=int, default=32, help="of the sampling of masks")
     parser.add_argument("--scale-error", type=float, default=0.0, help="by what share the told scale is wrong")
     parser.add_argument("--json", type=Path, help="where to write settings and figures")
     parser.add_argument("--figure", type=Path, help="where to draw a test image and what is decided wrong in it")
     options = parser.parse_args()
     source = Textures(options.image_size, options.sigma1, options.sigma2, options.sigma)
-    rows = [
-        row
-        for name in options.rounding
-        for row in evaluate(source, name, ROUNDINGS[name], options.images, options.sweeps, options.scale_error)
-    ]
+    rows = []
+    for name in options.rounding:
+        rounding = ROUNDINGS[name]
+        patches, windows = options.patches or rounding.patches, options.windows or rounding.windows
+        rounding = replace(rounding, patches=tuple(patches), windows=tuple(windows))
+        rows += evaluate(source, name, rounding, options.images, options.sweeps, options.scale_error)
     print(table(rows))
     if options.json:
         settings = {key: value for key, value in vars(options).items() if key not in ("json", "figure")}
@@ -574,7 +640,7 @@ def main() -> None:
         content = {"settings": settings, "date": date.today().isoformat(), "versions": versions, "rows": rows}
         options.json.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     if options.figure:
-        plots.save(figure(source, sweeps=options.sweeps), options.figure, dpi=90)
+        plots.save(figure(source, sweeps=options.sweeps), options.figure, dpi=110)
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ MISTAKES = {
 
 ABLATION = (
     "The question that the texture notebook leaves. Each net differs from the published one in one thing; Adam 0.001, "
-    "1,000 steps: `python train.py -m study=ablation`."
+    "1,000 steps: `python train.py -m study=ablation`. How good any method could be: [ceiling](ceiling.md)."
 )
 
 COMMANDS = (

@@ -1,0 +1,269 @@
+"""The ceiling's decisions are Bayes' rule: calibrated, at chance where nothing can be known, better with more to see."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage, special
+from scipy.stats import norm
+
+from segsweep.data.textures import Textures
+from segsweep.replication import ceiling
+from segsweep.replication.ceiling import ROUNDINGS, Model, PixelOdds, Scene
+
+SMALL = Textures(image_size=64, sigma=10)
+"""The border's filter is not cut off by the image's size, as it is, a little, by default: smooth borders."""
+
+RESULTS_IOU = 0.9920
+"""Of the best trained net in docs/results.md, on float32 images."""
+
+
+@pytest.fixture(scope="module")
+def known() -> list[ceiling.Mask]:
+    return ceiling.known_masks(SMALL)
+
+
+@pytest.fixture(scope="module")
+def prior(known: list[ceiling.Mask]) -> ceiling.Array:
+    return ceiling.fit_mask_prior(known)
+
+
+def posterior(source: Textures, name: str, patch: int, index: int, known: list[ceiling.Mask]) -> ceiling.Array:
+    rounding = ROUNDINGS[name]
+    lines = ceiling.generator_lines(rounding, known[:32], patch)
+    return ceiling.patch_posterior(Scene.of(source, index, name), Model.of(source, rounding), rounding, patch, *lines)
+
+
+# ---- what is told
+
+
+@pytest.mark.parametrize("source", [SMALL, Textures(), Textures(33)], ids=["64", "128", "odd"])
+def test_the_told_scale_is_the_images_own(source: Textures) -> None:
+    for name, bound in (("float32", 3e-7), ("8bit", 0.5 / 255 + 1e-6)):
+        scene = Scene.of(source, 3, name)
+        exact = source.make([3], "test")[0][0, 0].double().numpy()
+        assert np.abs(scene.image - exact).max() <= bound
+        extent = np.ptp(scene.smoothed) / np.ptp(scene.image)
+        np.testing.assert_allclose(scene.smoothed, scene.smoothed.min() + extent * scene.image, atol=1e-12)
+
+
+def test_float32_gives_the_composite_back() -> None:
+    # Only the generator's own noise can know it: where texture 2 is, the undone image is its smooth field.
+    source = Textures(sigma2=3.0)
+    scene = Scene.of(source, 0, "float32")
+    undone = Model.of(source, ROUNDINGS["float32"]).undo
+    composite = undone @ scene.smoothed @ undone.T
+    deep = ndimage.binary_erosion(~scene.mask, iterations=3)
+    rough = ndimage.laplace(composite)
+    assert rough[deep].std() < 0.03 < 0.5 < rough[ndimage.binary_erosion(scene.mask, iterations=3)].std()
+
+
+@pytest.mark.parametrize("name", ROUNDINGS)
+def test_covariances_are_those_of_the_images(name: str) -> None:
+    # Whitened by the true mask's covariance, every window has p² independent normal values, at the border too.
+    rounding, size, white = ROUNDINGS[name], 5, []
+    model = Model.of(SMALL, rounding)
+    for index in range(12):
+        scene = Scene.of(SMALL, index, name)
+        undone = model.undo @ scene.smoothed @ model.undo.T
+        for row in range(0, 64 - size, 9):
+            for column in range(0, 64 - size, 9):
+                rows, columns = slice(row, row + size), slice(column, column + size)
+                near = tuple(
+                    slice(max(0, part.start - rounding.reach), part.stop + rounding.reach) for part in (rows, columns)
+                )
+                covariance = model.window(rows, columns, rounding.reach, scene.noise).undone(scene.mask[near])
+                white.append(np.linalg.solve(np.linalg.cholesky(covariance), undone[rows, columns].ravel()))
+    values = np.concatenate(white)
+    assert abs((values**2).mean() - 1) < 0.03
+    assert abs(values.mean()) < 0.03
+
+
+def test_ranges_of_widths_are_refused() -> None:
+    with pytest.raises(ValueError, match="must be numbers"):
+        Scene.of(Textures(32, sigma1=(0.2, 0.5)), 0, "float32")
+
+
+# ---- from a patch
+
+
+@given(size=st.sampled_from([3, 5, 7]), crossing=st.floats(0.01, 0.9), directions=st.sampled_from([4, 8, 12]))
+@settings(max_examples=20, deadline=None)
+def test_line_masks_are_different_sum_to_one_and_take_no_side(size: int, crossing: float, directions: int) -> None:
+    masks, prior = ceiling.line_masks(size, size / 2, crossing, directions, 0.25)
+    weight = dict(zip((mask.tobytes() for mask in masks), prior, strict=True))
+    assert len(weight) == len(masks)
+    assert prior.sum() == pytest.approx(1)
+    assert all(weight[(~mask).tobytes()] == pytest.approx(weight[mask.tobytes()]) for mask in masks)
+
+
+@pytest.mark.parametrize("name", ROUNDINGS)
+def test_equal_widths_leave_it_at_chance(name: str, known: list[ceiling.Mask]) -> None:
+    equal = Textures(image_size=64, sigma1=1.2, sigma2=1.2, sigma=10)
+    np.testing.assert_allclose(posterior(equal, name, 3, 0, known), 0.5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ROUNDINGS)
+def test_simulated_patches_get_calibrated_posteriors(name: str) -> None:
+    rounding, patch = ROUNDINGS[name], 3
+    draw = np.random.default_rng(1)
+    part = slice(20, 20 + patch)
+    window = Model.of(SMALL, rounding).window(part, part, rounding.reach, 1.5 * rounding.noise)
+    size = patch + 2 * rounding.reach
+    # Half of the patches with a border: most are hard.
+    masks, prior = ceiling.line_masks(size, 2.5, 0.5, 8, 0.25)
+    which = draw.choice(len(masks), 4000, p=prior)
+    patches = np.empty((patch**2, len(which)))
+    for number, mask in enumerate(masks):
+        chosen = which == number
+        patches[:, chosen] = np.linalg.cholesky(window.undone(mask)) @ draw.standard_normal((patch**2, chosen.sum()))
+    joint = np.stack(list(ceiling.log_joint(patches, window, masks, prior)))
+    label = masks[:, size // 2, size // 2]
+    probability = special.softmax(joint, axis=0)[label].sum(0)
+    truth = label[which]
+    for low, high in ((0, 1), (0.02, 0.2), (0.2, 0.5), (0.5, 0.8), (0.8, 0.98)):
+        inside = (probability >= low) & (probability <= high)
+        spread = np.sqrt((probability * (1 - probability))[inside].sum())
+        assert inside.sum() > 30
+        assert abs((truth - probability)[inside].sum()) < norm.isf(0.0005) * spread
+
+
+def test_generated_images_get_calibrated_posteriors(known: list[ceiling.Mask]) -> None:
+    found = [
+        (posterior(SMALL, "float32", 3, index, known), Scene.of(SMALL, index, "float32").mask) for index in range(24)
+    ]
+    probability, truth = (np.stack(part) for part in zip(*found, strict=True))
+    rows = ceiling.calibration(probability, truth)
+    assert sum(row["pixels"] for row in rows) == truth.size
+    sure = [row for row in rows if row["pixels"] > 300]
+    assert len(sure) > 4
+    assert all(abs(row["mean"] - row["share"]) < 0.06 for row in sure)
+
+
+# ---- from the whole image
+
+
+@given(seed=st.integers(0, 1000))
+@settings(max_examples=15, deadline=None)
+def test_the_change_of_one_pixel_is_that_of_the_covariance(seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    for rounding in (ROUNDINGS["float32"], replace(ROUNDINGS["8bit"], reach=2)):
+        window = Model.of(SMALL, rounding).window(slice(9, 12), slice(2, 5), rounding.reach, 1e-8)
+        size = 3 + 2 * rounding.reach
+        mask = draw.random((size, size)) < 0.5
+        place = int(draw.integers(size**2))
+        mask.ravel()[place] = False
+        flipped = mask.copy()
+        flipped.ravel()[place] = True
+        expected = window.undone(flipped) - window.undone(mask)
+        np.testing.assert_allclose(window.change(mask, place), expected, atol=1e-12)
+
+
+@given(
+    seed=st.integers(0, 1000), first=st.tuples(*[st.integers(0, 15)] * 2), second=st.tuples(*[st.integers(0, 15)] * 2)
+)
+@settings(max_examples=15, deadline=None)
+def test_odds_from_a_window_as_large_as_the_image_are_exact(
+    seed: int, first: tuple[int, int], second: tuple[int, int]
+) -> None:
+    # Then they are differences of one log density, and two pixels may change in either order.
+    if first == second:
+        return
+    source = Textures(image_size=16)
+    rounding = ROUNDINGS["float32"]
+    odds = PixelOdds(Scene.of(source, 0, "float32"), Model.of(source, rounding), rounding, 31, np.zeros((3, 3)))
+    mask = (np.random.default_rng(seed).random((16, 16)) < 0.5).astype(np.int8)
+    mask[first] = mask[second] = 0
+
+    def path(one: tuple[int, int], other: tuple[int, int]) -> float:
+        between = mask.copy()
+        between[one] = 1
+        return odds(mask, *one) + odds(between, *other)
+
+    assert path(first, second) == pytest.approx(path(second, first), rel=1e-6, abs=1e-6)
+
+
+def test_the_mask_prior_knows_a_straight_border(prior: ceiling.Array) -> None:
+    mask = np.zeros((64, 64), np.int8)
+    mask[:, 20:] = 1
+    reach = len(prior) // 2
+    values = [
+        float((prior * (2.0 * mask[20 - reach : 21 + reach, column - reach : column + reach + 1] - 1)).sum())
+        for column in range(17, 23)
+    ]
+    assert prior[reach, reach] == 0
+    assert np.array_equal(np.array(values) > 0, [False, False, False, True, True, True])
+
+
+@pytest.mark.slow
+def test_more_to_see_is_never_worse_and_no_net_is_above() -> None:
+    source = Textures()
+    rounding = replace(ROUNDINGS["float32"], patches=(3, 5), windows=(3, 7))
+    rows = {
+        (row["method"], row["pixels"]): row["iou"]
+        for row in ceiling.evaluate(source, "float32", rounding, 4, sweeps=12)
+    }
+    energy = next(value for (method, _), value in rows.items() if method == "energy")
+    assert energy < rows["patch", 3] < rows["patch", 5]
+    assert rows["image", 3] < rows["image", 7]
+    assert rows["genie", 3] <= rows["genie", 7]
+    assert all(rows["image", window] <= rows["genie", window] for window in (3, 7))
+    assert rows["image", 7] > RESULTS_IOU
+
+
+def test_eight_bits_cost_something(known: list[ceiling.Mask]) -> None:
+    wrong = {}
+    for name in ROUNDINGS:
+        wrong[name] = sum(
+            ((posterior(SMALL, name, 5, index, known) > 0.5) != Scene.of(SMALL, index, name).mask).sum()
+            for index in range(4)
+        )
+    assert wrong["float32"] < wrong["8bit"]
+
+
+# ---- scores, and the command
+
+
+@given(seed=st.integers(0, 1000))
+@settings(max_examples=20, deadline=None)
+def test_no_threshold_is_better_than_the_best(seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    truth = draw.random((9, 9)) < 0.4
+    values = draw.normal(truth, 1.0)
+    threshold, iou = ceiling.best_threshold(values, truth)
+
+    def at(level: float) -> float:
+        return float(((values > level) & truth).sum() / ((values > level) | truth).sum())
+
+    assert at(threshold) == pytest.approx(iou)
+    assert all(at(level) <= iou + 1e-12 for level in np.nextafter(values.ravel(), -np.inf))
+
+
+def test_scores_are_the_projects() -> None:
+    truth = torch.zeros(2, 40, 40, dtype=torch.bool)
+    truth[:, :, 20:] = True
+    guess = truth.clone()
+    guess[0, :, 19] = True
+    result = ceiling.scores(list(guess.numpy()), list(truth.numpy()))
+    assert result["iou"] == pytest.approx(1600 / 1640)
+    assert result["accuracy"] == pytest.approx(1 - 40 / 3200)
+    assert result["iou_interior"] == pytest.approx(2 * 24 * 12 / (2 * 24 * 12 + 24))
+    assert result["wrong_at_border"] == 1
+
+
+def test_the_command_writes_its_table_its_figures_and_a_picture(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ["--images=1", "--image-size=32", "--patches=3", "--windows=3", "--sweeps=4", "--scale-error=0.01"]
+    outputs = ["--json", str(tmp_path / "ceiling.json"), "--figure", str(tmp_path / "ceiling.png")]
+    monkeypatch.setattr("sys.argv", ["ceiling", *arguments, *outputs])
+    ceiling.main()
+    content = json.loads((tmp_path / "ceiling.json").read_text(encoding="utf-8"))
+    assert len(content["rows"]) == len(capsys.readouterr().out.strip().splitlines()) - 2 == 8
+    assert content["settings"]["scale_error"] == 0.01
+    assert (tmp_path / "ceiling.png").stat().st_size > 0
