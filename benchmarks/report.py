@@ -18,7 +18,7 @@ def table(results: list[dict[str, Any]]) -> str:
     lines: list[str] = []
     machine: dict[str, str] | None = None
     for result in results:
-        if not result["rows"]:  # of a simulation, which has a table of its own
+        if not result.get("rows") or "environment" not in result:  # no ratios: what has a page of its own
             continue
         if result["environment"] != machine:
             machine = result["environment"]

@@ -553,7 +553,9 @@ def evaluate(
             found.setdefault(("image", window), []).append(drawn)
             found.setdefault(("genie", window), []).append(genie(odds, scene.mask).astype(float))
     widths = (1.0, 1.5, 2.0, 3.0, 4.0)
-    energies = {width: np.stack([local_energy(scene, width) for scene in scenes]) for width in widths}
+    # The narrower filter leaves more of what is fine.
+    sign = 1 if source.sigmas[1] <= source.sigmas[2] else -1
+    energies = {width: np.stack([sign * local_energy(scene, width) for scene in scenes]) for width in widths}
     best = {width: best_threshold(energies[width], np.stack(truth)) for width in widths}
     width = max(widths, key=lambda candidate: best[candidate][1])
     rows: list[dict[str, Any]] = [
