@@ -86,6 +86,7 @@ def test_a_run_is_found_by_its_settings_wherever_it_was_trained(
     assert command("train.py", "-m", *SMALL, "seed=0,1", "lr=0.001,0.1", "name=swept").code == 0
     train("seed=4", "callbacks.panel=null", "trainer.threads=1", folder="deep/watched")
     train("seed=5", "model.channels=4", folder="deep/other")
+    train("seed=8", "trainer.test=false", folder="deep/untested")
     with pytest.raises(RuntimeError):
         command("train.py", *SMALL, "seed=6", "hydra.run.dir=deep/failed", "+callbacks.trap._target_=traps.Trap",
                 "+callbacks.trap.kind=raise")  # fmt: skip
@@ -93,6 +94,8 @@ def test_a_run_is_found_by_its_settings_wherever_it_was_trained(
     found = FinishedRuns([tmp_path])
     assert [run.record.seed for run in found.of(SMALL)] == [0, 1, 3, 4]
     assert found.of(SMALL)[2].directory == alone
+    untested = found.of([*SMALL, "trainer.test=false"])
+    assert [run.record.seed for run in untested] == [0, 1, 3, 4, 8], "a test at the end changes nothing before it"
     (diverged,) = found.of([*SMALL, "lr=1e30", "optim=sgd"])
     assert diverged.diverged
 

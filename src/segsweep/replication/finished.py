@@ -45,22 +45,30 @@ class FinishedRuns:
     """
 
     def __init__(self, folders: Iterable[Path]) -> None:
-        self._found: dict[tuple[str, int], FinishedRun] = {}
+        self._found: dict[tuple[str, int, bool], FinishedRun] = {}
         for path in sorted(path for folder in folders for path in _run_records(folder)):
             try:
                 record = RunRecord.read(path)
                 settings = to_plain(OmegaConf.create(yaml.safe_load((path.parent / "config.yaml").read_text("utf-8"))))
-                key = key_without_seed(settings)
+                key, tested = key_without_seed(settings), _is_tested(settings)
             except (OSError, UserError, ValueError, AssertionError, KeyError, yaml.YAMLError):
                 continue
             if record.status == "completed" or (record.status == "failed" and is_diverged(record.error)):
                 # Runs of the same settings and seed are the same run: whichever is found first.
-                self._found.setdefault((key, record.seed), FinishedRun(path.parent, record))
+                self._found.setdefault((key, record.seed, tested), FinishedRun(path.parent, record))
 
     def of(self, overrides: Sequence[str]) -> list[FinishedRun]:
-        """The runs that these overrides of train.py describe, by their seeds."""
-        key = key_without_seed(composed(overrides))
-        return [run for (other, _), run in sorted(self._found.items(), key=lambda item: item[0][1]) if other == key]
+        """The runs that these overrides of train.py describe, by their seeds.
+
+        With trainer.test=false also those that were tested in the end, which changes nothing of what came before.
+        """
+        settings = composed(overrides)
+        wanted, needs_test = key_without_seed(settings), _is_tested(settings)
+        found: dict[int, FinishedRun] = {}
+        for (key, seed, tested), run in self._found.items():
+            if key == wanted and (tested or not needs_test):
+                found.setdefault(seed, run)
+        return [found[seed] for seed in sorted(found)]
 
 
 def _run_records(folder: Path) -> Iterable[Path]:
@@ -79,9 +87,10 @@ def composed(overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def key_without_seed(settings: Mapping[str, Any]) -> str:
-    """Equal for the replicates of a setting."""
-    return job_key({name: value for name, value in result_settings(settings).items() if not _is_seed(name)})
+    """Equal for the replicates of a setting, tested in the end or not."""
+    others = ("seed", "data.seed", "trainer.test")
+    return job_key({name: value for name, value in result_settings(settings).items() if name not in others})
 
 
-def _is_seed(name: str) -> bool:
-    return name in ("seed", "data.seed")
+def _is_tested(settings: Mapping[str, Any]) -> bool:
+    return bool(settings["trainer"]["test"])
