@@ -10,11 +10,14 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
 from support import ROOT, SMALL, Command
 
 from segsweep.data import Textures
 from segsweep.nets import TextureCNN
-from segsweep.replication import mistakes
+from segsweep.replication import ablation, mistakes, texts
 from segsweep.replication.ablation import ABLATION
 from segsweep.replication.collect import RESULTS, collect, overrides_of, read_results, values, values_at
 from segsweep.replication.figures import draw, sample_panels
@@ -182,6 +185,77 @@ def test_overrides_of_a_setting_that_needs_a_folder():
     assert overrides_of(setting, Path("some where")) == ("data=folder", "data.root=some where")
     with pytest.raises(ValueError, match="needs a folder"):
         overrides_of(setting, None)
+
+
+# The ablation
+
+
+def test_a_net_is_tested_against_the_published_one_over_the_seeds_of_both():
+    published = {0: 0.90, 1: 0.91, 2: 0.92, 3: 0.90, 4: 0.93}
+    found = ablation.beside_published(
+        {
+            "published": published,
+            "good": {seed: score + 0.05 + 0.001 * (seed % 2) for seed, score in published.items()},
+            "bad": {seed: score - 0.2 - 0.01 * seed for seed, score in published.items() if seed != 1} | {7: 0.99},
+            "alike": {seed: score + 0.01 * (-1) ** seed for seed, score in published.items()},
+            "once": {0: 0.99},
+            "shifted": {0: 0.90, 1: 0.91},
+            "lost": {},
+        }
+    )
+    said = {entry.name: (entry.seeds, entry.said) for entry in found}
+    assert said == {
+        "good": (5, "better"), "bad": (4, "worse"), "alike": (5, "no difference shown"), "once": (1, "cannot be told"),
+        "shifted": (2, "cannot be told"), "lost": (0, "cannot be told"),
+    }  # fmt: skip
+    assert [entry.name for entry in found] == ["once", "good", "alike", "shifted", "bad", "lost"]
+    good = found[1]
+    test = stats.ttest_rel([published[seed] + 0.05 + 0.001 * (seed % 2) for seed in range(5)], list(published.values()))
+    assert good.p == pytest.approx(3 * test.pvalue, rel=1e-6), "the smallest of three"
+    low, high = test.confidence_interval()
+    assert (good.mean - good.half_width, good.mean + good.half_width) == pytest.approx((low, high))
+
+
+def test_among_equal_nets_one_is_called_different_in_at_most_5_of_100_cases():
+    rng = np.random.default_rng(0)
+    false = 0
+    for _ in range(1000):
+        scores = {name: dict(enumerate(rng.normal(0.98, 0.01, 5))) for name in ablation.VARIANTS}
+        false += any(entry.said != "no difference shown" for entry in ablation.beside_published(scores))
+    assert 0.01 < false / 1000 < 0.07
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
+def test_holm_keeps_the_order_and_is_between_the_raw_and_bonferroni(p: list[float]):
+    raw = np.array(p)
+    adjusted = ablation.holm(raw)
+    assert (adjusted >= raw).all()
+    assert (adjusted <= np.minimum(1, raw * len(raw)) + 1e-12).all()
+    assert (np.diff(adjusted[np.argsort(raw, kind="stable")]) >= 0).all()
+
+
+def test_the_page_says_which_nets_are_not_trained_and_which_diverged():
+    results = made_up("ablation", {"published": CLEAR, "blocks_1": BAD, "norm_none": [None, 0.9]}, "val/iou")
+    for entry in results["settings"].values():
+        for run in entry["runs"]:
+            run |= {"parameters": 1234, "seconds": 60.0, "device": "CPU", "date": "2026-01-01", "curve": {}}
+    text = " ".join(page(results).split())
+    assert "| blocks_1 | 1,234 | 0.504 ± 0.011 (n = 5) |" in text
+    assert "| norm_none | 1,234 | diverged in 1 of 2 |" in text
+    assert "Beside the published net: worse: blocks_1; cannot be told: norm_none." in text
+    assert "Not trained yet: blocks_2," in text
+    figures = text[text.index("## Their figures") :]
+    assert figures.count("| not drawn yet |") == len([name for _, _, name in texts.FIGURES if name])
+
+
+def test_every_figure_that_the_page_names_is_drawn_or_there():
+    drawn = (ROOT / "src/segsweep/replication/figures.py").read_text(encoding="utf-8")
+    for _, _, name in texts.FIGURES:
+        if name.startswith("replication/"):
+            short = name.removeprefix("replication/")
+            assert short in drawn or short.partition("_")[2] in drawn, name
+        elif name:
+            assert (ROOT / "docs/images" / name).is_file(), name
 
 
 # What the documents got wrong

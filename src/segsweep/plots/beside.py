@@ -60,6 +60,8 @@ def beside(
         ),
         Line2D([], [], marker="o", color=LINE_COLORS[0], markersize=4, label="ours: runs and their mean"),
     ]
+    if all(other is None for other in printed.values()):
+        handles = handles[1:]
     figure.legend(handles=handles, loc="outside lower center", ncols=2)
     if title is not None:
         figure.suptitle(title)

@@ -85,6 +85,7 @@ def _summary(run: FinishedRun) -> dict[str, Any]:
         "seconds": round(record.seconds, 1),
         "steps": record.steps,
         "diverged": run.diverged,
+        "parameters": record.parameters,
         "best_step": record.best_step,
         "date": (record.started or "")[:10],
         "device": record.device,

@@ -13,6 +13,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from segsweep import plots
+from segsweep.replication.ablation import PUBLISHED, beside_published, scores_of
 from segsweep.replication.collect import overrides_of, values, values_at
 from segsweep.replication.finished import FinishedRun, FinishedRuns
 from segsweep.replication.published import CONFIDENT, FIRST_LOSSES, LOSS, STUDIES
@@ -35,6 +36,7 @@ def draw(results: Mapping[str, Any], folder: Path, runs: Iterable[Path], data_ro
     found = FinishedRuns(runs)
     made: dict[str, Figure | None] = {
         "first.png": _first(results), "rates.png": _rates(results), "optimizers.png": _optimizers(results),
+        "rate_curves.png": _rate_curves(results), "ablation.png": _ablation(results),
         "predictions.png": _predictions(_one(found, "texture_first", None)),
     }  # fmt: skip
     for data in ("demo", "dubai"):
@@ -71,6 +73,28 @@ def _rates(results: Mapping[str, Any]) -> Figure | None:
     if not any(ours.values()):
         return None
     return plots.beside(printed, ours, value="mean loss of 1,000 steps", title="Adam, by learning rate")
+
+
+def _rate_curves(results: Mapping[str, Any]) -> Figure | None:
+    names = [setting.name for setting in STUDIES["texture_rates"].settings]
+    histories = _histories(results, "texture_rates", names)
+    if not histories:
+        return None
+    return plots.curves(
+        histories, LOSS, settings={name: name.rpartition(", seed ")[0] for name in histories},
+        best="min", title="Adam: mean of the losses since the first step",
+    )  # fmt: skip
+
+
+def _ablation(results: Mapping[str, Any]) -> Figure | None:
+    scores = scores_of(results, "val/iou")
+    if len(scores) < 2 or PUBLISHED not in scores:
+        return None
+    others = [entry.name for entry in beside_published(scores) if scores[entry.name]]
+    # The published net among the others, by its mean.
+    order = sorted([PUBLISHED, *others], key=lambda name: -float(np.mean(list(scores[name].values()))))
+    errors = {name: [1 - score for score in scores[name].values()] for name in order}
+    return plots.beside(dict.fromkeys(order), errors, value="1 - val/iou", title="The published net and 13 others")
 
 
 def _optimizers(results: Mapping[str, Any]) -> Figure | None:

@@ -5,7 +5,7 @@ import shlex
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -14,13 +14,22 @@ from scipy import special
 from segsweep.nets import TextureCNN, UNet
 from segsweep.plots.style import plain
 from segsweep.replication import texts
-from segsweep.replication.ablation import ABLATION, PUBLISHED
+from segsweep.replication.ablation import (
+    ABLATION,
+    PUBLISHED,
+    VARIANTS,
+    Beside,
+    Difference,
+    beside_published,
+    scores_of,
+)
 from segsweep.replication.collect import all_settings, values, values_at
 from segsweep.replication.published import (
     CONFIDENT,
     FIRST_LOSSES,
     LAYER_PARAMETERS,
     LOSS,
+    ONE_BATCH,
     STUDIES,
     TEXTURE_PARAMETERS,
     TEXTURE_SHAPE,
@@ -28,11 +37,12 @@ from segsweep.replication.published import (
     UNET_SHAPES,
     Study,
 )
-from segsweep.replication.verdicts import CLAIMS, judge_claim
+from segsweep.replication.verdicts import CLAIMS, Claim, judge_claim
 from segsweep.sweeps.statistics import LEVEL
 
 PAGE = Path(__file__).parents[3] / "docs/replication.md"
 SEEDS = "seed=0,1,2,3,4"
+ANSWERS: tuple[Beside, ...] = get_args(Beside)
 
 Rows = list[list[str]]
 
@@ -56,6 +66,7 @@ def page(results: Mapping[str, Any], pictures: Path | None = None) -> str:
         *_verdicts(results),
         *_mistakes(results),
         *_ablation(results, shown),
+        *_figures(shown),
         *_commands(results),
     ]
     return "\n".join(line for part in parts for line in _wrapped(part)).rstrip() + "\n"
@@ -76,6 +87,12 @@ class _Pictures:
         if self.folder is None or not (self.folder / name).exists():
             return []
         return [f"![{what}](images/replication/{name})", ""]
+
+    def link(self, path: str) -> str:
+        """Of a picture by its path below docs/images."""
+        if self.folder is None or not (self.folder.parent / path).exists():
+            return "not drawn yet"
+        return f"[{path.rpartition('/')[2]}](images/{path})"
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
@@ -177,11 +194,14 @@ def _first(results: Mapping[str, Any], shown: _Pictures) -> list[str]:
         ours = values_at(results, name, LOSS, step)
         rows.append([f"{step:,}", as_printed(printed), spread(ours), within(printed, ours)])
     scores = values(results, name, "test/iou")
+    batch = values(results, name, "train/confident_accuracy")
     return [
         "## The first training (texture notebook, 3.3)", "",
         texts.FIRST, "",
         *_table(["steps", "printed", "ours", "within"], rows),
         f"What it has learnt in the end, which the notebook does not measure: test/iou {spread(scores)}.", "",
+        f"{texts.ONE_BATCH} {as_printed(ONE_BATCH)} is printed, and ours is {spread(batch)}"
+        + (f"; within: {said}." if (said := within(ONE_BATCH, batch)) else "."), "",
         *shown("first.png", "Running loss of the first training, printed and ours"),
         *shown("predictions.png", "What the first training predicts every 1,000 steps"),
     ]  # fmt: skip
@@ -201,6 +221,7 @@ def _rates(results: Mapping[str, Any], shown: _Pictures) -> list[str]:
         texts.RATES, "",
         *_table(["learning rate", "printed", "ours", "within", "test/iou"], rows),
         *shown("rates.png", "Running loss by learning rate"),
+        *shown("rate_curves.png", "Running loss against steps, by learning rate"),
     ]  # fmt: skip
 
 
@@ -231,7 +252,7 @@ def _optimizers(results: Mapping[str, Any], shown: _Pictures) -> list[str]:
 def _stood_still(results: Mapping[str, Any]) -> list[str]:
     name = "texture_exponential: Adam, 0.1 falling by 5 % an epoch, BCE"
     zero = results["mistakes"].get("cross-entropy of one channel")
-    said = f"ours {zero['loss']:g}, with a largest gradient of {zero['largest gradient']:g}" if zero else "not run yet"
+    said = f"{zero['loss']:.1f}, with a largest gradient of {zero['largest gradient']:g}" if zero else "not run yet"
     rows = [
         ["cross-entropy over one channel, printed 99 times", "-0.0", said],
         [
@@ -328,29 +349,53 @@ def _momentum(results: Mapping[str, Any]) -> list[str]:
 
 
 def _ablation(results: Mapping[str, Any], shown: _Pictures) -> list[str]:
-    from segsweep.replication.verdicts import Claim
-
-    names = [setting.name for setting in ABLATION.settings]
-    claim = Claim("", "ablation", PUBLISHED, "val/iou", "max")
-    verdict = judge_claim(claim, names, results)
-    parts = [
-        "## Does each layer make sense?", "",
-        texts.ABLATION, "",
-    ]  # fmt: skip
-    if verdict.comparison is None:
+    parts = ["## Does each layer make sense?", "", texts.ABLATION, ""]
+    scores = scores_of(results, "val/iou")
+    if PUBLISHED not in scores:
         return [*parts, "Not trained yet.", ""]
     rows = []
-    for _, row in verdict.comparison.table.iterrows():
-        name = str(row["setting"])
-        found = values(results, f"ablation: {name}", "val/iou")
-        tested = spread(values(results, f"ablation: {name}", "test/iou"))
-        rows.append([name, spread(found), str(row["verdict"]), tested])
+    differences = beside_published(scores)
+    for entry in differences:
+        shift = "" if math.isnan(entry.mean) else f"{entry.mean:+.2g}"
+        shift += "" if math.isnan(entry.half_width) else f" ± {entry.half_width:.2g}"
+        tested = "" if math.isnan(entry.p) else f"{entry.p:.2g}"
+        rows.append([*_net(results, entry.name), shift, tested, entry.said])
+    missing = [name for name in VARIANTS if name not in scores]
+    names = [setting.name for setting in ABLATION.settings if setting.name in scores]
+    ranked = judge_claim(Claim("", "ablation", PUBLISHED, "val/iou", "max", names), names, results).comparison
+    header = ["net", "parameters", "val/iou", "test/iou", "val/iou less the published", "p", ""]
     return [
         *parts,
-        *_table(["net", "val/iou", "beside the best", "test/iou"], rows),
-        " ".join(verdict.comparison.sentences()),
-        "",
-    ]
+        *_table(header, [[*_net(results, PUBLISHED), "", "", ""], *rows]),
+        *shown("ablation.png", "Share of the union that each net gets wrong, by run"),
+        *_answer(differences),
+        *([f"Not trained yet: {', '.join(missing)}.", ""] if missing else []),
+        *([texts.ABLATION_RANKED + " " + " ".join(ranked.sentences()), ""] if ranked is not None and rows else []),
+    ]  # fmt: skip
+
+
+def _net(results: Mapping[str, Any], name: str) -> list[str]:
+    runs = results["settings"][f"ablation: {name}"]["runs"]
+    scores = [spread(values(results, f"ablation: {name}", metric)) for metric in ("val/iou", "test/iou")]
+    diverged = sum(run["diverged"] for run in runs)
+    if diverged:
+        scores[0] = f"diverged in {diverged} of {len(runs)}"
+    return [name, f"{runs[0]['parameters']:,}", *scores]
+
+
+def _answer(differences: Sequence[Difference]) -> list[str]:
+    said: dict[str, list[str]] = {}
+    for entry in differences:
+        said.setdefault(entry.said, []).append(entry.name)
+    known = [f"{verdict}: {', '.join(said[verdict])}" for verdict in ANSWERS if verdict in said]
+    return [f"Beside the published net: {'; '.join(known)}.", ""] if known else []
+
+
+def _figures(shown: _Pictures) -> list[str]:
+    rows = []
+    for where, what, picture in texts.FIGURES:
+        rows.append([where, what, shown.link(picture) if picture else texts.NO_PICTURE])
+    return ["## Their figures", "", texts.ALL_FIGURES, "", *_table(["where", "what it shows", "ours"], rows)]
 
 
 def _commands(results: Mapping[str, Any]) -> list[str]:

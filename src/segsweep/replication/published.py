@@ -11,6 +11,9 @@ FIRST_LOSSES: Mapping[int, float] = {
 }  # fmt: skip
 """Plain SGD at 0.001: mean of the losses of all steps so far, by step (texture notebook, 3.3)."""
 
+ONE_BATCH = 0.8326
+"""Share of confident pixels of one training batch, printed as "Precision" and called IoU (texture notebook, 4.2)."""
+
 RATE_LOSSES: Mapping[float, float] = {
     0.00001: 0.13820, 0.0001: 0.035675, 0.001: 0.014514, 0.01: 0.013491,
     0.1: 0.026231, 0.5: 0.033673, 1.0: 0.072490, 5.0: 0.50313,
