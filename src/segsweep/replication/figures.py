@@ -82,7 +82,7 @@ def _rate_curves(results: Mapping[str, Any]) -> Figure | None:
         return None
     return plots.curves(
         histories, LOSS, settings={name: name.rpartition(", seed ")[0] for name in histories},
-        best="min", title="Adam: mean of the losses since the first step",
+        log_y=True, best="min", title="Adam: mean of the losses since the first step",
     )  # fmt: skip
 
 
