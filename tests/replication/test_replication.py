@@ -17,7 +17,7 @@ from support import ROOT, SMALL, Command
 
 from segsweep.data import Textures
 from segsweep.nets import TextureCNN
-from segsweep.replication import ablation, mistakes, texts
+from segsweep.replication import ablation, mistakes, paired, texts
 from segsweep.replication.ablation import ABLATION
 from segsweep.replication.collect import RESULTS, collect, overrides_of, read_results, values, values_at
 from segsweep.replication.figures import draw, sample_panels
@@ -160,9 +160,35 @@ def test_less_is_better_where_the_claim_says_so():
     assert judge_claim(claim, ["a", "b"], made_up("study", {"a": BAD, "b": CLEAR}, "loss")).answer == "holds"
 
 
-def test_every_claim_is_about_a_study_and_one_of_its_settings():
+def test_every_claim_is_about_a_study_and_some_of_its_settings():
     for claim in CLAIMS:
-        assert claim.claimed in [setting.name for setting in STUDIES[claim.study].settings]
+        claimed = {claim.claimed} if isinstance(claim.claimed, str) else set(claim.claimed)
+        assert claimed < {setting.name for setting in STUDIES[claim.study].settings}
+
+
+@pytest.mark.parametrize(
+    ("numbers", "answer", "reason"),
+    [
+        ({"a": CLEAR, "b": NEAR, "c": BAD, "d": BAD}, "holds", "each is better than c and d"),
+        ({"a": CLEAR, "b": BAD, "c": NEAR, "d": [0.1, 0.12, 0.1, 0.1, 0.1]}, "does not hold", "b is worse than c"),
+        (
+            {"a": CLEAR, "b": CLEAR, "c": NEAR, "d": BAD},
+            "cannot be told",
+            "c may be as good as a; c may be as good as b",
+        ),
+        ({"a": CLEAR, "b": NEAR, "c": [None, *BAD[1:]], "d": BAD}, "holds", "each is better than d"),
+        ({"a": [None, *CLEAR[1:]], "b": NEAR, "c": BAD, "d": BAD}, "does not hold", "a may diverge"),
+        ({"a": CLEAR[:1], "b": NEAR, "c": BAD, "d": BAD}, "cannot be told", "fewer than two seeds"),
+        ({"a": CLEAR, "b": NEAR, "c": BAD}, "cannot be told", "not trained yet: d"),
+    ],
+)
+def test_several_are_better_than_all_others_or_not_or_it_cannot_be_told(numbers: dict, answer: str, reason: str):
+    claim = Claim("a and b are the best", "study", ("a", "b"), "score", "max")
+    verdict = judge_claim(claim, ["a", "b", "c", "d"], made_up("study", numbers, "score"))
+    assert (verdict.answer, reason in verdict.reason) == (answer, True), verdict
+    upside_down = {name: [None if x is None else -x for x in each] for name, each in numbers.items()}
+    mirrored = Claim("a and b are the best", "study", ("a", "b"), "score", "min")
+    assert judge_claim(mirrored, ["a", "b", "c", "d"], made_up("study", upside_down, "score")) == verdict
 
 
 @pytest.mark.parametrize("n", [2, 3, 5])
@@ -228,7 +254,7 @@ def test_among_equal_nets_one_is_called_different_in_at_most_5_of_100_cases():
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
 def test_holm_keeps_the_order_and_is_between_the_raw_and_bonferroni(p: list[float]):
     raw = np.array(p)
-    adjusted = ablation.holm(raw)
+    adjusted = paired.holm(raw)
     assert (adjusted >= raw).all()
     assert (adjusted <= np.minimum(1, raw * len(raw)) + 1e-12).all()
     assert (np.diff(adjusted[np.argsort(raw, kind="stable")]) >= 0).all()

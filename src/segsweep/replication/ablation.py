@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import special  # stdtr, stdtrit: the t distribution, without the second that importing scipy.stats takes
 
 from segsweep.replication.finished import CONF
+from segsweep.replication.paired import can_be_tested, holm, paired_p
 from segsweep.replication.published import Setting, Study
 from segsweep.sweeps.statistics import LEVEL
 
@@ -57,8 +58,6 @@ def beside_published(scores: Mapping[str, Mapping[int, float]]) -> list[Differen
 
     Returns:
         The other nets, best mean difference first.
-
-    Source: Holm, A simple sequentially rejective multiple test procedure, Scand. J. Statist. 6 (1979) 65-70.
     """
     reference = scores.get(PUBLISHED, {})
     pairs = {
@@ -66,24 +65,10 @@ def beside_published(scores: Mapping[str, Mapping[int, float]]) -> list[Differen
         for name, found in scores.items()
         if name != PUBLISHED
     }
-    # A difference that is the same for every seed says nothing about chance.
-    tested = [name for name, each in pairs.items() if len(each) > 1 and np.ptp(each) > 0]
-    adjusted = dict(zip(tested, holm(np.array([_p(pairs[name]) for name in tested])), strict=True))
+    tested = [name for name, each in pairs.items() if can_be_tested(each)]
+    adjusted = dict(zip(tested, holm(np.array([paired_p(pairs[name]) for name in tested])), strict=True))
     found = [_difference(name, each, adjusted.get(name, math.nan)) for name, each in pairs.items()]
     return sorted(found, key=lambda entry: (math.isnan(entry.mean), -entry.mean, entry.name))
-
-
-def holm(p: NDArray[np.float64]) -> NDArray[np.float64]:
-    """P values adjusted so that the chance of any false "different" is at most what they are compared with."""
-    order = np.argsort(p, kind="stable")
-    adjusted = np.empty_like(p)
-    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
-    return adjusted
-
-
-def _p(each: NDArray[np.float64]) -> float:
-    error = each.std(ddof=1) / math.sqrt(len(each))
-    return float(2 * special.stdtr(len(each) - 1, -abs(each.mean()) / error))
 
 
 def _difference(name: str, each: NDArray[np.float64], p: float) -> Difference:

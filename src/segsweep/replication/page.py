@@ -42,6 +42,7 @@ from segsweep.sweeps.statistics import LEVEL
 
 PAGE = Path(__file__).parents[3] / "docs/replication.md"
 SEEDS = "seed=0,1,2,3,4"
+SHOWN = (LOSS, "val/iou", "test/iou")
 ANSWERS: tuple[Beside, ...] = get_args(Beside)
 
 Rows = list[list[str]]
@@ -240,12 +241,18 @@ def _optimizers(results: Mapping[str, Any], shown: _Pictures) -> list[str]:
             for metric, printed in ((LOSS, 0.045060), (CONFIDENT, 0.7185)):
                 again += [as_printed(printed), "the same", within(printed, values(results, name, metric))]
             rows.append([*again, ""])
+    sgd = [
+        [setting.name, *(spread(values(results, f"texture_sgd_rates: {setting.name}", metric)) for metric in SHOWN)]
+        for setting in STUDIES["texture_sgd_rates"].settings
+    ]
     header = ["", "loss, printed", "ours", "within", '"precision", printed', "ours", "within", "test/iou"]
     return [
         "## Optimizers (texture notebook, 4.3)", "",
         texts.OPTIMIZERS, "",
         *_table(header, rows),
         *shown("optimizers.png", "Running loss and confident accuracy by optimizer"),
+        texts.SGD_RATES, "",
+        *_table(["", "running loss", "val/iou", "test/iou"], sgd),
     ]  # fmt: skip
 
 

@@ -28,6 +28,8 @@ OPTIMIZERS = (
     "are means since the first step. Plain SGD is what the last printed row was meant to be."
 )
 
+SGD_RATES = "The two runs of SGD are said to have their best learning rate. Plain SGD, 1,000 steps:"
+
 STOOD_STILL = (
     "The softmax of one channel is 1, its logarithm 0, and so is the gradient: nothing is learnt, whatever the net "
     "gives."
