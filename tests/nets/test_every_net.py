@@ -36,7 +36,10 @@ if importlib.util.find_spec("monai") is not None:
             {"channels": [4, 8, 8]},
             {"channels": [4, 8], "num_res_units": 0, "norm": "batch"},
         ],
-        "segsweep.nets.MonaiBasicUNet": [{"features": [4, 4, 4, 8, 8, 4]}, {"norm": "batch"}],
+        "segsweep.nets.MonaiBasicUNet": [
+            {"features": [4, 4, 4, 8, 8, 4]},
+            {"features": [4, 4, 4, 8, 8, 4], "norm": "batch"},
+        ],
         "segsweep.nets.MonaiAttentionUnet": [{"channels": [4, 8]}],
         "segsweep.nets.MonaiSegResNet": [{"init_filters": 4, "blocks_down": [1, 1], "groups": 2}],
     }

@@ -22,7 +22,7 @@ ASKED = [
     "optim=sgd,adam,rmsprop", "trainer.max_steps=40", "trainer.log_every_n_steps=3", "data.samples_per_epoch=22",
     "callbacks.last_checkpoint.every_n_steps=5", "momentum=0.5",
 ]  # fmt: skip
-KILLS = 6
+KILLS = 4
 
 
 def changes(folder: Path, seen: dict[str, int]) -> int:
