@@ -2,11 +2,14 @@
 
 import itertools
 import json
+import math
 import re
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -18,17 +21,36 @@ from support import ROOT, SMALL, Command
 from segsweep.data import Textures
 from segsweep.nets import TextureCNN
 from segsweep.replication import ablation, mistakes, paired, texts
-from segsweep.replication.ablation import ABLATION
-from segsweep.replication.collect import RESULTS, collect, overrides_of, read_results, values, values_at
+from segsweep.replication.__main__ import main
+from segsweep.replication.collect import RESULTS, _curve, collect, overrides_of, read_results, values, values_at
 from segsweep.replication.figures import draw, sample_panels
 from segsweep.replication.finished import FinishedRuns, composed, key_without_seed
-from segsweep.replication.page import PAGE, page, prediction_half_width, spread, unet_shapes, within
-from segsweep.replication.published import FIRST_LOSSES, LOSS, RATE_LOSSES, STUDIES, UNET_SHAPES, Setting, Study
+from segsweep.replication.page import (
+    PAGE,
+    as_printed,
+    difference_of_two,
+    page,
+    prediction_half_width,
+    spread,
+    unet_shapes,
+    within,
+)
+from segsweep.replication.published import (
+    FIRST_LOSSES,
+    LOSS,
+    MOMENTUM_SGD,
+    RATE_LOSSES,
+    STUDIES,
+    UNET_INPUT,
+    UNET_SHAPES,
+    VARIANTS,
+    Setting,
+    Study,
+)
 from segsweep.replication.verdicts import CLAIMS, Claim, judge_claim
 
 Train = Callable[..., Path]
-ALL = {**STUDIES, "ablation": ABLATION}
-NO_FOLDER = {name: study for name, study in ALL.items() if not study.needs_folder}
+NO_FOLDER = {name: study for name, study in STUDIES.items() if not study.needs_folder}
 
 
 def test_the_page_is_what_the_collected_numbers_say():
@@ -46,7 +68,7 @@ def test_printed_figures_are_those_of_the_sources():
 
 
 def test_every_printed_shape_is_that_of_our_net():
-    assert unet_shapes() == dict(UNET_SHAPES)
+    assert unet_shapes() == {"input": UNET_INPUT, **dict(UNET_SHAPES)}
 
 
 def expanded(study: Study) -> list[tuple[str, ...]]:
@@ -70,11 +92,11 @@ def expanded(study: Study) -> list[tuple[str, ...]]:
 
 @pytest.mark.parametrize("name", NO_FOLDER)
 def test_a_study_trains_exactly_the_settings_that_the_page_shows(name: str):
-    wanted = {key_without_seed(composed(setting.overrides)) for setting in ALL[name].settings}
+    wanted = {key_without_seed(composed(setting.overrides)) for setting in STUDIES[name].settings}
     # The later of two equal keys wins, as on the command line of an experiment in another one.
-    trained = {key_without_seed(composed(_last_wins(job))) for job in expanded(ALL[name])}
+    trained = {key_without_seed(composed(_last_wins(job))) for job in expanded(STUDIES[name])}
     assert trained == wanted
-    assert len(wanted) == len(ALL[name].settings)
+    assert len(wanted) == len(STUDIES[name].settings)
 
 
 def _last_wins(job: tuple[str, ...]) -> list[str]:
@@ -102,12 +124,11 @@ def test_a_run_is_found_by_its_settings_wherever_it_was_trained(
     (diverged,) = found.of([*SMALL, "lr=1e30", "optim=sgd"])
     assert diverged.diverged
 
-    tiny = Study(
-        "Tiny", (), (Setting("small", tuple(SMALL), {LOSS: 0.1}), Setting("wild", (*SMALL, "lr=1e30", "optim=sgd")))
-    )
+    tiny = Study((), (Setting("small", tuple(SMALL), {LOSS: 0.1}), Setting("wild", (*SMALL, "lr=1e30", "optim=sgd"))))
     monkeypatch.setattr("segsweep.replication.collect.STUDIES", {"tiny": tiny})
-    results = {"settings": {"tiny: small": {"overrides": [], "runs": [{"seed": 9, "metrics": {LOSS: 5.0}, "curve": {}}]}},
-               "mistakes": {}}  # fmt: skip
+    old = {"seed": 9, "diverged": False, "metrics": {LOSS: 5.0}, "curve": {}}
+    key = key_without_seed(composed(SMALL))
+    results = {"settings": {"tiny: small": {"overrides": [], "key": key, "runs": [old]}}, "mistakes": {}}
     collect([tmp_path], None, results)
     kept = values(results, "tiny: small", LOSS)
     assert list(kept) == [0, 1, 3, 4, 9], "what was collected before stays"
@@ -116,7 +137,17 @@ def test_a_run_is_found_by_its_settings_wherever_it_was_trained(
     del results["settings"]["tiny: small"]["runs"][-1]
     assert values_at(results, "tiny: small", LOSS, 4)[3] == kept[3]
     assert results["settings"]["tiny: wild"]["runs"][0]["diverged"]
-    assert json.loads(json.dumps(results)) == results
+    assert np.isnan(values(results, "tiny: wild", LOSS)[7])
+    assert json.loads(json.dumps(results, allow_nan=False)) == results
+
+    # Runs from before a preset changed: kept as long as there are no others, and never beside others.
+    changed = {"settings": {"tiny: small": {"overrides": [], "key": "other", "runs": [old]}}, "mistakes": {}}
+    said = collect([tmp_path / "nothing"], None, changed)
+    assert list(values(changed, "tiny: small", LOSS)) == [9]
+    assert said[0] == "tiny: small: 0 found, 1 in all, of other settings than now"
+    said = collect([tmp_path], None, changed)
+    assert list(values(changed, "tiny: small", LOSS)) == [0, 1, 3, 4]
+    assert said[0] == "tiny: small: 4 found, 4 in all, 1 replaced"
 
 
 def made_up(study: str, numbers: dict[str, list[float | None]], metric: str) -> dict:
@@ -134,25 +165,33 @@ NEAR = [0.91, 0.9, 0.91, 0.91, 0.9]
 BAD = [0.5, 0.52, 0.51, 0.49, 0.5]
 
 
+FAR = [0.1, 0.12, 0.1, 0.1, 0.1]
+
+
 @pytest.mark.parametrize(
     ("numbers", "answer", "reason"),
     [
-        ({"a": CLEAR, "b": BAD}, "holds", "all others are worse"),
-        ({"a": BAD, "b": CLEAR}, "does not hold", "worse than b"),
-        ({"a": CLEAR, "b": NEAR}, "cannot be told", "b may be as good"),
-        ({"a": NEAR, "b": CLEAR}, "cannot be told", "a may be as good"),
-        ({"a": CLEAR[:1], "b": BAD[:1]}, "cannot be told", "in one run each"),
+        ({"a": CLEAR, "b": BAD}, "holds", "all others are worse than a"),
+        ({"a": BAD, "b": CLEAR}, "does not hold", "it is worse than b"),
+        ({"a": CLEAR, "b": NEAR}, "cannot be told", "it leads, and b may be as good"),
+        ({"a": NEAR, "b": CLEAR}, "cannot be told", "b leads, and a may be as good"),
+        ({"a": CLEAR[:4], "b": BAD}, "cannot be told", "4 of 5 seeds so far"),
         ({"a": CLEAR}, "cannot be told", "not trained yet: b"),
-        ({"a": CLEAR, "b": [None] * 5}, "holds", "all others are worse"),
-        ({"a": [None] * 5, "b": CLEAR}, "does not hold", "diverges"),
-        ({"a": [None], "b": [None]}, "cannot be told", "all diverged"),
+        ({"a": CLEAR, "b": [x - 0.25 for x in CLEAR]}, "cannot be told", "it differs from b by the same in every seed"),
+        ({"a": [x - 0.25 for x in CLEAR], "b": CLEAR}, "cannot be told", "it differs from b by the same in every seed"),
+        ({"a": CLEAR, "b": [None] * 5}, "holds", "all others diverge: b in 5 of 5"),
+        ({"a": CLEAR, "b": BAD, "c": [None, *FAR[1:]]}, "holds", "all others are worse than a, or diverge: c in 1 of 5"),
+        ({"a": CLEAR, "b": BAD, "c": [None, *[0.99] * 4]}, "cannot be told",
+         "c is ahead of a where it does not diverge, in 1 of 5 it does"),
+        ({"a": [None, *CLEAR[1:]], "b": CLEAR}, "does not hold", "a diverged in 1 of 5"),
+        ({"a": [None, *CLEAR[1:]], "b": [*CLEAR[:4], None]}, "cannot be told", "a diverged in 1 of 5"),
+        ({"a": [None] * 5, "b": [None] * 5}, "cannot be told", "a diverged in 5 of 5"),
     ],
-)
+)  # fmt: skip
 def test_a_conclusion_holds_does_not_or_cannot_be_told(numbers: dict, answer: str, reason: str):
     claim = Claim("a is the best", "study", "a", "score", "max")
-    verdict = judge_claim(claim, ["a", "b"], made_up("study", numbers, "score"))
-    assert verdict.answer == answer
-    assert reason in verdict.reason
+    verdict = judge_claim(claim, sorted({"a", "b", *numbers}), made_up("study", numbers, "score"))
+    assert (verdict.answer, verdict.reason) == (answer, reason)
 
 
 def test_less_is_better_where_the_claim_says_so():
@@ -170,22 +209,21 @@ def test_every_claim_is_about_a_study_and_some_of_its_settings():
     ("numbers", "answer", "reason"),
     [
         ({"a": CLEAR, "b": NEAR, "c": BAD, "d": BAD}, "holds", "each is better than c and d"),
-        ({"a": CLEAR, "b": BAD, "c": NEAR, "d": [0.1, 0.12, 0.1, 0.1, 0.1]}, "does not hold", "b is worse than c"),
-        (
-            {"a": CLEAR, "b": CLEAR, "c": NEAR, "d": BAD},
-            "cannot be told",
-            "c may be as good as a; c may be as good as b",
-        ),
-        ({"a": CLEAR, "b": NEAR, "c": [None, *BAD[1:]], "d": BAD}, "holds", "each is better than d"),
-        ({"a": [None, *CLEAR[1:]], "b": NEAR, "c": BAD, "d": BAD}, "does not hold", "a may diverge"),
-        ({"a": CLEAR[:1], "b": NEAR, "c": BAD, "d": BAD}, "cannot be told", "fewer than two seeds"),
+        ({"a": CLEAR, "b": BAD, "c": NEAR, "d": FAR}, "does not hold", "b is worse than c"),
+        ({"a": CLEAR, "b": CLEAR, "c": NEAR, "d": BAD}, "cannot be told", "c may be as good as a; c may be as good as b"),
+        ({"a": CLEAR, "b": NEAR, "c": [None, *BAD[1:]], "d": BAD}, "holds",
+         "each is better than d, or diverge: c in 1 of 5"),
+        ({"a": CLEAR, "b": NEAR, "c": [None] * 5, "d": [None] * 5}, "holds",
+         "all others diverge: c in 5 of 5 and d in 5 of 5"),
+        ({"a": [None, *CLEAR[1:]], "b": NEAR, "c": BAD, "d": BAD}, "does not hold", "a diverged in 1 of 5"),
+        ({"a": CLEAR[:1], "b": NEAR, "c": BAD, "d": BAD}, "cannot be told", "1 of 5 seeds so far"),
         ({"a": CLEAR, "b": NEAR, "c": BAD}, "cannot be told", "not trained yet: d"),
     ],
-)
+)  # fmt: skip
 def test_several_are_better_than_all_others_or_not_or_it_cannot_be_told(numbers: dict, answer: str, reason: str):
     claim = Claim("a and b are the best", "study", ("a", "b"), "score", "max")
     verdict = judge_claim(claim, ["a", "b", "c", "d"], made_up("study", numbers, "score"))
-    assert (verdict.answer, reason in verdict.reason) == (answer, True), verdict
+    assert (verdict.answer, verdict.reason) == (answer, reason)
     upside_down = {name: [None if x is None else -x for x in each] for name, each in numbers.items()}
     mirrored = Claim("a and b are the best", "study", ("a", "b"), "score", "min")
     assert judge_claim(mirrored, ["a", "b", "c", "d"], made_up("study", upside_down, "score")) == verdict
@@ -225,19 +263,19 @@ def test_a_net_is_tested_against_the_published_one_over_the_seeds_of_both():
             "bad": {seed: score - 0.2 - 0.01 * seed for seed, score in published.items() if seed != 1} | {7: 0.99},
             "alike": {seed: score + 0.01 * (-1) ** seed for seed, score in published.items()},
             "once": {0: 0.99},
-            "shifted": {0: 0.90, 1: 0.91},
-            "lost": {},
+            "shifted": {seed: score - 0.1 for seed, score in published.items()},
+            "lost": published | {3: math.nan},
         }
     )
     said = {entry.name: (entry.seeds, entry.said) for entry in found}
     assert said == {
         "good": (5, "better"), "bad": (4, "worse"), "alike": (5, "no difference shown"), "once": (1, "cannot be told"),
-        "shifted": (2, "cannot be told"), "lost": (0, "cannot be told"),
+        "shifted": (5, "cannot be told"), "lost": (5, "cannot be told"),
     }  # fmt: skip
     assert [entry.name for entry in found] == ["once", "good", "alike", "shifted", "bad", "lost"]
     good = found[1]
     test = stats.ttest_rel([published[seed] + 0.05 + 0.001 * (seed % 2) for seed in range(5)], list(published.values()))
-    assert good.p == pytest.approx(3 * test.pvalue, rel=1e-6), "the smallest of three"
+    assert good.p == pytest.approx(13 * test.pvalue, rel=1e-6), "of all 13 nets, whether or not they are trained"
     low, high = test.confidence_interval()
     assert (good.mean - good.half_width, good.mean + good.half_width) == pytest.approx((low, high))
 
@@ -246,7 +284,7 @@ def test_among_equal_nets_one_is_called_different_in_at_most_5_of_100_cases():
     rng = np.random.default_rng(0)
     false = 0
     for _ in range(1000):
-        scores = {name: dict(enumerate(rng.normal(0.98, 0.01, 5))) for name in ablation.VARIANTS}
+        scores = {name: dict(enumerate(rng.normal(0.98, 0.01, 5))) for name in VARIANTS}
         false += any(entry.said != "no difference shown" for entry in ablation.beside_published(scores))
     assert 0.01 < false / 1000 < 0.07
 
@@ -260,18 +298,96 @@ def test_holm_keeps_the_order_and_is_between_the_raw_and_bonferroni(p: list[floa
     assert (np.diff(adjusted[np.argsort(raw, kind="stable")]) >= 0).all()
 
 
-def test_the_page_says_which_nets_are_not_trained_and_which_diverged():
-    results = made_up("ablation", {"published": CLEAR, "blocks_1": BAD, "norm_none": [None, 0.9]}, "val/iou")
+def as_collected(results: dict) -> dict:
     for entry in results["settings"].values():
         for run in entry["runs"]:
-            run |= {"parameters": 1234, "seconds": 60.0, "device": "CPU", "date": "2026-01-01", "curve": {}}
+            run |= {"parameters": 1234, "seconds": 60.0, "steps": 90, "device": "CPU", "date": "2026-01-01", "curve": {},
+                    "versions": {"torch": "2.0"}}  # fmt: skip
+            if not run["diverged"]:
+                run["metrics"] = {"test/iou": 0.9} | run["metrics"]
+    return results
+
+
+def test_the_page_says_which_nets_are_not_trained_and_which_diverged():
+    results = as_collected(
+        made_up("ablation", {"published": CLEAR, "blocks_1": BAD, "norm_none": [None, *CLEAR[1:]]}, "val/iou")
+    )
     text = " ".join(page(results).split())
     assert "| blocks_1 | 1,234 | 0.504 ± 0.011 (n = 5) |" in text
-    assert "| norm_none | 1,234 | diverged in 1 of 2 |" in text
+    assert "| norm_none | 1,234 | diverged in 1 of 5 | diverged in 1 of 5 |" in text
     assert "Beside the published net: worse: blocks_1; cannot be told: norm_none." in text
     assert "Not trained yet: blocks_2," in text
+    assert "| 15 | | 1.0 min | 1.5 | CPU, torch 2.0, 2026-01-01 |" in text
     figures = text[text.index("## Their figures") :]
     assert figures.count("| not drawn yet |") == len([name for _, _, name in texts.FIGURES if name])
+
+
+def test_a_diverged_run_is_not_left_out_of_a_mean():
+    results = as_collected(made_up("texture_rates", {"Adam 5": [0.5, None, 0.4], "Adam 1": [None] * 3}, LOSS))
+    text = page(results)
+    assert "| 5 | 0.50313 | diverged in 1 of 3 |  | diverged in 1 of 3 |" in text
+    assert "| 1 | 0.072490 | diverged in 3 of 3 |  | diverged in 3 of 3 |" in text
+
+
+def test_a_printed_figure_has_all_its_digits():
+    assert [as_printed(0.0394400), as_printed(0.13820), as_printed(0.498, 3)] == ["0.039440", "0.13820", "0.498"]
+
+
+def test_two_runs_differ_by_less_in_95_of_100_cases():
+    draws = np.random.default_rng(0).normal(3.0, 0.2, size=(4000, 7))
+    inside = [abs(row[5] - row[6]) < difference_of_two(row[:5]) for row in draws]
+    assert np.mean(inside) == pytest.approx(0.95, abs=0.015)
+    results = as_collected(made_up("texture_optimizers", {MOMENTUM_SGD: CLEAR}, LOSS))
+    assert f"| running loss | 0.006812 | {difference_of_two(np.array(CLEAR)):.4g} (n = 5) |" in page(results)
+
+
+@pytest.mark.parametrize(("steps", "every"), [(50, 1), (1000, 50), (9900, 50), (10000, 50), (7, 50)])
+def test_a_curve_keeps_some_twenty_points_and_the_last(steps: int, every: int):
+    logged = sorted({*range(every, steps + 1, every), steps})
+    history = pd.DataFrame({"step": logged, "train/loss": [1 / step for step in logged]})
+    kept = _curve(history, steps)
+    assert kept["step"][-1] == steps
+    assert min(20, len(logged)) <= len(kept["step"]) <= 26
+    assert kept["train/loss"] == pytest.approx([1 / step for step in kept["step"]], rel=1e-5)
+    if steps == 10000:
+        assert set(FIRST_LOSSES) < set(kept["step"])
+
+
+# The command
+
+
+def test_run_types_every_study_that_is_asked_for_and_stops_when_told(monkeypatch: pytest.MonkeyPatch, capsys):
+    typed: list[list[str]] = []
+    codes = iter([0, 1, -9])
+
+    def run(command: list[str]):
+        typed.append(command[2:])
+        return subprocess.CompletedProcess(command, next(codes))
+
+    monkeypatch.setattr(subprocess, "run", run)
+    assert main(["run", "--only", "demo_rates,dubai_rates,ablation", "hydra/launcher=joblib"]) == 1
+    assert [next(word for word in words if word.startswith("name=")) for words in typed] == [
+        "name=replication_demo_rates", "name=replication_ablation"
+    ]  # fmt: skip
+    assert all(words[0] == "-m" and words[-1] == "hydra/launcher=joblib" for words in typed)
+    assert "dubai_rates: left out" in capsys.readouterr().out
+    assert main(["run"]) == 137, "killed: the studies behind are not begun"
+    assert len(typed) == 3
+    assert main(["run", "--only", "demo"]) == 1
+    assert capsys.readouterr().err.startswith("error: --only demo: no such study; there are texture_rates,")
+
+
+def test_report_writes_page_and_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
+    written: dict[str, str] = {}
+    monkeypatch.setattr("segsweep.replication.__main__.write_results", lambda results: written.update(numbers=results))
+    monkeypatch.setattr(
+        "segsweep.replication.__main__.write_text", lambda path, text: written.update({path.name: text})
+    )
+    monkeypatch.setattr("segsweep.replication.__main__.PICTURES", tmp_path / "images/replication")
+    assert main(["report", str(tmp_path)]) == 0
+    assert "texture_rates: Adam 0.001: 0 found, 5 in all" in capsys.readouterr().out
+    assert written["numbers"] == read_results(RESULTS)
+    assert written["replication.md"].startswith("# Replication")
 
 
 def test_every_figure_that_the_page_names_is_drawn_or_there():

@@ -1,6 +1,6 @@
 """Trains what the two documents trained, and writes docs/replication.md.
 
-python -m segsweep.replication run [--only STUDY ...] [--data-root PATH] [OVERRIDE ...]
+python -m segsweep.replication run [--only STUDY,STUDY] [--data-root PATH] [OVERRIDE ...]
 python -m segsweep.replication mistakes
 python -m segsweep.replication report [FOLDER ...] [--data-root PATH]
 """
@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from segsweep.errors import UserError
-from segsweep.replication.ablation import ABLATION
 from segsweep.replication.collect import RESULTS, collect, read_results, write_results
 from segsweep.replication.mistakes import EXPERIMENTS
 from segsweep.replication.page import PAGE, SEEDS, page
@@ -25,11 +24,10 @@ PICTURES = PAGE.parent / "images/replication"
 
 def run(only: Sequence[str], data_root: Path | None, more: Sequence[str]) -> int:
     """Trains every study as a sweep of its own name, which goes on where it was stopped; gives the exit code."""
-    studies = {**STUDIES, "ablation": ABLATION}
-    if unknown := [name for name in only if name not in studies]:
-        raise UserError(f"--only {unknown[0]}: no such study; there are {', '.join(studies)}")
+    if unknown := [name for name in only if name not in STUDIES]:
+        raise UserError(f"--only {unknown[0]}: no such study; there are {', '.join(STUDIES)}")
     code = 0
-    for name, study in studies.items():
+    for name, study in STUDIES.items():
         if only and name not in only:
             continue
         if study.needs_folder and data_root is None:
@@ -39,8 +37,8 @@ def run(only: Sequence[str], data_root: Path | None, more: Sequence[str]) -> int
         typed = ["-m", *study.command, *root, SEEDS, f"name=replication_{name}", *more]
         print(f"{name}: python train.py {' '.join(typed)}", flush=True)
         code = subprocess.run([sys.executable, str(TRAIN), *typed]).returncode or code
-        if code > 128:
-            return code
+        if not 0 <= code <= 128:  # it was told to stop, or killed
+            return 128 - code if code < 0 else code
     return code
 
 
@@ -78,18 +76,20 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m segsweep.replication", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    train = commands.add_parser("run", help="train what is missing")
-    train.add_argument("--only", nargs="+", default=[], metavar="STUDY", help="of these studies")
+    train = commands.add_parser("run", help="train every study, as a sweep that goes on where it was stopped")
+    train.add_argument("--only", default="", metavar="STUDY,STUDY", help="these studies instead of all")
     train.add_argument("more", nargs="*", metavar="OVERRIDE", help="for train.py, such as hydra/launcher=joblib")
     commands.add_parser("mistakes", help="run the experiments on what the documents got wrong; some minutes")
     write = commands.add_parser("report", help="collect finished runs and write the page")
     write.add_argument("folders", nargs="*", type=Path, default=[Path("multirun")], metavar="FOLDER")
     for each in (train, write):
-        each.add_argument("--data-root", type=Path, help="the folder of aerial images, for the studies that need one")
+        each.add_argument(
+            "--data-root", type=Path, help="the folder of aerial images; without it, studies of them are left out"
+        )
     options = parser.parse_args(arguments)
     try:
         if options.command == "run":
-            return run(options.only, options.data_root, options.more)
+            return run([name for name in options.only.split(",") if name], options.data_root, options.more)
         if options.command == "mistakes":
             return mistakes()
         return report(options.folders, options.data_root)

@@ -9,20 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special  # stdtr, stdtrit: the t distribution, without the second that importing scipy.stats takes
 
-from segsweep.replication.finished import CONF
+from segsweep.replication.collect import values
 from segsweep.replication.paired import can_be_tested, holm, paired_p
-from segsweep.replication.published import Setting, Study
+from segsweep.replication.published import PUBLISHED, VARIANTS
 from segsweep.sweeps.statistics import LEVEL
-
-PUBLISHED = "published"
-VARIANTS: tuple[str, ...] = tuple(sorted(path.stem for path in (CONF / "model/ablation").glob("*.yaml")))
-"""Files of conf/model/ablation, each of which changes one thing of the published net."""
-
-ABLATION = Study(
-    "Ablation",
-    ("study=ablation",),
-    tuple(Setting(name, ("experiment=texture_adam", f"model=ablation/{name}")) for name in VARIANTS),
-)
 
 Beside = Literal["better", "worse", "no difference shown", "cannot be told"]
 
@@ -54,10 +44,12 @@ def beside_published(scores: Mapping[str, Mapping[int, float]]) -> list[Differen
     That all pairs are compared, as in a sweep's ranking, is the price of picking the best by the same numbers.
 
     Args:
-        scores: of each net a value for each seed, more being better; of nets without a value for every seed none.
+        scores: of each net a value for each seed, more being better; NaN where a run diverged, and such a net is not
+            tested.
 
     Returns:
-        The other nets, best mean difference first.
+        The other nets that there are scores of, best mean difference first. p is corrected for all other nets of
+        `VARIANTS`, trained or not, so that it does not rise when one is added.
     """
     reference = scores.get(PUBLISHED, {})
     pairs = {
@@ -65,8 +57,10 @@ def beside_published(scores: Mapping[str, Mapping[int, float]]) -> list[Differen
         for name, found in scores.items()
         if name != PUBLISHED
     }
-    tested = [name for name, each in pairs.items() if can_be_tested(each)]
-    adjusted = dict(zip(tested, holm(np.array([paired_p(pairs[name]) for name in tested])), strict=True))
+    tested = [name for name, each in pairs.items() if np.isfinite(each).all() and can_be_tested(each)]
+    raw = [paired_p(pairs[name]) for name in tested]
+    padded = np.array(raw + [1.0] * (len(VARIANTS) - 1 - len(raw)))
+    adjusted = dict(zip(tested, holm(padded)[: len(raw)], strict=True))
     found = [_difference(name, each, adjusted.get(name, math.nan)) for name, each in pairs.items()]
     return sorted(found, key=lambda entry: (math.isnan(entry.mean), -entry.mean, entry.name))
 
@@ -82,11 +76,6 @@ def _difference(name: str, each: NDArray[np.float64], p: float) -> Difference:
 
 
 def scores_of(results: Mapping[str, Any], metric: str) -> dict[str, dict[int, float]]:
-    """A metric of every run of every net that was trained, by seed; none of a net that diverged in any."""
-    found = {}
-    for name in VARIANTS:
-        runs = results["settings"].get(f"ablation: {name}", {"runs": []})["runs"]
-        if runs:
-            lost = any(run["diverged"] for run in runs)
-            found[name] = {} if lost else {run["seed"]: run["metrics"][metric] for run in runs}
-    return found
+    """A metric of every run of every net that was trained, by seed; NaN where it diverged."""
+    found = {name: values(results, f"ablation: {name}", metric) for name in VARIANTS}
+    return {name: each for name, each in found.items() if each}

@@ -1,14 +1,14 @@
 """From finished runs to one small table of numbers, which is kept when the runs are gone."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from segsweep.replication.ablation import ABLATION
-from segsweep.replication.finished import FinishedRun, FinishedRuns
+from segsweep.replication.finished import FinishedRun, FinishedRuns, composed, key_without_seed
 from segsweep.replication.published import STUDIES, Setting
 from segsweep.runs.files import write_json
 
@@ -18,7 +18,7 @@ CURVE_POINTS = 20
 CURVES = ("train/loss_running", "train/confident_accuracy_running", "train/loss", "val/loss", "val/iou")
 
 Results = dict[str, dict[str, Any]]
-"""{"settings": {name: {"overrides": [...], "runs": [...]}}, "mistakes": {name: {...}}}"""
+"""{"settings": {name: {"overrides": [...], "key": ..., "runs": [...]}}, "mistakes": {name: {...}}}"""
 
 
 def read_results(path: Path = RESULTS) -> Results:
@@ -37,6 +37,9 @@ def write_results(results: Results, path: Path = RESULTS) -> None:
 def collect(folders: Iterable[Path], data_root: Path | None, results: Results) -> list[str]:
     """Adds the finished runs below `folders` to `results`; those that are there with the same seed are replaced.
 
+    Runs of a setting that meant something else when they were collected, because a preset changed since, stay until a
+    run of what it means now is found. They are never mixed.
+
     Args:
         folders: are searched to any depth.
         data_root: the folder of the settings that need one; None leaves these out.
@@ -49,20 +52,25 @@ def collect(folders: Iterable[Path], data_root: Path | None, results: Results) -
     for name, setting in all_settings().items():
         if setting.needs_folder and data_root is None:
             continue
-        runs = found.of(overrides_of(setting, data_root))
-        kept = results["settings"].get(name, {"runs": []})["runs"]
+        overrides = overrides_of(setting, data_root)
+        runs, key = found.of(overrides), key_without_seed(composed(overrides))
+        before = results["settings"].get(name, {"runs": [], "key": key})
+        changed = before.get("key", key) != key
+        kept = [] if changed and runs else before["runs"]
         by_seed = {run["seed"]: run for run in kept} | {run.record.seed: _summary(run) for run in runs}
-        if by_seed:
-            entry = {"overrides": list(setting.overrides), "runs": [by_seed[seed] for seed in sorted(by_seed)]}
-            results["settings"][name] = entry
-        lines.append(f"{name}: {len(runs)} found, {len(by_seed)} in all")
+        if runs:
+            each = [by_seed[seed] for seed in sorted(by_seed)]
+            results["settings"][name] = {"overrides": list(setting.overrides), "key": key, "runs": each}
+        said = (
+            "" if not changed else ", of other settings than now" if not runs else f", {len(before['runs'])} replaced"
+        )
+        lines.append(f"{name}: {len(runs)} found, {len(by_seed)} in all{said}")
     return lines
 
 
 def all_settings() -> dict[str, Setting]:
     """Every setting by its study and name; one that several studies train is there once for each."""
-    studies = {**STUDIES, "ablation": ABLATION}
-    return {f"{study}: {setting.name}": setting for study, each in studies.items() for setting in each.settings}
+    return {f"{study}: {setting.name}": setting for study, each in STUDIES.items() for setting in each.settings}
 
 
 def overrides_of(setting: Setting, data_root: Path | None) -> Sequence[str]:
@@ -90,21 +98,25 @@ def _summary(run: FinishedRun) -> dict[str, Any]:
         "date": (record.started or "")[:10],
         "device": record.device,
         "versions": {name: record.versions.get(name) for name in ("torch", "segsweep")},
-        "metrics": {} if run.diverged else {name: _rounded(value) for name, value in record.metrics.items()},
+        "metrics": {} if run.diverged else _finite(record.metrics),
         "curve": {} if run.diverged else _curve(run.history(), record.steps),
     }
 
 
 def _curve(history: pd.DataFrame, steps: int) -> dict[str, list[Any]]:
     every = max(1, steps // CURVE_POINTS)
-    thin = history[(history["step"] % every == 0) | (history["step"] == history["step"].max())]
+    thin = history.groupby(-(-history["step"] // every)).tail(1)  # the last row of each stretch of `every` steps
     return {"step": [int(step) for step in thin["step"]]} | {
         name: _numbers(thin[name]) for name in CURVES if name in thin
     }
 
 
+def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
+    return {name: _rounded(value) for name, value in metrics.items() if math.isfinite(value)}
+
+
 def _numbers(column: Iterable[float]) -> list[float | None]:
-    return [None if value != value else _rounded(value) for value in column]
+    return [_rounded(value) if math.isfinite(value) else None for value in column]
 
 
 def _rounded(value: float) -> float:
@@ -112,18 +124,29 @@ def _rounded(value: float) -> float:
 
 
 def values(results: Mapping[str, Any], name: str, metric: str) -> dict[int, float]:
-    """A metric of every run of a setting, by seed."""
-    runs = results["settings"].get(name, {"runs": []})["runs"]
-    return {run["seed"]: run["metrics"][metric] for run in runs if run["metrics"].get(metric) is not None}
+    """A metric of every run of a setting, by seed; NaN where it diverged. Runs without this metric are left out."""
+    return _by_seed(results, name, lambda run: run["metrics"].get(metric))
 
 
 def values_at(results: Mapping[str, Any], name: str, column: str, step: int) -> dict[int, float]:
-    """What a curve of every run of a setting is at a step, by seed; runs that logged nothing there are left out."""
+    """What a curve of every run of a setting is at a step, by seed; NaN where it diverged.
+
+    Runs that logged nothing there are left out.
+    """
+
+    def at(run: Mapping[str, Any]) -> float | None:
+        steps = run["curve"].get("step", [])
+        return run["curve"][column][steps.index(step)] if step in steps and column in run["curve"] else None
+
+    return _by_seed(results, name, at)
+
+
+def _by_seed(
+    results: Mapping[str, Any], name: str, read: Callable[[Mapping[str, Any]], float | None]
+) -> dict[int, float]:
     found = {}
     for run in results["settings"].get(name, {"runs": []})["runs"]:
-        curve = run["curve"]
-        if step in curve.get("step", ()) and column in curve:
-            value = curve[column][curve["step"].index(step)]
-            if value is not None:
-                found[run["seed"]] = value
+        value = math.nan if run["diverged"] else read(run)
+        if value is not None:
+            found[run["seed"]] = value
     return found

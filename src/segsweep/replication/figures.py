@@ -1,6 +1,7 @@
 """The documents' figures, made from our runs: curves from the collected numbers, pictures from runs that are there."""
 
 import io
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from segsweep import plots
-from segsweep.replication.ablation import PUBLISHED, beside_published, scores_of
+from segsweep.plots.style import counted
+from segsweep.replication.ablation import scores_of
 from segsweep.replication.collect import overrides_of, values, values_at
 from segsweep.replication.finished import FinishedRun, FinishedRuns
-from segsweep.replication.published import CONFIDENT, FIRST_LOSSES, LOSS, STUDIES
+from segsweep.replication.published import CONFIDENT, FIRST_LOSSES, LOSS, PUBLISHED, STUDIES, Setting
 from segsweep.run_data import data_of
 from segsweep.runs.load import load_run
 
@@ -38,6 +40,7 @@ def draw(results: Mapping[str, Any], folder: Path, runs: Iterable[Path], data_ro
         "first.png": _first(results), "rates.png": _rates(results), "optimizers.png": _optimizers(results),
         "rate_curves.png": _rate_curves(results), "ablation.png": _ablation(results),
         "predictions.png": _predictions(_one(found, "texture_first", None)),
+        "optimizer_predictions.png": _last_predictions(found, "texture_optimizers"),
     }  # fmt: skip
     for data in ("demo", "dubai"):
         made[f"{data}_rates.png"] = _tuning(results, data)
@@ -50,8 +53,11 @@ def draw(results: Mapping[str, Any], folder: Path, runs: Iterable[Path], data_ro
 
 
 def _one(found: FinishedRuns, study: str, data_root: Path | None) -> FinishedRun | None:
-    runs = found.of(overrides_of(STUDIES[study].settings[0], data_root))
-    return runs[0] if runs else None
+    return _first_whole(found, STUDIES[study].settings[0], data_root)
+
+
+def _first_whole(found: FinishedRuns, setting: Setting, data_root: Path | None) -> FinishedRun | None:
+    return next((run for run in found.of(overrides_of(setting, data_root)) if not run.diverged), None)
 
 
 def _first(results: Mapping[str, Any]) -> Figure | None:
@@ -90,11 +96,10 @@ def _ablation(results: Mapping[str, Any]) -> Figure | None:
     scores = scores_of(results, "val/iou")
     if len(scores) < 2 or PUBLISHED not in scores:
         return None
-    others = [entry.name for entry in beside_published(scores) if scores[entry.name]]
-    # The published net among the others, by its mean.
-    order = sorted([PUBLISHED, *others], key=lambda name: -float(np.mean(list(scores[name].values()))))
-    errors = {name: [1 - score for score in scores[name].values()] for name in order}
-    return plots.beside(dict.fromkeys(order), errors, value="1 - val/iou", title="The published net and 13 others")
+    errors = {name: [1 - score for score in found.values() if not math.isnan(score)] for name, found in scores.items()}
+    order = sorted((name for name, each in errors.items() if each), key=lambda name: float(np.mean(errors[name])))
+    title = f"The published net and {counted(len(order) - 1, 'other')}"
+    return plots.beside(dict.fromkeys(order), errors, value="1 - val/iou", title=title)
 
 
 def _optimizers(results: Mapping[str, Any]) -> Figure | None:
@@ -150,6 +155,18 @@ def _predictions(run: FinishedRun | None) -> Figure | None:
     return plots.picture_rows(
         rows, [f"step {step:,}" for step in steps], title="image, mask, prediction, error, overlay"
     )
+
+
+def _last_predictions(found: FinishedRuns, study: str) -> Figure | None:
+    """The first sample's last panel of one run of each setting, as the notebook shows one for each optimizer."""
+    panels = {}
+    for setting in STUDIES[study].settings:
+        run = _first_whole(found, setting, None)
+        if run is not None and (pictures := sample_panels(run.directory)):
+            panels[setting.name] = pictures[max(pictures)]
+    if not panels:
+        return None
+    return plots.picture_rows(list(panels.values()), list(panels), title="image, mask, prediction, error, overlay")
 
 
 def sample_panels(directory: Path) -> dict[int, NDArray[np.uint8]]:

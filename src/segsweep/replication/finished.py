@@ -1,5 +1,7 @@
 """Finished runs of given settings, wherever they lie: a run is known by its settings, not by its folder or its sweep."""
 
+import copy
+import functools
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -81,6 +83,11 @@ def _run_records(folder: Path) -> Iterable[Path]:
 
 def composed(overrides: Sequence[str]) -> dict[str, Any]:
     """The configuration that train.py makes of overrides, as plain data."""
+    return copy.deepcopy(_composed(tuple(overrides)))
+
+
+@functools.cache
+def _composed(overrides: tuple[str, ...]) -> dict[str, Any]:
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return to_plain(compose("train", overrides=list(overrides)))

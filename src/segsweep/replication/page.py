@@ -2,6 +2,7 @@
 
 import math
 import shlex
+import statistics
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -9,40 +10,50 @@ from typing import Any, get_args
 
 import numpy as np
 import torch
+from hydra.utils import instantiate
 from scipy import special
 
+from segsweep.data import Textures
 from segsweep.nets import TextureCNN, UNet
 from segsweep.plots.style import plain
 from segsweep.replication import texts
-from segsweep.replication.ablation import (
-    ABLATION,
-    PUBLISHED,
-    VARIANTS,
-    Beside,
-    Difference,
-    beside_published,
-    scores_of,
-)
+from segsweep.replication.ablation import Beside, Difference, beside_published, scores_of
 from segsweep.replication.collect import all_settings, values, values_at
+from segsweep.replication.finished import composed
 from segsweep.replication.published import (
     CONFIDENT,
     FIRST_LOSSES,
     LAYER_PARAMETERS,
     LOSS,
+    MOMENTUM_SGD,
     ONE_BATCH,
+    OVERFIT_IOU,
+    PLAIN_SGD,
+    PRINTED_NORM,
+    PRINTED_OPTIMIZER,
+    PRINTED_TIMES,
+    PUBLISHED,
+    SECOND_SGD,
     STUDIES,
+    TEST_IOU,
     TEXTURE_PARAMETERS,
     TEXTURE_SHAPE,
+    UNET_INPUT,
+    UNET_LAYERS,
     UNET_PARAMETERS,
     UNET_SHAPES,
-    Study,
+    VARIANTS,
 )
-from segsweep.replication.verdicts import CLAIMS, Claim, judge_claim
+from segsweep.replication.verdicts import CLAIMS, compared, judge_claim
 from segsweep.sweeps.statistics import LEVEL
 
 PAGE = Path(__file__).parents[3] / "docs/replication.md"
 SEEDS = "seed=0,1,2,3,4"
 SHOWN = (LOSS, "val/iou", "test/iou")
+UNET_SHOWN = ("val/loss", "val/iou", "val/foreground_iou")
+LAYER_NAMES = {
+    name: f"{name}, parameters" + (", the batch norm's too" if name == "conv1" else "") for name in LAYER_PARAMETERS
+}
 ANSWERS: tuple[Beside, ...] = get_args(Beside)
 
 Rows = list[list[str]]
@@ -105,9 +116,9 @@ def number(value: float) -> str:
     return plain(float(f"{value:.4g}"))
 
 
-def as_printed(value: float) -> str:
-    """All digits that were printed."""
-    return plain(value)
+def as_printed(value: float, digits: int = 5) -> str:
+    """All digits that were printed: five of a loss, also where they end in 0."""
+    return f"{value:#.{digits}g}"
 
 
 def spread(found: Mapping[int, float]) -> str:
@@ -115,17 +126,17 @@ def spread(found: Mapping[int, float]) -> str:
     if not found:
         return "not trained yet"
     each = np.array(list(found.values()))
-    if not np.isfinite(each).all():
-        return f"diverged in {int((~np.isfinite(each)).sum())} of {len(each)}"
+    if np.isnan(each).any():
+        return f"diverged in {int(np.isnan(each).sum())} of {len(each)}"
     if len(each) == 1:
         return f"{number(each[0])} (n = 1)"
     return f"{number(each.mean())} ± {each.std(ddof=1):.2g} (n = {len(each)})"
 
 
 def within(printed: float, found: Mapping[int, float]) -> str:
-    """Whether a printed figure lies in the prediction interval of one further run."""
+    """Whether a printed figure lies in the prediction interval of one further run; "" where that cannot be said."""
     each = np.array(list(found.values()))
-    if len(each) < 2:
+    if len(each) < 2 or np.isnan(each).any():
         return ""
     half = prediction_half_width(each)
     return "yes" if abs(printed - each.mean()) <= half else "no"
@@ -138,32 +149,64 @@ def prediction_half_width(each: np.ndarray) -> float:
 
 
 def _counts() -> list[str]:
-    net = TextureCNN()
+    net, unet = TextureCNN(), UNet()
     parts = {name: sum(parameter.numel() for parameter in getattr(net, name).parameters()) for name in LAYER_PARAMETERS}
     for name in ("conv2", "conv3"):  # the one norm is counted with the first
         parts[name] -= sum(parameter.numel() for parameter in getattr(net, name)[2].parameters())
-    with torch.device("meta"):
-        texture, unet = TextureCNN(), UNet()
-        given = torch.empty(TEXTURE_SHAPE)
-        output = tuple(texture(given).shape)
-    rows = [[f"{name}, parameters", f"{count:,}", f"{parts[name]:,}"] for name, count in LAYER_PARAMETERS.items()]
-    total = sum(parameter.numel() for parameter in net.parameters())
-    rows.append(["texture net, parameters", f"{TEXTURE_PARAMETERS:,}", f"{total:,}"])
-    rows.append(["its input and output", str(list(TEXTURE_SHAPE)), f"{list(given.shape)}, {list(output)}"])
-    total = sum(parameter.numel() for parameter in unet.parameters())
-    rows.append(["U-Net, parameters (counted from its layers)", f"{UNET_PARAMETERS:,}", f"{total:,}"])
     ours = unet_shapes()
-    rows += [[f"U-Net, {name}", str(list(shape)), str(list(ours[name]))] for name, shape in UNET_SHAPES]
-    same = all(printed == found for _, printed, found in rows[:5] + rows[6:])
-    said = "All are equal." if same else "They are not all equal."
-    return ["## Sizes", "", said, "", *_table(["", "printed", "ours"], rows)]
+    optimizer = _adam(net)
+    rows: list[tuple[str, Any, Any]] = [
+        *((LAYER_NAMES[name], count, parts[name]) for name, count in LAYER_PARAMETERS.items()),
+        ("texture net, parameters", TEXTURE_PARAMETERS, _count(net)),
+        ("texture net, input", TEXTURE_SHAPE, _image_shape()),
+        ("texture net, output", TEXTURE_SHAPE, tuple(net(torch.zeros(TEXTURE_SHAPE)).shape)),
+        ("its batch norm, eps and momentum", PRINTED_NORM, (net.bn.eps, net.bn.momentum)),
+        *((f"Adam (4.1), {name}", printed, optimizer[name]) for name, printed in PRINTED_OPTIMIZER.items()),
+        ("U-Net, parameters (counted from its layers)", UNET_PARAMETERS, _count(unet)),
+        ("U-Net, convolutions and transposed ones", UNET_LAYERS, _layers(unet)),
+        ("U-Net, input", UNET_INPUT, ours["input"]),
+        *((f"U-Net, {name}", shape, ours[name]) for name, shape in UNET_SHAPES),
+    ]
+    said = "All are equal." if all(printed == found for _, printed, found in rows) else "They are not all equal."
+    shown = [[name, _exact(printed), _exact(found)] for name, printed, found in rows]
+    return ["## Sizes", "", said, "", *_table(["", "printed", "ours"], shown)]
+
+
+def _count(net: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in net.parameters())
+
+
+def _layers(net: torch.nn.Module) -> tuple[int, int]:
+    kinds = [type(module) for module in net.modules()]
+    return kinds.count(torch.nn.Conv2d), kinds.count(torch.nn.ConvTranspose2d)
+
+
+def _image_shape() -> tuple[int, ...]:
+    """Of one image that the notebook's generator makes, as a net is given it."""
+    image, _ = Textures(image_size=TEXTURE_SHAPE[-1]).make(range(1), "train")
+    return tuple(image.shape)
+
+
+def _adam(net: torch.nn.Module) -> dict[str, Any]:
+    """What the optimizer of the training that stood still is set to."""
+    config = composed(STUDIES["texture_exponential"].settings[0].overrides)
+    optimizer: torch.optim.Optimizer = instantiate(config["optim"])(net.parameters())
+    return optimizer.param_groups[0]
+
+
+def _exact(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value)
+    if isinstance(value, tuple):
+        return str(list(value))
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}"
 
 
 def unet_shapes() -> dict[str, tuple[int, ...]]:
     """The shapes that the report prints, of the published form of our net, by the report's names."""
     with torch.device("meta"):
-        net, image = UNet(head="plain"), torch.empty(8, 3, 320, 320)
-    found: dict[str, tuple[int, ...]] = {}
+        net, image = UNet(head="plain"), torch.empty(UNET_INPUT)
+    found: dict[str, tuple[int, ...]] = {"input": tuple(image.shape)}
 
     def note(module: torch.nn.Module, before: str | None, after: str, relu: str | None = None) -> None:
         def hook(_: torch.nn.Module, given: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
@@ -201,8 +244,7 @@ def _first(results: Mapping[str, Any], shown: _Pictures) -> list[str]:
         texts.FIRST, "",
         *_table(["steps", "printed", "ours", "within"], rows),
         f"What it has learnt in the end, which the notebook does not measure: test/iou {spread(scores)}.", "",
-        f"{texts.ONE_BATCH} {as_printed(ONE_BATCH)} is printed, and ours is {spread(batch)}"
-        + (f"; within: {said}." if (said := within(ONE_BATCH, batch)) else "."), "",
+        f"{texts.ONE_BATCH} {as_printed(ONE_BATCH, 4)} is printed, and ours is {spread(batch)}.", "",
         *shown("first.png", "Running loss of the first training, printed and ours"),
         *shown("predictions.png", "What the first training predicts every 1,000 steps"),
     ]  # fmt: skip
@@ -230,16 +272,17 @@ def _optimizers(results: Mapping[str, Any], shown: _Pictures) -> list[str]:
     rows = []
     for setting in STUDIES["texture_optimizers"].settings:
         name = f"texture_optimizers: {setting.name}"
-        row = [setting.name]
-        for metric in (LOSS, CONFIDENT):
+        row = [setting.name + (", the loss from 3.3" if setting.name == PLAIN_SGD else "")]
+        for metric, digits in ((LOSS, 5), (CONFIDENT, 4)):
             printed, ours = setting.printed.get(metric), values(results, name, metric)
-            row += ["" if printed is None else as_printed(printed), spread(ours)]
+            row += ["" if printed is None else as_printed(printed, digits), spread(ours)]
             row.append("" if printed is None else within(printed, ours))
         rows.append([*row, spread(values(results, name, "test/iou"))])
-        if "momentum" in setting.name:
+        if setting.name == MOMENTUM_SGD:
             again = ['"SGD", which has momentum 0.9 too']
-            for metric, printed in ((LOSS, 0.045060), (CONFIDENT, 0.7185)):
-                again += [as_printed(printed), "the same", within(printed, values(results, name, metric))]
+            for metric, digits in ((LOSS, 5), (CONFIDENT, 4)):
+                printed = SECOND_SGD[metric]
+                again += [as_printed(printed, digits), "the same", within(printed, values(results, name, metric))]
             rows.append([*again, ""])
     sgd = [
         [setting.name, *(spread(values(results, f"texture_sgd_rates: {setting.name}", metric)) for metric in SHOWN)]
@@ -251,6 +294,7 @@ def _optimizers(results: Mapping[str, Any], shown: _Pictures) -> list[str]:
         texts.OPTIMIZERS, "",
         *_table(header, rows),
         *shown("optimizers.png", "Running loss and confident accuracy by optimizer"),
+        *shown("optimizer_predictions.png", "What each optimizer's net predicts after 1,000 steps"),
         texts.SGD_RATES, "",
         *_table(["", "running loss", "val/iou", "test/iou"], sgd),
     ]  # fmt: skip
@@ -281,26 +325,24 @@ def _unet(results: Mapping[str, Any], shown: _Pictures) -> list[str]:
     for data, title in (("demo", "On the demo scenes"), ("dubai", "On the aerial images")):
         rows = []
         for study, what, metric, score, printed in (
-            (f"{data}_overfit", "two samples, 50 steps", "val/foreground_iou", "val/iou", 0.8549),
-            (f"{data}_final", "last training (0.1, momentum 0.1), test", "test/foreground_iou", "test/iou", 0.498),
-        ):
+            (f"{data}_overfit", "two samples, 50 steps", "val/foreground_iou", "val/iou", f"{100 * OVERFIT_IOU:.2f} %"),
+            (f"{data}_final", "last training (0.1, momentum 0.1), test", "test/foreground_iou", "test/iou",
+             as_printed(TEST_IOU, 3)),
+        ):  # fmt: skip
             name = f"{study}: {STUDIES[study].settings[0].name}"
-            rows.append(
-                [what, as_printed(printed), spread(values(results, name, metric)), spread(values(results, name, score))]
-            )
+            rows.append([what, printed, spread(values(results, name, metric)), spread(values(results, name, score))])
         tuned: Rows = []
         for study, what in ((f"{data}_rates", "rate {}, momentum 0.9"), (f"{data}_momenta", "rate 0.1, momentum {}")):
             for setting in STUDIES[study].settings:
-                name = f"{study}: {setting.name}"
-                tuned.append(
-                    [what.format(setting.name), spread(values(results, name, "val/loss")),
-                     spread(values(results, name, "val/iou")), spread(values(results, name, "val/foreground_iou"))]
-                )  # fmt: skip
+                if (study, setting.name) == (f"{data}_momenta", "0.9"):
+                    continue  # it is there, as rate 0.1
+                each = (values(results, f"{study}: {setting.name}", metric) for metric in UNET_SHOWN)
+                tuned.append([what.format(setting.name), *map(spread, each)])
         parts += [
             f"### {title}", "",
             *_table(["", 'printed "IoU"', "foreground_iou", "iou"], rows),
-            "The tuning, by the validation loss; 10 epochs, a new net for each.", "",
-            *_table(["", "val/loss", "val/iou", "val/foreground_iou"], tuned),
+            texts.TUNING, "",
+            *_table(["", *UNET_SHOWN], tuned),
             *shown(f"{data}_rates.png", "Validation loss by learning rate and momentum"),
             *shown(f"{data}_overfit.png", "Loss of the training on two samples"),
             *shown(f"{data}_overlay.png", "Test images, masks, predictions and overlays"),
@@ -317,7 +359,7 @@ def _verdicts(results: Mapping[str, Any]) -> list[str]:
     return [
         "## What they conclude", "",
         texts.VERDICTS, "",
-        *_table(["conclusion", "by", "", "seeds", "why"], rows),
+        *_table(["conclusion", "by", "answer", "seeds", "why"], rows),
     ]  # fmt: skip
 
 
@@ -327,32 +369,50 @@ def _mistakes(results: Mapping[str, Any]) -> list[str]:
         "## What they got wrong", "",
         texts.EXPERIMENTS, "",
     ]  # fmt: skip
-    for name, (title, text) in texts.MISTAKES.items():
+    for name, (title, text, header) in texts.MISTAKES.items():
         parts += [f"### {title}", "", text, ""]
-        if name in found:
-            parts += _table(["", ""], [[key, number(value)] for key, value in found[name].items()])
-        elif name != "momentum":
-            parts += ["Not run yet.", ""]
-        else:
+        if name == "momentum":
             parts += _momentum(results)
+        elif name in found:
+            parts += _table(header, _pivoted(found[name]) if len(header) > 2 else _listed(found[name]))
+        else:
+            parts += ["Not run yet.", ""]
     return parts
+
+
+def _listed(found: Mapping[str, float]) -> Rows:
+    return [[key, _figure(value)] for key, value in found.items()]
+
+
+def _pivoted(found: Mapping[str, float]) -> Rows:
+    """Of names such as "case: measure" a row for each case."""
+    rows: dict[str, list[str]] = {}
+    for key, value in found.items():
+        rows.setdefault(key.rpartition(": ")[0], []).append(_figure(value))
+    return [[case, *measured] for case, measured in rows.items()]
+
+
+def _figure(value: float) -> str:
+    if value == 0:
+        return "-0.0" if math.copysign(1, value) < 0 else "0"
+    return f"{value:,.0f}" if value == int(value) and value > 1 else number(value)
 
 
 def _momentum(results: Mapping[str, Any]) -> list[str]:
     rows = []
-    name = "texture_optimizers: SGD with momentum 0.9"
-    for title, metric, first, second in (
-        ("running loss", LOSS, 0.038248, 0.045060),
-        ("confident accuracy", CONFIDENT, 0.7434, 0.7185),
-    ):
+    name = f"texture_optimizers: {MOMENTUM_SGD}"
+    printed = {setting.name: setting.printed for setting in STUDIES["texture_optimizers"].settings}[MOMENTUM_SGD]
+    for title, metric in (("running loss", LOSS), ("confident accuracy", CONFIDENT)):
         found = np.array(list(values(results, name, metric).values()))
-        ours = "not trained yet"
-        if len(found) > 1:
-            pairs = np.abs(np.subtract.outer(found, found))[np.triu_indices(len(found), 1)]
-            ours = f"{number(float(pairs.mean()))} on average, {number(float(pairs.max()))} at most (n = {len(found)})"
-        plain = spread(values(results, "texture_optimizers: plain SGD", metric))
-        rows.append([title, number(abs(first - second)), ours, plain])
-    return _table(["", "between the two printed rows", "between two of our runs", "plain SGD, for comparison"], rows)
+        ours = "not trained yet" if len(found) < 2 else f"{number(difference_of_two(found))} (n = {len(found)})"
+        meant = spread(values(results, f"texture_optimizers: {PLAIN_SGD}", metric))
+        rows.append([title, number(abs(printed[metric] - SECOND_SGD[metric])), ours, meant])
+    return _table(["", "between the two printed rows", "between two runs of it, at most, in 95 %", "plain SGD"], rows)
+
+
+def difference_of_two(each: np.ndarray) -> float:
+    """What two further runs differ by less than with 95 %, where values are normal; NaN where one diverged."""
+    return float(special.stdtrit(len(each) - 1, 1 - LEVEL / 2) * each.std(ddof=1) * math.sqrt(2))
 
 
 def _ablation(results: Mapping[str, Any], shown: _Pictures) -> list[str]:
@@ -368,25 +428,21 @@ def _ablation(results: Mapping[str, Any], shown: _Pictures) -> list[str]:
         tested = "" if math.isnan(entry.p) else f"{entry.p:.2g}"
         rows.append([*_net(results, entry.name), shift, tested, entry.said])
     missing = [name for name in VARIANTS if name not in scores]
-    names = [setting.name for setting in ABLATION.settings if setting.name in scores]
-    ranked = judge_claim(Claim("", "ablation", PUBLISHED, "val/iou", "max", names), names, results).comparison
-    header = ["net", "parameters", "val/iou", "test/iou", "val/iou less the published", "p", ""]
+    ranked = [texts.ABLATION_RANKED, *compared(scores, "val/iou", "max").sentences()] if rows else []
+    header = ["net", "parameters", "val/iou", "test/iou", "val/iou less the published", "p", "answer"]
     return [
         *parts,
         *_table(header, [[*_net(results, PUBLISHED), "", "", ""], *rows]),
         *shown("ablation.png", "Share of the union that each net gets wrong, by run"),
         *_answer(differences),
         *([f"Not trained yet: {', '.join(missing)}.", ""] if missing else []),
-        *([texts.ABLATION_RANKED + " " + " ".join(ranked.sentences()), ""] if ranked is not None and rows else []),
+        *([" ".join(ranked), ""] if ranked else []),
     ]  # fmt: skip
 
 
 def _net(results: Mapping[str, Any], name: str) -> list[str]:
     runs = results["settings"][f"ablation: {name}"]["runs"]
     scores = [spread(values(results, f"ablation: {name}", metric)) for metric in ("val/iou", "test/iou")]
-    diverged = sum(run["diverged"] for run in runs)
-    if diverged:
-        scores[0] = f"diverged in {diverged} of {len(runs)}"
     return [name, f"{runs[0]['parameters']:,}", *scores]
 
 
@@ -407,32 +463,26 @@ def _figures(shown: _Pictures) -> list[str]:
 
 def _commands(results: Mapping[str, Any]) -> list[str]:
     rows = []
-    studies: dict[str, Study] = {**STUDIES, "ablation": ABLATION}
     settings = all_settings()
-    for name, study in studies.items():
-        runs = [
-            run
-            for key in settings
-            if key.startswith(f"{name}: ")
-            for run in results["settings"].get(key, {"runs": []})["runs"]
-        ]
-        if not runs:
-            said = ["0", "", ""]
-        else:
-            seconds = sorted(run["seconds"] for run in runs)
-            devices = sorted({run["device"] for run in runs})
-            dates = sorted({run["date"] for run in runs})
-            took = f"{seconds[len(seconds) // 2] / 60:.1f} min"
-            said = [
-                str(len(runs)),
-                took,
-                f"{', '.join(devices)}; {dates[0]}" + (f" to {dates[-1]}" if len(dates) > 1 else ""),
-            ]
+    for name, study in STUDIES.items():
+        keys = [key for key in settings if key.startswith(f"{name}: ")]
+        runs = [run for key in keys for run in results["settings"].get(key, {"runs": []})["runs"]]
         root = ("data.root=PATH",) if study.needs_folder else ()
         typed = f"python train.py -m {shlex.join((*study.command, *root, SEEDS))}"
-        rows.append([name, f"`{typed}`", *said])
+        rows.append([name, f"`{typed}`", str(len(runs)), PRINTED_TIMES.get(name, ""), *_times(runs)])
     return [
         "## Commands and times", "",
         texts.COMMANDS, "",
-        *_table(["study", "command", "runs", "one run", "on"], rows),
+        *_table(["study", "command", "runs", "a run, printed", "ours", "steps/s", "on"], rows),
     ]  # fmt: skip
+
+
+def _times(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    if not runs:
+        return ["", "", ""]
+    dates = sorted({run["date"] for run in runs})
+    where = [*sorted({run["device"] for run in runs}), *sorted({f"torch {run['versions']['torch']}" for run in runs})]
+    when = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
+    seconds = statistics.median(run["seconds"] for run in runs)
+    speed = statistics.median(run["steps"] / run["seconds"] for run in runs)
+    return [f"{seconds / 60:.1f} min", number(speed) if speed < 1 else f"{speed:.1f}", ", ".join([*where, when])]

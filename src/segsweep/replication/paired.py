@@ -6,14 +6,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special  # stdtr: the t distribution, without the second that importing scipy.stats takes
 
+ROUNDING = 1e-6
+"""Collected metrics have six digits, so differences that vary by less are one difference."""
+
 
 def can_be_tested(differences: NDArray[np.float64]) -> bool:
     """Whether there are two, and not the same one for every seed, which would say nothing about chance.
 
     Args:
-        differences: [n], of two settings, by seed.
+        differences: [n], of two settings, by seed, of numbers of about 1.
     """
-    return len(differences) > 1 and float(np.ptp(differences)) > 0
+    return len(differences) > 1 and float(np.ptp(differences)) > ROUNDING
 
 
 def paired_p(differences: NDArray[np.float64]) -> float:
@@ -27,7 +30,7 @@ def paired_p(differences: NDArray[np.float64]) -> float:
 
 
 def holm(p: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Adjusted for their number: with those up to 0.05 called different, any such call is false with at most 5 %.
+    """Adjusted for their number: when those up to 0.05 are called different, the chance that any is not is at most 5 %.
 
     Args:
         p: [n], in any order.

@@ -4,6 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from segsweep.plots.style import plain
+from segsweep.replication.finished import CONF
+
+LOSS, CONFIDENT = "train/loss_running", "train/confident_accuracy_running"
+MOMENTUM_SGD, PLAIN_SGD = "SGD with momentum 0.9", "plain SGD"
 
 FIRST_LOSSES: Mapping[int, float] = {
     1_000: 0.13996, 2_000: 0.096638, 3_000: 0.076834, 4_000: 0.065161, 5_000: 0.057315,
@@ -11,6 +15,8 @@ FIRST_LOSSES: Mapping[int, float] = {
 }  # fmt: skip
 """Plain SGD at 0.001: mean of the losses of all steps so far, by step (texture notebook, 3.3)."""
 
+SECOND_SGD: Mapping[str, float] = {LOSS: 0.045060, CONFIDENT: 0.7185}
+"""Of the row called SGD, which has momentum 0.9 too (texture notebook, 4.3)."""
 ONE_BATCH = 0.8326
 """Share of confident pixels of one training batch, printed as "Precision" and called IoU (texture notebook, 4.2)."""
 
@@ -26,6 +32,21 @@ TEXTURE_PARAMETERS = 13_681
 TEXTURE_SHAPE = (1, 1, 128, 128)
 """Of its input and of its output."""
 
+PRINTED_NORM = (1e-5, 0.1)
+"""eps and momentum of its batch norm (3.3)."""
+PRINTED_OPTIMIZER: Mapping[str, float | tuple[float, float] | bool] = {
+    "lr": 0.1, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0, "amsgrad": False,
+}  # fmt: skip
+"""State of the optimizer of the training that stood still (4.1)."""
+PRINTED_TIMES: Mapping[str, str] = {
+    "texture_rates": "18 s, 52.9 to 53.6 steps/s", "texture_optimizers": "19 s, 51.8 to 52.5 steps/s",
+    "texture_first": "3 min 11 s, 52.1 steps/s",
+}  # fmt: skip
+"""Of one training, on a GPU that is not named, by study (texture notebook, 3.3, 4.1 and 4.3)."""
+
+UNET_INPUT = (8, 3, 320, 320)
+UNET_LAYERS = (6, 3)
+"""Convolutions, and transposed ones."""
 UNET_SHAPES: tuple[tuple[str, tuple[int, int, int, int]], ...] = (
     ("out1", (8, 32, 320, 320)),
     ("out1 after ReLU", (8, 32, 320, 320)),
@@ -54,6 +75,11 @@ TEST_IOU = 0.498
 """Of the U-Net report's last training, on its test set, by the same measure."""
 
 
+PUBLISHED = "published"
+VARIANTS: tuple[str, ...] = tuple(sorted(path.stem for path in (CONF / "model/ablation").glob("*.yaml")))
+"""Nets of the ablation: files of conf/model/ablation, each of which changes one thing of the published one."""
+
+
 @dataclass(frozen=True)
 class Setting:
     """What one of the documents, or a question that it leaves, trains; one run for each seed.
@@ -76,19 +102,15 @@ class Study:
     """Settings that are looked at together.
 
     Args:
-        title: heading in the page.
         command: arguments of train.py that train all of it; seeds and a name are added.
         settings: what it trains.
         needs_folder: as of a setting.
     """
 
-    title: str
     command: tuple[str, ...]
     settings: tuple[Setting, ...]
     needs_folder: bool = False
 
-
-LOSS, CONFIDENT = "train/loss_running", "train/confident_accuracy_running"
 
 RATES = (0.001, 0.01, 0.1)
 """That the U-Net report tunes, at momentum 0.9; and the middle of those that the notebook does."""
@@ -110,28 +132,30 @@ def _texture_rates() -> Study:
         Setting(f"Adam {plain(rate)}", ("experiment=texture_adam", f"lr={plain(rate)}"), {LOSS: printed})
         for rate, printed in RATE_LOSSES.items()
     )
-    return Study("Learning rates", ("study=texture_rates",), settings)
+    return Study(("study=texture_rates",), settings)
 
 
 def _texture_optimizers() -> Study:
     printed = {
         "Adam": ("texture_adam", 0.014081, 0.9182),
         "RMSprop": ("texture_rmsprop", 0.013566, 0.9356),
-        "SGD with momentum 0.9": ("texture_momentum", 0.038248, 0.7434),
+        MOMENTUM_SGD: ("texture_momentum", 0.038248, 0.7434),
     }
     settings = [
         Setting(name, (f"experiment={experiment}",), {LOSS: loss, CONFIDENT: confident})
         for name, (experiment, loss, confident) in printed.items()
     ]
-    plain = Setting("plain SGD", ("experiment=texture_sgd", "trainer.max_steps=1000"))
-    return Study("Optimizers", ("study=texture_optimizers",), (*settings, plain))
+    meant = ("experiment=texture_sgd", "trainer.max_steps=1000")
+    # Not among the four; but these are the first 1,000 steps of the first training.
+    settings.append(Setting(PLAIN_SGD, meant, {LOSS: FIRST_LOSSES[1_000]}))
+    return Study(("study=texture_optimizers",), tuple(settings))
 
 
 def _texture_sgd_rates() -> Study:
     """The notebook calls 0.001 SGD's best rate too, and prints no figure of another."""
     short = ("experiment=texture_sgd", "trainer.max_steps=1000")
     settings = tuple(Setting(f"SGD {plain(rate)}", (*short, f"lr={plain(rate)}")) for rate in RATES)
-    return Study("Learning rates of SGD", (*short, "lr=" + ",".join(map(plain, RATES))), settings)
+    return Study((*short, "lr=" + ",".join(map(plain, RATES))), settings)
 
 
 def _rgb(name: str, data: tuple[str, ...], needs_folder: bool) -> dict[str, Study]:
@@ -152,18 +176,18 @@ def _rgb(name: str, data: tuple[str, ...], needs_folder: bool) -> dict[str, Stud
         *data,
         *SMALL_RGB,
         "debug=overfit",
+        "trainer.log_every_n_steps=1",
         "trainer.max_epochs=null",
         "trainer.max_steps=50",
     )
     both = Setting("two samples", overfit, {"val/foreground_iou": OVERFIT_IOU}, needs_folder)
-    grid = ("lr=" + ",".join(f"{rate:g}" for rate in RATES), "momentum=0.9")
+    rate_grid = ("lr=" + ",".join(f"{rate:g}" for rate in RATES), "momentum=0.9")
+    momentum_grid = ("lr=0.1", "momentum=" + ",".join(f"{momentum:g}" for momentum in MOMENTA))
     return {
-        f"{name}_overfit": Study("Two samples", overfit, (both,), needs_folder),
-        f"{name}_rates": Study("Learning rates", (*tuned, "trainer.test=false", *grid), tuple(rates), needs_folder),
-        f"{name}_momenta": Study(
-            "Momentum", (*tuned, "trainer.test=false", "lr=0.1", "momentum=0.9,0.5,0.1"), tuple(momenta), needs_folder
-        ),
-        f"{name}_final": Study("The last training", (*tuned, "lr=0.1", "momentum=0.1"), (final,), needs_folder),
+        f"{name}_overfit": Study(overfit, (both,), needs_folder),
+        f"{name}_rates": Study((*tuned, "trainer.test=false", *rate_grid), tuple(rates), needs_folder),
+        f"{name}_momenta": Study((*tuned, "trainer.test=false", *momentum_grid), tuple(momenta), needs_folder),
+        f"{name}_final": Study((*tuned, "lr=0.1", "momentum=0.1"), (final,), needs_folder),
     }
 
 
@@ -171,15 +195,16 @@ STUDIES: Mapping[str, Study] = {
     "texture_rates": _texture_rates(),
     "texture_optimizers": _texture_optimizers(),
     "texture_sgd_rates": _texture_sgd_rates(),
-    "texture_first": Study(
-        "The first training", ("experiment=texture_sgd",), (Setting("plain SGD 0.001", ("experiment=texture_sgd",)),)
-    ),
+    "texture_first": Study(("experiment=texture_sgd",), (Setting("plain SGD 0.001", ("experiment=texture_sgd",)),)),
     "texture_exponential": Study(
-        "The training that stood still",
         ("experiment=texture_exponential",),
         (Setting("Adam, 0.1 falling by 5 % an epoch, BCE", ("experiment=texture_exponential",)),),
     ),
     **_rgb("demo", ("data=rgb_demo",), needs_folder=False),
     **_rgb("dubai", DUBAI, needs_folder=True),
+    "ablation": Study(
+        ("study=ablation",),
+        tuple(Setting(name, ("experiment=texture_adam", f"model=ablation/{name}")) for name in VARIANTS),
+    ),
 }
-"""Every training that the documents print a figure of, by name."""
+"""Every training that the documents print a figure or draw a conclusion of, or leave as a question, by name."""

@@ -3,37 +3,50 @@
 HEAD = """# Replication
 
 The figures that the two documents print, beside ours. Written by `python -m segsweep.replication report` from finished
-runs; nothing here is typed by hand. What the documents are, and their mistakes: [sources](sources.md).
+runs; no number of ours is typed by hand. What the documents are, and their mistakes: [sources](sources.md).
 
 Ours are mean ± sample standard deviation over n seeds. A printed figure is of one run, so the question is whether it
 could be one more of ours: **within** says that it lies in the 95 % prediction interval for one further run,
-mean ± t · s · √(1 + 1/n). Nothing can be said of one seed.
+mean ± t · s · √(1 + 1/n), as for normally distributed figures; of twenty that could, one falls outside. Nothing can be
+said of one seed.
+
+train/... are figures of the training's last step. val/... and test/... are of the checkpoint with the best objective,
+in eval mode; test/iou of the textures is of 256 images.
 """
 
-FIRST = "Plain SGD at 0.001, 10,000 steps; the mean of the losses of all steps so far."
+FIRST = (
+    "Plain SGD at 0.001, 10,000 steps; the mean of the losses of all steps so far. These ten figures are of one training, "
+    "so that all of them lie within is one agreement and not ten."
+)
 
 ONE_BATCH = (
     'Section 4.2 prints one more figure, once as "Precision" and once as IoU: the share of confident pixels of a single '
-    "training batch, of the net of this training as far as can be told. It is set beside the mean of the last "
-    "training batches (`train/confident_accuracy`, of the last epoch of 100 steps):"
+    "training batch, of the net of this training as far as can be told. Ours is the mean of the last 50 training "
+    "batches, which vary less than single ones, so that nothing is said of within:"
 )
 
 RATES = (
-    "Adam, 1,000 steps, a new net for each; the running mean of the loss, and beside it what the net has learnt. "
-    "test/iou is of 256 images, in eval mode, by the checkpoint with the best val/iou."
+    "Adam, 1,000 steps, a new net for each; the running mean of the loss, and beside it what the net has learnt, of "
+    "which the best possible is 0.999 ([ceiling](ceiling.md))."
 )
 
 OPTIMIZERS = (
     'At 0.001, 1,000 steps. The "precision" is a share of confident pixels, `confident_accuracy` here; both figures '
-    "are means since the first step. Plain SGD is what the last printed row was meant to be."
+    "are means since the first step. Plain SGD is what the last printed row was meant to be; its loss after 1,000 steps "
+    "is printed of the first training."
 )
 
-SGD_RATES = "The two runs of SGD are said to have their best learning rate. Plain SGD, 1,000 steps:"
+SGD_RATES = (
+    "The two runs of SGD are said to have their best learning rate, which was tuned with Adam. Of the plain SGD that was "
+    "meant, 1,000 steps:"
+)
 
 STOOD_STILL = (
     "The softmax of one channel is 1, its logarithm 0, and so is the gradient: nothing is learnt, whatever the net "
     "gives."
 )
+
+TUNING = "The tuning, by the validation loss; 10 epochs, a new net for each."
 
 UNET = """## The U-Net report
 
@@ -46,8 +59,10 @@ the background against anything but the background. iou is the mean over classes
 
 VERDICTS = (
     "Each conclusion by the test that a sweep ranks its settings with ([statistics](statistics.md)): paired over the "
-    "seeds, corrected for all pairs, 5 %. By the measure that the documents use and, where that is another one, by the "
-    "iou on validation."
+    "seeds, corrected for all pairs, 5 %. Where several settings are called better than the others, each of them is "
+    "tested against each of the others, corrected for these pairs (Holm). By the measure that the documents use and, "
+    "where that is another one, by the iou on validation. Of fewer than five seeds nothing is said. Each line is "
+    "corrected for its own comparisons, not for the number of lines."
 )
 
 EXPERIMENTS = (
@@ -58,33 +73,44 @@ EXPERIMENTS = (
 MISTAKES = {
     "one norm for three layers": (
         "One batch norm for three layers",
-        "The published module trained with Adam for 1,000 steps. In eval mode its one set of running statistics fits "
-        "none of the three layers; the weights are good, as statistics for each place show. iou of 64 test images:",
+        "The published module trained with Adam for 1,000 steps, once. In eval mode its one set of running statistics "
+        "fits none of the three layers; the weights are good, as statistics for each place show:",
+        ("scored", "iou of 64 test images"),
     ),
     "cross-entropy of one channel": (
         "A cross-entropy that is always 0",
         "Of the published net on a batch of its images:",
+        ("figure", "value"),
     ),
     "momentum": (
         'The momentum in "SGD"',
-        "Two of the four rows of the comparison are one setting, SGD with momentum 0.9. How far two runs of one setting "
-        "differ:",
+        "Two of the four rows of the comparison are one setting, SGD with momentum 0.9. How far they differ, and how far "
+        "two runs of that setting do, by the spread of ours:",
+        (),
     ),
     "not reset between rates": (
         "A net that is not reset between learning rates",
-        "SGD with momentum 0.9 on small textures, 100 steps a rate, by validation loss. Not reset, the same rate gets "
-        "better each time it is tried, and whichever rate comes last gains by it:",
+        "SGD with momentum 0.9 on textures of 32 x 32, 100 steps a rate, in the order shown, once each. A net that is "
+        "not reset starts each rate with what it has learnt before, so the same rate tried again is better, and the rate "
+        "that comes last has an advantage:",
+        ("net, place and rate", "validation loss"),
     ),
     "precision that is none": (
         '"Precision" is a share of confident pixels',
-        "Of made-up predictions, half of whose pixels are of class 1:",
+        "Of made-up outputs; half of the true pixels are of class 1:",
+        ("output", "published", "precision"),
     ),
-    "IoU that ignores classes": ("An IoU that ignores which class", "Of made-up masks with six classes:"),
+    "IoU that ignores classes": (
+        "An IoU that ignores which class",
+        "Of made-up masks with six classes:",
+        ("predicted against true", "published", "mean over classes"),
+    ),
     "map that is thrown away": (
         "A map of 640 x 640 of which three quarters are thrown away",
         "The published head beside one that computes only what is read; multiplications for an image of 320 x 320. "
-        "Eight of upconv3's nine taps, 4,096 weights, are never read; single others have no gradient because a ReLU in "
-        "front of them is shut:",
+        "Of what eight of upconv3's nine taps, 4,096 weights, make, nothing is read; single other weights have no "
+        "gradient because a ReLU in front of them is shut:",
+        ("figure", "value"),
     ),
 }
 
@@ -92,13 +118,16 @@ ABLATION = (
     "The question that the texture notebook leaves. Each net differs from the published one in one thing; Adam 0.001, "
     "1,000 steps: `python train.py -m study=ablation`. The published net is what the others are compared with, by "
     "paired t-tests over the seeds, corrected for the number of other nets (Holm, 5 %); ± is half of the 95 % interval "
-    "of one difference alone. How good any method could be: [ceiling](ceiling.md)."
+    "of one difference alone. The learning rate and the number of steps are those of the published net, so worse means "
+    "worse with these. The best that any method can reach is 0.999 ([ceiling](ceiling.md))."
 )
 
 ABLATION_RANKED = "Ranked as a sweep is, with all pairs compared:"
 
 ALL_FIGURES = (
-    "Every figure of the two documents, made here from our own runs and data. What is not drawn yet waits for its runs."
+    "What the two documents draw, made here from our own runs and data. The notebook's single curves of 4.3 are lines of "
+    "the one for all optimizers; it draws no curve of their losses, and ours is beside. What is not drawn yet waits for "
+    "its runs."
 )
 
 NO_PICTURE = "the GRAPHS tab of TensorBoard, of every run"
@@ -110,7 +139,8 @@ FIGURES = (
     ("notebook 3.3", "predictions every 1,000 steps", "replication/predictions.png"),
     ("notebook 3.3", "loss of the first training", "replication/first.png"),
     ("notebook 4.1", "loss by learning rate", "replication/rate_curves.png"),
-    ("notebook 4.3", 'loss and "precision" by optimizer', "replication/optimizers.png"),
+    ("notebook 4.3", '"precision" by optimizer', "replication/optimizers.png"),
+    ("notebook 4.3", "predictions of each optimizer's net", "replication/optimizer_predictions.png"),
     ("report, Experiments and Results", "two samples", "replication/demo_overfit.png"),
     ("report, Experiments and Results", "two samples, aerial images", "replication/dubai_overfit.png"),
     ("report, Hyper parameter tuning", "validation loss by rate and by momentum", "replication/demo_rates.png"),
@@ -120,8 +150,8 @@ FIGURES = (
 )
 
 COMMANDS = (
-    "`python -m segsweep.replication run` types them all, with a name, so that it can be stopped and started again; "
-    "`python -m segsweep.replication report` then writes this page. A run counts by its settings, wherever it was "
-    "trained. The time is the median of a run, on a machine with other work. Printed are 3 min 11 s for the first "
-    "training and about 19 s for each 1,000 steps of the optimizers, on a GPU that is not named."
+    "`python -m segsweep.replication run` trains them all, each as a sweep of its own name that goes on where it was "
+    "stopped (`--data-root PATH` names the aerial images); `python -m segsweep.replication report` then writes this page. "
+    "A run counts by its settings, wherever it was trained, and in every study that has them. Ours is the median, two "
+    "runs at a time on two cores with other work; printed is a GPU that is not named."
 )

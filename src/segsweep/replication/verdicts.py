@@ -1,5 +1,6 @@
 """What the documents conclude, tested by the statistics that a sweep ranks its settings with (docs/statistics.md)."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -7,10 +8,16 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from segsweep.replication.collect import values
 from segsweep.replication.paired import can_be_tested, holm, paired_p
+from segsweep.replication.published import CONFIDENT, LOSS
 from segsweep.sweeps.statistics import LEVEL, Comparison, compare
 
+Mode = Literal["min", "max"]
 Answer = Literal["holds", "does not hold", "cannot be told"]
+
+LEAST_SEEDS = 5
+"""Of every setting; with fewer nothing is said of a conclusion."""
 
 
 @dataclass(frozen=True)
@@ -23,132 +30,166 @@ class Claim:
         claimed: the setting that is said to be the best, or the settings that are said to be better than the others.
         metric: by which; a column of metrics.csv.
         mode: whether more or less of it is better.
-        among: the settings it is compared with; all of the study where empty.
     """
 
     text: str
     study: str
     claimed: str | tuple[str, ...]
     metric: str
-    mode: Literal["min", "max"]
-    among: Sequence[str] = ()
+    mode: Mode
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What our runs say of a claim; `comparison` is there where it is of a single best setting."""
+    """What our runs say of a claim, and over how many seeds all settings were compared."""
 
     answer: Answer
     seeds: int
     reason: str
-    comparison: Comparison | None
 
+
+Scores = Mapping[str, Mapping[int, float]]
+"""Of each setting a value for each seed; NaN where the run diverged."""
 
 MIDDLE = ("Adam 0.001", "Adam 0.01", "Adam 0.1")
 ADAPTIVE = ("Adam", "RMSprop")
+_NOTEBOOK: tuple[tuple[str, str, str | tuple[str, ...], str, Mode], ...] = (
+    ("0.001 is Adam's best rate (4.3)", "texture_rates", "Adam 0.001", LOSS, "min"),
+    ("0.001 to 0.1 are better than all others (4.1)", "texture_rates", MIDDLE, LOSS, "min"),
+    ("0.001 and 0.01 are (4.1, by its colours)", "texture_rates", MIDDLE[:2], LOSS, "min"),
+    ("0.001 is plain SGD's best rate too (4.3)", "texture_sgd_rates", "SGD 0.001", LOSS, "min"),
+    ("Adam is the best optimizer at 0.001 (4.3)", "texture_optimizers", "Adam", CONFIDENT, "max"),
+    ("SGD is worse at 0.001, with momentum or not (4.3)", "texture_optimizers", ADAPTIVE, CONFIDENT, "max"),
+)
+_REPORT = (("0.1 is the best learning rate", "rates"), ("0.1 is the best momentum", "momenta"))
+
+
+def _by(theirs: str, mode: Mode) -> tuple[tuple[str, Mode], tuple[str, Mode]]:
+    """The measure that a document uses, then ours."""
+    return (theirs, mode), ("val/iou", "max")
+
 
 CLAIMS = (
-    Claim("0.001 is the best learning rate (4.1, 4.3)", "texture_rates", "Adam 0.001", "train/loss_running", "min"),
-    Claim("0.001 is the best learning rate (4.1, 4.3)", "texture_rates", "Adam 0.001", "val/iou", "max"),
-    Claim("0.001 to 0.1 are better than all others (4.1)", "texture_rates", MIDDLE, "train/loss_running", "min"),
-    Claim("0.001 to 0.1 are better than all others (4.1)", "texture_rates", MIDDLE, "val/iou", "max"),
-    Claim("0.001 is SGD's best rate too (4.3)", "texture_sgd_rates", "SGD 0.001", "train/loss_running", "min"),
-    Claim("0.001 is SGD's best rate too (4.3)", "texture_sgd_rates", "SGD 0.001", "val/iou", "max"),
-    Claim("Adam is the best optimizer (4.3)", "texture_optimizers", "Adam", "train/confident_accuracy_running", "max"),
-    Claim("Adam is the best optimizer (4.3)", "texture_optimizers", "Adam", "val/iou", "max"),
-    Claim("SGD is worse, with momentum or not (4.3)", "texture_optimizers", ADAPTIVE, "val/iou", "max"),
     *(
-        claim
+        Claim(text, study, claimed, metric, direction)
+        for text, study, claimed, theirs, mode in _NOTEBOOK
+        for metric, direction in _by(theirs, mode)
+    ),
+    *(
+        Claim(f"{text} (U-Net report; {name})", f"{data}_{study}", "0.1", metric, mode)
         for data, name in (("demo", "demo scenes"), ("dubai", "aerial images"))
-        for claim in (
-            Claim(f"0.1 is the best learning rate (U-Net report; {name})", f"{data}_rates", "0.1", "val/loss", "min"),
-            Claim(f"0.1 is the best momentum (U-Net report; {name})", f"{data}_momenta", "0.1", "val/loss", "min"),
-            Claim(f"0.1 is the best momentum (U-Net report; {name})", f"{data}_momenta", "0.1", "val/iou", "max"),
-        )
+        for text, study in _REPORT
+        for metric, mode in _by("val/loss", "min")
     ),
 )
+"""Each by the measure that the document uses, and by the iou on validation."""
 
 
 def judge_claim(claim: Claim, settings: Sequence[str], results: Mapping[str, Any]) -> Verdict:
-    """Tests a claim on the runs that there are.
+    """Tests a claim on the runs that there are, over the seeds that all settings have.
 
-    It holds where the claimed setting has the best mean and all others are worse; it does not where the claimed one is
-    worse than the best; and it cannot be told where what leads may lead by chance. Settings that diverged have no value,
-    and are no rivals.
+    It holds where the claimed settings are better than all others, or than those that do not diverge; it does not where
+    one of them is worse, or diverges while others do not; and it cannot be told where chance may explain the order.
 
     Args:
         claim: the conclusion.
         settings: of the study.
         results: as `collect` leaves them.
     """
-    names = claim.among or settings
-    runs = {name: results["settings"].get(f"{claim.study}: {name}", {"runs": []})["runs"] for name in names}
-    if missing := [name for name in names if not runs[name]]:
-        return Verdict("cannot be told", 0, f"not trained yet: {_listed(missing)}", None)
-    if isinstance(claim.claimed, tuple):
-        return _judge_group(claim, claim.claimed, runs)
+    scores: Scores = {name: values(results, f"{claim.study}: {name}", claim.metric) for name in settings}
+    if missing := [name for name, found in scores.items() if not found]:
+        return Verdict("cannot be told", 0, f"not trained yet: {_listed(missing)}")
+    seeds = sorted(set.intersection(*(set(found) for found in scores.values())))
+    if len(seeds) < LEAST_SEEDS:
+        return Verdict("cannot be told", len(seeds), f"{len(seeds)} of {LEAST_SEEDS} seeds so far")
+    claimed = (claim.claimed,) if isinstance(claim.claimed, str) else claim.claimed
+    lost = {name: text for name, found in scores.items() if (text := _diverged(found))}
+    if unsteady := [name for name in claimed if name in lost]:
+        answer: Answer = "cannot be told" if len(lost) == len(scores) else "does not hold"
+        return Verdict(answer, len(seeds), _listed([f"{name} diverged in {lost[name]}" for name in unsteady]))
+    sign = 1 if claim.mode == "max" else -1
+    for name, text in lost.items():
+        ahead = [one for one in claimed if _lead(scores[one], scores[name], sign) < 0]
+        if ahead:
+            said = f"{name} is ahead of {_listed(ahead)} where it does not diverge, in {text} it does"
+            return Verdict("cannot be told", len(seeds), said)
+    whole = {name: {seed: found[seed] for seed in seeds} for name, found in scores.items() if name not in lost}
+    judge = _judge_best if isinstance(claim.claimed, str) else _judge_group
+    answer, reason = judge(claimed, whole, claim.mode)
+    diverging = _listed([f"{name} in {text}" for name, text in lost.items()]) if lost else ""
+    if answer == "holds" and lost:
+        reason = (
+            f"{reason}, or diverge: {diverging}" if len(whole) > len(claimed) else f"all others diverge: {diverging}"
+        )
+    return Verdict(answer, len(seeds), reason)
+
+
+def compared(scores: Scores, metric: str, mode: Mode) -> Comparison:
+    """The ranking of a sweep, of settings by their scores; those that diverged are listed behind."""
     rows = [
         {
-            "setting": name, "seed": run["seed"], "objective": run["metrics"].get(claim.metric),
-            "status": "diverged" if run["diverged"] else "completed",
+            "setting": name, "seed": seed, "objective": None if math.isnan(value) else value,
+            "status": "diverged" if math.isnan(value) else "completed",
         }
-        for name in names for run in runs[name]
+        for name, found in scores.items() for seed, value in found.items()
     ]  # fmt: skip
-    table = pd.DataFrame(rows)
-    if (table["status"] != "completed").all():
-        return Verdict("cannot be told", 0, "all diverged", None)
-    compared = compare(table, ["setting"], mode=claim.mode, name=claim.metric)
-    said = {row["setting"]: row["verdict"] for _, row in compared.table.iterrows()}
-    best = compared.table["setting"].iloc[0]
-    seeds = compared.replicates
-    lost = {run_name for run_name in names if any(run["diverged"] for run in runs[run_name])}
-    open_ = [
-        name for name, verdict in said.items()
-        if verdict in ("not distinguishable", "no statement") and name not in lost
-    ]  # fmt: skip
-    if claim.claimed in lost:
-        return Verdict("does not hold", seeds, "it diverges", compared)
-    if seeds < 2:
-        return Verdict("cannot be told", seeds, f"{best} leads, in one run each", compared)
-    if said[claim.claimed] == "best":
-        if not open_:
-            return Verdict("holds", seeds, f"all others are worse than {best}", compared)
-        return Verdict("cannot be told", seeds, f"it leads, and {_listed(open_)} may be as good", compared)
-    if said[claim.claimed] == "worse":
-        return Verdict("does not hold", seeds, f"it is worse than {best}", compared)
-    return Verdict("cannot be told", seeds, f"{best} leads, and {claim.claimed} may be as good", compared)
+    return compare(pd.DataFrame(rows), ["setting"], mode=mode, name=metric)
 
 
-def _judge_group(claim: Claim, group: Sequence[str], runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Verdict:
+def _judge_best(claimed: Sequence[str], scores: Scores, mode: Mode) -> tuple[Answer, str]:
+    (name,) = claimed
+    table = compared(scores, "score", mode).table
+    said = dict(zip(table["setting"], table["verdict"], strict=True))
+    best = table["setting"].iloc[0]
+    level = [other for other, verdict in said.items() if verdict == "not distinguishable"]
+    same = [other for other, verdict in said.items() if verdict == "no statement"]
+    if best != name:
+        if said[name] == "worse":
+            return "does not hold", f"it is worse than {best}"
+        if said[name] == "no statement":
+            return "cannot be told", f"it differs from {best} by the same in every seed"
+        return "cannot be told", f"{best} leads, and {name} may be as good"
+    if level:
+        return "cannot be told", f"it leads, and {_listed(level)} may be as good"
+    if same:
+        return "cannot be told", f"it differs from {_listed(same)} by the same in every seed"
+    return "holds", f"all others are worse than {name}"
+
+
+def _judge_group(claimed: Sequence[str], scores: Scores, mode: Mode) -> tuple[Answer, str]:
     """Each of a group beside each of the others, by paired t-tests that are corrected for the number of these pairs."""
-    if lost := [name for name in group if any(run["diverged"] for run in runs[name])]:
-        return Verdict("does not hold", 0, f"{_listed(lost)} may diverge", None)
-    scores = {
-        name: {run["seed"]: run["metrics"][claim.metric] for run in each}
-        for name, each in runs.items()
-        if not any(run["diverged"] for run in each)
-    }
-    others = [name for name in scores if name not in group]
-    sign = 1 if claim.mode == "max" else -1
-    leads = {
-        (one, other): np.array(
-            [sign * (scores[one][seed] - scores[other][seed]) for seed in scores[one] if seed in scores[other]]
-        )
-        for one in group
-        for other in others
-    }
-    seeds = min(map(len, leads.values()), default=0)
-    if not all(map(can_be_tested, leads.values())):
-        return Verdict("cannot be told", seeds, "fewer than two seeds in common, or the same difference in all", None)
-    shown = holm(np.array([paired_p(lead) for lead in leads.values()])) <= LEVEL
-    behind = [pair for (pair, lead), clear in zip(leads.items(), shown, strict=True) if clear and lead.mean() < 0]
-    open_ = [pair for pair, clear in zip(leads, shown, strict=True) if not clear]
+    sign = 1 if mode == "max" else -1
+    others = [name for name in scores if name not in claimed]
+    pairs = [(one, other) for one in claimed for other in others]
+    if not pairs:
+        return "holds", ""
+    leads = [sign * (_array(scores[one]) - _array(scores[other])) for one, other in pairs]
+    p = np.array([paired_p(lead) if can_be_tested(lead) else 1.0 for lead in leads])
+    shown = holm(p) <= LEVEL
+    behind = [pair for pair, lead, clear in zip(pairs, leads, shown, strict=True) if clear and lead.mean() < 0]
+    open_ = [pair for pair, clear in zip(pairs, shown, strict=True) if not clear]
     if behind:
-        return Verdict("does not hold", seeds, "; ".join(f"{one} is worse than {other}" for one, other in behind), None)
+        return "does not hold", "; ".join(f"{one} is worse than {other}" for one, other in behind)
     if open_:
-        said = "; ".join(f"{other} may be as good as {one}" for one, other in open_)
-        return Verdict("cannot be told", seeds, said, None)
-    return Verdict("holds", seeds, f"each is better than {_listed(others)}", None)
+        return "cannot be told", "; ".join(f"{other} may be as good as {one}" for one, other in open_)
+    return "holds", f"each is better than {_listed(others)}"
+
+
+def _diverged(found: Mapping[int, float]) -> str:
+    """In how many runs, as in "2 of 5"; "" where in none."""
+    number = sum(map(math.isnan, found.values()))
+    return f"{number} of {len(found)}" if number else ""
+
+
+def _lead(one: Mapping[int, float], other: Mapping[int, float], sign: int) -> float:
+    """Mean of one over other, over the seeds in which neither diverged; NaN where there are none."""
+    each = [sign * (one[seed] - other[seed]) for seed in one if seed in other]
+    finite = [value for value in each if not math.isnan(value)]
+    return sum(finite) / len(finite) if finite else math.nan
+
+
+def _array(found: Mapping[int, float]) -> np.ndarray:
+    return np.array([found[seed] for seed in sorted(found)])
 
 
 def _listed(names: Sequence[str]) -> str:
