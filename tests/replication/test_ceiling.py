@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage, special
 from scipy.stats import norm
+from support import ROOT
 
 from segsweep.data.textures import Textures
 from segsweep.replication import ceiling
@@ -267,3 +268,24 @@ def test_the_command_writes_its_table_its_figures_and_a_picture(
     assert len(content["rows"]) == len(capsys.readouterr().out.strip().splitlines()) - 2 == 8
     assert content["settings"]["scale_error"] == 0.01
     assert (tmp_path / "ceiling.png").stat().st_size > 0
+
+
+def test_the_documented_table_is_what_was_measured():
+    measured = json.loads((ROOT / "docs/measured/ceiling.json").read_text(encoding="utf-8"))
+    found = {(row["method"], row["rounding"], row["pixels"]): row for row in measured["rows"]}
+    lines = [line for line in (ROOT / "docs/ceiling.md").read_text(encoding="utf-8").splitlines() if line[:2] == "| "]
+    shown = 0
+    for line in lines[1:]:
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if cells[0] == "---":
+            continue
+        sizes = [float(size) for size in cells[1].split(",")]
+        for rounding, size, part in (("float32", sizes[0], cells[2:6]), ("8bit", sizes[-1], cells[6:10])):
+            row = found.get((cells[0], rounding, size))
+            if row is None:
+                assert part == ["", "", "", ""], (cells, rounding)
+                continue
+            expected = [f"{row[key]:.4f}" for key in ("iou", "iou_interior", "accuracy")]
+            assert part == [*expected, f"{row['wrong_at_border']:.2f}"], (cells, rounding)
+            shown += 1
+    assert shown == 17, "all but the genie with small windows, whose figure is a worse bound"
