@@ -171,7 +171,10 @@ def _judge_group(claimed: Sequence[str], scores: Scores, mode: Mode) -> tuple[An
     if behind:
         return "does not hold", "; ".join(f"{one} is worse than {other}" for one, other in behind)
     if open_:
-        return "cannot be told", "; ".join(f"{other} may be as good as {one}" for one, other in open_)
+        as_good = [other for other in others if any(other == name for _, name in open_)]
+        than = [one for one in claimed if any(one == name for name, _ in open_)]
+        some = "" if len(open_) == len(as_good) * len(than) else "some of "
+        return "cannot be told", f"{_listed(as_good)} may be as good as {some}{_listed(than)}"
     return "holds", f"each is better than {_listed(others)}"
 
 
