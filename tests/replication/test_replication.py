@@ -145,9 +145,11 @@ def test_a_run_is_found_by_its_settings_wherever_it_was_trained(
     said = collect([tmp_path / "nothing"], None, changed)
     assert list(values(changed, "tiny: small", LOSS)) == [9]
     assert said[0] == "tiny: small: 0 found, 1 in all, of other settings than now"
+    changed["settings"]["tiny: renamed"] = {"overrides": [], "key": "x", "runs": [old]}
     said = collect([tmp_path], None, changed)
     assert list(values(changed, "tiny: small", LOSS)) == [0, 1, 3, 4]
-    assert said[0] == "tiny: small: 4 found, 4 in all, 1 replaced"
+    assert said[0] == "tiny: renamed: is no setting of any study now, 1 dropped"
+    assert said[1] == "tiny: small: 4 found, 4 in all, 1 replaced"
 
 
 def made_up(study: str, numbers: dict[str, list[float | None]], metric: str) -> dict:

@@ -49,7 +49,11 @@ def collect(folders: Iterable[Path], data_root: Path | None, results: Results) -
         A line for each setting: how many runs were found.
     """
     found, lines = FinishedRuns(folders), []
-    for name, setting in all_settings().items():
+    settings = all_settings()
+    for name in [name for name in results["settings"] if name not in settings]:
+        dropped = results["settings"].pop(name)["runs"]
+        lines.append(f"{name}: is no setting of any study now, {len(dropped)} dropped")
+    for name, setting in settings.items():
         if setting.needs_folder and data_root is None:
             continue
         overrides = overrides_of(setting, data_root)

@@ -24,6 +24,8 @@ from segsweep.runs.load import load_run
 
 EVERY = 1_000
 """Steps between the notebook's pictures of the first training."""
+SAMPLE = 1
+"""Of the textures' validation; the very first has one texture only."""
 
 
 def draw(results: Mapping[str, Any], folder: Path, runs: Iterable[Path], data_root: Path | None) -> list[Path]:
@@ -127,11 +129,14 @@ def _tuning(results: Mapping[str, Any], data: str) -> Figure | None:
 
 
 def _overfit(results: Mapping[str, Any], data: str) -> Figure | None:
-    histories = _histories(results, f"{data}_overfit", ["two samples"])
+    names = [setting.name for setting in STUDIES[f"{data}_overfit"].settings]
+    histories = _histories(results, f"{data}_overfit", names)
     if not histories:
         return None
-    settings = dict.fromkeys(histories, "two samples")
-    return plots.curves(histories, "train/loss", settings=settings, best="min", title="The training on two samples")
+    return plots.curves(
+        histories, "train/loss", settings={name: name.rpartition(", seed ")[0] for name in histories},
+        log_y=True, best="min", title="The training on two samples",
+    )  # fmt: skip
 
 
 def _histories(
@@ -158,7 +163,7 @@ def _predictions(run: FinishedRun | None) -> Figure | None:
 
 
 def _last_predictions(found: FinishedRuns, study: str) -> Figure | None:
-    """The first sample's last panel of one run of each setting, as the notebook shows one for each optimizer."""
+    """The last panel of one run of each setting, as the notebook shows one for each optimizer."""
     panels = {}
     for setting in STUDIES[study].settings:
         run = _first_whole(found, setting, None)
@@ -169,11 +174,16 @@ def _last_predictions(found: FinishedRuns, study: str) -> Figure | None:
     return plots.picture_rows(list(panels.values()), list(panels), title="image, mask, prediction, error, overlay")
 
 
-def sample_panels(directory: Path) -> dict[int, NDArray[np.uint8]]:
-    """The first sample's panel of every validation of a run, uint8 [H, W, 3] by step; empty where none was written."""
+def sample_panels(directory: Path, sample: int = SAMPLE) -> dict[int, NDArray[np.uint8]]:
+    """A sample's panel of every validation of a run, uint8 [H, W, 3] by step; empty where none was written.
+
+    Args:
+        directory: of the run.
+        sample: of validation, from 0.
+    """
     events = EventAccumulator(str(directory / "tensorboard"), size_guidance={"images": 0})
     events.Reload()
-    tags = sorted(tag for tag in events.Tags()["images"] if tag.startswith("samples/0"))
+    tags = sorted(tag for tag in events.Tags()["images"] if tag.startswith(f"samples/{sample}:"))
     if not tags:
         return {}
     found = {}

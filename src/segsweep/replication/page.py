@@ -324,13 +324,14 @@ def _unet(results: Mapping[str, Any], shown: _Pictures) -> list[str]:
     parts = [texts.UNET]
     for data, title in (("demo", "On the demo scenes"), ("dubai", "On the aerial images")):
         rows = []
-        for study, what, metric, score, printed in (
-            (f"{data}_overfit", "two samples, 50 steps", "val/foreground_iou", "val/iou", f"{100 * OVERFIT_IOU:.2f} %"),
-            (f"{data}_final", "last training (0.1, momentum 0.1), test", "test/foreground_iou", "test/iou",
-             as_printed(TEST_IOU, 3)),
-        ):  # fmt: skip
-            name = f"{study}: {STUDIES[study].settings[0].name}"
-            rows.append([what, printed, spread(values(results, name, metric)), spread(values(results, name, score))])
+        for study, what, split, printed in (
+            (f"{data}_overfit", "two samples, 50 steps, rate 0.1, {}", "val", f"{100 * OVERFIT_IOU:.2f} %"),
+            (f"{data}_final", "last training, rate {}, test", "test", as_printed(TEST_IOU, 3)),
+        ):
+            for setting in STUDIES[study].settings:
+                name = f"{study}: {setting.name}"
+                each = (values(results, name, f"{split}/{metric}") for metric in ("foreground_iou", "iou"))
+                rows.append([what.format(setting.name), printed, *map(spread, each)])
         tuned: Rows = []
         for study, what in ((f"{data}_rates", "rate {}, momentum 0.9"), (f"{data}_momenta", "rate 0.1, momentum {}")):
             for setting in STUDIES[study].settings:

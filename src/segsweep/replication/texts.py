@@ -52,7 +52,7 @@ UNET = """## The U-Net report
 
 Its data set, its sizes, two of its momenta, the length of its last training and the optimizer of its overfit are not
 known, so these rows show the same protocol on other data and cannot be compared. The data are scenes that this project
-draws (`data=rgb_demo`), and 54 aerial images of Dubai, which are not part of it. Crops have 160 pixels instead of 320,
+draws (`data=rgb_demo`), and 54 aerial images of Dubai, which are not part of it. Crops have 96 pixels instead of 320,
 and an epoch 20 steps, because 320 takes hours on a CPU. `foreground_iou` is what the report prints as IoU: anything but
 the background against anything but the background. iou is the mean over classes.
 """
