@@ -115,8 +115,9 @@ def _curve(history: pd.DataFrame, steps: int) -> dict[str, list[Any]]:
     }
 
 
-def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
-    return {name: _rounded(value) for name, value in metrics.items() if math.isfinite(value)}
+def _finite(metrics: Mapping[str, float | None]) -> dict[str, float]:
+    """Without what is not defined, such as the iou of a class that is nowhere."""
+    return {name: _rounded(value) for name, value in metrics.items() if value is not None and math.isfinite(value)}
 
 
 def _numbers(column: Iterable[float]) -> list[float | None]:
