@@ -2,6 +2,7 @@
 
 import io
 import math
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from segsweep import plots
+from segsweep.data.demo import write_demo_folder
 from segsweep.plots.style import counted
 from segsweep.replication.ablation import scores_of
 from segsweep.replication.collect import overrides_of, values, values_at
@@ -194,12 +196,22 @@ def sample_panels(directory: Path, sample: int = SAMPLE) -> dict[int, NDArray[np
 
 
 def _overlay(run: FinishedRun | None, data_root: Path | None) -> Figure | None:
-    """A test image with its mask, prediction and overlay, as the U-Net report shows one."""
+    """A test image with its mask, prediction and overlay, as the U-Net report shows one.
+
+    Args:
+        run: None draws nothing.
+        data_root: None for the demo scenes, which are written anew wherever the run had them.
+    """
     if run is None:
         return None
     opened = load_run(run.directory)
-    scored = data_of(opened, {} if data_root is None else {"root": str(data_root)}, split="test")
-    batch = scored.module().first_batch("test", 1, "cpu")
+    with tempfile.TemporaryDirectory() as folder:
+        if data_root is None:
+            data_root = Path(folder) / "scenes"
+            train, val, test = opened.config["data"]["scenes"]
+            write_demo_folder(data_root, (train, val, test), opened.config["data"]["scene_size"])
+        scored = data_of(opened, {"root": str(data_root)}, split="test")
+        batch = scored.module().first_batch("test", 1, "cpu")
     labels = opened.labels
     return plots.overlay_panels(
         batch.image[0], batch.mask[0], opened.predict(batch.image[0]), labels.colors, class_names=labels.names,

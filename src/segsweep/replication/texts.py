@@ -54,13 +54,15 @@ Its data set, its sizes, two of its momenta, the length of its last training and
 known, so these rows show the same protocol on other data and cannot be compared. The data are scenes that this project
 draws (`data=rgb_demo`), and 54 aerial images of Dubai, which are not part of it. Crops have 96 pixels instead of 320,
 and an epoch 20 steps, because 320 takes hours on a CPU. `foreground_iou` is what the report prints as IoU: anything but
-the background against anything but the background. iou is the mean over classes.
+the background against anything but the background, so a net that gives one class everywhere scores the foreground's
+share of the pixels. iou is the mean over classes.
 """
 
 VERDICTS = (
     "Each conclusion by the test that a sweep ranks its settings with ([statistics](statistics.md)): paired over the "
-    "seeds, corrected for all pairs, 5 %. Where several settings are called better than the others, each of them is "
-    "tested against each of the others, corrected for these pairs (Holm). By the measure that the documents use and, "
+    "seeds, corrected for all pairs, 5 %. Where several settings are called better than the others, or runs "
+    "diverged, each claimed setting is tested against each of the others, corrected for these pairs (Holm); what diverges "
+    "sometimes is compared by its other runs, which flatters it, so it may be worse but is not called better. By the measure that the documents use and, "
     "where that is another one, by the iou on validation. Of fewer than five seeds nothing is said. Each line is "
     "corrected for its own comparisons, not for the number of lines. A setting that learns in one run and not in the next "
     "varies so much that five seeds cannot place it."

@@ -56,7 +56,7 @@ ADAPTIVE = ("Adam", "RMSprop")
 _NOTEBOOK: tuple[tuple[str, str, str | tuple[str, ...], str, Mode], ...] = (
     ("0.001 is Adam's best rate (4.3)", "texture_rates", "Adam 0.001", LOSS, "min"),
     ("0.001 to 0.1 are better than all others (4.1)", "texture_rates", MIDDLE, LOSS, "min"),
-    ("0.001 and 0.01 are (4.1, by its colours)", "texture_rates", MIDDLE[:2], LOSS, "min"),
+    ("0.001 and 0.01 are better than all others (4.1, by its colours)", "texture_rates", MIDDLE[:2], LOSS, "min"),
     ("0.001 is plain SGD's best rate too (4.3)", "texture_sgd_rates", "SGD 0.001", LOSS, "min"),
     ("Adam is the best optimizer at 0.001 (4.3)", "texture_optimizers", "Adam", CONFIDENT, "max"),
     ("SGD is worse at 0.001, with momentum or not (4.3)", "texture_optimizers", ADAPTIVE, CONFIDENT, "max"),
@@ -88,8 +88,9 @@ CLAIMS = (
 def judge_claim(claim: Claim, settings: Sequence[str], results: Mapping[str, Any]) -> Verdict:
     """Tests a claim on the runs that there are, over the seeds that all settings have.
 
-    It holds where the claimed settings are better than all others, or than those that do not diverge; it does not where
-    one of them is worse, or diverges while others do not; and it cannot be told where chance may explain the order.
+    It holds where the claimed settings are better than all others; it does not where one of them is worse; and it
+    cannot be told where chance may explain the order. A setting of which some runs diverge is compared by the others,
+    which flatters it: so it may be worse all the same, but it is not called better.
 
     Args:
         claim: the conclusion.
@@ -102,26 +103,15 @@ def judge_claim(claim: Claim, settings: Sequence[str], results: Mapping[str, Any
     seeds = sorted(set.intersection(*(set(found) for found in scores.values())))
     if len(seeds) < LEAST_SEEDS:
         return Verdict("cannot be told", len(seeds), f"{len(seeds)} of {LEAST_SEEDS} seeds so far")
+    scores = {name: {seed: found[seed] for seed in seeds} for name, found in scores.items()}
     claimed = (claim.claimed,) if isinstance(claim.claimed, str) else claim.claimed
-    lost = {name: text for name, found in scores.items() if (text := _diverged(found))}
-    if unsteady := [name for name in claimed if name in lost]:
-        answer: Answer = "cannot be told" if len(lost) == len(scores) else "does not hold"
-        return Verdict(answer, len(seeds), _listed([f"{name} diverged in {lost[name]}" for name in unsteady]))
-    sign = 1 if claim.mode == "max" else -1
-    for name, text in lost.items():
-        ahead = [one for one in claimed if _lead(scores[one], scores[name], sign) < 0]
-        if ahead:
-            said = f"{name} is ahead of {_listed(ahead)} where it does not diverge, in {text} it does"
-            return Verdict("cannot be told", len(seeds), said)
-    whole = {name: {seed: found[seed] for seed in seeds} for name, found in scores.items() if name not in lost}
-    judge = _judge_best if isinstance(claim.claimed, str) else _judge_group
-    answer, reason = judge(claimed, whole, claim.mode)
-    diverging = _listed([f"{name} in {text}" for name, text in lost.items()]) if lost else ""
-    if answer == "holds" and lost:
-        reason = (
-            f"{reason}, or diverge: {diverging}" if len(whole) > len(claimed) else f"all others diverge: {diverging}"
-        )
-    return Verdict(answer, len(seeds), reason)
+    lost = {name: number for name, found in scores.items() if (number := sum(map(math.isnan, found.values())))}
+    if lost or not isinstance(claim.claimed, str):
+        answer, reason = _judge_pairs(claimed, scores, claim.mode)
+    else:
+        answer, reason = _judge_best(claim.claimed, scores, claim.mode)
+    diverged = [f"{name} in {number} of {len(seeds)}" for name, number in lost.items()]
+    return Verdict(answer, len(seeds), f"{reason} (diverged: {_listed(diverged)})" if diverged else reason)
 
 
 def compared(scores: Scores, metric: str, mode: Mode) -> Comparison:
@@ -136,59 +126,65 @@ def compared(scores: Scores, metric: str, mode: Mode) -> Comparison:
     return compare(pd.DataFrame(rows), ["setting"], mode=mode, name=metric)
 
 
-def _judge_best(claimed: Sequence[str], scores: Scores, mode: Mode) -> tuple[Answer, str]:
-    (name,) = claimed
+def _judge_best(claimed: str, scores: Scores, mode: Mode) -> tuple[Answer, str]:
+    """One setting beside the others, all pairs being compared."""
     table = compared(scores, "score", mode).table
     said = dict(zip(table["setting"], table["verdict"], strict=True))
     best = table["setting"].iloc[0]
     level = [other for other, verdict in said.items() if verdict == "not distinguishable"]
     same = [other for other, verdict in said.items() if verdict == "no statement"]
-    if best != name:
-        if said[name] == "worse":
+    if best != claimed:
+        if said[claimed] == "worse":
             return "does not hold", f"it is worse than {best}"
-        if said[name] == "no statement":
+        if said[claimed] == "no statement":
             return "cannot be told", f"it differs from {best} by the same in every seed"
-        return "cannot be told", f"{best} leads, and {name} may be as good"
+        return "cannot be told", f"{best} leads, and {claimed} may be as good"
     if level:
         return "cannot be told", f"it leads, and {_listed(level)} may be as good"
     if same:
         return "cannot be told", f"it differs from {_listed(same)} by the same in every seed"
-    return "holds", f"all others are worse than {name}"
+    return "holds", f"all others are worse than {claimed}"
 
 
-def _judge_group(claimed: Sequence[str], scores: Scores, mode: Mode) -> tuple[Answer, str]:
-    """Each of a group beside each of the others, by paired t-tests that are corrected for the number of these pairs."""
+def _judge_pairs(claimed: Sequence[str], scores: Scores, mode: Mode) -> tuple[Answer, str]:
+    """Each of the claimed beside each of the others, by paired t-tests that are corrected for the number of these pairs."""
     sign = 1 if mode == "max" else -1
-    others = [name for name in scores if name not in claimed]
+    alive = [name for name, found in scores.items() if not all(map(math.isnan, found.values()))]
+    lost = {name for name, found in scores.items() if any(map(math.isnan, found.values()))}
+    others = [name for name in alive if name not in claimed]
+    if gone := [name for name in claimed if name not in alive]:
+        return ("does not hold", f"{_listed(gone)} never learns") if others else ("cannot be told", "all diverge")
+    if not others:
+        return ("cannot be told", "all diverge") if lost & set(claimed) else ("holds", "all others diverge")
     pairs = [(one, other) for one in claimed for other in others]
-    if not pairs:
-        return "holds", ""
     leads = [sign * (_array(scores[one]) - _array(scores[other])) for one, other in pairs]
+    leads = [lead[~np.isnan(lead)] for lead in leads]
     p = np.array([paired_p(lead) if can_be_tested(lead) else 1.0 for lead in leads])
     shown = holm(p) <= LEVEL
     behind = [pair for pair, lead, clear in zip(pairs, leads, shown, strict=True) if clear and lead.mean() < 0]
     open_ = [pair for pair, clear in zip(pairs, shown, strict=True) if not clear]
+    if firm := [(one, other) for one, other in behind if other not in lost]:
+        return "does not hold", "; ".join(f"{one} is worse than {other}" for one, other in firm)
     if behind:
-        return "does not hold", "; ".join(f"{one} is worse than {other}" for one, other in behind)
+        return "cannot be told", "; ".join(
+            f"{other} is ahead of {one} where it does not diverge" for one, other in behind
+        )
+    means = dict(zip(pairs, map(np.mean, leads), strict=True))
+    if ahead := [other for other in others if any(name == other and means[one, name] < 0 for one, name in open_)]:
+        trailing = [one for one in claimed if any(name == one and means[name, other] < 0 for name, other in open_)]
+        return (
+            "cannot be told",
+            f"{_listed(ahead)} {'lead' if len(ahead) > 1 else 'leads'}, and {_listed(trailing)} may be as good",
+        )
     if open_:
         as_good = [other for other in others if any(other == name for _, name in open_)]
         than = [one for one in claimed if any(one == name for name, _ in open_)]
         some = "" if len(open_) == len(as_good) * len(than) else "some of "
         return "cannot be told", f"{_listed(as_good)} may be as good as {some}{_listed(than)}"
-    return "holds", f"each is better than {_listed(others)}"
-
-
-def _diverged(found: Mapping[int, float]) -> str:
-    """In how many runs, as in "2 of 5"; "" where in none."""
-    number = sum(map(math.isnan, found.values()))
-    return f"{number} of {len(found)}" if number else ""
-
-
-def _lead(one: Mapping[int, float], other: Mapping[int, float], sign: int) -> float:
-    """Mean of one over other, over the seeds in which neither diverged; NaN where there are none."""
-    each = [sign * (one[seed] - other[seed]) for seed in one if seed in other]
-    finite = [value for value in each if not math.isnan(value)]
-    return sum(finite) / len(finite) if finite else math.nan
+    if lost & set(claimed):
+        return "cannot be told", f"better than {_listed(others)} where it does not diverge"
+    better = f"{claimed[0]} is" if len(claimed) == 1 else "each is"
+    return "holds", f"{better} better than {_listed(others)}"
 
 
 def _array(found: Mapping[int, float]) -> np.ndarray:
