@@ -60,12 +60,12 @@ share of the pixels. iou is the mean over classes.
 
 VERDICTS = (
     "Each conclusion by the test that a sweep ranks its settings with ([statistics](statistics.md)): paired over the "
-    "seeds, corrected for all pairs, 5 %. Where several settings are called better than the others, or runs "
-    "diverged, each claimed setting is tested against each of the others, corrected for these pairs (Holm); what diverges "
-    "sometimes is compared by its other runs, which flatters it, so it may be worse but is not called better. By the measure that the documents use and, "
-    "where that is another one, by the iou on validation. Of fewer than five seeds nothing is said. Each line is "
-    "corrected for its own comparisons, not for the number of lines. A setting that learns in one run and not in the next "
-    "varies so much that five seeds cannot place it."
+    "seeds, corrected for all pairs, 5 %. Where several settings are called better than the others, or runs diverged, "
+    "each claimed setting is tested against each of the others, corrected for these pairs (Holm); what diverges "
+    "sometimes is compared by its other runs, which flatters it, so it may be worse but is not called better. By the "
+    "measure that the documents use and, where that is another one, by the iou on validation. Of fewer than five "
+    "seeds nothing is said. Each line is corrected for its own comparisons, not for the number of lines. A setting "
+    "that learns in one run and not in the next varies so much that five seeds cannot place it."
 )
 
 EXPERIMENTS = (
