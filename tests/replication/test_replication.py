@@ -20,7 +20,7 @@ from support import ROOT, SMALL, Command
 
 from segsweep.data import Textures
 from segsweep.nets import TextureCNN
-from segsweep.replication import ablation, mistakes, paired, texts
+from segsweep.replication import ablation, mistakes, texts
 from segsweep.replication.__main__ import main
 from segsweep.replication.collect import RESULTS, _curve, collect, overrides_of, read_results, values, values_at
 from segsweep.replication.figures import draw, sample_panels
@@ -48,6 +48,7 @@ from segsweep.replication.published import (
     Study,
 )
 from segsweep.replication.verdicts import CLAIMS, Claim, judge_claim
+from segsweep.sweeps.statistics import holm
 
 Train = Callable[..., Path]
 NO_FOLDER = {name: study for name, study in STUDIES.items() if not study.needs_folder}
@@ -308,7 +309,7 @@ def test_among_equal_nets_one_is_called_different_in_at_most_5_of_100_cases():
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
 def test_holm_keeps_the_order_and_is_between_the_raw_and_bonferroni(p: list[float]):
     raw = np.array(p)
-    adjusted = paired.holm(raw)
+    adjusted = holm(raw)
     assert (adjusted >= raw).all()
     assert (adjusted <= np.minimum(1, raw * len(raw)) + 1e-12).all()
     assert (np.diff(adjusted[np.argsort(raw, kind="stable")]) >= 0).all()

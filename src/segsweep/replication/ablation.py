@@ -7,12 +7,10 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special  # stdtr, stdtrit: the t distribution, without the second that importing scipy.stats takes
 
-from segsweep.replication.collect import values
-from segsweep.replication.paired import can_be_tested, holm, paired_p
+from segsweep.replication.collect import ROUNDING, values
 from segsweep.replication.published import PUBLISHED, VARIANTS
-from segsweep.sweeps.statistics import LEVEL
+from segsweep.sweeps.statistics import LEVEL, holm, paired_p, t_quantile
 
 Beside = Literal["better", "worse", "no difference shown", "cannot be told"]
 
@@ -25,8 +23,8 @@ class Difference:
         name: of the net.
         seeds: how many both have.
         mean: of net minus published, in units of the metric; NaN without common seeds.
-        half_width: of the 95 % t-interval of the mean, of this net alone; NaN with fewer than two seeds.
-        p: of the paired t-test, adjusted by Holm for all nets that were tested; NaN where not tested.
+        half_width: of the 95 % t-interval of the mean, of this net alone; NaN where not tested.
+        p: of the paired t-test, adjusted by Holm for all other nets; NaN where not tested.
         said: what follows at 5 %.
     """
 
@@ -57,11 +55,10 @@ def beside_published(scores: Mapping[str, Mapping[int, float]]) -> list[Differen
         for name, found in scores.items()
         if name != PUBLISHED
     }
-    tested = [name for name, each in pairs.items() if np.isfinite(each).all() and can_be_tested(each)]
-    raw = [paired_p(pairs[name]) for name in tested]
-    padded = np.array(raw + [1.0] * (len(VARIANTS) - 1 - len(raw)))
-    adjusted = dict(zip(tested, holm(padded)[: len(raw)], strict=True))
-    found = [_difference(name, each, adjusted.get(name, math.nan)) for name, each in pairs.items()]
+    raw = np.full(len(VARIANTS) - 1, math.nan)
+    raw[: len(pairs)] = [float(paired_p(each, ROUNDING)) for each in pairs.values()]  # NaN too where a run diverged
+    adjusted = np.where(np.isnan(raw), math.nan, holm(np.nan_to_num(raw, nan=1.0)))
+    found = [_difference(name, each, p) for (name, each), p in zip(pairs.items(), adjusted, strict=False)]
     return sorted(found, key=lambda entry: (math.isnan(entry.mean), -entry.mean, entry.name))
 
 
@@ -69,7 +66,7 @@ def _difference(name: str, each: NDArray[np.float64], p: float) -> Difference:
     n = len(each)
     if math.isnan(p):
         return Difference(name, n, float(each.mean()) if n else math.nan, math.nan, p, "cannot be told")
-    half = float(special.stdtrit(n - 1, 1 - LEVEL / 2)) * float(each.std(ddof=1)) / math.sqrt(n)
+    half = t_quantile(n) * float(each.std(ddof=1)) / math.sqrt(n)
     mean = float(each.mean())
     said: Beside = "no difference shown" if p > LEVEL else "better" if mean > 0 else "worse"
     return Difference(name, n, mean, half, p, said)

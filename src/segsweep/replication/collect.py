@@ -13,6 +13,8 @@ from segsweep.replication.published import STUDIES, Setting
 from segsweep.runs.files import write_json
 
 RESULTS = Path(__file__).parents[3] / "docs/measured/replication.json"
+ROUNDING = 1e-6
+"""Collected metrics are of about 1 and have six digits, so differences that vary by less are one difference."""
 CURVE_POINTS = 20
 """Of each run, about."""
 CURVES = ("train/loss_running", "train/confident_accuracy_running", "train/loss", "val/loss", "val/iou")

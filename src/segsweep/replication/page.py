@@ -11,7 +11,6 @@ from typing import Any, get_args
 import numpy as np
 import torch
 from hydra.utils import instantiate
-from scipy import special
 
 from segsweep.data import Textures
 from segsweep.nets import TextureCNN, UNet
@@ -45,7 +44,7 @@ from segsweep.replication.published import (
     VARIANTS,
 )
 from segsweep.replication.verdicts import CLAIMS, compared, judge_claim
-from segsweep.sweeps.statistics import LEVEL
+from segsweep.sweeps.statistics import t_quantile
 
 PAGE = Path(__file__).parents[3] / "docs/replication.md"
 SEEDS = "seed=0,1,2,3,4"
@@ -145,7 +144,7 @@ def within(printed: float, found: Mapping[int, float]) -> str:
 def prediction_half_width(each: np.ndarray) -> float:
     """Of the interval in which one further value lies with 95 %, where values are normal."""
     n = len(each)
-    return float(special.stdtrit(n - 1, 1 - LEVEL / 2) * each.std(ddof=1) * math.sqrt(1 + 1 / n))
+    return t_quantile(n) * float(each.std(ddof=1)) * math.sqrt(1 + 1 / n)
 
 
 def _counts() -> list[str]:
@@ -413,7 +412,7 @@ def _momentum(results: Mapping[str, Any]) -> list[str]:
 
 def difference_of_two(each: np.ndarray) -> float:
     """What two further runs differ by less than with 95 %, where values are normal; NaN where one diverged."""
-    return float(special.stdtrit(len(each) - 1, 1 - LEVEL / 2) * each.std(ddof=1) * math.sqrt(2))
+    return t_quantile(len(each)) * float(each.std(ddof=1)) * math.sqrt(2)
 
 
 def _ablation(results: Mapping[str, Any], shown: _Pictures) -> list[str]:

@@ -8,10 +8,9 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from segsweep.replication.collect import values
-from segsweep.replication.paired import can_be_tested, holm, paired_p
+from segsweep.replication.collect import ROUNDING, values
 from segsweep.replication.published import CONFIDENT, LOSS
-from segsweep.sweeps.statistics import LEVEL, Comparison, compare
+from segsweep.sweeps.statistics import LEVEL, Comparison, compare, holm, paired_p
 
 Mode = Literal["min", "max"]
 Answer = Literal["holds", "does not hold", "cannot be told"]
@@ -159,8 +158,8 @@ def _judge_pairs(claimed: Sequence[str], scores: Scores, mode: Mode) -> tuple[An
     pairs = [(one, other) for one in claimed for other in others]
     leads = [sign * (_array(scores[one]) - _array(scores[other])) for one, other in pairs]
     leads = [lead[~np.isnan(lead)] for lead in leads]
-    p = np.array([paired_p(lead) if can_be_tested(lead) else 1.0 for lead in leads])
-    shown = holm(p) <= LEVEL
+    p = np.array([float(paired_p(lead, ROUNDING)) for lead in leads])
+    shown = holm(np.nan_to_num(p, nan=1.0)) <= LEVEL
     behind = [pair for pair, lead, clear in zip(pairs, leads, shown, strict=True) if clear and lead.mean() < 0]
     open_ = [pair for pair, clear in zip(pairs, shown, strict=True) if not clear]
     if firm := [(one, other) for one, other in behind if other not in lost]:

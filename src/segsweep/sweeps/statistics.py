@@ -163,7 +163,7 @@ def _describe(group: Group, seed: str) -> dict[str, Any]:
     values = np.array(list(group.scores.values()))
     n, mean = len(values), group.mean
     std = float(values.std(ddof=1)) if n > 1 else math.nan
-    half = float(special.stdtrit(n - 1, 1 - LEVEL / 2)) * std / math.sqrt(n) if n > 1 else math.nan
+    half = t_quantile(n) * std / math.sqrt(n) if n > 1 else math.nan
     interval = {"low": mean - half, "high": mean + half}
     return {"n": n, "mean": mean, "std": std, **interval, **_UNTESTED, "missing": group.reasons(seed)}
 
@@ -187,12 +187,11 @@ def judge(values: NDArray[np.float64]) -> list[dict[str, Any]]:
     # Differences that vary by no more than the rounding of the values themselves are constant.
     rounding = 8 * np.finfo(np.float64).eps * np.abs(values).max(axis=1)
     rounding = np.maximum(rounding[first], rounding[second])
-    constant = np.ptp(differences, axis=1) <= rounding
+    p = paired_p(differences, rounding)
+    constant = np.isnan(p)
     same = constant & (np.abs(mean) <= rounding)
     error = np.where(constant, 0.0, differences.std(axis=1, ddof=1) / math.sqrt(n))
-    t = np.abs(mean) / np.where(constant, 1.0, error)
-    p = np.where(constant, 1.0, 2 * special.stdtr(n - 1, -t))
-    adjusted, count = step_down(p, k)
+    adjusted, count = step_down(np.where(constant, 1.0, p), k)
     needed = -special.stdtrit(n - 1, LEVEL / 2 / count) * error if count else error * math.nan
     for pair in range(k - 1):
         row: dict[str, Any] = {"difference": float(mean[pair])}
@@ -201,6 +200,29 @@ def judge(values: NDArray[np.float64]) -> list[dict[str, Any]]:
             row |= {"p": float(adjusted[pair]), "detectable": float(needed[pair]), "verdict": verdict}
         rows.append(row)
     return rows
+
+
+def t_quantile(n: int) -> float:
+    """Standard errors that half of the interval of a mean of n values has, at `LEVEL`."""
+    return float(special.stdtrit(n - 1, 1 - LEVEL / 2))
+
+
+def paired_p(differences: NDArray[np.float64], rounding: NDArray[np.float64] | float) -> NDArray[np.float64]:
+    """Two-sided, of the t-test whether differences are 0 in the mean.
+
+    Args:
+        differences: [..., n], of two settings, by seed.
+        rounding: [...]; differences that vary by no more are one difference for every seed.
+
+    Returns:
+        [...]; NaN where there are fewer than two, or the same for every seed, which says nothing about chance.
+    """
+    n = differences.shape[-1]
+    if n < 2:
+        return np.full(differences.shape[:-1], math.nan)
+    constant = np.ptp(differences, axis=-1) <= rounding
+    error = np.where(constant, 1.0, differences.std(axis=-1, ddof=1) / math.sqrt(n))
+    return np.where(constant, math.nan, 2 * special.stdtr(n - 1, -np.abs(differences.mean(axis=-1)) / error))
 
 
 def step_down(p: NDArray[np.float64], k: int) -> tuple[NDArray[np.float64], int]:
@@ -220,11 +242,30 @@ def step_down(p: NDArray[np.float64], k: int) -> tuple[NDArray[np.float64], int]
     Source: Shaffer 1986, procedure S1; with k (k - 1) / 2, ..., 2, 1 as counts it is Holm 1979.
     """
     counts = np.array(equal_pairs(k), dtype=np.float64)
+    adjusted = _adjusted(p, counts)
+    rejected = int((adjusted <= LEVEL).sum())
+    return adjusted, int(counts[min(rejected, len(p) - 1)]) if len(p) else 0
+
+
+def holm(p: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Adjusts the p values of comparisons that were chosen beforehand, so that only these are corrected for.
+
+    When those up to 0.05 are called different, the chance that any is not is at most 5 %.
+
+    Args:
+        p: [n], in any order.
+
+    Source: Holm 1979.
+    """
+    return _adjusted(p, np.arange(len(p), 0, -1, dtype=np.float64))
+
+
+def _adjusted(p: NDArray[np.float64], counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The smallest p times the first count, the next one times the next, and none below the one before."""
     order = np.argsort(p, kind="stable")
     adjusted = np.empty_like(p)
     adjusted[order] = np.minimum(1.0, np.maximum.accumulate(p[order] * counts))
-    rejected = int((adjusted <= LEVEL).sum())
-    return adjusted, int(counts[min(rejected, len(p) - 1)]) if len(p) else 0
+    return adjusted
 
 
 @lru_cache(maxsize=128)
