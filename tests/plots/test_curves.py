@@ -3,7 +3,7 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from matplotlib.text import Text
@@ -210,6 +210,16 @@ def test_the_axis_is_logarithmic_where_a_loss_spans_decades_and_never_for_a_shar
     assert plots.curves({"a": table}, "v").axes[0].get_yscale() == scale
     assert plots.curves({"a": table}, "v", log_y=False).axes[0].get_yscale() == "linear"
     assert plots.curves({"a": table}, "v", log_y=True).axes[0].get_yscale() == "log"
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.floats(1e-5, 1e6), st.floats(0.05, 9.0))
+def test_a_logarithmic_axis_always_has_several_labelled_ticks(least, decades):
+    table = pd.DataFrame({"step": [1, 2], "v": [least, least * 10**decades]})
+    axes = plots.curves({"a": table}, "v", log_y=True).axes[0]
+    low, high = axes.get_ylim()
+    shown = [tick.get_text() for tick in axes.get_yticklabels() if low <= tick.get_position()[1] <= high]
+    assert len(set(filter(None, shown))) >= 2
 
 
 def test_curves_refuses_what_does_not_fit():

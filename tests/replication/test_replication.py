@@ -32,7 +32,6 @@ from segsweep.replication.page import (
     page,
     prediction_half_width,
     spread,
-    unet_shapes,
     within,
 )
 from segsweep.replication.published import (
@@ -47,6 +46,7 @@ from segsweep.replication.published import (
     Setting,
     Study,
 )
+from segsweep.replication.sizes import sizes, unet_shapes
 from segsweep.replication.verdicts import CLAIMS, Claim, judge_claim
 from segsweep.sweeps.statistics import holm
 
@@ -70,6 +70,12 @@ def test_printed_figures_are_those_of_the_sources():
 
 def test_every_printed_shape_is_that_of_our_net():
     assert unet_shapes() == {"input": UNET_INPUT, **dict(UNET_SHAPES)}
+
+
+def test_every_printed_size_is_ours():
+    rows = sizes()
+    assert len(rows) > 30
+    assert [row for row in rows if row[1] != row[2]] == []
 
 
 def expanded(study: Study) -> list[tuple[str, ...]]:
@@ -130,7 +136,7 @@ def test_a_run_is_found_by_its_settings_wherever_it_was_trained(
     old = {"seed": 9, "diverged": False, "metrics": {LOSS: 5.0}, "curve": {}}
     key = key_without_seed(composed(SMALL))
     results = {"settings": {"tiny: small": {"overrides": [], "key": key, "runs": [old]}}, "mistakes": {}}
-    collect([tmp_path], None, results)
+    collect(FinishedRuns([tmp_path]), None, results)
     kept = values(results, "tiny: small", LOSS)
     assert list(kept) == [0, 1, 3, 4, 9], "what was collected before stays"
     written = json.loads((alone / "run.json").read_text())["metrics"][LOSS]
@@ -143,11 +149,11 @@ def test_a_run_is_found_by_its_settings_wherever_it_was_trained(
 
     # Runs from before a preset changed: kept as long as there are no others, and never beside others.
     changed = {"settings": {"tiny: small": {"overrides": [], "key": "other", "runs": [old]}}, "mistakes": {}}
-    said = collect([tmp_path / "nothing"], None, changed)
+    said = collect(FinishedRuns([tmp_path / "nothing"]), None, changed)
     assert list(values(changed, "tiny: small", LOSS)) == [9]
     assert said[0] == "tiny: small: 0 found, 1 in all, of other settings than now"
     changed["settings"]["tiny: renamed"] = {"overrides": [], "key": "x", "runs": [old]}
-    said = collect([tmp_path], None, changed)
+    said = collect(FinishedRuns([tmp_path]), None, changed)
     assert list(values(changed, "tiny: small", LOSS)) == [0, 1, 3, 4]
     assert said[0] == "tiny: renamed: is no setting of any study now, 1 dropped"
     assert said[1] == "tiny: small: 4 found, 4 in all, 1 replaced"
@@ -262,7 +268,7 @@ def test_of_one_seed_nothing_is_said():
 
 
 def test_overrides_of_a_setting_that_needs_a_folder():
-    setting = Setting("x", ("data=folder",), {}, True)
+    setting = Setting("x", ("data=folder",))
     assert overrides_of(setting, Path("some where")) == ("data=folder", "data.root=some where")
     with pytest.raises(ValueError, match="needs a folder"):
         overrides_of(setting, None)
@@ -464,6 +470,6 @@ def test_figures_are_drawn_from_what_there_is(train: Train, tmp_path: Path):
     panels = sample_panels(run)
     assert list(panels) == [2, 4, 6]
     assert all(panel.ndim == 3 and panel.dtype == np.uint8 for panel in panels.values())
-    assert draw({"settings": {}, "mistakes": {}}, tmp_path / "none", [tmp_path / "nothing"], None) == []
-    made = draw(read_results(RESULTS), tmp_path / "pictures", [tmp_path / "nothing"], None)
+    assert draw({"settings": {}, "mistakes": {}}, tmp_path / "none", FinishedRuns([tmp_path / "nothing"]), None) == []
+    made = draw(read_results(RESULTS), tmp_path / "pictures", FinishedRuns([tmp_path / "nothing"]), None)
     assert all(path.stat().st_size > 1000 for path in made)

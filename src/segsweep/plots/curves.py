@@ -9,7 +9,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import LogLocator, NullFormatter
 
 from segsweep.plots.direct_labels import label_ends
 from segsweep.plots.series import Band, Curve, read_curves, read_points, running_mean, thin_band
@@ -21,6 +20,7 @@ from segsweep.plots.style import (
     counted,
     new_figure,
     plain_ticks,
+    scale_log_y,
     shorten,
     styled,
 )
@@ -252,12 +252,8 @@ def _scale(axes: Axes, values: Sequence[Any], log_y: bool | Literal["auto"]) -> 
     joined = joined[np.isfinite(joined)]
     if log_y == "auto":
         log_y = bool(len(joined) and joined.min() > 0 and joined.max() > 1.5 and joined.max() / joined.min() >= 100)
-    if log_y and len(joined) and joined.max() > 0:
-        axes.set_yscale("log", nonpositive="mask")
-        positive = joined[joined > 0]
-        if positive.max() / positive.min() < 1000:  # powers of ten alone would be few
-            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_minor_formatter(NullFormatter())
+    if log_y:
+        scale_log_y(axes, joined)
     axes.yaxis.set_major_formatter(plain_ticks())
     axes.xaxis.set_major_formatter(plain_ticks())
     axes.grid(axis="y", color="0.9", linewidth=0.6)

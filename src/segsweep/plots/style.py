@@ -8,7 +8,7 @@ import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -93,6 +93,25 @@ def plain(value: float, digits: int | None = None, *, thousands: bool = False) -
 def plain_ticks() -> FuncFormatter:
     """Tick labels as `plain` writes numbers."""
     return FuncFormatter(lambda value, _position: plain(value, thousands=True))
+
+
+def scale_log_y(axes: Axes, values: np.ndarray) -> None:
+    """A logarithmic y axis on which several ticks are labelled, however far it reaches.
+
+    Args:
+        axes: are changed.
+        values: what is drawn, finite; what is not above 0 has no place. Without any that has, the axis stays linear.
+    """
+    positive = values[values > 0]
+    if not len(positive):
+        return
+    axes.set_yscale("log", nonpositive="mask")
+    ratio = positive.max() / positive.min()
+    if ratio < 5:  # 1, 2 and 5 may be one
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+    elif ratio < 1000:  # powers of ten alone would be few
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def shorten(text: str, length: int) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from segsweep.errors import UserError
 from segsweep.replication.collect import RESULTS, collect, read_results, write_results
+from segsweep.replication.finished import FinishedRuns
 from segsweep.replication.mistakes import EXPERIMENTS
 from segsweep.replication.page import PAGE, SEEDS, page
 from segsweep.replication.published import STUDIES
@@ -43,6 +44,7 @@ def run(only: Sequence[str], data_root: Path | None, more: Sequence[str]) -> int
 
 
 def mistakes() -> int:
+    """Runs every experiment on what the documents got wrong and keeps what it gives; gives the exit code."""
     results = read_results()
     for name, experiment in EXPERIMENTS.items():
         print(name, flush=True)
@@ -54,13 +56,14 @@ def mistakes() -> int:
 
 
 def report(folders: Sequence[Path], data_root: Path | None) -> int:
+    """Collects finished runs, and writes numbers, figures and page; gives the exit code."""
     from segsweep.replication.figures import draw
 
-    results = read_results()
-    for line in collect(folders, data_root, results):
+    results, found = read_results(), FinishedRuns(folders)
+    for line in collect(found, data_root, results):
         print(line)
     write_results(results)
-    draw(results, PICTURES, folders, data_root)
+    draw(results, PICTURES, found, data_root)
     write_text(PAGE, page(results, PICTURES))
     print(f"{RESULTS} and {PAGE} are written")
     return 0

@@ -610,6 +610,7 @@ def _odd(text: str) -> int:
 
 
 def main() -> None:
+    """The command: prints the table, and writes figures and a picture where it is told to."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--images", type=int, default=32, help="number of test images")
     parser.add_argument("--sigma1", type=float, default=0.2)

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from segsweep.replication.finished import FinishedRun, FinishedRuns, composed, key_without_seed
-from segsweep.replication.published import STUDIES, Setting
+from segsweep.replication.published import STUDIES, Setting, named
 from segsweep.runs.files import write_json
 
 RESULTS = Path(__file__).parents[3] / "docs/measured/replication.json"
@@ -36,21 +36,21 @@ def write_results(results: Results, path: Path = RESULTS) -> None:
     write_json(path, results)
 
 
-def collect(folders: Iterable[Path], data_root: Path | None, results: Results) -> list[str]:
-    """Adds the finished runs below `folders` to `results`; those that are there with the same seed are replaced.
+def collect(found: FinishedRuns, data_root: Path | None, results: Results) -> list[str]:
+    """Adds finished runs to `results`; those that are there with the same seed are replaced.
 
     Runs of a setting that meant something else when they were collected, because a preset changed since, stay until a
     run of what it means now is found. They are never mixed.
 
     Args:
-        folders: are searched to any depth.
+        found: the runs that there are.
         data_root: the folder of the settings that need one; None leaves these out.
         results: is changed.
 
     Returns:
         A line for each setting: how many runs were found.
     """
-    found, lines = FinishedRuns(folders), []
+    lines = []
     settings = all_settings()
     for name in [name for name in results["settings"] if name not in settings]:
         dropped = results["settings"].pop(name)["runs"]
@@ -71,12 +71,14 @@ def collect(folders: Iterable[Path], data_root: Path | None, results: Results) -
             "" if not changed else ", of other settings than now" if not runs else f", {len(before['runs'])} replaced"
         )
         lines.append(f"{name}: {len(runs)} found, {len(by_seed)} in all{said}")
+    # In the order of the studies, so that new runs change the file where they belong and nowhere else.
+    results["settings"] = {name: results["settings"][name] for name in settings if name in results["settings"]}
     return lines
 
 
 def all_settings() -> dict[str, Setting]:
     """Every setting by its study and name; one that several studies train is there once for each."""
-    return {f"{study}: {setting.name}": setting for study, each in STUDIES.items() for setting in each.settings}
+    return {named(study, setting): setting for study, each in STUDIES.items() for setting in each.settings}
 
 
 def overrides_of(setting: Setting, data_root: Path | None) -> Sequence[str]:
@@ -130,6 +132,12 @@ def _rounded(value: float) -> float:
     return float(f"{value:.6g}")
 
 
+def runs_of(results: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    """The collected runs of a setting; none where it is not trained yet."""
+    runs: list[dict[str, Any]] = results["settings"].get(name, {"runs": []})["runs"]
+    return runs
+
+
 def values(results: Mapping[str, Any], name: str, metric: str) -> dict[int, float]:
     """A metric of every run of a setting, by seed; NaN where it diverged. Runs without this metric are left out."""
     return _by_seed(results, name, lambda run: run["metrics"].get(metric))
@@ -152,7 +160,7 @@ def _by_seed(
     results: Mapping[str, Any], name: str, read: Callable[[Mapping[str, Any]], float | None]
 ) -> dict[int, float]:
     found = {}
-    for run in results["settings"].get(name, {"runs": []})["runs"]:
+    for run in runs_of(results, name):
         value = math.nan if run["diverged"] else read(run)
         if value is not None:
             found[run["seed"]] = value

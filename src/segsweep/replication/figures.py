@@ -3,7 +3,7 @@
 import io
 import math
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,22 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from segsweep import plots
 from segsweep.data.demo import write_demo_folder
+from segsweep.plots.curves import Best
 from segsweep.plots.style import counted
 from segsweep.replication.ablation import scores_of
-from segsweep.replication.collect import overrides_of, values, values_at
+from segsweep.replication.collect import overrides_of, runs_of, values, values_at
 from segsweep.replication.finished import FinishedRun, FinishedRuns
-from segsweep.replication.published import CONFIDENT, FIRST_LOSSES, LOSS, PUBLISHED, STUDIES, Setting
+from segsweep.replication.published import (
+    CONFIDENT,
+    FIRST,
+    FIRST_LOSSES,
+    LOSS,
+    PUBLISHED,
+    STUDIES,
+    Setting,
+    named,
+    tuning,
+)
 from segsweep.run_data import data_of
 from segsweep.runs.load import load_run
 
@@ -30,16 +41,15 @@ SAMPLE = 1
 """Of the textures' validation; the very first has one texture only."""
 
 
-def draw(results: Mapping[str, Any], folder: Path, runs: Iterable[Path], data_root: Path | None) -> list[Path]:
+def draw(results: Mapping[str, Any], folder: Path, found: FinishedRuns, data_root: Path | None) -> list[Path]:
     """Writes every figure that there are numbers, or runs, for; gives the files.
 
     Args:
         results: as `collect` leaves them.
         folder: is made.
-        runs: folders in which finished runs are, for the pictures that need more than numbers.
+        found: the runs that there are, for the pictures that need more than numbers.
         data_root: of the settings that need a folder.
     """
-    found = FinishedRuns(runs)
     made: dict[str, Figure | None] = {
         "first.png": _first(results), "rates.png": _rates(results), "optimizers.png": _optimizers(results),
         "rate_curves.png": _rate_curves(results), "ablation.png": _ablation(results),
@@ -65,7 +75,7 @@ def _first_whole(found: FinishedRuns, setting: Setting, data_root: Path | None) 
 
 
 def _first(results: Mapping[str, Any]) -> Figure | None:
-    name = "texture_first: plain SGD 0.001"
+    name = named("texture_first", FIRST)
     ours = {f"{step:,}": list(values_at(results, name, LOSS, step).values()) for step in FIRST_LOSSES}
     if not any(ours.values()):
         return None
@@ -77,7 +87,7 @@ def _rates(results: Mapping[str, Any]) -> Figure | None:
     settings = STUDIES["texture_rates"].settings
     printed = {setting.name.removeprefix("Adam "): setting.printed[LOSS] for setting in settings}
     ours = {
-        setting.name.removeprefix("Adam "): list(values(results, f"texture_rates: {setting.name}", LOSS).values())
+        setting.name.removeprefix("Adam "): list(values(results, named("texture_rates", setting), LOSS).values())
         for setting in settings
     }
     if not any(ours.values()):
@@ -86,14 +96,8 @@ def _rates(results: Mapping[str, Any]) -> Figure | None:
 
 
 def _rate_curves(results: Mapping[str, Any]) -> Figure | None:
-    names = [setting.name for setting in STUDIES["texture_rates"].settings]
-    histories = _histories(results, "texture_rates", names)
-    if not histories:
-        return None
-    return plots.curves(
-        histories, LOSS, settings={name: name.rpartition(", seed ")[0] for name in histories},
-        log_y=True, best="min", title="Adam: mean of the losses since the first step",
-    )  # fmt: skip
+    title = "Adam: mean of the losses since the first step"
+    return _curves(results, _of_study("texture_rates"), LOSS, best="min", log_y=True, title=title)
 
 
 def _ablation(results: Mapping[str, Any]) -> Figure | None:
@@ -107,50 +111,36 @@ def _ablation(results: Mapping[str, Any]) -> Figure | None:
 
 
 def _optimizers(results: Mapping[str, Any]) -> Figure | None:
-    names = [setting.name for setting in STUDIES["texture_optimizers"].settings]
-    histories = _histories(results, "texture_optimizers", names)
-    if not histories:
-        return None
-    return plots.curves(
-        histories, [LOSS, CONFIDENT], settings={name: name.rpartition(", seed ")[0] for name in histories},
-        best={LOSS: "min", CONFIDENT: "max"}, title="Means since the first step, by optimizer",
-    )  # fmt: skip
+    best: dict[str, Best] = {LOSS: "min", CONFIDENT: "max"}
+    title = "Means since the first step, by optimizer"
+    return _curves(results, _of_study("texture_optimizers"), [LOSS, CONFIDENT], best=best, title=title)
 
 
 def _tuning(results: Mapping[str, Any], data: str) -> Figure | None:
-    histories = {
-        **_histories(results, f"{data}_rates", ["0.001", "0.01", "0.1"], "rate {}, momentum 0.9"),
-        **_histories(results, f"{data}_momenta", ["0.5", "0.1"], "rate 0.1, momentum {}"),
-    }
-    if not histories:
-        return None
-    return plots.curves(
-        histories, "val/loss", settings={name: name.rpartition(", seed ")[0] for name in histories},
-        best="min", title="Validation loss by learning rate and momentum",
-    )  # fmt: skip
+    title = "Validation loss by learning rate and momentum"
+    return _curves(results, tuning(data), "val/loss", best="min", title=title)
 
 
 def _overfit(results: Mapping[str, Any], data: str) -> Figure | None:
-    names = [setting.name for setting in STUDIES[f"{data}_overfit"].settings]
-    histories = _histories(results, f"{data}_overfit", names)
-    if not histories:
-        return None
-    return plots.curves(
-        histories, "train/loss", settings={name: name.rpartition(", seed ")[0] for name in histories},
-        log_y=True, best="min", title="The training on two samples",
-    )  # fmt: skip
+    settings = {f"momentum {name}": key for name, key in _of_study(f"{data}_overfit").items()}
+    return _curves(results, settings, "train/loss", best="min", log_y=True, title="The training on two samples")
 
 
-def _histories(
-    results: Mapping[str, Any], study: str, names: Sequence[str], shown: str = "{}"
-) -> dict[str, pd.DataFrame]:
-    """The collected curves of every run of some settings, by setting and seed."""
-    return {
-        f"{shown.format(name)}, seed {run['seed']}": pd.DataFrame(run["curve"]).astype(float)
-        for name in names
-        for run in results["settings"].get(f"{study}: {name}", {"runs": []})["runs"]
-        if run["curve"]
-    }
+def _of_study(study: str) -> dict[str, str]:
+    return {setting.name: named(study, setting) for setting in STUDIES[study].settings}
+
+
+def _curves(
+    results: Mapping[str, Any], settings: Mapping[str, str], y: str | Sequence[str], **how: Any
+) -> Figure | None:
+    """The collected curves of every run of some settings, which are named as `collect` does, by how they are shown."""
+    histories, shown = {}, {}
+    for name, key in settings.items():
+        for run in runs_of(results, key):
+            if run["curve"]:
+                histories[f"{name}, seed {run['seed']}"] = pd.DataFrame(run["curve"]).astype(float)
+                shown[f"{name}, seed {run['seed']}"] = name
+    return plots.curves(histories, y, settings=shown, **how) if histories else None
 
 
 def _predictions(run: FinishedRun | None) -> Figure | None:

@@ -1,6 +1,5 @@
 """Finished runs of given settings, wherever they lie: a run is known by its settings, not by its folder or its sweep."""
 
-import copy
 import functools
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -81,13 +80,13 @@ def _run_records(folder: Path) -> Iterable[Path]:
             yield Path(parent) / "run.json"
 
 
-def composed(overrides: Sequence[str]) -> dict[str, Any]:
-    """The configuration that train.py makes of overrides, as plain data."""
-    return copy.deepcopy(_composed(tuple(overrides)))
+def composed(overrides: Sequence[str]) -> Mapping[str, Any]:
+    """The configuration that train.py makes of overrides, as plain data, which is kept: not to be changed."""
+    return _composed(tuple(overrides))
 
 
 @functools.cache
-def _composed(overrides: tuple[str, ...]) -> dict[str, Any]:
+def _composed(overrides: tuple[str, ...]) -> Mapping[str, Any]:
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return to_plain(compose("train", overrides=list(overrides)))

@@ -9,40 +9,30 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
-import torch
-from hydra.utils import instantiate
 
-from segsweep.data import Textures
-from segsweep.nets import TextureCNN, UNet
 from segsweep.plots.style import plain
 from segsweep.replication import texts
 from segsweep.replication.ablation import Beside, Difference, beside_published, scores_of
-from segsweep.replication.collect import all_settings, values, values_at
-from segsweep.replication.finished import composed
+from segsweep.replication.collect import runs_of, values, values_at
 from segsweep.replication.published import (
     CONFIDENT,
+    FIRST,
     FIRST_LOSSES,
-    LAYER_PARAMETERS,
     LOSS,
     MOMENTUM_SGD,
     ONE_BATCH,
     OVERFIT_IOU,
     PLAIN_SGD,
-    PRINTED_NORM,
-    PRINTED_OPTIMIZER,
     PRINTED_TIMES,
     PUBLISHED,
     SECOND_SGD,
+    STOOD_STILL,
     STUDIES,
-    TEST_IOU,
-    TEXTURE_PARAMETERS,
-    TEXTURE_SHAPE,
-    UNET_INPUT,
-    UNET_LAYERS,
-    UNET_PARAMETERS,
-    UNET_SHAPES,
     VARIANTS,
+    named,
+    tuning,
 )
+from segsweep.replication.sizes import exact, sizes
 from segsweep.replication.verdicts import CLAIMS, compared, judge_claim
 from segsweep.sweeps.statistics import t_quantile
 
@@ -50,9 +40,6 @@ PAGE = Path(__file__).parents[3] / "docs/replication.md"
 SEEDS = "seed=0,1,2,3,4"
 SHOWN = (LOSS, "val/iou", "test/iou")
 UNET_SHOWN = ("val/loss", "val/iou", "val/foreground_iou")
-LAYER_NAMES = {
-    name: f"{name}, parameters" + (", the batch norm's too" if name == "conv1" else "") for name in LAYER_PARAMETERS
-}
 ANSWERS: tuple[Beside, ...] = get_args(Beside)
 
 Rows = list[list[str]]
@@ -68,7 +55,7 @@ def page(results: Mapping[str, Any], pictures: Path | None = None) -> str:
     shown = _Pictures(pictures)
     parts = [
         texts.HEAD,
-        *_counts(),
+        *_sizes(),
         *_first(results, shown),
         *_rates(results, shown),
         *_optimizers(results, shown),
@@ -120,6 +107,11 @@ def as_printed(value: float, digits: int = 5) -> str:
     return f"{value:#.{digits}g}"
 
 
+def as_printed_iou(value: float) -> str:
+    """The U-Net report prints one IoU in per cent and one as a share."""
+    return f"{100 * value:.2f} %" if value == OVERFIT_IOU else as_printed(value, 3)
+
+
 def spread(found: Mapping[int, float]) -> str:
     """Mean ± standard deviation, and over how many seeds."""
     if not found:
@@ -147,91 +139,15 @@ def prediction_half_width(each: np.ndarray) -> float:
     return t_quantile(n) * float(each.std(ddof=1)) * math.sqrt(1 + 1 / n)
 
 
-def _counts() -> list[str]:
-    net, unet = TextureCNN(), UNet()
-    parts = {name: sum(parameter.numel() for parameter in getattr(net, name).parameters()) for name in LAYER_PARAMETERS}
-    for name in ("conv2", "conv3"):  # the one norm is counted with the first
-        parts[name] -= sum(parameter.numel() for parameter in getattr(net, name)[2].parameters())
-    ours = unet_shapes()
-    optimizer = _adam(net)
-    rows: list[tuple[str, Any, Any]] = [
-        *((LAYER_NAMES[name], count, parts[name]) for name, count in LAYER_PARAMETERS.items()),
-        ("texture net, parameters", TEXTURE_PARAMETERS, _count(net)),
-        ("texture net, input", TEXTURE_SHAPE, _image_shape()),
-        ("texture net, output", TEXTURE_SHAPE, tuple(net(torch.zeros(TEXTURE_SHAPE)).shape)),
-        ("its batch norm, eps and momentum", PRINTED_NORM, (net.bn.eps, net.bn.momentum)),
-        *((f"Adam (4.1), {name}", printed, optimizer[name]) for name, printed in PRINTED_OPTIMIZER.items()),
-        ("U-Net, parameters (counted from its layers)", UNET_PARAMETERS, _count(unet)),
-        ("U-Net, convolutions and transposed ones", UNET_LAYERS, _layers(unet)),
-        ("U-Net, input", UNET_INPUT, ours["input"]),
-        *((f"U-Net, {name}", shape, ours[name]) for name, shape in UNET_SHAPES),
-    ]
+def _sizes() -> list[str]:
+    rows = sizes()
     said = "All are equal." if all(printed == found for _, printed, found in rows) else "They are not all equal."
-    shown = [[name, _exact(printed), _exact(found)] for name, printed, found in rows]
+    shown = [[name, exact(printed), exact(found)] for name, printed, found in rows]
     return ["## Sizes", "", said, "", *_table(["", "printed", "ours"], shown)]
 
 
-def _count(net: torch.nn.Module) -> int:
-    return sum(parameter.numel() for parameter in net.parameters())
-
-
-def _layers(net: torch.nn.Module) -> tuple[int, int]:
-    kinds = [type(module) for module in net.modules()]
-    return kinds.count(torch.nn.Conv2d), kinds.count(torch.nn.ConvTranspose2d)
-
-
-def _image_shape() -> tuple[int, ...]:
-    """Of one image that the notebook's generator makes, as a net is given it."""
-    image, _ = Textures(image_size=TEXTURE_SHAPE[-1]).make(range(1), "train")
-    return tuple(image.shape)
-
-
-def _adam(net: torch.nn.Module) -> dict[str, Any]:
-    """What the optimizer of the training that stood still is set to."""
-    config = composed(STUDIES["texture_exponential"].settings[0].overrides)
-    optimizer: torch.optim.Optimizer = instantiate(config["optim"])(net.parameters())
-    return optimizer.param_groups[0]
-
-
-def _exact(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value)
-    if isinstance(value, tuple):
-        return str(list(value))
-    return f"{value:,}" if isinstance(value, int) else f"{value:g}"
-
-
-def unet_shapes() -> dict[str, tuple[int, ...]]:
-    """The shapes that the report prints, of the published form of our net, by the report's names."""
-    with torch.device("meta"):
-        net, image = UNet(head="plain"), torch.empty(UNET_INPUT)
-    found: dict[str, tuple[int, ...]] = {"input": tuple(image.shape)}
-
-    def note(module: torch.nn.Module, before: str | None, after: str, relu: str | None = None) -> None:
-        def hook(_: torch.nn.Module, given: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-            if before is not None:
-                found[before] = tuple(given[0].shape)
-            found[after] = tuple(output.shape)
-            if relu is not None:
-                found[relu] = tuple(output.relu().shape)
-
-        module.register_forward_hook(hook)
-
-    note(net.conv1, None, "out1", "out1 after ReLU")
-    note(net.conv2, None, "out2", "out2 after ReLU")
-    note(net.conv3, None, "out3", "out3 after ReLU")
-    note(net.upconv1, None, "out4")
-    note(net.conv4, "out4 after concatenation", "out4 after conv4", "out4 after ReLU")
-    note(net.upconv2, None, "out5")
-    note(net.conv5, "out5 after concatenation", "out5 after conv5", "out after ReLU")
-    note(net.upconv3, None, "out6")
-    note(net.outconv, None, "final output")
-    net(image)
-    return found
-
-
 def _first(results: Mapping[str, Any], shown: _Pictures) -> list[str]:
-    name = "texture_first: plain SGD 0.001"
+    name = named("texture_first", FIRST)
     rows = []
     for step, printed in FIRST_LOSSES.items():
         ours = values_at(results, name, LOSS, step)
@@ -252,7 +168,7 @@ def _first(results: Mapping[str, Any], shown: _Pictures) -> list[str]:
 def _rates(results: Mapping[str, Any], shown: _Pictures) -> list[str]:
     rows = []
     for setting in STUDIES["texture_rates"].settings:
-        name = f"texture_rates: {setting.name}"
+        name = named("texture_rates", setting)
         printed, ours = setting.printed[LOSS], values(results, name, LOSS)
         rows.append(
             [setting.name.removeprefix("Adam "), as_printed(printed), spread(ours), within(printed, ours),
@@ -270,7 +186,7 @@ def _rates(results: Mapping[str, Any], shown: _Pictures) -> list[str]:
 def _optimizers(results: Mapping[str, Any], shown: _Pictures) -> list[str]:
     rows = []
     for setting in STUDIES["texture_optimizers"].settings:
-        name = f"texture_optimizers: {setting.name}"
+        name = named("texture_optimizers", setting)
         row = [setting.name + (", the loss from 3.3" if setting.name == PLAIN_SGD else "")]
         for metric, digits in ((LOSS, 5), (CONFIDENT, 4)):
             printed, ours = setting.printed.get(metric), values(results, name, metric)
@@ -284,7 +200,7 @@ def _optimizers(results: Mapping[str, Any], shown: _Pictures) -> list[str]:
                 again += [as_printed(printed, digits), "the same", within(printed, values(results, name, metric))]
             rows.append([*again, ""])
     sgd = [
-        [setting.name, *(spread(values(results, f"texture_sgd_rates: {setting.name}", metric)) for metric in SHOWN)]
+        [setting.name, *(spread(values(results, named("texture_sgd_rates", setting), metric)) for metric in SHOWN)]
         for setting in STUDIES["texture_sgd_rates"].settings
     ]
     header = ["", "loss, printed", "ours", "within", '"precision", printed', "ours", "within", "test/iou"]
@@ -295,12 +211,12 @@ def _optimizers(results: Mapping[str, Any], shown: _Pictures) -> list[str]:
         *shown("optimizers.png", "Running loss and confident accuracy by optimizer"),
         *shown("optimizer_predictions.png", "What each optimizer's net predicts after 1,000 steps"),
         texts.SGD_RATES, "",
-        *_table(["", "running loss", "val/iou", "test/iou"], sgd),
+        *_table(["learning rate", "running loss", "val/iou", "test/iou"], sgd),
     ]  # fmt: skip
 
 
 def _stood_still(results: Mapping[str, Any]) -> list[str]:
-    name = "texture_exponential: Adam, 0.1 falling by 5 % an epoch, BCE"
+    name = named("texture_exponential", STOOD_STILL)
     zero = results["mistakes"].get("cross-entropy of one channel")
     said = f"{zero['loss']:.1f}, with a largest gradient of {zero['largest gradient']:g}" if zero else "not run yet"
     rows = [
@@ -323,21 +239,20 @@ def _unet(results: Mapping[str, Any], shown: _Pictures) -> list[str]:
     parts = [texts.UNET]
     for data, title in (("demo", "On the demo scenes"), ("dubai", "On the aerial images")):
         rows = []
-        for study, what, split, printed in (
-            (f"{data}_overfit", "two samples, 50 steps, rate 0.1, {}", "val", f"{100 * OVERFIT_IOU:.2f} %"),
-            (f"{data}_final", "last training, rate {}, test", "test", as_printed(TEST_IOU, 3)),
+        for study, what in (
+            (f"{data}_overfit", "two samples, 50 steps, rate 0.1, momentum {}"),
+            (f"{data}_final", "last training, rate {}, test"),
         ):
             for setting in STUDIES[study].settings:
-                name = f"{study}: {setting.name}"
-                each = (values(results, name, f"{split}/{metric}") for metric in ("foreground_iou", "iou"))
-                rows.append([what.format(setting.name), printed, *map(spread, each)])
-        tuned: Rows = []
-        for study, what in ((f"{data}_rates", "rate {}, momentum 0.9"), (f"{data}_momenta", "rate 0.1, momentum {}")):
-            for setting in STUDIES[study].settings:
-                if (study, setting.name) == (f"{data}_momenta", "0.9"):
-                    continue  # it is there, as rate 0.1
-                each = (values(results, f"{study}: {setting.name}", metric) for metric in UNET_SHOWN)
-                tuned.append([what.format(setting.name), *map(spread, each)])
+                ((metric, printed),) = setting.printed.items()
+                each = (
+                    values(results, named(study, setting), name) for name in (metric, f"{metric.partition('/')[0]}/iou")
+                )
+                rows.append([what.format(setting.name), as_printed_iou(printed), *map(spread, each)])
+        tuned = [
+            [shown_as, *(spread(values(results, name, metric)) for metric in UNET_SHOWN)]
+            for shown_as, name in tuning(data).items()
+        ]
         parts += [
             f"### {title}", "",
             *_table(["", 'printed "IoU"', "foreground_iou", "iou"], rows),
@@ -441,7 +356,7 @@ def _ablation(results: Mapping[str, Any], shown: _Pictures) -> list[str]:
 
 
 def _net(results: Mapping[str, Any], name: str) -> list[str]:
-    runs = results["settings"][f"ablation: {name}"]["runs"]
+    runs = runs_of(results, f"ablation: {name}")
     scores = [spread(values(results, f"ablation: {name}", metric)) for metric in ("val/iou", "test/iou")]
     return [name, f"{runs[0]['parameters']:,}", *scores]
 
@@ -463,10 +378,8 @@ def _figures(shown: _Pictures) -> list[str]:
 
 def _commands(results: Mapping[str, Any]) -> list[str]:
     rows = []
-    settings = all_settings()
     for name, study in STUDIES.items():
-        keys = [key for key in settings if key.startswith(f"{name}: ")]
-        runs = [run for key in keys for run in results["settings"].get(key, {"runs": []})["runs"]]
+        runs = [run for setting in study.settings for run in runs_of(results, named(name, setting))]
         root = ("data.root=PATH",) if study.needs_folder else ()
         typed = f"python train.py -m {shlex.join((*study.command, *root, SEEDS))}"
         rows.append([name, f"`{typed}`", str(len(runs)), PRINTED_TIMES.get(name, ""), *_times(runs)])

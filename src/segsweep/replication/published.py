@@ -88,13 +88,16 @@ class Setting:
         name: as a reader calls it.
         overrides: of train.py.
         printed: figures, by the column of metrics.csv that they are of.
-        needs_folder: whether it trains on a folder of images, which is not part of this project.
     """
 
     name: str
     overrides: tuple[str, ...]
     printed: Mapping[str, float] = field(default_factory=dict)
-    needs_folder: bool = False
+
+    @property
+    def needs_folder(self) -> bool:
+        """Whether it trains on a folder of images, which is not part of this project."""
+        return "data=folder" in self.overrides
 
 
 @dataclass(frozen=True)
@@ -104,12 +107,15 @@ class Study:
     Args:
         command: arguments of train.py that train all of it; seeds and a name are added.
         settings: what it trains.
-        needs_folder: as of a setting.
     """
 
     command: tuple[str, ...]
     settings: tuple[Setting, ...]
-    needs_folder: bool = False
+
+    @property
+    def needs_folder(self) -> bool:
+        """Whether any of its settings does."""
+        return any(setting.needs_folder for setting in self.settings)
 
 
 RATES = (0.001, 0.01, 0.1)
@@ -117,8 +123,9 @@ RATES = (0.001, 0.01, 0.1)
 MOMENTA = (0.9, 0.5, 0.1)
 """0.1 is named; 0.9 is the one before it, and 0.5 between them ours."""
 
-SMALL_RGB = ("data.image_size=96", "data.samples_per_epoch=160")
-"""Crops of 96 instead of 320 pixels and 20 steps an epoch: the report's data are not known, and 320 takes hours."""
+CROP, EPOCH = 96, 20
+"""Pixels a side instead of 320, and steps of an epoch: the report's data are not known, and 320 takes hours."""
+SMALL_RGB = (f"data.image_size={CROP}", f"data.samples_per_epoch={8 * EPOCH}")
 
 DUBAI = (
     "data=folder", "data.labels=dubai", "data.split=groups", "data.train=[Tile 1,Tile 2,Tile 3,Tile 4]",
@@ -151,64 +158,60 @@ def _texture_optimizers() -> Study:
     return Study(("study=texture_optimizers",), tuple(settings))
 
 
-def _texture_sgd_rates() -> Study:
-    """The notebook calls 0.001 SGD's best rate too, and prints no figure of another."""
-    short = ("experiment=texture_sgd", "trainer.max_steps=1000")
-    settings = tuple(Setting(f"SGD {plain(rate)}", (*short, f"lr={plain(rate)}")) for rate in RATES)
-    return Study((*short, "lr=" + ",".join(map(plain, RATES))), settings)
-
-
-def _rgb(name: str, data: tuple[str, ...], needs_folder: bool) -> dict[str, Study]:
-    tuned = ("experiment=rgb_report", *data, *SMALL_RGB, "objective=val/loss")
-    rates = [
-        Setting(f"{rate:g}", (*tuned, "trainer.test=false", f"lr={rate:g}", "momentum=0.9"), {}, needs_folder)
-        for rate in RATES
-    ]
-    momenta = [
-        Setting(f"{momentum:g}", (*tuned, "trainer.test=false", "lr=0.1", f"momentum={momentum:g}"), {}, needs_folder)
-        for momentum in MOMENTA
-    ]
-    final = Setting(
-        "0.1, momentum 0.1", (*tuned, "lr=0.1", "momentum=0.1"), {"test/foreground_iou": TEST_IOU}, needs_folder
-    )
+def _rgb(name: str, data: tuple[str, ...]) -> dict[str, Study]:
+    report = ("experiment=rgb_report", *data, *SMALL_RGB)
     # The optimizer of the overfit is not named: the one that the tuning starts from, and the one that it ends with.
     overfit = (
-        "experiment=rgb_report", *data, *SMALL_RGB, "debug=overfit", "trainer.log_every_n_steps=1",
-        "trainer.max_epochs=null", "trainer.max_steps=50", "lr=0.1",
+        *report, "debug=overfit", "trainer.log_every_n_steps=1", "trainer.max_epochs=null", "trainer.max_steps=50", "lr=0.1"
     )  # fmt: skip
-    memorized = [
-        Setting(
-            f"momentum {momentum:g}",
-            (*overfit, f"momentum={momentum:g}"),
-            {"val/foreground_iou": OVERFIT_IOU},
-            needs_folder,
-        )
-        for momentum in (0.9, 0.1)
-    ]
-    rate_grid = ("lr=" + ",".join(f"{rate:g}" for rate in RATES), "momentum=0.9")
-    momentum_grid = ("lr=0.1", "momentum=" + ",".join(f"{momentum:g}" for momentum in MOMENTA))
+    tuned = (*report, "objective=val/loss", "trainer.test=false")
+    last = (*report, "objective=val/loss", "lr=0.1", "momentum=0.1")
     return {
-        f"{name}_overfit": Study((*overfit, "momentum=0.9,0.1"), tuple(memorized), needs_folder),
-        f"{name}_rates": Study((*tuned, "trainer.test=false", *rate_grid), tuple(rates), needs_folder),
-        f"{name}_momenta": Study((*tuned, "trainer.test=false", *momentum_grid), tuple(momenta), needs_folder),
-        f"{name}_final": Study((*tuned, "lr=0.1", "momentum=0.1"), (final,), needs_folder),
+        f"{name}_overfit": _grid(overfit, "momentum", (0.9, 0.1), {"val/foreground_iou": OVERFIT_IOU}),
+        f"{name}_rates": _grid((*tuned, "momentum=0.9"), "lr", RATES),
+        f"{name}_momenta": _grid((*tuned, "lr=0.1"), "momentum", MOMENTA),
+        f"{name}_final": Study(last, (Setting("0.1, momentum 0.1", last, {"test/foreground_iou": TEST_IOU}),)),
     }
 
+
+def _grid(
+    fixed: tuple[str, ...], key: str, choices: tuple[float, ...], printed: Mapping[str, float] | None = None
+) -> Study:
+    """A setting for each choice of one key, named as the choice is typed."""
+    settings = tuple(Setting(plain(choice), (*fixed, f"{key}={plain(choice)}"), printed or {}) for choice in choices)
+    return Study((*fixed, f"{key}={','.join(map(plain, choices))}"), settings)
+
+
+FIRST = Setting("plain SGD 0.001", ("experiment=texture_sgd",))
+STOOD_STILL = Setting("Adam, 0.1 falling by 5 % an epoch, BCE", ("experiment=texture_exponential",))
 
 STUDIES: Mapping[str, Study] = {
     "texture_rates": _texture_rates(),
     "texture_optimizers": _texture_optimizers(),
-    "texture_sgd_rates": _texture_sgd_rates(),
-    "texture_first": Study(("experiment=texture_sgd",), (Setting("plain SGD 0.001", ("experiment=texture_sgd",)),)),
-    "texture_exponential": Study(
-        ("experiment=texture_exponential",),
-        (Setting("Adam, 0.1 falling by 5 % an epoch, BCE", ("experiment=texture_exponential",)),),
-    ),
-    **_rgb("demo", ("data=rgb_demo",), needs_folder=False),
-    **_rgb("dubai", DUBAI, needs_folder=True),
+    # The notebook calls 0.001 SGD's best rate too, and prints no figure of another.
+    "texture_sgd_rates": _grid(("experiment=texture_sgd", "trainer.max_steps=1000"), "lr", RATES),
+    "texture_first": Study(FIRST.overrides, (FIRST,)),
+    "texture_exponential": Study(STOOD_STILL.overrides, (STOOD_STILL,)),
+    **_rgb("demo", ("data=rgb_demo",)),
+    **_rgb("dubai", DUBAI),
     "ablation": Study(
         ("study=ablation",),
         tuple(Setting(name, ("experiment=texture_adam", f"model=ablation/{name}")) for name in VARIANTS),
     ),
 }
 """Every training that the documents print a figure or draw a conclusion of, or leave as a question, by name."""
+
+
+def named(study: str, setting: Setting) -> str:
+    """A setting as `collect` names it: a setting of several studies is there once for each."""
+    return f"{study}: {setting.name}"
+
+
+def tuning(data: str) -> dict[str, str]:
+    """The settings of the U-Net report's tuning on some data, by how they are shown, and named as `collect` does."""
+    rates, momenta = f"{data}_rates", f"{data}_momenta"
+    return {f"rate {setting.name}, momentum 0.9": named(rates, setting) for setting in STUDIES[rates].settings} | {
+        f"rate 0.1, momentum {setting.name}": named(momenta, setting)
+        for setting in STUDIES[momenta].settings
+        if setting.name != "0.9"  # it is there, as rate 0.1
+    }

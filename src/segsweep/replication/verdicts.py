@@ -56,7 +56,7 @@ _NOTEBOOK: tuple[tuple[str, str, str | tuple[str, ...], str, Mode], ...] = (
     ("0.001 is Adam's best rate (4.3)", "texture_rates", "Adam 0.001", LOSS, "min"),
     ("0.001 to 0.1 are better than all others (4.1)", "texture_rates", MIDDLE, LOSS, "min"),
     ("0.001 and 0.01 are better than all others (4.1, by its colours)", "texture_rates", MIDDLE[:2], LOSS, "min"),
-    ("0.001 is plain SGD's best rate too (4.3)", "texture_sgd_rates", "SGD 0.001", LOSS, "min"),
+    ("0.001 is plain SGD's best rate too (4.3)", "texture_sgd_rates", "0.001", LOSS, "min"),
     ("Adam is the best optimizer at 0.001 (4.3)", "texture_optimizers", "Adam", CONFIDENT, "max"),
     ("SGD is worse at 0.001, with momentum or not (4.3)", "texture_optimizers", ADAPTIVE, CONFIDENT, "max"),
 )

@@ -1,0 +1,108 @@
+"""Sizes and settings that the documents print of their nets and optimizer, beside those of ours."""
+
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+
+from segsweep.data import Textures
+from segsweep.nets import TextureCNN, UNet
+from segsweep.replication.finished import composed
+from segsweep.replication.published import (
+    LAYER_PARAMETERS,
+    PRINTED_NORM,
+    PRINTED_OPTIMIZER,
+    STOOD_STILL,
+    TEXTURE_PARAMETERS,
+    TEXTURE_SHAPE,
+    UNET_INPUT,
+    UNET_LAYERS,
+    UNET_PARAMETERS,
+    UNET_SHAPES,
+)
+
+LAYER_NAMES = {
+    name: f"{name}, parameters" + (", the batch norm's too" if name == "conv1" else "") for name in LAYER_PARAMETERS
+}
+
+
+def sizes() -> list[tuple[str, Any, Any]]:
+    """What is printed of nets and optimizer, and what ours have."""
+    net, unet = TextureCNN(), UNet()
+    parts = {name: sum(parameter.numel() for parameter in getattr(net, name).parameters()) for name in LAYER_PARAMETERS}
+    for name in ("conv2", "conv3"):  # the one norm is counted with the first
+        parts[name] -= sum(parameter.numel() for parameter in getattr(net, name)[2].parameters())
+    ours = unet_shapes()
+    optimizer = _adam(net)
+    return [
+        *((LAYER_NAMES[name], count, parts[name]) for name, count in LAYER_PARAMETERS.items()),
+        ("texture net, parameters", TEXTURE_PARAMETERS, _count(net)),
+        ("texture net, input", TEXTURE_SHAPE, _image_shape()),
+        ("texture net, output", TEXTURE_SHAPE, tuple(net(torch.zeros(TEXTURE_SHAPE)).shape)),
+        ("its batch norm, eps and momentum", PRINTED_NORM, (net.bn.eps, net.bn.momentum)),
+        *((f"Adam (4.1), {name}", printed, optimizer[name]) for name, printed in PRINTED_OPTIMIZER.items()),
+        ("U-Net, parameters (counted from its layers)", UNET_PARAMETERS, _count(unet)),
+        ("U-Net, convolutions and transposed ones", UNET_LAYERS, _layers(unet)),
+        ("U-Net, input", UNET_INPUT, ours["input"]),
+        *((f"U-Net, {name}", shape, ours[name]) for name, shape in UNET_SHAPES),
+    ]
+
+
+def _count(net: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in net.parameters())
+
+
+def _layers(net: torch.nn.Module) -> tuple[int, int]:
+    kinds = [type(module) for module in net.modules()]
+    return kinds.count(torch.nn.Conv2d), kinds.count(torch.nn.ConvTranspose2d)
+
+
+def _image_shape() -> tuple[int, ...]:
+    """Of one image that the notebook's generator makes, as a net is given it."""
+    image, _ = Textures(image_size=TEXTURE_SHAPE[-1]).make(range(1), "train")
+    return tuple(image.shape)
+
+
+def _adam(net: torch.nn.Module) -> dict[str, Any]:
+    """What the optimizer of the training that stood still is set to."""
+    config = composed(STOOD_STILL.overrides)
+    optimizer: torch.optim.Optimizer = instantiate(config["optim"])(net.parameters())
+    return optimizer.param_groups[0]
+
+
+def exact(value: Any) -> str:
+    """A size as a reader expects it: 13,681, [8, 3, 320, 320], 1e-05, False."""
+    if isinstance(value, bool):
+        return str(value)
+    if isinstance(value, tuple):
+        return str(list(value))
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}"
+
+
+def unet_shapes() -> dict[str, tuple[int, ...]]:
+    """The shapes that the report prints, of the published form of our net, by the report's names."""
+    with torch.device("meta"):
+        net, image = UNet(head="plain"), torch.empty(UNET_INPUT)
+    found: dict[str, tuple[int, ...]] = {"input": tuple(image.shape)}
+
+    def note(module: torch.nn.Module, before: str | None, after: str, relu: str | None = None) -> None:
+        def hook(_: torch.nn.Module, given: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+            if before is not None:
+                found[before] = tuple(given[0].shape)
+            found[after] = tuple(output.shape)
+            if relu is not None:
+                found[relu] = tuple(output.relu().shape)
+
+        module.register_forward_hook(hook)
+
+    note(net.conv1, None, "out1", "out1 after ReLU")
+    note(net.conv2, None, "out2", "out2 after ReLU")
+    note(net.conv3, None, "out3", "out3 after ReLU")
+    note(net.upconv1, None, "out4")
+    note(net.conv4, "out4 after concatenation", "out4 after conv4", "out4 after ReLU")
+    note(net.upconv2, None, "out5")
+    note(net.conv5, "out5 after concatenation", "out5 after conv5", "out after ReLU")
+    note(net.upconv3, None, "out6")
+    note(net.outconv, None, "final output")
+    net(image)
+    return found
