@@ -152,7 +152,7 @@ def test_a_missing_package_is_named_with_what_installs_it(command, train, monkey
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     outcome = command("export.py", "run=run")
     assert outcome.error_lines == [
-        "error: format=onnx: needs onnx, onnxruntime, onnxscript; install them with pip install 'segsweep[export]'"
+        "error: format=onnx: needs onnx, onnxruntime, onnxscript; install them with pip install -e '.[export]'"
     ]
 
 

@@ -213,7 +213,7 @@ def _compare(net: nn.Module, other: Callable[[Tensor], Tensor], channels: int, s
 def _require_packages(*names: str) -> None:
     missing = [name for name in names if importlib.util.find_spec(name) is None]
     if missing:
-        raise UserError(f"format=onnx: needs {', '.join(missing)}; install them with pip install 'segsweep[export]'")
+        raise UserError(f"format=onnx: needs {', '.join(missing)}; install them with pip install -e '.[export]'")
 
 
 @contextlib.contextmanager
