@@ -81,6 +81,18 @@ def test_replicates_are_one_curve_their_mean_with_a_band(band):
     assert any(("lowest to highest" if band == "minmax" else "standard deviation") in text for text in legend(figure))
 
 
+def test_replicates_can_be_drawn_each():
+    histories = {"a": history(0), "b": history(1), "cut off": history(2).head(8)}
+    figure = plots.curves(histories, "val/iou", settings=dict.fromkeys(histories, "same"), band="runs")
+    (axes,) = figure.axes
+    thin = [line for line in axes.get_lines() if line.get_label().startswith("_")]
+    assert not axes.collections
+    for line, table in zip(thin, histories.values(), strict=True):
+        assert np.array_equal(line.get_xdata(), table["step"])
+        assert np.array_equal(line.get_ydata(), table["val/iou"])
+    assert legend(figure) == ["mean", "replicates"]
+
+
 @pytest.mark.parametrize("number", [1, 999, 1000, 1001, 12345])
 def test_a_thinned_band_has_few_points_and_covers_the_whole_band(number):
     random = np.random.default_rng(0)
@@ -220,6 +232,14 @@ def test_a_logarithmic_axis_always_has_several_labelled_ticks(least, decades):
     low, high = axes.get_ylim()
     shown = [tick.get_text() for tick in axes.get_yticklabels() if low <= tick.get_position()[1] <= high]
     assert len(set(filter(None, shown))) >= 2
+
+
+@pytest.mark.parametrize("band", ["minmax", "runs"])
+def test_the_ticks_of_a_logarithmic_axis_are_for_all_that_is_drawn(band):
+    histories = {str(seed): pd.DataFrame({"step": [1, 2], "v": [1.0, value]}) for seed, value in enumerate([1e-6, 1.0])}
+    figure = plots.curves(histories, "v", settings=dict.fromkeys(histories, "one"), log_y=True, band=band)
+    shown = {tick.get_text() for tick in figure.axes[0].get_yticklabels()}
+    assert {"1", "0.001"} <= shown or {"1", "0.01"} <= shown
 
 
 def test_curves_refuses_what_does_not_fit():

@@ -1,7 +1,7 @@
 """Metrics against steps: a curve a setting, a colour a group, readable without colour too."""
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from numpy.typing import NDArray
 
 from segsweep.plots.direct_labels import label_ends
 from segsweep.plots.series import Band, Curve, read_curves, read_points, running_mean, thin_band
@@ -65,7 +66,8 @@ def curves(
         log_y: "auto" takes a logarithmic axis for positive values over two decades or more that exceed 1.5, which a
             share from 0 to 1 never does.
         running_mean: draws each value as the mean of all its run has logged so far; True, or the columns it applies to.
-        band: of replicates: "minmax" from lowest to highest, "std" mean ± sample standard deviation.
+        band: of replicates: "minmax" from lowest to highest, "std" mean ± sample standard deviation; "runs" draws each
+            of them as a thin line instead, which shows that one is unlike the others.
         best: whether high or low is good, for all columns or by column; the names follow it.
         title: above all panels; None says how many runs and settings there are.
 
@@ -75,8 +77,8 @@ def curves(
     columns = [y] if isinstance(y, str) else list(y)
     if not histories or not columns:
         raise ValueError("there is nothing to draw: give at least one history and one column.")
-    if band not in ("minmax", "std"):
-        raise ValueError(f"band is {band!r}; give 'minmax' or 'std'.")
+    if band not in get_args(Band):
+        raise ValueError(f"band is {band!r}; give one of {', '.join(get_args(Band))}.")
     means = (set(columns) if running_mean else set()) if isinstance(running_mean, bool) else set(running_mean)
     read = {
         column: read_curves(
@@ -217,7 +219,7 @@ def _draw_panel(
             shade = 0.18 if strong else 0.05
             edges = thin_band(curve.x, curve.low, curve.high)
             axes.fill_between(*edges, color=style["color"], alpha=shade, linewidth=0, zorder=1)
-        for steps, values in curve.tails:
+        for steps, values in curve.runs or curve.tails:
             axes.plot(steps, values, color=style["color"], linestyle=style["linestyle"], linewidth=0.7, alpha=0.7)
         for stop in curve.stops:
             axes.plot(
@@ -225,7 +227,7 @@ def _draw_panel(
             )
     if not found:
         axes.text(0.5, 0.5, "nothing logged yet", transform=axes.transAxes, ha="center", color=GREY)
-    _scale(axes, [curve.y for curve in found], log_y)
+    _scale(axes, [curve.y for curve in found], log_y, [curve.drawn for curve in found])
     label_ends(
         axes, [(*curve.anchor, _label(curve), styles[curve.name]["color"]) for curve in found if curve.name in named]
     )
@@ -247,17 +249,27 @@ def _label(curve: Curve) -> str:
     return text
 
 
-def _scale(axes: Axes, values: Sequence[Any], log_y: bool | Literal["auto"]) -> None:
-    joined = np.concatenate([np.asarray(series, dtype=float) for series in values]) if values else np.empty(0)
-    joined = joined[np.isfinite(joined)]
+def _scale(
+    axes: Axes,
+    values: Sequence[Any],
+    log_y: bool | Literal["auto"],
+    drawn: Sequence[Any] | None = None,
+) -> None:
+    """The y axis for what is drawn; "auto" goes by `values` alone, which are the lines without bands and thin ones."""
+    joined = _finite(values)
     if log_y == "auto":
         log_y = bool(len(joined) and joined.min() > 0 and joined.max() > 1.5 and joined.max() / joined.min() >= 100)
     if log_y:
-        scale_log_y(axes, joined)
+        scale_log_y(axes, joined if drawn is None else _finite(drawn))
     axes.yaxis.set_major_formatter(plain_ticks())
     axes.xaxis.set_major_formatter(plain_ticks())
     axes.grid(axis="y", color="0.9", linewidth=0.6)
     axes.set_axisbelow(True)
+
+
+def _finite(values: Sequence[Any]) -> NDArray[np.float64]:
+    joined = np.concatenate([np.asarray(series, dtype=float) for series in values]) if values else np.empty(0)
+    return joined[np.isfinite(joined)]
 
 
 def _handles(
@@ -281,6 +293,9 @@ def _handles(
     if any(curve.low is not None for curve in every):
         meaning = "lowest to highest replicate" if band == "minmax" else "mean ± standard deviation"
         handles.append(Patch(facecolor=GREY, alpha=0.35, label=f"line: mean, band: {meaning}"))
+    if any(curve.runs for curve in every):
+        handles.append(Line2D([], [], color=GREY, linewidth=1.6, label="mean"))
+        handles.append(Line2D([], [], color=GREY, linewidth=0.7, label="replicates"))
     if any(curve.stops for curve in every):
         cross = {"marker": "X", "markersize": 8, "markeredgecolor": "black", "color": "white", "linestyle": ""}
         handles.append(Line2D([], [], label="diverged here", **cross))  # type: ignore[arg-type]

@@ -10,13 +10,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from segsweep.plots.arrays import to_array
 
-Band = Literal["minmax", "std"]
+Band = Literal["minmax", "std", "runs"]
 Points = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
 @dataclass
 class Curve:
-    """One setting's curve: that of its only run, or the mean of its replicates with a band."""
+    """One setting's curve: that of its only run, or the mean of its replicates with a band, or with each of them."""
 
     name: str
     group: str
@@ -25,11 +25,19 @@ class Curve:
     replicates: int = 1
     low: NDArray[np.float64] | None = None
     high: NDArray[np.float64] | None = None
+    runs: list[Points] = field(default_factory=list)
+    """Each replicate, where these are drawn and no band."""
     tails: list[Points] = field(default_factory=list)
     """What replicates logged outside the steps that all of them have, one line each."""
     stops: list[tuple[float, float]] = field(default_factory=list)
     """Where diverged runs had their last finite value."""
     diverged: int = 0
+
+    @property
+    def drawn(self) -> NDArray[np.float64]:
+        """Every value that is drawn, float64 [N]."""
+        edges = [edge for edge in (self.low, self.high) if edge is not None]
+        return np.concatenate([self.y, *edges, *(values for _, values in (*self.runs, *self.tails))])
 
     @property
     def anchor(self) -> Points:
@@ -135,13 +143,16 @@ def _combine(name: str, group: str, runs: Mapping[str, Points], failed: Collecti
         if len(rest) > 1:
             tails.append((rest.index.to_numpy(dtype=np.float64), rest.to_numpy(dtype=np.float64)))
     mean = common.mean(axis=1).to_numpy()
+    x = common.index.to_numpy(dtype=np.float64)
+    curve = Curve(name, group, x, mean, len(finite), tails=tails, stops=stops, diverged=bad)
     if band == "std":
         spread = common.std(axis=1, ddof=1).to_numpy()
-        low, high = mean - spread, mean + spread
+        curve.low, curve.high = mean - spread, mean + spread
+    elif band == "minmax":
+        curve.low, curve.high = common.min(axis=1).to_numpy(), common.max(axis=1).to_numpy()
     else:
-        low, high = common.min(axis=1).to_numpy(), common.max(axis=1).to_numpy()
-    x = common.index.to_numpy(dtype=np.float64)
-    return Curve(name, group, x, mean, len(finite), low, high, tails, stops, bad)
+        curve.runs = list(finite.values())
+    return curve
 
 
 def thin_band(
