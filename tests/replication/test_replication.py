@@ -13,14 +13,13 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from hypothesis import given
-from hypothesis import strategies as st
+from made_up import BAD, CLEAR, made_up
 from scipy import stats
 from support import ROOT, SMALL, Command
 
 from segsweep.data import Textures
 from segsweep.nets import TextureCNN
-from segsweep.replication import ablation, mistakes, texts
+from segsweep.replication import mistakes, texts
 from segsweep.replication.__main__ import main
 from segsweep.replication.collect import RESULTS, _curve, collect, overrides_of, read_results, values, values_at
 from segsweep.replication.figures import draw, sample_panels
@@ -30,7 +29,7 @@ from segsweep.replication.page import (
     as_printed,
     difference_of_two,
     page,
-    prediction_half_width,
+    prediction_interval,
     spread,
     within,
 )
@@ -42,13 +41,10 @@ from segsweep.replication.published import (
     STUDIES,
     UNET_INPUT,
     UNET_SHAPES,
-    VARIANTS,
     Setting,
     Study,
 )
 from segsweep.replication.sizes import sizes, unet_shapes
-from segsweep.replication.verdicts import CLAIMS, Claim, judge_claim
-from segsweep.sweeps.statistics import holm
 
 Train = Callable[..., Path]
 NO_FOLDER = {name: study for name, study in STUDIES.items() if not study.needs_folder}
@@ -159,112 +155,31 @@ def test_a_run_is_found_by_its_settings_wherever_it_was_trained(
     assert said[1] == "tiny: small: 4 found, 4 in all, 1 replaced"
 
 
-def made_up(study: str, numbers: dict[str, list[float | None]], metric: str) -> dict:
-    return {"mistakes": {}, "settings": {
-        f"{study}: {name}": {"overrides": [], "runs": [
-            {"seed": seed, "diverged": value is None, "metrics": {} if value is None else {metric: value}}
-            for seed, value in enumerate(each)
-        ]}
-        for name, each in numbers.items()
-    }}  # fmt: skip
-
-
-CLEAR = [0.9, 0.91, 0.92, 0.9, 0.91]
-NEAR = [0.91, 0.9, 0.91, 0.91, 0.9]
-BAD = [0.5, 0.52, 0.51, 0.49, 0.5]
-
-
-FAR = [0.1, 0.12, 0.1, 0.1, 0.1]
-
-
-@pytest.mark.parametrize(
-    ("numbers", "answer", "reason"),
-    [
-        ({"a": CLEAR, "b": BAD}, "holds", "all others are worse than a"),
-        ({"a": BAD, "b": CLEAR}, "does not hold", "it is worse than b"),
-        ({"a": CLEAR, "b": NEAR}, "cannot be told", "it leads, and b may be as good"),
-        ({"a": NEAR, "b": CLEAR}, "cannot be told", "b leads, and a may be as good"),
-        ({"a": CLEAR[:4], "b": BAD}, "cannot be told", "4 of 5 seeds so far"),
-        ({"a": CLEAR}, "cannot be told", "not trained yet: b"),
-        ({"a": CLEAR, "b": [x - 0.25 for x in CLEAR]}, "cannot be told", "it differs from b by the same in every seed"),
-        ({"a": [x - 0.25 for x in CLEAR], "b": CLEAR}, "cannot be told", "it differs from b by the same in every seed"),
-        # What diverges sometimes is compared by its other runs: it can be worse, but not better.
-        ({"a": CLEAR, "b": [None] * 5}, "holds", "all others diverge (diverged: b in 5 of 5)"),
-        ({"a": CLEAR, "b": BAD, "c": [None, *FAR[1:]]}, "holds", "a is better than b and c (diverged: c in 1 of 5)"),
-        ({"a": CLEAR, "b": BAD, "c": [None, *[0.99] * 4]}, "cannot be told",
-         "c is ahead of a where it does not diverge (diverged: c in 1 of 5)"),
-        ({"a": CLEAR, "b": [None, *NEAR[1:]]}, "cannot be told", "b may be as good as a (diverged: b in 1 of 5)"),
-        ({"a": [None, *CLEAR[1:]], "b": BAD}, "cannot be told",
-         "better than b where it does not diverge (diverged: a in 1 of 5)"),
-        ({"a": [None, *BAD[1:]], "b": CLEAR}, "does not hold", "a is worse than b (diverged: a in 1 of 5)"),
-        ({"a": [None] * 5, "b": CLEAR}, "does not hold", "a never learns (diverged: a in 5 of 5)"),
-        ({"a": [None] * 5, "b": [None] * 5}, "cannot be told", "all diverge (diverged: a in 5 of 5 and b in 5 of 5)"),
-        ({"a": [None, *CLEAR[1:]], "b": [None] * 5}, "cannot be told",
-         "all diverge (diverged: a in 1 of 5 and b in 5 of 5)"),
-    ],
-)  # fmt: skip
-def test_a_conclusion_holds_does_not_or_cannot_be_told(numbers: dict, answer: str, reason: str):
-    claim = Claim("a is the best", "study", "a", "score", "max")
-    verdict = judge_claim(claim, sorted({"a", "b", *numbers}), made_up("study", numbers, "score"))
-    assert (verdict.answer, verdict.reason) == (answer, reason)
-
-
-def test_less_is_better_where_the_claim_says_so():
-    claim = Claim("a is the best", "study", "a", "loss", "min")
-    assert judge_claim(claim, ["a", "b"], made_up("study", {"a": BAD, "b": CLEAR}, "loss")).answer == "holds"
-
-
-def test_every_claim_is_about_a_study_and_some_of_its_settings():
-    for claim in CLAIMS:
-        claimed = {claim.claimed} if isinstance(claim.claimed, str) else set(claim.claimed)
-        assert claimed < {setting.name for setting in STUDIES[claim.study].settings}
-
-
-@pytest.mark.parametrize(
-    ("numbers", "answer", "reason"),
-    [
-        ({"a": CLEAR, "b": NEAR, "c": BAD, "d": BAD}, "holds", "each is better than c and d"),
-        ({"a": CLEAR, "b": BAD, "c": NEAR, "d": FAR}, "does not hold", "b is worse than c"),
-        ({"a": CLEAR, "b": CLEAR, "c": NEAR, "d": BAD}, "cannot be told", "c may be as good as a and b"),
-        ({"a": FAR, "b": [0.91] * 5, "c": [0.9, 0.93, 0.91, 0.9, 0.92], "d": [0.05, 0.2, 0.05, 0.2, 0.1]}, "does not hold",
-         "a is worse than c"),
-        ({"a": CLEAR, "b": FAR, "c": [0.1, 0.2, 0.1, 0.1, 0.1], "d": [0.08, 0.1, 0.11, 0.13, 0.09]}, "cannot be told",
-         "c leads, and b may be as good"),
-        ({"a": CLEAR, "b": [0.4, 0.45, 0.4, 0.5, 0.42], "c": [0.1, 0.99, 0.1, 0.1, 0.1],
-          "d": [0.39, 0.44, 0.41, 0.5, 0.4]},
-         "cannot be told", "c and d may be as good as some of a and b"),
-        ({"a": CLEAR, "b": NEAR, "c": [None, *BAD[1:]], "d": BAD}, "holds",
-         "each is better than c and d (diverged: c in 1 of 5)"),
-        ({"a": CLEAR, "b": NEAR, "c": [None] * 5, "d": [None] * 5}, "holds",
-         "all others diverge (diverged: c in 5 of 5 and d in 5 of 5)"),
-        ({"a": [None, *CLEAR[1:]], "b": NEAR, "c": BAD, "d": BAD}, "cannot be told",
-         "better than c and d where it does not diverge (diverged: a in 1 of 5)"),
-        ({"a": CLEAR[:1], "b": NEAR, "c": BAD, "d": BAD}, "cannot be told", "1 of 5 seeds so far"),
-        ({"a": CLEAR, "b": NEAR, "c": BAD}, "cannot be told", "not trained yet: d"),
-    ],
-)  # fmt: skip
-def test_several_are_better_than_all_others_or_not_or_it_cannot_be_told(numbers: dict, answer: str, reason: str):
-    claim = Claim("a and b are the best", "study", ("a", "b"), "score", "max")
-    verdict = judge_claim(claim, ["a", "b", "c", "d"], made_up("study", numbers, "score"))
-    assert (verdict.answer, verdict.reason) == (answer, reason)
-    upside_down = {name: [None if x is None else -x for x in each] for name, each in numbers.items()}
-    mirrored = Claim("a and b are the best", "study", ("a", "b"), "score", "min")
-    assert judge_claim(mirrored, ["a", "b", "c", "d"], made_up("study", upside_down, "score")) == verdict
-
-
 @pytest.mark.parametrize("n", [2, 3, 5])
-def test_one_further_run_lies_within_in_95_of_100_cases(n: int):
-    draws = np.random.default_rng(0).normal(3.0, 0.2, size=(4000, n + 1))
-    inside = [within(row[-1], dict(enumerate(row[:-1]))) == "yes" for row in draws]
-    assert np.mean(inside) == pytest.approx(0.95, abs=0.015)
-    assert prediction_half_width(draws[0, :n]) > 0
+@pytest.mark.parametrize("metric", [LOSS, "val/iou"])
+def test_one_further_run_lies_within_in_95_of_100_cases(n: int, metric: str):
+    draws = np.random.default_rng(0).normal(-3.0, 0.5, size=(4000, n + 1))
+    draws = np.exp(draws) if metric == LOSS else draws
+    said = [within(row[-1], dict(enumerate(row[:-1])), metric).split()[0] for row in draws]
+    assert said.count("yes") / len(said) == pytest.approx(0.95, abs=0.015)
+
+
+def test_within_shows_the_interval_that_the_figure_lies_in_or_not():
+    each = {0: 0.9, 1: 0.91, 2: 0.92}
+    low, high = prediction_interval(np.array([0.9, 0.91, 0.92]))
+    assert (low, high) == pytest.approx(stats.t.interval(0.95, 2, 0.91, 0.01 * math.sqrt(4 / 3)))
+    assert within(0.95, each, "val/iou") == "yes (0.86 to 0.96)"
+    assert within(0.97, each, "val/iou") == "no (0.86 to 0.96)"
+    assert within(0.5, {0: 0.1, 1: 0.2}, LOSS).startswith("yes (0.00006"), "a loss is never negative"
 
 
 def test_of_one_seed_nothing_is_said():
-    assert within(1.0, {0: 1.0}) == ""
+    assert within(1.0, {0: 1.0}, LOSS) == ""
     assert spread({0: 0.25}) == "0.25 (n = 1)"
     assert spread({}) == "not trained yet"
     assert spread({0: 0.1, 1: 0.3}) == "0.2 ± 0.14 (n = 2)"
+    assert spread({0: 0.1, 1: math.nan, 2: 0.3}) == "diverged in 1 of 3, else 0.2 ± 0.14 (n = 2)"
+    assert spread({0: math.nan, 1: 0.3}) == "diverged in 1 of 2, else 0.3 (n = 1)"
 
 
 def test_overrides_of_a_setting_that_needs_a_folder():
@@ -272,53 +187,6 @@ def test_overrides_of_a_setting_that_needs_a_folder():
     assert overrides_of(setting, Path("some where")) == ("data=folder", "data.root=some where")
     with pytest.raises(ValueError, match="needs a folder"):
         overrides_of(setting, None)
-
-
-# The ablation
-
-
-def test_a_net_is_tested_against_the_published_one_over_the_seeds_of_both():
-    published = {0: 0.90, 1: 0.91, 2: 0.92, 3: 0.90, 4: 0.93}
-    found = ablation.beside_published(
-        {
-            "published": published,
-            "good": {seed: score + 0.05 + 0.001 * (seed % 2) for seed, score in published.items()},
-            "bad": {seed: score - 0.2 - 0.01 * seed for seed, score in published.items() if seed != 1} | {7: 0.99},
-            "alike": {seed: score + 0.01 * (-1) ** seed for seed, score in published.items()},
-            "once": {0: 0.99},
-            "shifted": {seed: score - 0.1 for seed, score in published.items()},
-            "lost": published | {3: math.nan},
-        }
-    )
-    said = {entry.name: (entry.seeds, entry.said) for entry in found}
-    assert said == {
-        "good": (5, "better"), "bad": (4, "worse"), "alike": (5, "no difference shown"), "once": (1, "cannot be told"),
-        "shifted": (5, "cannot be told"), "lost": (5, "cannot be told"),
-    }  # fmt: skip
-    assert [entry.name for entry in found] == ["once", "good", "alike", "shifted", "bad", "lost"]
-    good = found[1]
-    test = stats.ttest_rel([published[seed] + 0.05 + 0.001 * (seed % 2) for seed in range(5)], list(published.values()))
-    assert good.p == pytest.approx(13 * test.pvalue, rel=1e-6), "of all 13 nets, whether or not they are trained"
-    low, high = test.confidence_interval()
-    assert (good.mean - good.half_width, good.mean + good.half_width) == pytest.approx((low, high))
-
-
-def test_among_equal_nets_one_is_called_different_in_at_most_5_of_100_cases():
-    rng = np.random.default_rng(0)
-    false = 0
-    for _ in range(1000):
-        scores = {name: dict(enumerate(rng.normal(0.98, 0.01, 5))) for name in VARIANTS}
-        false += any(entry.said != "no difference shown" for entry in ablation.beside_published(scores))
-    assert 0.01 < false / 1000 < 0.07
-
-
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
-def test_holm_keeps_the_order_and_is_between_the_raw_and_bonferroni(p: list[float]):
-    raw = np.array(p)
-    adjusted = holm(raw)
-    assert (adjusted >= raw).all()
-    assert (adjusted <= np.minimum(1, raw * len(raw)) + 1e-12).all()
-    assert (np.diff(adjusted[np.argsort(raw, kind="stable")]) >= 0).all()
 
 
 def as_collected(results: dict) -> dict:
@@ -336,8 +204,9 @@ def test_the_page_says_which_nets_are_not_trained_and_which_diverged():
         made_up("ablation", {"published": CLEAR, "blocks_1": BAD, "norm_none": [None, *CLEAR[1:]]}, "val/iou")
     )
     text = " ".join(page(results).split())
-    assert "| blocks_1 | 1,234 | 0.504 ± 0.011 (n = 5) |" in text
-    assert "| norm_none | 1,234 | diverged in 1 of 5 | diverged in 1 of 5 |" in text
+    assert "| blocks_1 | One block instead of three | 1,234 | 0.504 ± 0.011 (n = 5) |" in text
+    lost = "diverged in 1 of 5, else 0.91 ± 0.0082 (n = 4)"
+    assert f"| norm_none | No batch norm | 1,234 | {lost} | diverged in 1 of 5, else 0.9 ± 0 (n = 4) |" in text
     assert "Beside the published net: worse: blocks_1; cannot be told: norm_none." in text
     assert "Not trained yet: blocks_2," in text
     assert "| 15 | | 1.0 min | 1.5 | CPU, torch 2.0, 2026-01-01 |" in text
@@ -345,10 +214,11 @@ def test_the_page_says_which_nets_are_not_trained_and_which_diverged():
     assert figures.count("| not drawn yet |") == len([name for _, _, name in texts.FIGURES if name])
 
 
-def test_a_diverged_run_is_not_left_out_of_a_mean():
+def test_a_diverged_run_is_never_left_out_unsaid():
     results = as_collected(made_up("texture_rates", {"Adam 5": [0.5, None, 0.4], "Adam 1": [None] * 3}, LOSS))
     text = page(results)
-    assert "| 5 | 0.50313 | diverged in 1 of 3 |  | diverged in 1 of 3 |" in text
+    lost = "diverged in 1 of 3, else"
+    assert f"| 5 | 0.50313 | {lost} 0.45 ± 0.071 (n = 2) |  | {lost} 0.9 ± 0 (n = 2) |" in text
     assert "| 1 | 0.072490 | diverged in 3 of 3 |  | diverged in 3 of 3 |" in text
 
 
@@ -361,7 +231,7 @@ def test_two_runs_differ_by_less_in_95_of_100_cases():
     inside = [abs(row[5] - row[6]) < difference_of_two(row[:5]) for row in draws]
     assert np.mean(inside) == pytest.approx(0.95, abs=0.015)
     results = as_collected(made_up("texture_optimizers", {MOMENTUM_SGD: CLEAR}, LOSS))
-    assert f"| running loss | 0.006812 | {difference_of_two(np.array(CLEAR)):.4g} (n = 5) |" in page(results)
+    assert f"| running loss | 0.006812 | {difference_of_two(np.array(CLEAR)):.4g} (n = 5) | 0.02 |" in page(results)
 
 
 @pytest.mark.parametrize(("steps", "every"), [(50, 1), (1000, 50), (9900, 50), (10000, 50), (7, 50)])
@@ -445,9 +315,30 @@ def test_a_cross_entropy_of_one_channel_is_zero_and_teaches_nothing():
 
 def test_what_is_not_reset_goes_on_from_where_it_was():
     found = mistakes.not_reset_between_rates(steps=8, size=16)
-    assert found["not reset, upwards, 1: 0.001"] == found["reset: 0.001"]
-    assert found["not reset, downwards, 1: 0.1"] == found["reset: 0.1"]
-    assert found["not reset, upwards, 3: 0.1"] != found["reset: 0.1"]
+    assert found["the same, upwards as in the report: 0.001, 1"] == found["a new one for each rate: 0.001, 1"]
+    assert found["the same, downwards: 0.1, 1"] == found["a new one for each rate: 0.1, 3"]
+    assert found["the same, upwards as in the report: 0.1, 3"] != found["a new one for each rate: 0.1, 3"]
+
+
+def test_the_page_says_which_rate_leads_in_how_many_seeds():
+    found = {
+        "up: 0.1, 1": [0.5, 0.2, 0.2],
+        "up: 0.2, 2": [0.3, 0.3, 0.3],
+        "one: 1, 1": [2.0] * 3,
+        "one: 1, 2": [1.0] * 3,
+    }
+    text = page({"settings": {}, "mistakes": {"not reset between rates": found}})
+    assert "| up | 0.1: 0.3 ± 0.17 (n = 3) | 0.2: 0.3 ± 0 (n = 3) | 0.1 in 2 of 3, 0.2 in 1 of 3 |" in text
+    assert "| one | 1: 2 ± 0 (n = 3) | 1: 1 ± 0 (n = 3) | the second in 3 of 3 |" in text
+
+
+def test_the_page_says_how_many_learnt_two_samples_by_heart():
+    results = as_collected(made_up("demo_overfit", {"0.9": [0.95, 0.3], "0.1": [0.2, 0.99]}, "val/iou"))
+    results["settings"]["demo_overfit: 0.1"]["runs"][1]["metrics"]["val/iou/Water"] = 0.99
+    said = (
+        "Of the trainings on two samples 2 of 4 reach an iou of 0.9, which is by heart, in 50 steps, 1 of them because"
+    )
+    assert said in " ".join(page(results).split())
 
 
 def test_the_published_measures_reward_what_is_wrong_and_punish_what_is_right():

@@ -219,7 +219,9 @@ def _draw_panel(
             shade = 0.18 if strong else 0.05
             edges = thin_band(curve.x, curve.low, curve.high)
             axes.fill_between(*edges, color=style["color"], alpha=shade, linewidth=0, zorder=1)
-        for steps, values in curve.runs or curve.tails:
+        for steps, values in curve.runs:  # solid, since dashes of thin lines are lost
+            axes.plot(steps, values, color=style["color"], linestyle="-", linewidth=0.7, alpha=0.6)
+        for steps, values in [] if curve.runs else curve.tails:
             axes.plot(steps, values, color=style["color"], linestyle=style["linestyle"], linewidth=0.7, alpha=0.7)
         for stop in curve.stops:
             axes.plot(

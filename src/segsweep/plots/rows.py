@@ -28,6 +28,7 @@ def picture_rows(pictures: Sequence[NDArray], names: Sequence[str], *, title: st
     for axes, picture, name in zip(rows, pictures, names, strict=True):
         axes.imshow(picture)
         bare(axes)
+        axes.set_anchor("E")  # centred, a wide name would stand out to the left
         axes.set_ylabel(name, rotation=0, ha="right", va="center")
     if title is not None:
         figure.suptitle(title)

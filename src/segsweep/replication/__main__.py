@@ -14,7 +14,7 @@ from pathlib import Path
 from segsweep.errors import UserError
 from segsweep.replication.collect import RESULTS, collect, read_results, write_results
 from segsweep.replication.finished import FinishedRuns
-from segsweep.replication.mistakes import EXPERIMENTS
+from segsweep.replication.mistakes import EXPERIMENTS, REPEATED, REPEATS
 from segsweep.replication.page import PAGE, SEEDS, page
 from segsweep.replication.published import STUDIES
 from segsweep.runs.files import write_text
@@ -48,9 +48,10 @@ def mistakes() -> int:
     results = read_results()
     for name, experiment in EXPERIMENTS.items():
         print(name, flush=True)
-        results["mistakes"][name] = experiment()
-        for key, value in results["mistakes"][name].items():
-            print(f"    {key}: {value:.6g}")
+        each = [experiment(seed) for seed in (range(REPEATS) if name in REPEATED else range(1))]
+        results["mistakes"][name] = {key: [found[key] for found in each] for key in each[0]}
+        for key, values in results["mistakes"][name].items():
+            print(f"    {key}: {', '.join(f'{value:.6g}' for value in values)}")
         write_results(results)
     return 0
 

@@ -21,7 +21,7 @@ class Difference:
 
     Args:
         name: of the net.
-        seeds: how many both have.
+        seeds: how many both have, without those that diverged.
         mean: of net minus published, in units of the metric; NaN without common seeds.
         half_width: of the 95 % t-interval of the mean, of this net alone; NaN where not tested.
         p: of the paired t-test, adjusted by Holm for all other nets; NaN where not tested.
@@ -42,8 +42,8 @@ def beside_published(scores: Mapping[str, Mapping[int, float]]) -> list[Differen
     That all pairs are compared, as in a sweep's ranking, is the price of picking the best by the same numbers.
 
     Args:
-        scores: of each net a value for each seed, more being better; NaN where a run diverged, and such a net is not
-            tested.
+        scores: of each net a value for each seed, more being better; NaN where a run diverged. Such a net is tested by
+            its other runs, which flatters it: so it may be worse all the same, but it is not called better.
 
     Returns:
         The other nets that there are scores of, best mean difference first. p is corrected for all other nets of
@@ -56,19 +56,22 @@ def beside_published(scores: Mapping[str, Mapping[int, float]]) -> list[Differen
         if name != PUBLISHED
     }
     raw = np.full(len(VARIANTS) - 1, math.nan)
-    raw[: len(pairs)] = [float(paired_p(each, ROUNDING)) for each in pairs.values()]  # NaN too where a run diverged
+    raw[: len(pairs)] = [float(paired_p(each[~np.isnan(each)], ROUNDING)) for each in pairs.values()]
     adjusted = np.where(np.isnan(raw), math.nan, holm(np.nan_to_num(raw, nan=1.0)))
     found = [_difference(name, each, p) for (name, each), p in zip(pairs.items(), adjusted, strict=False)]
     return sorted(found, key=lambda entry: (math.isnan(entry.mean), -entry.mean, entry.name))
 
 
-def _difference(name: str, each: NDArray[np.float64], p: float) -> Difference:
+def _difference(name: str, found: NDArray[np.float64], p: float) -> Difference:
+    each = found[~np.isnan(found)]
     n = len(each)
+    mean = float(each.mean()) if n else math.nan
     if math.isnan(p):
-        return Difference(name, n, float(each.mean()) if n else math.nan, math.nan, p, "cannot be told")
+        return Difference(name, n, mean, math.nan, p, "cannot be told")
     half = t_quantile(n) * float(each.std(ddof=1)) / math.sqrt(n)
-    mean = float(each.mean())
     said: Beside = "no difference shown" if p > LEVEL else "better" if mean > 0 else "worse"
+    if n < len(found) and said != "worse":
+        said = "cannot be told"
     return Difference(name, n, mean, half, p, said)
 
 

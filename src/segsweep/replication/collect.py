@@ -20,7 +20,7 @@ CURVE_POINTS = 20
 CURVES = ("train/loss_running", "train/confident_accuracy_running", "train/loss", "val/loss", "val/iou")
 
 Results = dict[str, dict[str, Any]]
-"""{"settings": {name: {"overrides": [...], "key": ..., "runs": [...]}}, "mistakes": {name: {...}}}"""
+"""{"settings": {name: {"overrides": [...], "key": ..., "runs": [...]}}, "mistakes": {name: {figure: [of each seed]}}}"""
 
 
 def read_results(path: Path = RESULTS) -> Results:
@@ -107,7 +107,7 @@ def _summary(run: FinishedRun) -> dict[str, Any]:
         "device": record.device,
         "versions": {name: record.versions.get(name) for name in ("torch", "segsweep")},
         "metrics": {} if run.diverged else _finite(record.metrics),
-        "curve": {} if run.diverged else _curve(run.history(), record.steps),
+        "curve": _curve(run.history(), record.steps),
     }
 
 

@@ -19,7 +19,7 @@ from segsweep.data.demo import write_demo_folder
 from segsweep.plots.curves import Best
 from segsweep.plots.style import counted
 from segsweep.replication.ablation import scores_of
-from segsweep.replication.collect import overrides_of, runs_of, values, values_at
+from segsweep.replication.collect import overrides_of, runs_of, values
 from segsweep.replication.finished import FinishedRun, FinishedRuns
 from segsweep.replication.published import (
     CONFIDENT,
@@ -37,6 +37,7 @@ from segsweep.runs.load import load_run
 
 EVERY = 1_000
 """Steps between the notebook's pictures of the first training."""
+PANEL = "image, mask, prediction at 0.5, error, overlay"
 SAMPLE = 1
 """Of the textures' validation; the very first has one texture only."""
 
@@ -75,12 +76,16 @@ def _first_whole(found: FinishedRuns, setting: Setting, data_root: Path | None) 
 
 
 def _first(results: Mapping[str, Any]) -> Figure | None:
-    name = named("texture_first", FIRST)
-    ours = {f"{step:,}": list(values_at(results, name, LOSS, step).values()) for step in FIRST_LOSSES}
-    if not any(ours.values()):
-        return None
-    printed = {f"{step:,}": loss for step, loss in FIRST_LOSSES.items()}
-    return plots.beside(printed, ours, value="mean loss so far", title="Plain SGD at 0.001, by steps")
+    title = "The first training: mean of the losses since the first step"
+    figure = _curves(results, {"ours": named("texture_first", FIRST)}, LOSS, log_y=True, title=title)
+    if figure is not None:
+        axes = figure.axes[0]
+        axes.plot(
+            list(FIRST_LOSSES), list(FIRST_LOSSES.values()), "x", color="black", markersize=8, markeredgewidth=2,
+            label="printed", zorder=5,
+        )  # fmt: skip
+        axes.legend(handles=axes.get_lines()[-1:], loc="upper right", frameon=False, fontsize=8)
+    return figure
 
 
 def _rates(results: Mapping[str, Any]) -> Figure | None:
@@ -104,8 +109,9 @@ def _ablation(results: Mapping[str, Any]) -> Figure | None:
     scores = scores_of(results, "val/iou")
     if len(scores) < 2 or PUBLISHED not in scores:
         return None
-    errors = {name: [1 - score for score in found.values() if not math.isnan(score)] for name, found in scores.items()}
-    order = sorted((name for name, each in errors.items() if each), key=lambda name: float(np.mean(errors[name])))
+    errors = {name: [1 - score for score in found.values()] for name, found in scores.items()}
+    means = {name: np.nanmean(each) if np.isfinite(each).any() else math.inf for name, each in errors.items()}
+    order = sorted(means, key=lambda name: float(means[name]))
     title = f"The published net and {counted(len(order) - 1, 'other')}"
     return plots.beside(dict.fromkeys(order), errors, value="1 - val/iou", title=title)
 
@@ -134,13 +140,18 @@ def _curves(
     results: Mapping[str, Any], settings: Mapping[str, str], y: str | Sequence[str], **how: Any
 ) -> Figure | None:
     """The collected curves of every run of some settings, which are named as `collect` does, by how they are shown."""
-    histories, shown = {}, {}
+    histories, shown, diverged = {}, {}, []
     for name, key in settings.items():
         for run in runs_of(results, key):
             if run["curve"]:
-                histories[f"{name}, seed {run['seed']}"] = pd.DataFrame(run["curve"]).astype(float)
-                shown[f"{name}, seed {run['seed']}"] = name
-    return plots.curves(histories, y, settings=shown, **how) if histories else None
+                replicate = f"{name}, seed {run['seed']}"
+                histories[replicate] = pd.DataFrame(run["curve"]).astype(float)
+                shown[replicate] = name
+                diverged += [replicate] if run["diverged"] else []
+    if not any(column in history for history in histories.values() for column in ([y] if isinstance(y, str) else y)):
+        return None
+    # Each run as a line: of five seeds one may be unlike the others, and a band would not show which.
+    return plots.curves(histories, y, settings=shown, diverged=diverged, band="runs", **how)
 
 
 def _predictions(run: FinishedRun | None) -> Figure | None:
@@ -150,7 +161,7 @@ def _predictions(run: FinishedRun | None) -> Figure | None:
     steps = [step for step in pictures if step % EVERY == 0]
     rows = [pictures[step] for step in steps]
     return plots.picture_rows(
-        rows, [f"step {step:,}" for step in steps], title="image, mask, prediction, error, overlay"
+        rows, [f"step {step:,}" for step in steps], title=f"Seed {run.record.seed}, in eval mode: {PANEL}"
     )
 
 
@@ -163,7 +174,7 @@ def _last_predictions(found: FinishedRuns, study: str) -> Figure | None:
             panels[setting.name] = pictures[max(pictures)]
     if not panels:
         return None
-    return plots.picture_rows(list(panels.values()), list(panels), title="image, mask, prediction, error, overlay")
+    return plots.picture_rows(list(panels.values()), list(panels), title=f"The first seed of each: {PANEL}")
 
 
 def sample_panels(directory: Path, sample: int = SAMPLE) -> dict[int, NDArray[np.uint8]]:

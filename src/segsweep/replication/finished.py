@@ -35,7 +35,9 @@ class FinishedRun:
         return self.record.status == "failed"
 
     def history(self) -> pd.DataFrame:
-        return read_metrics(RunDirectory(self.directory).metrics)
+        """metrics.csv; without rows where the run diverged before it logged anything."""
+        path = RunDirectory(self.directory).metrics
+        return read_metrics(path) if path.exists() else pd.DataFrame({"step": []})
 
 
 class FinishedRuns:

@@ -26,7 +26,8 @@ def one_norm_for_three_layers(seed: int = 0, steps: int = 1000, size: int = 128)
 
     Returns:
         iou of the positive class on test images: by the statistics of the batch that is scored, as the notebook has it;
-        by the module's own running statistics, in eval mode; and by statistics for each of the three places.
+        by the module's own running statistics, in eval mode; by statistics for each of the three places; and of class 1
+        everywhere, which takes no net.
     """
     torch.manual_seed(seed)
     net = TextureCNN()
@@ -44,6 +45,7 @@ def one_norm_for_three_layers(seed: int = 0, steps: int = 1000, size: int = 128)
         "by the batch": _iou(published.train(), images, masks),
         "in eval mode": _iou(published.eval(), images, masks),
         "statistics for each place": _iou(estimated.eval(), images, masks),
+        "class 1 everywhere": float((masks == 1).float().mean()),
     }
 
 
@@ -56,16 +58,16 @@ def _with_one_norm(net: TextureCNN) -> TextureCNN:
     return published
 
 
-def _train(net: nn.Module, source: Textures, optimizer: torch.optim.Optimizer, steps: int, batch_size: int = 8) -> None:
+def _train(net: nn.Module, source: Textures, optimizer: torch.optim.Optimizer, steps: int, begin: int = 0) -> None:
     """Mean squared error of the sigmoid, every batch of new images."""
-    for image, mask in _batches(source, steps, batch_size):
+    for image, mask in _batches(source, range(begin, begin + steps)):
         optimizer.zero_grad()
         torch.mean((torch.sigmoid(net(image)[:, 0]) - mask) ** 2).backward()
         optimizer.step()
 
 
-def _batches(source: Textures, steps: int, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    for step in range(steps):
+def _batches(source: Textures, steps: range, batch_size: int = 8) -> Iterator[tuple[Tensor, Tensor]]:
+    for step in steps:
         yield source.make(range(step * batch_size, (step + 1) * batch_size), "train")
 
 
@@ -87,37 +89,41 @@ def cross_entropy_of_one_channel(seed: int = 0) -> Numbers:
     return {"loss": float(loss.detach()), "largest gradient": max(float(g.abs().max()) for g in gradients)}
 
 
+PROTOCOLS: Mapping[str, tuple[tuple[float, ...], bool]] = {
+    "a new one for each rate": ((0.001, 0.01, 0.1), True),
+    "the same, upwards as in the report": ((0.001, 0.01, 0.1), False),
+    "the same, downwards": ((0.1, 0.01, 0.001), False),
+    "the same, one rate": ((0.01, 0.01, 0.01), False),
+}
+"""Learning rates in the order tried, and whether each starts with a new net."""
+
+
 def not_reset_between_rates(seed: int = 0, steps: int = 100, size: int = 32) -> Numbers:
     """Tunes a learning rate with one net for all rates, as the U-Net report does, and with a new one for each.
 
     Returns:
-        validation losses of SGD with momentum 0.9 on small textures, by protocol and rate.
+        validation losses of SGD with momentum 0.9 on small textures, by net, order, place in it and rate.
     """
     source = Textures(image_size=size, seed=seed)
     images, masks = source.make(range(IMAGES), "val")
-    found: Numbers = {}
-
-    def train(net: TextureCNN, rate: float) -> float:
-        _train(net, source, torch.optim.SGD(net.parameters(), lr=rate, momentum=0.9), steps)
-        with torch.no_grad():
-            net.train()  # by the statistics of the batch, so that nothing but the weights is compared
-            return float(torch.mean((torch.sigmoid(net(images)[:, 0]) - masks) ** 2))
 
     def new() -> TextureCNN:
         torch.manual_seed(seed)
         return TextureCNN()
 
-    protocols: Mapping[str, tuple[float, ...]] = {
-        "three times the same rate": (0.01, 0.01, 0.01),
-        "upwards": (0.001, 0.01, 0.1),
-        "downwards": (0.1, 0.01, 0.001),
-    }
-    for name, rates in protocols.items():
+    found: Numbers = {}
+    for name, (rates, reset) in PROTOCOLS.items():
         net = new()
-        for place, rate in enumerate(rates, start=1):
-            found[f"not reset, {name}, {place}: {rate:g}"] = train(net, rate)
-    for rate in protocols["upwards"]:
-        found[f"reset: {rate:g}"] = train(new(), rate)
+        for place, rate in enumerate(rates):
+            net = new() if reset else net
+            # New images for every rate: the same again would favour the later ones once more. With a reset all rates
+            # have the same ones, so that they differ in nothing else.
+            optimizer = torch.optim.SGD(net.parameters(), lr=rate, momentum=0.9)
+            _train(net, source, optimizer, steps, begin=0 if reset else place * steps)
+            with torch.no_grad():
+                net.train()  # by the statistics of the batch, so that nothing but the weights is compared
+                loss = float(torch.mean((torch.sigmoid(net(images)[:, 0]) - masks) ** 2))
+            found[f"{name}: {rate:g}, {place + 1}"] = loss
     return found
 
 
@@ -197,7 +203,7 @@ def _head_multiplications(size: int, published: bool, width: int = 32, head: int
     return size * size * (width * head * taps + head * classes)
 
 
-EXPERIMENTS: Mapping[str, Callable[[], Numbers]] = {
+EXPERIMENTS: Mapping[str, Callable[[int], Numbers]] = {
     "one norm for three layers": one_norm_for_three_layers,
     "cross-entropy of one channel": cross_entropy_of_one_channel,
     "not reset between rates": not_reset_between_rates,
@@ -205,3 +211,7 @@ EXPERIMENTS: Mapping[str, Callable[[], Numbers]] = {
     "IoU that ignores classes": iou_that_ignores_classes,
     "map that is thrown away": map_that_is_thrown_away,
 }
+
+REPEATED = ("one norm for three layers", "not reset between rates")
+"""Depend on the seed, so they are done with several."""
+REPEATS = 5

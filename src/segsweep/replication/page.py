@@ -4,12 +4,15 @@ import math
 import shlex
 import statistics
 import textwrap
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
+from segsweep import training
 from segsweep.plots.style import plain
 from segsweep.replication import texts
 from segsweep.replication.ablation import Beside, Difference, beside_published, scores_of
@@ -29,6 +32,7 @@ from segsweep.replication.published import (
     STOOD_STILL,
     STUDIES,
     VARIANTS,
+    changed,
     named,
     tuning,
 )
@@ -40,6 +44,7 @@ PAGE = Path(__file__).parents[3] / "docs/replication.md"
 SEEDS = "seed=0,1,2,3,4"
 SHOWN = (LOSS, "val/iou", "test/iou")
 UNET_SHOWN = ("val/loss", "val/iou", "val/foreground_iou")
+PLACES = ("the first", "the second", "the third")
 ANSWERS: tuple[Beside, ...] = get_args(Beside)
 
 Rows = list[list[str]]
@@ -113,37 +118,50 @@ def as_printed_iou(value: float) -> str:
 
 
 def spread(found: Mapping[int, float]) -> str:
-    """Mean ± standard deviation, and over how many seeds."""
+    """Mean ± standard deviation, and over how many seeds; how many diverged is said first, and they are in no mean."""
     if not found:
         return "not trained yet"
     each = np.array(list(found.values()))
-    if np.isnan(each).any():
-        return f"diverged in {int(np.isnan(each).sum())} of {len(each)}"
+    kept = each[~np.isnan(each)]
+    if len(kept) < len(each):
+        lost = f"diverged in {len(each) - len(kept)} of {len(each)}"
+        return f"{lost}, else {_spread(kept)}" if len(kept) else lost
+    return _spread(kept)
+
+
+def _spread(each: NDArray[np.float64]) -> str:
     if len(each) == 1:
         return f"{number(each[0])} (n = 1)"
     return f"{number(each.mean())} ± {each.std(ddof=1):.2g} (n = {len(each)})"
 
 
-def within(printed: float, found: Mapping[int, float]) -> str:
-    """Whether a printed figure lies in the prediction interval of one further run; "" where that cannot be said."""
+def within(printed: float, found: Mapping[int, float], metric: str) -> str:
+    """Whether a printed figure lies in the prediction interval of one further run, and the interval.
+
+    "" where that cannot be said: of one run, or where one diverged. Losses are taken by their logarithm.
+    """
     each = np.array(list(found.values()))
     if len(each) < 2 or np.isnan(each).any():
         return ""
-    half = prediction_half_width(each)
-    return "yes" if abs(printed - each.mean()) <= half else "no"
+    low, high = prediction_interval(np.log(each) if metric == LOSS else each)
+    if metric == LOSS:
+        low, high = math.exp(low), math.exp(high)
+    said = "yes" if low <= printed <= high else "no"
+    return f"{said} ({plain(float(f'{low:.3g}'))} to {plain(float(f'{high:.3g}'))})"
 
 
-def prediction_half_width(each: np.ndarray) -> float:
-    """Of the interval in which one further value lies with 95 %, where values are normal."""
+def prediction_interval(each: NDArray[np.float64]) -> tuple[float, float]:
+    """In which one further value lies with 95 %, where values are normal."""
     n = len(each)
-    return t_quantile(n) * float(each.std(ddof=1)) * math.sqrt(1 + 1 / n)
+    half = t_quantile(n) * float(each.std(ddof=1)) * math.sqrt(1 + 1 / n)
+    return float(each.mean()) - half, float(each.mean()) + half
 
 
 def _sizes() -> list[str]:
     rows = sizes()
     said = "All are equal." if all(printed == found for _, printed, found in rows) else "They are not all equal."
     shown = [[name, exact(printed), exact(found)] for name, printed, found in rows]
-    return ["## Sizes", "", said, "", *_table(["", "printed", "ours"], shown)]
+    return ["## Sizes", "", said, "", *_table(["", "printed", "ours"], shown), texts.NOT_SHOWN, ""]
 
 
 def _first(results: Mapping[str, Any], shown: _Pictures) -> list[str]:
@@ -151,7 +169,7 @@ def _first(results: Mapping[str, Any], shown: _Pictures) -> list[str]:
     rows = []
     for step, printed in FIRST_LOSSES.items():
         ours = values_at(results, name, LOSS, step)
-        rows.append([f"{step:,}", as_printed(printed), spread(ours), within(printed, ours)])
+        rows.append([f"{step:,}", as_printed(printed), spread(ours), within(printed, ours, LOSS)])
     scores = values(results, name, "test/iou")
     batch = values(results, name, "train/confident_accuracy")
     return [
@@ -171,7 +189,7 @@ def _rates(results: Mapping[str, Any], shown: _Pictures) -> list[str]:
         name = named("texture_rates", setting)
         printed, ours = setting.printed[LOSS], values(results, name, LOSS)
         rows.append(
-            [setting.name.removeprefix("Adam "), as_printed(printed), spread(ours), within(printed, ours),
+            [setting.name.removeprefix("Adam "), as_printed(printed), spread(ours), within(printed, ours, LOSS),
              spread(values(results, name, "test/iou"))]
         )  # fmt: skip
     return [
@@ -191,13 +209,14 @@ def _optimizers(results: Mapping[str, Any], shown: _Pictures) -> list[str]:
         for metric, digits in ((LOSS, 5), (CONFIDENT, 4)):
             printed, ours = setting.printed.get(metric), values(results, name, metric)
             row += ["" if printed is None else as_printed(printed, digits), spread(ours)]
-            row.append("" if printed is None else within(printed, ours))
+            row.append("" if printed is None else within(printed, ours, metric))
         rows.append([*row, spread(values(results, name, "test/iou"))])
         if setting.name == MOMENTUM_SGD:
             again = ['"SGD", which has momentum 0.9 too']
             for metric, digits in ((LOSS, 5), (CONFIDENT, 4)):
                 printed = SECOND_SGD[metric]
-                again += [as_printed(printed, digits), "the same", within(printed, values(results, name, metric))]
+                found = values(results, name, metric)
+                again += [as_printed(printed, digits), "the same", within(printed, found, metric)]
             rows.append([*again, ""])
     sgd = [
         [setting.name, *(spread(values(results, named("texture_sgd_rates", setting), metric)) for metric in SHOWN)]
@@ -218,7 +237,9 @@ def _optimizers(results: Mapping[str, Any], shown: _Pictures) -> list[str]:
 def _stood_still(results: Mapping[str, Any]) -> list[str]:
     name = named("texture_exponential", STOOD_STILL)
     zero = results["mistakes"].get("cross-entropy of one channel")
-    said = f"{zero['loss']:.1f}, with a largest gradient of {zero['largest gradient']:g}" if zero else "not run yet"
+    said = (
+        f"{zero['loss'][0]:.1f}, with a largest gradient of {zero['largest gradient'][0]:g}" if zero else "not run yet"
+    )
     rows = [
         ["cross-entropy over one channel, printed 99 times", "-0.0", said],
         [
@@ -238,31 +259,60 @@ def _stood_still(results: Mapping[str, Any]) -> list[str]:
 def _unet(results: Mapping[str, Any], shown: _Pictures) -> list[str]:
     parts = [texts.UNET]
     for data, title in (("demo", "On the demo scenes"), ("dubai", "On the aerial images")):
-        rows = []
-        for study, what in (
-            (f"{data}_overfit", "two samples, 50 steps, rate 0.1, momentum {}"),
-            (f"{data}_final", "last training, rate {}, test"),
-        ):
-            for setting in STUDIES[study].settings:
-                ((metric, printed),) = setting.printed.items()
-                each = (
-                    values(results, named(study, setting), name) for name in (metric, f"{metric.partition('/')[0]}/iou")
-                )
-                rows.append([what.format(setting.name), as_printed_iou(printed), *map(spread, each)])
+        rows = [
+            *_printed_ious(results, f"{data}_overfit", "two samples, 50 steps, rate 0.1, momentum {}"),
+            *_printed_ious(results, f"{data}_final", "last training, rate {}, test"),
+        ]
         tuned = [
             [shown_as, *(spread(values(results, name, metric)) for metric in UNET_SHOWN)]
             for shown_as, name in tuning(data).items()
         ]
         parts += [
             f"### {title}", "",
-            *_table(["", 'printed "IoU"', "foreground_iou", "iou"], rows),
+            *_table(["", 'printed "IoU"', "foreground_iou", "iou", "loss"], rows),
+            *_learnt_by_heart(results, f"{data}_overfit"),
             texts.TUNING, "",
             *_table(["", *UNET_SHOWN], tuned),
+            *_own_tuning(results, f"{data}_own"),
             *shown(f"{data}_rates.png", "Validation loss by learning rate and momentum"),
             *shown(f"{data}_overfit.png", "Loss of the training on two samples"),
             *shown(f"{data}_overlay.png", "Test images, masks, predictions and overlays"),
         ]  # fmt: skip
     return parts
+
+
+def _printed_ious(results: Mapping[str, Any], study: str, what: str) -> Rows:
+    rows = []
+    for setting in STUDIES[study].settings:
+        ((metric, printed),) = setting.printed.items()
+        split = metric.partition("/")[0]
+        each = (values(results, named(study, setting), name) for name in (metric, f"{split}/iou", f"{split}/loss"))
+        rows.append([what.format(setting.name), as_printed_iou(printed), *map(spread, each)])
+    return rows
+
+
+def _learnt_by_heart(results: Mapping[str, Any], study: str) -> list[str]:
+    runs = [run["metrics"] for setting in STUDIES[study].settings for run in runs_of(results, named(study, setting))]
+    if not runs:
+        return []
+    learnt = [metrics for metrics in runs if metrics.get("val/iou", 0.0) >= training.OVERFIT_IOU]
+    trivial = sum(sum(name.startswith("val/iou/") for name in metrics) == 1 for metrics in learnt)
+    aside = f", {trivial} of them because their two crops hold one class" if trivial else ""
+    return [texts.OVERFIT.format(learnt=len(learnt), all=len(runs), goal=training.OVERFIT_IOU, trivial=aside), ""]
+
+
+def _own_tuning(results: Mapping[str, Any], study: str) -> list[str]:
+    """The momenta at the rate that our own tuning chooses, where that is not the report's."""
+    if study not in STUDIES:
+        return []
+    settings = STUDIES[study].settings
+    shown = ("val/loss", "test/foreground_iou", "test/iou")
+    rows = [
+        [f"momentum {setting.name}", *(spread(values(results, named(study, setting), name)) for name in shown)]
+        for setting in settings
+    ]
+    (rate,) = (word.removeprefix("lr=") for word in settings[0].overrides if word.startswith("lr="))
+    return [texts.OWN.format(rate=rate), "", *_table(["", *shown], rows)]
 
 
 def _verdicts(results: Mapping[str, Any]) -> list[str]:
@@ -287,42 +337,68 @@ def _mistakes(results: Mapping[str, Any]) -> list[str]:
     for name, (title, text, header) in texts.MISTAKES.items():
         parts += [f"### {title}", "", text, ""]
         if name == "momentum":
-            parts += _momentum(results)
-        elif name in found:
-            parts += _table(header, _pivoted(found[name]) if len(header) > 2 else _listed(found[name]))
-        else:
+            parts += _table(header, _momentum(results))
+        elif name not in found:
             parts += ["Not run yet.", ""]
+        elif name == "not reset between rates":
+            parts += _table(header, _protocols(found[name]))
+        else:
+            parts += _table(header, _pivoted(found[name]) if len(header) > 2 else _listed(found[name]))
     return parts
 
 
-def _listed(found: Mapping[str, float]) -> Rows:
-    return [[key, _figure(value)] for key, value in found.items()]
+def _listed(found: Mapping[str, Sequence[float]]) -> Rows:
+    return [[key, _figure(values)] for key, values in found.items()]
 
 
-def _pivoted(found: Mapping[str, float]) -> Rows:
+def _pivoted(found: Mapping[str, Sequence[float]]) -> Rows:
     """Of names such as "case: measure" a row for each case."""
     rows: dict[str, list[str]] = {}
-    for key, value in found.items():
-        rows.setdefault(key.rpartition(": ")[0], []).append(_figure(value))
+    for key, measured in found.items():
+        rows.setdefault(key.rpartition(": ")[0], []).append(_figure(measured))
     return [[case, *measured] for case, measured in rows.items()]
 
 
-def _figure(value: float) -> str:
+def _protocols(found: Mapping[str, Sequence[float]]) -> Rows:
+    """Of names such as "protocol: rate, place" a row for each protocol, and which place has the lowest loss how often."""
+    cells: dict[str, dict[str, Sequence[float]]] = {}
+    for key, losses in found.items():
+        name, _, rate_and_place = key.partition(": ")
+        cells.setdefault(name, {})[rate_and_place] = losses
+    rows = []
+    for name, losses_of in cells.items():
+        rates = [key.rpartition(", ")[0] for key in losses_of]
+        leading = Counter(np.argmin(np.array(list(losses_of.values())), axis=0).tolist())
+        leads = [
+            f"{rates[place] if len(set(rates)) > 1 else PLACES[place]} in {times} of {leading.total()}"
+            for place, times in sorted(leading.items())
+        ]
+        each = [f"{rate}: {_figure(losses)}" for rate, losses in zip(rates, losses_of.values(), strict=True)]
+        rows.append([name, *each, ", ".join(leads)])
+    return rows
+
+
+def _figure(values: Sequence[float]) -> str:
+    if len(values) > 1:
+        return spread(dict(enumerate(values)))
+    (value,) = values
     if value == 0:
         return "-0.0" if math.copysign(1, value) < 0 else "0"
     return f"{value:,.0f}" if value == int(value) and value > 1 else number(value)
 
 
-def _momentum(results: Mapping[str, Any]) -> list[str]:
+def _momentum(results: Mapping[str, Any]) -> Rows:
     rows = []
     name = f"texture_optimizers: {MOMENTUM_SGD}"
     printed = {setting.name: setting.printed for setting in STUDIES["texture_optimizers"].settings}[MOMENTUM_SGD]
     for title, metric in (("running loss", LOSS), ("confident accuracy", CONFIDENT)):
         found = np.array(list(values(results, name, metric).values()))
-        ours = "not trained yet" if len(found) < 2 else f"{number(difference_of_two(found))} (n = {len(found)})"
+        ours = ["not trained yet", ""]
+        if len(found) > 1:
+            ours = [f"{number(difference_of_two(found))} (n = {len(found)})", number(float(np.ptp(found)))]
         meant = spread(values(results, f"texture_optimizers: {PLAIN_SGD}", metric))
-        rows.append([title, number(abs(printed[metric] - SECOND_SGD[metric])), ours, meant])
-    return _table(["", "between the two printed rows", "between two runs of it, at most, in 95 %", "plain SGD"], rows)
+        rows.append([title, number(abs(printed[metric] - SECOND_SGD[metric])), *ours, meant])
+    return rows
 
 
 def difference_of_two(each: np.ndarray) -> float:
@@ -344,7 +420,7 @@ def _ablation(results: Mapping[str, Any], shown: _Pictures) -> list[str]:
         rows.append([*_net(results, entry.name), shift, tested, entry.said])
     missing = [name for name in VARIANTS if name not in scores]
     ranked = [texts.ABLATION_RANKED, *compared(scores, "val/iou", "max").sentences()] if rows else []
-    header = ["net", "parameters", "val/iou", "test/iou", "val/iou less the published", "p", "answer"]
+    header = ["net", "what differs", "parameters", "val/iou", "test/iou", "val/iou less the published", "p", "answer"]
     return [
         *parts,
         *_table(header, [[*_net(results, PUBLISHED), "", "", ""], *rows]),
@@ -358,7 +434,7 @@ def _ablation(results: Mapping[str, Any], shown: _Pictures) -> list[str]:
 def _net(results: Mapping[str, Any], name: str) -> list[str]:
     runs = runs_of(results, f"ablation: {name}")
     scores = [spread(values(results, f"ablation: {name}", metric)) for metric in ("val/iou", "test/iou")]
-    return [name, f"{runs[0]['parameters']:,}", *scores]
+    return [name, changed(name), f"{runs[0]['parameters']:,}", *scores]
 
 
 def _answer(differences: Sequence[Difference]) -> list[str]:
@@ -396,6 +472,9 @@ def _times(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     dates = sorted({run["date"] for run in runs})
     where = [*sorted({run["device"] for run in runs}), *sorted({f"torch {run['versions']['torch']}" for run in runs})]
     when = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
-    seconds = statistics.median(run["seconds"] for run in runs)
+    seconds = sorted(run["seconds"] for run in runs)
+    took = f"{statistics.median(seconds) / 60:.1f} min"
+    if seconds[-1] > 1.5 * seconds[0]:
+        took += f" ({seconds[0] / 60:.1f} to {seconds[-1] / 60:.1f})"
     speed = statistics.median(run["steps"] / run["seconds"] for run in runs)
-    return [f"{seconds / 60:.1f} min", number(speed) if speed < 1 else f"{speed:.1f}", ", ".join([*where, when])]
+    return [took, number(speed) if speed < 1 else f"{speed:.1f}", ", ".join([*where, when])]

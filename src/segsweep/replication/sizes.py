@@ -12,6 +12,7 @@ from segsweep.replication.published import (
     LAYER_PARAMETERS,
     PRINTED_NORM,
     PRINTED_OPTIMIZER,
+    PRINTED_TENSORS,
     STOOD_STILL,
     TEXTURE_PARAMETERS,
     TEXTURE_SHAPE,
@@ -33,14 +34,16 @@ def sizes() -> list[tuple[str, Any, Any]]:
     for name in ("conv2", "conv3"):  # the one norm is counted with the first
         parts[name] -= sum(parameter.numel() for parameter in getattr(net, name)[2].parameters())
     ours = unet_shapes()
-    optimizer = _adam(net)
+    optimizer, (image, mask) = _adam(net), _shapes()
     return [
         *((LAYER_NAMES[name], count, parts[name]) for name, count in LAYER_PARAMETERS.items()),
         ("texture net, parameters", TEXTURE_PARAMETERS, _count(net)),
-        ("texture net, input", TEXTURE_SHAPE, _image_shape()),
+        ("texture net, input", TEXTURE_SHAPE, image),
+        ("mask", TEXTURE_SHAPE, mask),
         ("texture net, output", TEXTURE_SHAPE, tuple(net(torch.zeros(TEXTURE_SHAPE)).shape)),
         ("its batch norm, eps and momentum", PRINTED_NORM, (net.bn.eps, net.bn.momentum)),
         *((f"Adam (4.1), {name}", printed, optimizer[name]) for name, printed in PRINTED_OPTIMIZER.items()),
+        ("Adam (4.1), parameter tensors", PRINTED_TENSORS, len(optimizer["params"])),
         ("U-Net, parameters (counted from its layers)", UNET_PARAMETERS, _count(unet)),
         ("U-Net, convolutions and transposed ones", UNET_LAYERS, _layers(unet)),
         ("U-Net, input", UNET_INPUT, ours["input"]),
@@ -57,10 +60,10 @@ def _layers(net: torch.nn.Module) -> tuple[int, int]:
     return kinds.count(torch.nn.Conv2d), kinds.count(torch.nn.ConvTranspose2d)
 
 
-def _image_shape() -> tuple[int, ...]:
-    """Of one image that the notebook's generator makes, as a net is given it."""
-    image, _ = Textures(image_size=TEXTURE_SHAPE[-1]).make(range(1), "train")
-    return tuple(image.shape)
+def _shapes() -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Of one image and its mask as the notebook's generator makes them; the notebook gives masks a channel of their own."""
+    image, mask = Textures(image_size=TEXTURE_SHAPE[-1]).make(range(1), "train")
+    return tuple(image.shape), tuple(mask[:, None].shape)
 
 
 def _adam(net: torch.nn.Module) -> dict[str, Any]:

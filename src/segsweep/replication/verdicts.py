@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from segsweep.replication.collect import ROUNDING, values
 from segsweep.replication.published import CONFIDENT, LOSS
@@ -87,9 +88,11 @@ CLAIMS = (
 def judge_claim(claim: Claim, settings: Sequence[str], results: Mapping[str, Any]) -> Verdict:
     """Tests a claim on the runs that there are, over the seeds that all settings have.
 
-    It holds where the claimed settings are better than all others; it does not where one of them is worse; and it
-    cannot be told where chance may explain the order. A setting of which some runs diverge is compared by the others,
-    which flatters it: so it may be worse all the same, but it is not called better.
+    Each claimed setting beside each of the others, by paired t-tests corrected for these pairs alone: a claim was made
+    before our runs were, so that no pairs were picked by them. It holds where every claimed setting is better than all
+    others; it does not where one of them is worse; and it cannot be told where chance may explain the order. A setting
+    of which some runs diverge is compared by the others, which flatters it: so it may be worse all the same, but it is
+    not called better.
 
     Args:
         claim: the conclusion.
@@ -102,15 +105,12 @@ def judge_claim(claim: Claim, settings: Sequence[str], results: Mapping[str, Any
     seeds = sorted(set.intersection(*(set(found) for found in scores.values())))
     if len(seeds) < LEAST_SEEDS:
         return Verdict("cannot be told", len(seeds), f"{len(seeds)} of {LEAST_SEEDS} seeds so far")
-    scores = {name: {seed: found[seed] for seed in seeds} for name, found in scores.items()}
+    sign = 1 if claim.mode == "max" else -1
+    runs = {name: sign * np.array([found[seed] for seed in seeds]) for name, found in scores.items()}
     claimed = (claim.claimed,) if isinstance(claim.claimed, str) else claim.claimed
-    lost = {name: number for name, found in scores.items() if (number := sum(map(math.isnan, found.values())))}
-    if lost or not isinstance(claim.claimed, str):
-        answer, reason = _judge_pairs(claimed, scores, claim.mode)
-    else:
-        answer, reason = _judge_best(claim.claimed, scores, claim.mode)
-    diverged = [f"{name} in {number} of {len(seeds)}" for name, number in lost.items()]
-    return Verdict(answer, len(seeds), f"{reason} (diverged: {_listed(diverged)})" if diverged else reason)
+    answer, reason = _judge(claimed, runs)
+    diverged = [f"{name} in {lost} of {len(seeds)}" for name, each in runs.items() if (lost := _lost(each))]
+    return Verdict(answer, len(seeds), f"{reason}; diverged: {_listed(diverged)}" if diverged else reason)
 
 
 def compared(scores: Scores, metric: str, mode: Mode) -> Comparison:
@@ -125,69 +125,75 @@ def compared(scores: Scores, metric: str, mode: Mode) -> Comparison:
     return compare(pd.DataFrame(rows), ["setting"], mode=mode, name=metric)
 
 
-def _judge_best(claimed: str, scores: Scores, mode: Mode) -> tuple[Answer, str]:
-    """One setting beside the others, all pairs being compared."""
-    table = compared(scores, "score", mode).table
-    said = dict(zip(table["setting"], table["verdict"], strict=True))
-    best = table["setting"].iloc[0]
-    level = [other for other, verdict in said.items() if verdict == "not distinguishable"]
-    same = [other for other, verdict in said.items() if verdict == "no statement"]
-    if best != claimed:
-        if said[claimed] == "worse":
-            return "does not hold", f"it is worse than {best}"
-        if said[claimed] == "no statement":
-            return "cannot be told", f"it differs from {best} by the same in every seed"
-        return "cannot be told", f"{best} leads, and {claimed} may be as good"
-    if level:
-        return "cannot be told", f"it leads, and {_listed(level)} may be as good"
-    if same:
-        return "cannot be told", f"it differs from {_listed(same)} by the same in every seed"
-    return "holds", f"all others are worse than {claimed}"
+@dataclass(frozen=True)
+class _Pair:
+    """A claimed setting beside another.
+
+    Args:
+        claimed: its name.
+        other: the other's name.
+        mean: lead of the claimed one, over the seeds in which neither diverged.
+        ahead: in how many seeds it is better; a run that diverged is behind one that did not.
+        shown: whether the mean differs from 0 at 5 %.
+    """
+
+    claimed: str
+    other: str
+    mean: float
+    ahead: int
+    shown: bool
 
 
-def _judge_pairs(claimed: Sequence[str], scores: Scores, mode: Mode) -> tuple[Answer, str]:
-    """Each of the claimed beside each of the others, by paired t-tests that are corrected for the number of these pairs."""
-    sign = 1 if mode == "max" else -1
-    alive = [name for name, found in scores.items() if not all(map(math.isnan, found.values()))]
-    lost = {name for name, found in scores.items() if any(map(math.isnan, found.values()))}
-    others = [name for name in alive if name not in claimed]
-    if gone := [name for name in claimed if name not in alive]:
+def _judge(claimed: Sequence[str], runs: Mapping[str, NDArray[np.float64]]) -> tuple[Answer, str]:
+    """By the runs of each setting, more being better, NaN where one diverged, in the same order of seeds."""
+    never = [name for name, each in runs.items() if np.isnan(each).all()]
+    others = [name for name in runs if name not in claimed and name not in never]
+    unsteady = [name for name in claimed if _lost(runs[name])]
+    if gone := [name for name in claimed if name in never]:
         return ("does not hold", f"{_listed(gone)} never learns") if others else ("cannot be told", "all diverge")
     if not others:
-        return ("cannot be told", "all diverge") if lost & set(claimed) else ("holds", "all others diverge")
-    pairs = [(one, other) for one in claimed for other in others]
-    leads = [sign * (_array(scores[one]) - _array(scores[other])) for one, other in pairs]
-    leads = [lead[~np.isnan(lead)] for lead in leads]
-    p = np.array([float(paired_p(lead, ROUNDING)) for lead in leads])
-    shown = holm(np.nan_to_num(p, nan=1.0)) <= LEVEL
-    behind = [pair for pair, lead, clear in zip(pairs, leads, shown, strict=True) if clear and lead.mean() < 0]
-    open_ = [pair for pair, clear in zip(pairs, shown, strict=True) if not clear]
-    if firm := [(one, other) for one, other in behind if other not in lost]:
-        return "does not hold", "; ".join(f"{one} is worse than {other}" for one, other in firm)
-    if behind:
-        return "cannot be told", "; ".join(
-            f"{other} is ahead of {one} where it does not diverge" for one, other in behind
-        )
-    means = dict(zip(pairs, map(np.mean, leads), strict=True))
-    if ahead := [other for other in others if any(name == other and means[one, name] < 0 for one, name in open_)]:
-        trailing = [one for one in claimed if any(name == one and means[name, other] < 0 for name, other in open_)]
-        return (
-            "cannot be told",
-            f"{_listed(ahead)} {'lead' if len(ahead) > 1 else 'leads'}, and {_listed(trailing)} may be as good",
-        )
-    if open_:
-        as_good = [other for other in others if any(other == name for _, name in open_)]
-        than = [one for one in claimed if any(one == name for name, _ in open_)]
-        some = "" if len(open_) == len(as_good) * len(than) else "some of "
-        return "cannot be told", f"{_listed(as_good)} may be as good as {some}{_listed(than)}"
-    if lost & set(claimed):
+        return ("cannot be told", "all diverge") if unsteady else ("holds", "all others diverge")
+    pairs = _pairs([(one, other) for one in claimed for other in others], runs)
+    behind = [pair for pair in pairs if pair.shown and pair.mean < 0]
+    if firm := [pair for pair in behind if not _lost(runs[pair.other])]:
+        return "does not hold", "; ".join(f"{pair.claimed} is worse than {pair.other}" for pair in firm)
+    open_ = [pair for pair in pairs if not pair.shown]
+    reasons = [f"{pair.other} is ahead of {pair.claimed} where it does not diverge" for pair in behind]
+    reasons += [
+        reason for one in claimed if (reason := _not_shown([pair for pair in open_ if pair.claimed == one], runs))
+    ]
+    if reasons:
+        return "cannot be told", "; ".join(reasons)
+    if unsteady:
         return "cannot be told", f"better than {_listed(others)} where it does not diverge"
-    better = f"{claimed[0]} is" if len(claimed) == 1 else "each is"
-    return "holds", f"{better} better than {_listed(others)}"
+    return "holds", f"{f'{claimed[0]} is' if len(claimed) == 1 else 'each is'} better than {_listed(others)}"
 
 
-def _array(found: Mapping[int, float]) -> np.ndarray:
-    return np.array([found[seed] for seed in sorted(found)])
+def _pairs(names: Sequence[tuple[str, str]], runs: Mapping[str, NDArray[np.float64]]) -> list[_Pair]:
+    leads = [runs[one] - runs[other] for one, other in names]
+    kept = [lead[~np.isnan(lead)] for lead in leads]
+    p = np.array([float(paired_p(lead, ROUNDING)) for lead in kept])
+    shown = holm(np.nan_to_num(p, nan=1.0)) <= LEVEL
+    better = [np.nan_to_num(runs[one], nan=-np.inf) > np.nan_to_num(runs[other], nan=-np.inf) for one, other in names]
+    return [
+        _Pair(one, other, float(lead.mean()) if len(lead) else math.nan, int(ahead.sum()), bool(clear))
+        for (one, other), lead, ahead, clear in zip(names, kept, better, shown, strict=True)
+    ]
+
+
+def _not_shown(pairs: Sequence[_Pair], runs: Mapping[str, NDArray[np.float64]]) -> str:
+    """Of pairs of one claimed setting that chance may explain; "" without any."""
+    if not pairs:
+        return ""
+    first, *more = pairs
+    said = [f"{first.other} (it is in {first.ahead} of {len(runs[first.other])} seeds)"]
+    return f"{first.claimed} is not shown to be better than " + _listed(
+        [*said, *(f"{pair.other} (in {pair.ahead})" for pair in more)]
+    )
+
+
+def _lost(runs: NDArray[np.float64]) -> int:
+    return int(np.isnan(runs).sum())
 
 
 def _listed(names: Sequence[str]) -> str:
