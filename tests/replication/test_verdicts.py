@@ -67,8 +67,7 @@ def test_every_claim_is_about_a_study_and_some_of_its_settings():
         ({"a": CLEAR, "b": NEAR, "c": BAD, "d": BAD}, "holds", "each is better than c and d"),
         ({"a": CLEAR, "b": BAD, "c": NEAR, "d": FAR}, "does not hold", "b is worse than c"),
         ({"a": CLEAR, "b": CLEAR, "c": NEAR, "d": BAD}, "cannot be told",
-         "a is not shown to be better than c (it is in 3 of 5 seeds); "
-         "b is not shown to be better than c (it is in 3 of 5 seeds)"),
+         "a and b are each not shown to be better than c (it is in 3 of 5 seeds)"),
         ({"a": FAR, "b": [0.91] * 5, "c": [0.9, 0.93, 0.91, 0.9, 0.92], "d": [0.05, 0.2, 0.05, 0.2, 0.1]}, "does not hold",
          "a is worse than c"),
         ({"a": CLEAR, "b": FAR, "c": [0.1, 0.2, 0.1, 0.1, 0.1], "d": [0.08, 0.1, 0.11, 0.13, 0.09]}, "cannot be told",

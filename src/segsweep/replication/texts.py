@@ -81,8 +81,8 @@ TUNING = (
 )
 
 OWN = (
-    "The report tunes the momentum at the best rate. With that of the lowest mean here, {rate} of those that never "
-    "diverge, the momenta are:"
+    "The report tunes the momentum at the best rate. Here that is {rate}, which has the lowest mean of those that never "
+    "diverge. The momenta at {rate}, each with the figures of the test, which do not choose:"
 )
 
 OVERFIT = (

@@ -159,9 +159,7 @@ def _judge(claimed: Sequence[str], runs: Mapping[str, NDArray[np.float64]]) -> t
         return "does not hold", "; ".join(f"{pair.claimed} is worse than {pair.other}" for pair in firm)
     open_ = [pair for pair in pairs if not pair.shown]
     reasons = [f"{pair.other} is ahead of {pair.claimed} where it does not diverge" for pair in behind]
-    reasons += [
-        reason for one in claimed if (reason := _not_shown([pair for pair in open_ if pair.claimed == one], runs))
-    ]
+    reasons += _not_shown(claimed, open_, runs)
     if reasons:
         return "cannot be told", "; ".join(reasons)
     if unsteady:
@@ -181,15 +179,19 @@ def _pairs(names: Sequence[tuple[str, str]], runs: Mapping[str, NDArray[np.float
     ]
 
 
-def _not_shown(pairs: Sequence[_Pair], runs: Mapping[str, NDArray[np.float64]]) -> str:
-    """Of pairs of one claimed setting that chance may explain; "" without any."""
-    if not pairs:
-        return ""
-    first, *more = pairs
-    said = [f"{first.other} (it is in {first.ahead} of {len(runs[first.other])} seeds)"]
-    return f"{first.claimed} is not shown to be better than " + _listed(
-        [*said, *(f"{pair.other} (in {pair.ahead})" for pair in more)]
-    )
+def _not_shown(claimed: Sequence[str], pairs: Sequence[_Pair], runs: Mapping[str, NDArray[np.float64]]) -> list[str]:
+    """Of the pairs that chance may explain, a sentence for the claimed settings of which the same is to be said."""
+    named: dict[str, list[str]] = {}
+    for one in claimed:
+        others = [(pair.other, pair.ahead) for pair in pairs if pair.claimed == one]
+        said = [f"{other} (it is in {ahead} of {len(runs[other])} seeds)" for other, ahead in others[:1]]
+        said += [f"{other} (in {ahead})" for other, ahead in others[1:]]
+        if said:
+            named.setdefault(_listed(said), []).append(one)
+    return [
+        f"{_listed(names)} {'are each' if len(names) > 1 else 'is'} not shown to be better than {others}"
+        for others, names in named.items()
+    ]
 
 
 def _lost(runs: NDArray[np.float64]) -> int:
