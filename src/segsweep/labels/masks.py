@@ -48,7 +48,7 @@ def read_mask(path: str | PathLike[str], labels: Labels, rule: MaskRule | None =
 
     Args:
         path: PNG, TIFF or BMP in RGB, RGBA, palette, 1- to 16-bit gray; .npy of integers [H, W] or uint8 [H, W, 3];
-            JPEG and WebP where the rule says snap.
+            JPEG, WebP and TIFF compressed as JPEG where the rule says snap.
         labels: the class table.
         rule: how to read, and what becomes of unlisted colours and ids; by default `MaskRule()`.
 
