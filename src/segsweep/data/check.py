@@ -22,7 +22,8 @@ from segsweep.errors import UserError, shown
 from segsweep.labels.masks import MaskReading, read_mask
 
 DARK = 16
-"""A 16-bit image whose brightest value becomes less than this of 255 was most likely scaled by the wrong white."""
+"""A 16-bit image whose brightest value becomes no more than this of 255 was most likely scaled by the wrong white: the 4095
+of a 12-bit camera becomes this."""
 
 Progress = Callable[[int, int], None]
 """Called with the number of pairs looked at, and of all."""
@@ -236,7 +237,7 @@ def _image_warnings(path: Path, image: ImageReading, source: FolderSource) -> li
     low, high = int(image.pixels.min()), int(image.pixels.max())
     if low == high:
         warnings.append(f"{shown(path)}: every pixel is {low}; is this an image?")
-    elif image.mode.startswith("I") and high < DARK:
+    elif image.mode.startswith("I") and high <= DARK:
         warnings.append(
             f"{shown(path)}: its brightest value of 16 bits becomes {high} of 255; set data.white (now"
             f" {source.image_rule.white}) to the largest value the camera gives"
