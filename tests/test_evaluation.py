@@ -49,6 +49,17 @@ def test_numbers_are_those_of_the_training_s_own_test_to_the_last_digit(command,
     assert written(tmp_path / "out")["metrics"] == own_test(run)
 
 
+def test_a_run_in_half_precision_is_scored_on_the_cpu_of_a_machine_with_a_gpu(train, monkeypatch: pytest.MonkeyPatch):
+    run = load_run(train())
+    whole = evaluate(run, accelerator="cpu").metrics
+    run.config["trainer"]["precision"] = "16-mixed"
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.cuda, "is_available", lambda: True)
+        patch.setattr(torch.cuda, "device_count", lambda: 1)
+        evaluator = Evaluator(run, accelerator="cpu")
+    assert evaluator.score().metrics == whole
+
+
 def test_everything_is_written_and_agrees_with_itself(command, tmp_path: Path):
     train_on_scenes(command, tmp_path)
     outcome = command("evaluate.py", "run=run", "output=out", "accelerator=cpu", "pictures=2")
