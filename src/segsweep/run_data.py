@@ -95,15 +95,15 @@ def data_of(run: Run, changes: Mapping[str, Any] | None = None, split: str = "te
     if split == "all":
         source = _everything(run, source, node)
     _prepare(source)
-    origin = source.labels_from if isinstance(source, FolderSource) else "of its source"
     same_order = "give data of the same classes in the same order"
-    _require_same_classes(run.labels, source.labels, f"data.labels ({origin})", same_order)
+    _require_same_classes(run.labels, source.labels, f"data.labels ({source.labels_from})", same_order)
     if source.channels != run.channels:
         raise UserError(f"data.channels={source.channels}: this run's net takes images of {run.channels}")
     scored: Split = "val" if split == "val" else "test"
     if not source.size(scored):
         described = "; ".join(source.describe())
-        raise UserError(f"split={split}: there is no image in it ({described}); {_ALL}")
+        other = "give split=val, or split=all, which" if split == "test" and source.size("val") else "split=all"
+        raise UserError(f"split={split}: there is no image in it ({described}); {other} scores every image of a folder")
     notes = [*(source.describe() if changes or split == "all" else []), *notes]
     if names := _recoloured(run.labels, source.labels):
         notes.append(f"labels: ids or colours of {', '.join(names)} are not the run's; masks are read by these")
