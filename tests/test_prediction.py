@@ -142,6 +142,16 @@ def test_a_bad_file_is_named_in_one_line_and_the_others_go_on(command, tmp_path:
     assert "images/s" in outcome.out
 
 
+def test_images_with_the_longest_names_are_predicted_like_the_others(run: Run, tmp_path: Path):
+    names = ["a" * 251, "é" * 125, "b" * 234, "c"]
+    for name in names:
+        picture(tmp_path / f"photos/{name}.png", 20, 20)
+    result = predict(run, tmp_path / "photos", tmp_path / "out", overlays=True, probabilities=True)
+    assert (sorted(result.written), result.failed) == (sorted(names), {})
+    assert files(tmp_path / "out/masks") == sorted(f"{name}.png" for name in names)
+    assert len(files(tmp_path / "out")) == 3 * len(names) + 1
+
+
 def test_without_a_terminal_there_is_no_bar(command, tmp_path: Path):
     train_on_scenes(command, tmp_path)
     outcome = command("predict.py", "run=run", "input=scenes", "output=2026")
