@@ -1,8 +1,11 @@
 """Names that the tests share."""
 
 import dataclasses
+import struct
 from collections.abc import Callable
 from pathlib import Path
+
+import numpy as np
 
 ROOT = Path(__file__).parent.parent
 
@@ -24,3 +27,21 @@ class Outcome:
 
 
 Command = Callable[..., Outcome]
+
+
+def write_bmp(path: Path, values: np.ndarray, palette: list[tuple[int, int, int]], bits: int) -> None:
+    """A BMP of `bits` bits a pixel with that palette and no longer one, which Pillow does not write.
+
+    Args:
+        path: the file.
+        values: uint8 [H, W] of places in the palette.
+        palette: red, green and blue of each.
+        bits: 1, 4 or 8.
+    """
+    height, width = values.shape
+    digits = np.unpackbits(values[::-1, :, None], axis=2)[..., 8 - bits :].reshape(height, -1)
+    rows = np.pad(np.packbits(digits, axis=1), ((0, 0), (0, 3 * -(-width * bits // 8) % 4))).tobytes()
+    colors = b"".join(bytes((blue, green, red, 0)) for red, green, blue in palette)
+    header = struct.pack("<IiiHHIIiiII", 40, width, height, 1, bits, 0, len(rows), 0, 0, len(palette), 0)
+    start = 14 + len(header) + len(colors)
+    path.write_bytes(b"BM" + struct.pack("<IHHI", start + len(rows), 0, 0, start) + header + colors + rows)

@@ -16,6 +16,7 @@ from using_runs import train_on_scenes
 from segsweep import load_run
 from segsweep.data.demo import DEMO_LABELS, write_demo_folder
 from segsweep.evaluation import Evaluator, evaluate
+from segsweep.labels import MaskRule, read_mask
 from segsweep.run_data import data_of
 from segsweep.tasks.metrics import class_iou
 
@@ -46,6 +47,17 @@ def test_numbers_are_those_of_the_training_s_own_test_to_the_last_digit(command,
     outcome = command("evaluate.py", "run=run", "output=out", "accelerator=cpu")
     assert (outcome.code, outcome.err) == (0, "")
     assert written(tmp_path / "out")["metrics"] == own_test(run)
+
+
+def test_a_run_in_half_precision_is_scored_on_the_cpu_of_a_machine_with_a_gpu(train, monkeypatch: pytest.MonkeyPatch):
+    run = load_run(train())
+    whole = evaluate(run, accelerator="cpu").metrics
+    run.config["trainer"]["precision"] = "16-mixed"
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.cuda, "is_available", lambda: True)
+        patch.setattr(torch.cuda, "device_count", lambda: 1)
+        evaluator = Evaluator(run, accelerator="cpu")
+    assert evaluator.score().metrics == whole
 
 
 def test_everything_is_written_and_agrees_with_itself(command, tmp_path: Path):
@@ -207,6 +219,70 @@ def test_the_same_classes_in_other_colours_are_read_by_the_folder_s_own_table(co
     assert outcome.code == 0, outcome.err
     assert "ids or colours of Ground, Grass, Forest, Water, Sand, Rock are not the run's" in outcome.out
     assert written(tmp_path / "out")["metrics"] == written(tmp_path / "own")["metrics"]
+
+
+def with_table(root: Path, colors: list[tuple[int, int, int]], repaint: bool = False) -> None:
+    """Puts a class table with these colours into a folder of the demo scenes, and paints the masks in them."""
+    rows = [f"{name},{red},{green},{blue}" for name, (red, green, blue) in zip(DEMO_LABELS.names, colors, strict=True)]
+    (root / "classes.csv").write_text("\n".join(["name,r,g,b", *rows]) + "\n")
+    if repaint:
+        for path in root.glob("*/masks/*.png"):
+            mask = read_mask(path, DEMO_LABELS, MaskRule(by="color")).mask
+            Image.fromarray(np.array(colors, dtype=np.uint8)[mask]).save(path)
+
+
+OTHER_COLORS = [(at, 200, at) for at in range(len(DEMO_LABELS))]
+SWAPPED = [entry.color for entry in (DEMO_LABELS.classes[1], DEMO_LABELS.classes[0], *DEMO_LABELS.classes[2:])]
+
+
+def test_a_run_that_was_told_its_classes_is_scored_by_them_where_the_folder_s_table_is_wrong(command, tmp_path: Path):
+    write_demo_folder(tmp_path / "scenes", scenes=(3, 2, 3), size=48)
+    shutil.copy(tmp_path / "scenes/classes.csv", tmp_path / "right.csv")
+    with_table(tmp_path / "scenes", OTHER_COLORS)
+    run = train_on_scenes(command, tmp_path, "data.labels=right.csv")
+    shutil.copytree(tmp_path / "scenes", tmp_path / "moved")
+    for at, where in enumerate([[], ["data.root=scenes"], ["data.root=moved"], ["data.root=moved", "split=all"]]):
+        outcome = command("evaluate.py", "run=run", *where, f"output=out{at}", "accelerator=cpu")
+        assert outcome.code == 0, outcome.err
+        assert at == 3 or written(tmp_path / f"out{at}")["metrics"] == own_test(run)
+        assert at == 0 or "from right.csv" in outcome.out
+        note = "labels: masks are read by data.labels=right.csv, as in training: moved/classes.csv does not fit them"
+        assert (note in outcome.out) == (at > 1)
+
+
+def test_a_run_that_was_told_its_classes_is_scored_by_the_folder_s_table_where_that_alone_fits(command, tmp_path: Path):
+    write_demo_folder(tmp_path / "scenes", scenes=(3, 2, 3), size=48)
+    shutil.copy(tmp_path / "scenes/classes.csv", tmp_path / "told.csv")
+    run = train_on_scenes(command, tmp_path, "data.labels=told.csv")
+    shutil.copytree(tmp_path / "scenes", tmp_path / "other")
+    with_table(tmp_path / "other", OTHER_COLORS, repaint=True)
+    outcome = command("evaluate.py", "run=run", "data.root=other", "output=out", "accelerator=cpu")
+    assert outcome.code == 0, outcome.err
+    assert "ids or colours of Ground, Grass, Forest, Water, Sand, Rock are not the run's" in outcome.out
+    assert "from other/classes.csv" in outcome.out
+    assert written(tmp_path / "out")["metrics"] == own_test(run)
+
+
+def test_masks_that_two_tables_read_differently_are_not_read_unasked(command, tmp_path: Path):
+    write_demo_folder(tmp_path / "scenes", scenes=(3, 2, 3), size=48)
+    shutil.copy(tmp_path / "scenes/classes.csv", tmp_path / "told.csv")
+    run = train_on_scenes(command, tmp_path, "data.labels=told.csv")
+    shutil.copytree(tmp_path / "scenes", tmp_path / "other")
+    with_table(tmp_path / "other", SWAPPED, repaint=True)
+    outcome = command("evaluate.py", "run=run", "data.root=other", "output=out", "accelerator=cpu")
+    (line,) = outcome.error_lines
+    assert line.startswith(
+        "error: other/classes.csv: gives Ground, Grass other ids or colours than the run's table, and"
+    )
+    assert line.endswith("both; say which counts: data.labels=told.csv or data.labels=other/classes.csv")
+    assert not (tmp_path / "out").exists()
+    command(
+        "evaluate.py", "run=run", "data.root=other", "output=own", "data.labels=other/classes.csv", "accelerator=cpu"
+    )
+    assert written(tmp_path / "own")["metrics"] == own_test(run)
+    command("evaluate.py", "run=run", "data.root=other", "output=told", "data.labels=told.csv", "accelerator=cpu")
+    own, told = (np.array(written(tmp_path / name)["confusion"]) for name in ("own", "told"))
+    assert np.array_equal(told, own[[1, 0, 2, 3, 4, 5]])
 
 
 def test_images_that_were_trained_on_are_not_scored_unasked_when_the_folder_has_moved(command, tmp_path: Path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from segsweep import load_run
 from segsweep.data.demo import DEMO_LABELS, demo_scene, write_demo_folder
+from segsweep.labels.colors import hex_color
 
 # What debug=fast says of textures does not hold for a folder.
 TINY = ["data=folder", "data.root=scenes", "data.image_size=32", "data.samples_per_epoch=4"]
@@ -119,6 +121,39 @@ def test_check_data_passes_a_right_folder_and_draws_it(command, scenes: Path, tm
     assert len(report["pairs"]) == 7
     assert set(report["class_weights"]) == set(DEMO_LABELS.names)
     assert Image.open(tmp_path / "check/contact_sheet.png").size[0] > 300
+
+
+def test_one_class_alone_is_nothing_to_learn(command, scenes: Path, tmp_path: Path):
+    """With all else ignored, as an unlisted colour may be, every pixel that counts is right from the start."""
+    (scenes / "classes.csv").write_text("name,r,g,b\nWater,1,2,3\n")
+    for path in scenes.glob("*/masks/*.png"):
+        pixels = np.array(Image.open(path).convert("RGB"))
+        pixels[:5, :5] = (1, 2, 3)
+        Image.fromarray(pixels).save(path)
+    ignored = f"data.ignore_colors={[hex_color(entry.color) for entry in DEMO_LABELS.classes]}"
+    line = "data.labels (from scenes/classes.csv): has the class Water alone, so there is nothing to learn"
+    outcome = command("check_data.py", "data.root=scenes", ignored, "hydra.run.dir=check")
+    assert outcome.code == 1
+    (error,) = json.loads((tmp_path / "check/check.json").read_text())["errors"]
+    assert error.startswith(line)
+    outcome = command("train.py", *TINY, *FAST, ignored, "hydra.run.dir=run")
+    assert outcome.code == 1
+    assert outcome.error_lines == [f"error: {error}"]
+    assert error.endswith("; add the background as a class, in the colour or id that it has in the masks")
+
+
+def test_without_a_test_split_the_test_is_passed_over_and_that_is_said(command, scenes: Path, tmp_path: Path):
+    shutil.rmtree(scenes / "test")
+    outcome = command("train.py", *TINY, *FAST, "hydra.run.dir=run")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert "no test: the test split is empty" in outcome.out
+    assert not any(name.startswith("test/") for name in record(tmp_path / "run")["metrics"])
+    (line,) = [line for line in outcome.out.splitlines() if "evaluate.py" in line]
+    assert line == "  python evaluate.py run=run split=val"
+    assert command(*line.split()[1:], "output=out").code == 0
+    outcome = command("evaluate.py", "run=run")
+    assert "there is no image in it" in outcome.error_lines[0]
+    assert outcome.error_lines[0].endswith("; give split=val, or split=all, which scores every image of a folder")
 
 
 MISTAKES = {

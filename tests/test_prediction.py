@@ -89,6 +89,18 @@ def test_tiles_give_the_mask_of_the_whole_image_and_no_tile_is_larger_than_asked
     assert_predicted(run, image, read_mask(tmp_path / "tiled/masks/large.png", run.labels).mask)
 
 
+def test_tiles_too_small_for_the_net_are_refused_before_any_work_where_an_image_needs_them(run: Run, tmp_path: Path):
+    for name, size in {"a": (20, 128), "b": (129, 20)}.items():
+        picture(tmp_path / f"photos/{name}.png", *size)
+    (tmp_path / "photos/c.png").write_bytes(b"broken")
+    run.net.stride = 96  # tiles are then multiples of 96 pixels
+    with pytest.raises(UserError, match=r"^tile=128: must be at least 192 pixels.*b\.png does not fit into one tile$"):
+        predict(run, tmp_path / "photos", tmp_path / "out", tile=128, overlap=32)
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "photos/b.png").unlink()
+    assert predict(run, tmp_path / "photos", tmp_path / "out", tile=128, overlap=32).written == ["a"]
+
+
 @pytest.mark.parametrize(("asked", "found"), [(True, "float16"), ("float16", "float16"), ("float32", "float32")])
 @pytest.mark.parametrize("tile", [64, 1024])
 def test_probabilities_are_the_run_s(run: Run, tmp_path: Path, asked, found: str, tile: int):
@@ -128,6 +140,16 @@ def test_a_bad_file_is_named_in_one_line_and_the_others_go_on(command, tmp_path:
     assert outcome.error_lines[-1] == "error: 2 of 4 images could not be read; they are named above"
     assert "2 images in" in outcome.out
     assert "images/s" in outcome.out
+
+
+def test_images_with_the_longest_names_are_predicted_like_the_others(run: Run, tmp_path: Path):
+    names = ["a" * 251, "é" * 125, "b" * 234, "c"]
+    for name in names:
+        picture(tmp_path / f"photos/{name}.png", 20, 20)
+    result = predict(run, tmp_path / "photos", tmp_path / "out", overlays=True, probabilities=True)
+    assert (sorted(result.written), result.failed) == (sorted(names), {})
+    assert files(tmp_path / "out/masks") == sorted(f"{name}.png" for name in names)
+    assert len(files(tmp_path / "out")) == 3 * len(names) + 1
 
 
 def test_without_a_terminal_there_is_no_bar(command, tmp_path: Path):

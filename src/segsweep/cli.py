@@ -230,7 +230,8 @@ def train(config: DictConfig) -> float | None:
             _fail(line)
         raise
     if int(os.environ.get("LOCAL_RANK", 0)) == 0:
-        _print_result(record, directory)
+        untested = config.trainer.test and not any(name.startswith("test/") for name in record.metrics)
+        _print_result(record, directory, "val" if untested else None)
     if record.overfit_check == "failed":
         sys.exit(1)
     return record.objective.value
@@ -265,7 +266,8 @@ def check_data(config: DictConfig) -> None:
         _fail(f"{report.root}: {number} mistake{'s' if number > 1 else ''}; training on this would be wrong")
 
 
-def _print_result(record: "RunRecord", directory: Path) -> None:
+def _print_result(record: "RunRecord", directory: Path, split: str | None) -> None:
+    """The last lines of a run; `split` is the one that there is to score, where it is not the test."""
     from rich.console import Console
     from rich.table import Table
 
@@ -281,7 +283,7 @@ def _print_result(record: "RunRecord", directory: Path) -> None:
     print(f"{record.steps:,} steps in {record.seconds:.0f} s{speed}. Everything is in {shown}")
     print("Next:")
     print(f"  tensorboard --host localhost --logdir {shlex.quote(str(shown / 'tensorboard'))}")
-    print(f"  python evaluate.py {hydra_argument('run', shown)}")
+    print(f"  python evaluate.py {hydra_argument('run', shown)}{f' split={split}' if split else ''}")
 
 
 def _relative(path: Path) -> Path:

@@ -1,9 +1,11 @@
 """Images opened with what anybody may send in mind: few formats, a limit on pixels, a limit on what is decoded at once."""
 
 import contextlib
+import struct
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 # Imported by name, so that Pillow never goes through all of its plugins: some start other programs (EPS).
 from PIL import (
@@ -17,6 +19,8 @@ from PIL import (
     TiffImagePlugin,  # noqa: F401
     WebPImagePlugin,  # noqa: F401
 )
+
+from segsweep.errors import UserError
 
 MAX_PIXELS = 500_000_000
 """Height times width of the largest image or mask that is read; an orthophoto of 20,000 x 20,000 fits."""
@@ -62,10 +66,25 @@ def open_image(path: Path, formats: Sequence[str]) -> Iterator[ImageFile.ImageFi
     Raises:
         PIL.UnidentifiedImageError: it is of no such format.
         PIL.Image.DecompressionBombError: it declares more than `MAX_PIXELS`; also later, when it is decoded.
+        UserError: it is a BMP whose pixels Pillow would get wrong.
         OSError: it cannot be opened.
     """
     with _pillow_limit, path.open("rb") as file, Image.open(file, formats=list(formats)) as image:
+        if image.format == "BMP":
+            _refuse_misread_bmp(path, file, image.mode)
         yield image
+
+
+def _refuse_misread_bmp(path: Path, file: BinaryIO, mode: str) -> None:
+    """Pillow 13.0 takes a palette of grays for the depth: rows of 4 or 8 bits a pixel are then read as rows of 1 or 8."""
+    file.seek(14)
+    header = file.read(16)
+    (bits,) = struct.unpack_from("<H", header, 10 if header[0] == 12 else 14)
+    if bits != {"1": 1, "L": 8}.get(mode, bits):
+        raise UserError(
+            f"{path}: is a BMP of {bits} bits a pixel with a palette of few grays, which cannot be read rightly; save it"
+            " as PNG"
+        )
 
 
 class Room:

@@ -4,8 +4,9 @@ Shapes: C image channels, K classes, H x W pixels.
 """
 
 import copy
+import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -22,7 +23,7 @@ from segsweep.data.images import ImageRule, image_shape
 from segsweep.data.inputs import InputImage, find_inputs, read_input
 from segsweep.data.parallel import available_cores, parallel_map
 from segsweep.errors import UserError
-from segsweep.nets.tiling import check_tiling, tiled_logits
+from segsweep.nets.tiling import ALIGNMENT, check_tiling, tiled_logits
 from segsweep.run_data import reads_files, settings_of
 from segsweep.runs.load import Run
 from segsweep.runs.predictions import Precision, PredictionFolder
@@ -114,9 +115,10 @@ def predict(
     folder = PredictionFolder(Path(output), run.labels, overlays, wanted)
     images = [entry.path for entry in inputs.images]
     folder.check([entry.name for entry in inputs.images], [*images, *inputs.masks], overwrite)
+    stride = int(getattr(run.net, "stride", 1))
+    _check_tiles(images, reader, tile, overlap, stride)
 
     net = copy.deepcopy(run.net).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    stride = int(getattr(net, "stride", 1))
     progress = progress or _Silence()
     result = Prediction(device=str(device))
     started = time.perf_counter()
@@ -161,6 +163,16 @@ def predict(
     return result
 
 
+def _check_tiles(images: Sequence[Path], reader: "_Reader", tile: int, overlap: int, stride: int) -> None:
+    """Refuses tiles that are too small for the net, where an image has to be cut."""
+    try:
+        check_tiling(tile, overlap, math.lcm(ALIGNMENT, stride))
+    except ValueError as error:
+        for path, shape in zip(images, parallel_map(reader.shape, images, _threads()), strict=True):
+            if not isinstance(shape, UserError) and max(shape) > tile:
+                raise UserError(f"{error}, for this net; {path} does not fit into one tile") from error
+
+
 @dataclass(frozen=True)
 class _Reader:
     """How a run's images are read, and what the folders that hold them are called."""
@@ -185,13 +197,19 @@ class _Reader:
         except UserError as error:
             return error
 
-    def read_ahead(self, path: Path) -> NDArray[np.uint8] | UserError | None:
-        """The image, unless it is large."""
+    def shape(self, path: Path) -> tuple[int, int] | UserError:
+        """Height and width, by the header."""
         try:
-            height, width = image_shape(path, self.rule)
+            return image_shape(path, self.rule)
         except UserError as error:
             return error
-        return None if height * width > LARGE else self.read(path)
+
+    def read_ahead(self, path: Path) -> NDArray[np.uint8] | UserError | None:
+        """The image, unless it is large."""
+        shape = self.shape(path)
+        if isinstance(shape, UserError):
+            return shape
+        return None if math.prod(shape) > LARGE else self.read(path)
 
 
 def _decoded(

@@ -10,13 +10,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from segsweep.arguments import check_arguments
 from segsweep.config import naming_keys
 from segsweep.data import SOURCES, FolderSource, SegmentationData, Source
 from segsweep.data.every_pair import EveryPair
+from segsweep.data.pairs import Pair, find_pairs
 from segsweep.data.seeds import Split
-from segsweep.errors import UserError
-from segsweep.labels import Labels, find_class_table, read_table
+from segsweep.errors import UserError, shown
+from segsweep.labels import Labels, find_class_table, read_mask, read_table
 from segsweep.runs.load import Run
 from segsweep.tasks import LOSSES, Loss
 from segsweep.training import LOADING_KEYS
@@ -68,11 +72,13 @@ def data_of(run: Run, changes: Mapping[str, Any] | None = None, split: str = "te
         run: from `load_run`.
         changes: settings of the `data` group. Another `root` is a folder with masks, whatever the run was trained on. It is
             read and divided as the run's own folder was, which may be the same folder at another place, so no image that
-            was trained on is scored unasked. A class table that lies in it is its own.
+            was trained on is scored unasked. Where a class table lies in it, masks are read by that, or, of a run that was
+            told its classes, by the one of the two tables that reads them.
         split: "val", "test" or, of a folder, "all".
 
     Raises:
-        UserError: a setting is wrong, the data cannot be found, the split is empty, or its classes are not the run's.
+        UserError: a setting is wrong, the data cannot be found, the split is empty, its classes are not the run's, or
+            two class tables read its masks differently.
     """
     if split not in SPLITS:
         raise UserError(f"split={split}: must be val, test or all")
@@ -80,24 +86,27 @@ def data_of(run: Run, changes: Mapping[str, Any] | None = None, split: str = "te
     node = settings_of(run, "data")
     loading = {key: node.pop(key) for key in LOADING_KEYS if key in node}
     loading |= {key: changes.pop(key) for key in LOADING_KEYS if key in changes} | {"overfit_samples": 0}
+    notes: list[str] = []
     if "root" in changes and _is_elsewhere(changes["root"], node):
-        node = _other_folder(run, node, changes)
+        node, notes = _other_folder(run, node, changes)
     node |= changes
     _require_no_writing(run, node, changes)
     source: Source = _built(SOURCES, node, run, "data")
     if split == "all":
         source = _everything(run, source, node)
     _prepare(source)
-    origin = source.labels_from if isinstance(source, FolderSource) else "of its source"
     same_order = "give data of the same classes in the same order"
-    _require_same_classes(run.labels, source.labels, f"data.labels ({origin})", same_order)
+    _require_same_classes(run.labels, source.labels, f"data.labels ({source.labels_from})", same_order)
     if source.channels != run.channels:
         raise UserError(f"data.channels={source.channels}: this run's net takes images of {run.channels}")
     scored: Split = "val" if split == "val" else "test"
     if not source.size(scored):
         described = "; ".join(source.describe())
-        raise UserError(f"split={split}: there is no image in it ({described}); {_ALL}")
-    notes = [*(source.describe() if changes or split == "all" else []), *_recoloured(run.labels, source.labels)]
+        other = "give split=val, or split=all, which" if split == "test" and source.size("val") else "split=all"
+        raise UserError(f"split={split}: there is no image in it ({described}); {other} scores every image of a folder")
+    notes = [*(source.describe() if changes or split == "all" else []), *notes]
+    if names := _recoloured(run.labels, source.labels):
+        notes.append(f"labels: ids or colours of {', '.join(names)} are not the run's; masks are read by these")
     # The seed is that of the training samples.
     settings = {key: value for key, value in node.items() if key != "seed"} | loading | {"scored": split}
     return ScoredData(source, loading, scored, split, notes, settings)
@@ -154,23 +163,49 @@ def _folder_settings(run: Run, node: Mapping[str, Any]) -> dict[str, Any]:
     return {"_target_": "segsweep.data.FolderSource", **kept, "channels": run.channels}
 
 
-def _other_folder(run: Run, node: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings for another folder: as the run's own. A class table that lies in it must be the run's."""
+def _other_folder(run: Run, node: Mapping[str, Any], changes: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Settings for another folder, as the run's own, and what a person should know of them."""
     settings = _folder_settings(run, node)
     root = Path(str(changes["root"])).expanduser()
     if not root.is_dir():
         raise UserError(f"data.root={changes['root']}: no such folder")
-    # What the run was told of its classes, it was told although a table may have lain in its folder too.
     told = settings.get("labels")
-    if "labels" not in changes and (table := find_class_table(root)) is not None:
-        way_out = (
-            f"data.labels={told}, if its masks are of these"
-            if isinstance(told, str)
-            else "the right one in data.labels"
-        )
-        _require_same_classes(run.labels, read_table(table), f"{table}", f"give {way_out}")
-        return settings | {"labels": told}
-    return settings | {"labels": run.labels.to_dict() if told is None else told}
+    if "labels" in changes:
+        return settings, []
+    if (table := find_class_table(root)) is None:
+        return settings | {"labels": run.labels.to_dict() if told is None else told}, []
+    way_out = (
+        f"data.labels={told}, if its masks are of these" if isinstance(told, str) else "the right one in data.labels"
+    )
+    own = read_table(table)
+    _require_same_classes(run.labels, own, f"{table}", f"give {way_out}")
+    if told is None or not (names := _recoloured(run.labels, own)):
+        return settings, []
+    by_told, by_own = (
+        _built(SOURCES, settings | dict(changes) | {"labels": labels}, run, "data") for labels in (told, str(table))
+    )
+    as_told = f"data.labels={told}" if isinstance(told, str) else "the run's own table"
+    # Either may be the wrong one: the folder's own, which the run was told not to use, or another folder's classes.
+    for pair in find_pairs(root, by_told.layout):
+        ours, theirs = _mask(pair, by_told), _mask(pair, by_own)
+        if ours is not None and theirs is None:
+            return settings, [f"labels: masks are read by {as_told}, as in training: {table} does not fit them"]
+        if ours is None and theirs is not None:
+            return settings | {"labels": str(table)}, []
+        if not np.array_equal(ours, theirs):  # type: ignore[arg-type]  # both are masks, or both None
+            raise UserError(
+                f"{table}: gives {', '.join(names)} other ids or colours than the run's table, and {shown(pair.mask)} can"
+                f" be read by both; say which counts: {as_told} or data.labels={table}"
+            )
+    return settings, []
+
+
+def _mask(pair: Pair, source: FolderSource) -> NDArray[np.uint8] | None:
+    """A mask as a source reads it; None where that cannot."""
+    try:
+        return read_mask(pair.mask, source.labels, source.mask_rule).mask
+    except UserError:
+        return None
 
 
 def _everything(run: Run, source: Source, node: Mapping[str, Any]) -> Source:
@@ -207,10 +242,9 @@ def _require_same_classes(expected: Labels, found: Labels, where: str, way_out: 
 
 
 def _recoloured(expected: Labels, found: Labels) -> list[str]:
-    """A line that says which of the same classes have other ids or colours; none where there are none."""
+    """Which of the same classes have other ids or colours."""
     pairs = zip(expected.classes, found.classes, strict=True)
-    names = [one.name for one, other in pairs if (one.id, one.color) != (other.id, other.color)]
-    return [f"labels: ids or colours of {', '.join(names)} are not the run's; masks are read by these"] if names else []
+    return [one.name for one, other in pairs if (one.id, one.color) != (other.id, other.color)]
 
 
 def class_differences(expected: Labels, found: Labels) -> list[str]:

@@ -152,7 +152,9 @@ def _train(
             _note_progress(record, session, run)
         if session.data.overfit_samples:
             _check_overfit(record, session, run)
-        if session.settings.test:
+        if session.settings.test and not session.data.source.size("test"):
+            log.info("no test: the test split is empty")
+        elif session.settings.test:
             try:
                 session.trainer.test(session.task, session.data, ckpt_path=str(run.best), verbose=False)
             except SIGTERMException as error:
@@ -242,6 +244,8 @@ def build_data(node: dict[str, Any]) -> SegmentationData:
 
 def build_task(settings: dict[str, Any], source: Source, trainer_settings: TrainerSettings) -> SegmentationTask:
     """The task, with the net and the loss that fit the source."""
+    if wrong := source.unlearnable():
+        raise UserError(wrong)
     task_class = TASKS[source.kind]
     channels = {"in_channels": source.channels, "out_channels": task_class.out_channels(source.labels)}
     net = build(settings["model"], "model", **channels)

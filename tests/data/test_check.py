@@ -157,6 +157,15 @@ def test_what_is_worth_a_look_is_a_warning_that_names_it(folder: Folder, line: s
     assert line in only(report.warnings)
 
 
+@pytest.mark.parametrize("bits", [8, 10, 12])
+def test_a_camera_of_fewer_bits_than_its_files_is_pointed_to_data_white(folder: Folder, bits: int) -> None:
+    values = np.linspace(0, 2**bits - 1, 480).astype(np.uint16).reshape(20, 24)
+    Image.fromarray(values).save(folder.root / "train/images/a.png")
+    assert "train/images/a.png: its brightest value of 16 bits becomes" in only(check(folder).warnings)
+    Image.fromarray(values << (16 - bits)).save(folder.root / "train/images/a.png")
+    assert check(folder).warnings == ()
+
+
 def test_a_class_without_pixels_is_a_warning(folder: Folder) -> None:
     for name in ("train/masks/a", "train/masks/b"):
         folder.mask(f"{name}.png", values=np.arange(24) % 2)

@@ -344,6 +344,18 @@ def test_a_configuration_s_plain_values_fit_the_signature(folder: Folder) -> Non
         check_arguments(FolderSource, {"root": "x", "image_size": "16"}, prefix="data.")
 
 
+def test_naming_every_sample_lays_the_tiles_out_once(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once for every name, 2,000 images took longer to name than to score."""
+    laid_out: list[int] = []
+    monkeypatch.setattr(
+        "segsweep.data.folder.tiles_of", lambda file, *rest: (laid_out.append(file), tiles_of(file, *rest))[1]
+    )
+    src = source(folder, tile_size=16, tile_margin=2)
+    names = [src.name("val", index) for index in range(src.size("val"))]
+    assert len(set(names)) == len(names) > len(NAMES["val"])
+    assert laid_out == list(range(len(NAMES["val"])))
+
+
 def test_the_real_folder_gives_its_tiles(dubai: Path) -> None:
     parts = {"train": [f"Tile {n}" for n in range(1, 5)], "val": ["Tile 5"], "test": ["Tile 6"]}
     src = FolderSource(str(dubai), labels="dubai", **parts)  # type: ignore[arg-type]

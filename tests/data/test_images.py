@@ -16,6 +16,7 @@ from data_folders import LABELS, Folder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
+from support import write_bmp
 
 from segsweep.data.images import ImageRule, image_shape, read_image
 from segsweep.data.pairs import Pair
@@ -68,6 +69,15 @@ def test_every_mode_shows_what_a_viewer_shows(tmp_path: Path, mode: str) -> None
     assert np.array_equal(read_image(tmp_path / "x.png").pixels, shown.transpose(2, 0, 1))
     luma = np.asarray(image.convert("RGB").convert("L"))
     assert np.array_equal(read_image(tmp_path / "x.png", ImageRule(channels=1)).pixels, luma[None])
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_a_bmp_whose_depth_its_palette_hides_is_refused(tmp_path: Path, bits: int) -> None:
+    stripes = (np.arange(24) // 3 % 2).astype(np.uint8)[None].repeat(5, 0)
+    for depth in (1, bits):
+        write_bmp(tmp_path / f"{depth}.bmp", stripes, [(0, 0, 0), (255, 255, 255)], depth)
+    assert np.array_equal(read_image(tmp_path / "1.bmp").pixels, np.stack([stripes * 255] * 3))
+    assert f"is a BMP of {bits} bits a pixel with a palette of few grays" in refused(tmp_path / f"{bits}.bmp")
 
 
 @pytest.mark.parametrize("extension", ["png", "tif"])

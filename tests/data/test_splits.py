@@ -120,6 +120,59 @@ def test_folders_named_train_val_and_test_are_the_split() -> None:
     assert "folders" in splits.reason
 
 
+@pytest.mark.parametrize("lists", [False, True])
+def test_a_test_set_stays_one_where_there_is_no_val(tmp_path: Path, lists: bool) -> None:
+    """Training on what is named test would make every number of the test worthless."""
+    names = {part: [f"{part}/{number}" for number in range(20)] for part in ("train", "test")}
+    if lists:
+        names = {part: [name.replace("/", "") for name in named] for part, named in names.items()}
+        for part, named in names.items():
+            (tmp_path / f"{part}.txt").write_text("\n".join(named))
+    pairs = pairs_of(*names["train"], *names["test"], *(["other"] if lists else ["extra/1"]))
+    splits = split_pairs(pairs, tmp_path)
+    assert {pair.name for pair in splits.test} == set(names["test"])
+    assert {pair.name for pair in (*splits.train, *splits.val)} == set(names["train"])
+    assert (len(splits.train), len(splits.val), len(splits.unused)) == (17, 3, 1)
+    assert splits.reason.endswith("; val from train by fraction 0.85/0.15/0 of files, seed 0")
+    assert split_pairs(pairs, tmp_path, SplitRule(seed=1)).val != splits.val
+    assert "leaves val empty" in refused(pairs, SplitRule("lists" if lists else "folders"), tmp_path)
+    assert "leaves val empty" in refused(pairs, SplitRule(fractions=(0.9, 0.0, 0.1)), tmp_path)
+
+
+def test_val_is_drawn_from_train_by_whole_folders_where_there_are_some() -> None:
+    pairs = pairs_of(*(f"train/{scene}/{number}" for scene in "abcd" for number in range(5)), "test/a/1")
+    splits = split_pairs(pairs, ROOT)
+    scenes = {part: {pair.name.split("/")[1] for pair in splits[part]} for part in ("train", "val")}
+    assert {part: len(found) for part, found in scenes.items()} == {"train": 3, "val": 1}
+    assert not scenes["train"] & scenes["val"]
+    assert "of whole groups" in splits.reason
+    loose = split_pairs(pairs, ROOT, SplitRule(whole_groups=False))
+    assert (len(loose.train), len(loose.val)) == (17, 3)
+
+
+@pytest.mark.parametrize("lists", [False, True])
+@pytest.mark.parametrize("parts", [["test"], ["val"], ["val", "test"]])
+def test_a_val_or_test_set_without_train_is_not_trained_on_unasked(
+    tmp_path: Path, lists: bool, parts: list[str]
+) -> None:
+    pairs = pairs_of(*(f"{part}/{number}" for part in (*parts, "A", "B") for number in range(9)))
+    if lists:
+        pairs = pairs_of(*map(str, range(30)))
+        for number, part in enumerate(parts):
+            (tmp_path / f"{part}.txt").write_text(f"{number}\n")
+    named = ", ".join(f"{part}.txt" if lists else part for part in parts)
+    assert f"has {named}, but no train{'.txt' if lists else ''}; " in (message := refused(pairs, SplitRule(), tmp_path))
+    assert "data.split=fraction" in message
+    assert split_pairs(pairs, tmp_path, SplitRule("fraction")).test
+
+
+def test_a_list_to_train_on_is_not_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "train.txt").write_text("1\n2\n")
+    assert "has train.txt, but no val.txt or test.txt; " in refused(
+        pairs_of(*map(str, range(30))), SplitRule(), tmp_path
+    )
+
+
 def test_lists_name_pairs_in_any_way_that_has_one_meaning(tmp_path: Path) -> None:
     pairs = [
         Pair(f"{tile}/{number}", tmp_path / tile / f"images/{number}.jpg", tmp_path / tile / f"masks/{number}.png")

@@ -72,6 +72,22 @@ def test_a_plain_gray_palette_is_read_by_index(tmp_path):
     assert read_mask(path, LABELS).mask.tolist() == [[0, 1, 1]]
 
 
+@pytest.mark.parametrize("values", [[0, 1], [0, 1, 1], [1], [0, 2], [0, 1, 2], [0, 255, 3], [1, 254], [0]])
+@pytest.mark.parametrize("swapped", [False, True])
+def test_snapping_never_takes_a_gray_for_an_id_where_its_colour_says_otherwise(tmp_path, values, swapped):
+    """Noise of a gray level or two makes a file look like an index file, and the file beside it not."""
+    path = tmp_path / "mask.png"
+    grays = [(255, 255, 255), (0, 0, 0)] if swapped else [(0, 0, 0), (255, 255, 255)]
+    labels = Labels([LabelClass(at, name, gray) for at, (name, gray) in enumerate(zip("ab", grays, strict=True))])
+    Image.fromarray(np.array([values], dtype=np.uint8)).save(path)
+    nearest = [int((value > 127) != swapped) for value in values]
+    if set(values) <= {0, 1} and values != nearest:
+        assert "can be read in two ways that differ" in refusal(path, MaskRule(snap=True), labels)
+    else:
+        assert read_mask(path, labels, MaskRule(snap=True)).mask.tolist() == [nearest]
+    assert read_mask(path, labels, MaskRule(snap=True, by="color")).mask.tolist() == [nearest]
+
+
 @pytest.mark.parametrize(
     ("by", "hint"), [("index", "holds colours, not ids"), ("color", "holds numbers and no colours")]
 )

@@ -153,6 +153,22 @@ def test_a_gray_jpeg_is_never_read_by_index(tmp_path):
     assert "which changes numbers" in refusal(path, MaskRule(by="index", snap=True))
 
 
+@pytest.mark.parametrize("channel", [slice(None), 0])
+def test_a_tiff_is_as_exact_as_its_compression(tmp_path, channel):
+    path = tmp_path / "mask.tif"
+    labels = Labels([LabelClass(2, "dark", (0, 0, 0)), LabelClass(3, "light", (90, 90, 90))])
+    values = np.arange(40 * 40).reshape(40, 40) // 7 % 2
+    image = Image.fromarray(labels.colors[values][..., channel])
+    for compression in ("raw", "packbits", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "lzma", "zstd"):
+        image.save(path, compression=compression)
+        assert np.array_equal(read_mask(path, labels).mask, values), compression
+    image.save(path, compression="jpeg")
+    for by in ("auto", "color", "index"):
+        assert refusal(path, MaskRule(by=by), labels).startswith("is a TIFF compressed by jpeg, which blurs colours")
+    assert "which changes numbers" in refusal(path, MaskRule(by="index", snap=True), labels)
+    assert read_mask(path, labels, MaskRule(snap=True)).snapped > 0
+
+
 @pytest.mark.parametrize("alpha", [0, 128, 254])
 def test_transparent_pixels_are_refused_with_their_number(tmp_path, alpha):
     path = tmp_path / "mask.png"

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from support import write_bmp
 
 from segsweep.errors import UserError
 from segsweep.labels import IGNORE, LabelClass, Labels, MaskRule, read_mask, resize_mask, write_mask, written_rule
@@ -77,6 +78,51 @@ def encode(folder: Path, kind: str, mask: np.ndarray, labels: Labels, ignored_id
 
 def reading(kind: str) -> str:
     return "color" if kind in (*COLOR_FORMATS, "palette PNG by color", "palette BMP") else "index"
+
+
+BLACK_AND_WHITE = [(0, 0, 0), (255, 255, 255)]
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    size=st.tuples(st.integers(1, 9), st.integers(1, 40)),
+    bits=st.sampled_from([1, 4, 8]),
+    palette=st.one_of(
+        st.just(BLACK_AND_WHITE),
+        st.integers(1, 16).map(lambda number: [(gray, gray, gray) for gray in range(number)]),
+        st.lists(colors, min_size=1, max_size=16, unique=True),
+    ),
+    seed=st.integers(0, 99),
+)
+def test_a_bmp_of_any_depth_and_palette_is_read_as_it_is_or_refused(size, bits, palette, seed):
+    palette = palette[: 1 << bits]
+    values = np.random.default_rng(seed).integers(0, len(palette), size, dtype=np.uint8)
+    labels = Labels([LabelClass(1000 + i, f"class {i}", color) for i, color in enumerate(palette)])
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "mask.bmp"
+        write_bmp(path, values, palette, bits)
+        found, refusal = None, ""
+        try:
+            found = read_mask(path, labels, MaskRule(by="color")).mask
+        except UserError as error:
+            refusal = str(error)
+    if found is None:
+        assert f"mask.bmp: is a BMP of {bits} bits a pixel" in refusal
+        assert all(red == green == blue for red, green, blue in palette)
+        assert (bits, len(palette)) != (1, 2)
+    else:
+        assert np.array_equal(found, values)
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_a_black_and_white_palette_in_more_than_one_bit_a_pixel_is_refused(tmp_path, bits):
+    labels = Labels([LabelClass(0, "ground", (0, 0, 0)), LabelClass(1, "house", (255, 255, 255))])
+    values = np.arange(24 * 40, dtype=np.uint16).reshape(24, 40) // 7 % 2
+    for depth in (1, bits):
+        write_bmp(tmp_path / f"{depth}.bmp", values.astype(np.uint8), BLACK_AND_WHITE, depth)
+    assert np.array_equal(read_mask(tmp_path / "1.bmp", labels).mask, values)
+    with pytest.raises(UserError, match=rf"{bits}\.bmp: is a BMP of {bits} bits a pixel .* save it as PNG$"):
+        read_mask(tmp_path / f"{bits}.bmp", labels)
 
 
 @settings(max_examples=60, deadline=None)

@@ -44,6 +44,13 @@ def test_interrupted_write_leaves_the_old_file_and_no_other(tmp_path: Path, old:
         assert path.read_text() == old
 
 
+@pytest.mark.parametrize("name", ["a" * 255, "é" * 127, "a" * 200, "名" * 60])
+def test_a_name_as_long_as_the_disk_takes_is_written(tmp_path: Path, name: str):
+    write_text(tmp_path / name, "whole")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text() == "whole"
+
+
 @pytest.mark.parametrize("step", ["fsync", "replace"])
 def test_failure_behind_the_write_leaves_the_old_file_and_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str

@@ -198,6 +198,77 @@ def test_half_precision_logits_are_counted_in_float32(loss: Loss, channels: int)
     assert torch.equal(value, loss(rounded.float(), mask))
 
 
+# ---- in the mean over several batches
+
+
+def scored(loss: Loss, *batches: tuple[Tensor, Tensor]) -> float:
+    """The mean over batches as tasks take it."""
+    total, weight = 0.0, 0.0
+    for logits, mask in batches:
+        value, share = loss.scored(logits, mask)
+        total += float(value) * float(share) if share else 0.0
+        weight += float(share)
+    return total / weight
+
+
+def one_by_one(logits: Tensor, mask: Tensor) -> list[tuple[Tensor, Tensor]]:
+    return [(logits[at : at + 1], mask[at : at + 1]) for at in range(len(mask))]
+
+
+def unevenly_ignored(seed: int, channels: int) -> tuple[Tensor, Tensor]:
+    logits, mask = example(seed, channels, images=5)
+    for at, share in enumerate([0, 0.2, 0.6, 0.95, 1]):
+        mask[at][torch.rand(mask.shape[1:], generator=torch.Generator().manual_seed(seed)) < share] = IGNORE
+    return logits, mask
+
+
+MEANS = [
+    case for case in CASES if not isinstance(case[0], BCEDice | CEDice) and (case[1] == 1 or type(case[0]) is not Dice)
+]
+
+
+@pytest.mark.parametrize(("loss", "channels"), MEANS, ids=[f"{type(loss).__name__}-{k}" for loss, k in MEANS])
+@given(seed=seeds)
+@settings(max_examples=20, deadline=None)
+def test_mean_over_batches_does_not_depend_on_the_batches(loss: Loss, channels: int, seed: int):
+    logits, mask = unevenly_ignored(seed, channels)
+    whole = scored(loss, (logits[:4], mask[:4]))
+    for batches in ([(logits, mask)], [(logits[:3], mask[:3]), (logits[3:], mask[3:])], one_by_one(logits, mask)):
+        assert scored(loss, *batches) == pytest.approx(whole, rel=1e-5)
+    if not isinstance(loss, Dice):
+        judged = mask != IGNORE  # all pixels as those of one image
+        everything = logits.movedim(1, -1)[judged].T[None, :, None], mask[judged][None, None]
+        assert whole == pytest.approx(float(loss(*everything)), rel=1e-5)
+
+
+@every_loss
+@given(seed=seeds)
+@settings(max_examples=20, deadline=None)
+def test_wholly_ignored_images_change_no_mean_over_batches(loss: Loss, channels: int, seed: int):
+    logits, mask = example(seed, channels)
+    garbage, _ = example(seed + 1, channels, scale=30)
+    ignored = garbage, torch.full_like(mask, IGNORE)
+    alone = scored(loss, (logits, mask))
+    assert scored(loss, (logits, mask), ignored) == alone
+    together = torch.cat([logits, garbage]), torch.cat([mask, ignored[1]])
+    assert scored(loss, together) == pytest.approx(alone, rel=1e-5)
+
+
+@every_loss
+@given(seed=seeds)
+@settings(max_examples=20, deadline=None)
+def test_where_no_pixel_is_ignored_a_batch_counts_as_its_images_and_by_the_loss_that_is_trained(
+    loss: Loss, channels: int, seed: int
+):
+    logits, mask = example(seed, channels, ignored=0)
+    value, share = loss.scored(logits, mask)
+    assert torch.equal(value, loss(logits, mask))
+    if isinstance(loss, CrossEntropy) and loss.weight is not None:
+        assert float(share) == pytest.approx(float(loss.weight[mask].mean()) * len(mask))
+    else:
+        assert share == len(mask)
+
+
 # ---- what is refused
 
 

@@ -22,7 +22,8 @@ from segsweep.errors import UserError, shown
 from segsweep.labels.masks import MaskReading, read_mask
 
 DARK = 16
-"""A 16-bit image whose brightest value becomes less than this of 255 was most likely scaled by the wrong white."""
+"""A 16-bit image whose brightest value becomes no more than this of 255 was most likely scaled by the wrong white: the 4095
+of a 12-bit camera becomes this."""
 
 Progress = Callable[[int, int], None]
 """Called with the number of pairs looked at, and of all."""
@@ -146,11 +147,11 @@ def balanced_weights(pixels: Sequence[int] | NDArray[np.int64]) -> list[float]:
 def check_folder(source: FolderSource, workers: int | None = None, progress: Progress | None = None) -> CheckReport:
     """Reads every file of a folder as training would, in parallel, and reports all that is wrong, not only the first.
 
-    Wrong are: images without masks and the reverse, names that occur twice, files that cannot be read, colours or ids
-    that are no class, sizes that differ in a pair, masks of ignored pixels alone, a split that cannot be made, and
-    images that are the same, pixel by pixel, in two splits. Worth a look are: classes without pixels, masks of a single
-    class, images of a single value, snapped colours, EXIF orientations, files passed over, and the same image twice in
-    a split.
+    Wrong are: a table of a single class, images without masks and the reverse, names that occur twice, files that cannot
+    be read, colours or ids that are no class, sizes that differ in a pair, masks of ignored pixels alone, a split that
+    cannot be made, and images that are the same, pixel by pixel, in two splits. Worth a look are: classes without pixels,
+    masks of a single class, images of a single value, snapped colours, EXIF orientations, files passed over, and the same
+    image twice in a split.
 
     Args:
         source: says what lies where and how it is read. It is not trained on, so nothing stays in memory.
@@ -162,7 +163,7 @@ def check_folder(source: FolderSource, workers: int | None = None, progress: Pro
     """
     start = time.perf_counter()
     pairing = scan(source.root, source.layout)
-    errors = list(pairing.problems)
+    errors = [*([wrong] if (wrong := source.unlearnable()) else []), *pairing.problems]
     splits: Splits | None = None
     try:
         splits = split_pairs(pairing.pairs, source.root, source.split_rule)
@@ -236,7 +237,7 @@ def _image_warnings(path: Path, image: ImageReading, source: FolderSource) -> li
     low, high = int(image.pixels.min()), int(image.pixels.max())
     if low == high:
         warnings.append(f"{shown(path)}: every pixel is {low}; is this an image?")
-    elif image.mode.startswith("I") and high < DARK:
+    elif image.mode.startswith("I") and high <= DARK:
         warnings.append(
             f"{shown(path)}: its brightest value of 16 bits becomes {high} of 255; set data.white (now"
             f" {source.image_rule.white}) to the largest value the camera gives"

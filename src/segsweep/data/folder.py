@@ -158,6 +158,7 @@ class FolderSource(Source):
         folder = Path(cache_dir).expanduser() if cache_dir is not None else Path.home() / ".cache" / "segsweep"
         self._cache = PixelCache(int(cache_gib * 2**30), folder, json.dumps(settings))
         self._shapes: dict[str, list[tuple[int, int]]] = {}
+        self._tiles: dict[str, list[Tile]] = {}
         self._arrays: dict[str, list[Pixels]] = {}
 
     @functools.cached_property
@@ -229,12 +230,13 @@ class FolderSource(Source):
         """The samples of `val` or `test`, in order: images by name, and the tiles of each from the top left on."""
         if split not in ("val", "test"):
             raise ValueError(f"split={split!r}: only val and test have fixed samples")
-        shapes = self.shapes(split)
-        return [
-            tile
-            for file, shape in enumerate(shapes)
-            for tile in tiles_of(file, *shape, self.tile_size, self.tile_margin)
-        ]
+        if split not in self._tiles:
+            self._tiles[split] = [
+                tile
+                for file, shape in enumerate(self.shapes(split))
+                for tile in tiles_of(file, *shape, self.tile_size, self.tile_margin)
+            ]
+        return self._tiles[split]
 
     def name(self, split: Split, index: int) -> str:
         """The name of a val or test sample: that of its pair, and where it is a tile of it, its place."""

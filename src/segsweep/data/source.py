@@ -37,6 +37,8 @@ class Source(ABC):
     kind: Literal["binary", "multiclass"] = "multiclass"
     """Whether a net for this source has one channel of logits, for class 1 of two, or one a class."""
     labels: Labels
+    labels_from: str = "of its source"
+    """Where the class table is from, in words."""
     channels: int
     """Of an image."""
 
@@ -46,6 +48,15 @@ class Source(ABC):
     def describe(self) -> list[str]:
         """What a person should know before training on it: what was inferred, a line each."""
         return []
+
+    def unlearnable(self) -> str | None:
+        """Why there is nothing to learn from this source; None where there is."""
+        if len(self.labels) > 1:
+            return None
+        return (
+            f"data.labels ({self.labels_from}): has the class {self.labels.names[0]} alone, so there is nothing to learn;"
+            " add the background as a class, in the colour or id that it has in the masks"
+        )
 
     def class_counts(self, split: Literal["train", "val", "test"] = "train") -> NDArray[np.int64]:
         """Pixels of each class in a split, int64 [K]; ignored ones are in none.

@@ -26,7 +26,7 @@ class SplitRule:
             `train`, `val` and `test` say. "fraction": drawn with `seed`. "lists": by the files that `train`, `val` and
             `test` name, one pair a line, or else by train.txt, val.txt and test.txt below the root. "auto": groups or
             lists where `train`, `val` or `test` names such, else folders or lists where there are such, else by
-            fraction.
+            fraction. Of folders or lists for train and test alone, val is drawn from train.
         train, val, test: names of groups, or list files (below the root, or as the shell sees them).
         fractions: how much of the pairs goes to train, val and test; sums to 1.
         whole_groups: whether a fraction keeps groups together; None: where there are as many groups as parts or more.
@@ -97,9 +97,12 @@ def split_pairs(pairs: Sequence[Pair], root: Path | str, rule: SplitRule = Split
         chosen = _by_list(pairs, root, lists)
         reason = "by the lists " + ", ".join(shown(path) for paths in lists.values() for path in paths)
     elif by == "fraction":
-        chosen, reason = _by_fraction(pairs, rule)
+        chosen, reason = _by_fraction({pair.name: pair.group for pair in pairs}, rule, rule.fractions)
     else:
         raise UserError(f"data.split={by!r}: must be auto, folders, groups, fraction or lists")
+    if rule.by == "auto" and by in ("folders", "lists") and not _names(rule) and "val" not in chosen.values():
+        drawn, how = _val_of_train(pairs, chosen, rule, below=by == "folders")
+        chosen, reason, by = chosen | drawn, f"{reason}; val from train {how}", "fraction"
     members = {part: tuple(pair for pair in pairs if chosen.get(pair.name) == part) for part in PARTS}
     unused = tuple(pair for pair in pairs if pair.name not in chosen)
     for part in ("train", "val"):
@@ -120,17 +123,32 @@ def _remedy(by: str, part: str) -> str:
     }[by]
 
 
+def _names(rule: SplitRule) -> list[str]:
+    return [name for part in PARTS for name in getattr(rule, part)]
+
+
 def _inferred(pairs: Sequence[Pair], root: Path, rule: SplitRule) -> SplitBy:
-    names = [name for part in PARTS for name in getattr(rule, part)]
-    if names:
+    if names := _names(rule):
         groups = {pair.group for pair in pairs}
         return "groups" if all(name in groups for name in names) or not any(_found(root, n) for n in names) else "lists"
     tops = {pair.group.lower() for pair in pairs}
-    if all(tops & set(FOLDER_NAMES[part]) for part in ("train", "val")):
-        return "folders"
-    if (root / "train.txt").is_file() and (root / "val.txt").is_file():
-        return "lists"
-    return "fraction"
+    folders = [part for part in PARTS if tops & set(FOLDER_NAMES[part])]
+    lists = [part for part in PARTS if (root / f"{part}.txt").is_file()]
+    for needed in ("val", "test"):
+        if {"train", needed} <= set(folders):
+            return "folders"
+        if {"train", needed} <= set(lists):
+            return "lists"
+    if not lists and folders in ([], ["train"]):
+        return "fraction"
+    # A fraction of all pairs would train on what is named test, or on what a list leaves out.
+    found, ending = (lists, ".txt") if lists else (folders, "")
+    missing = ["train"] if "train" not in found else ["val", "test"]
+    raise UserError(
+        f"{shown(root)}: has {', '.join(f'{part}{ending}' for part in found)}, but no"
+        f" {' or '.join(f'{part}{ending}' for part in missing)}; say which groups or lists are for what in data.train,"
+        " data.val and data.test, or divide all pairs with data.split=fraction"
+    )
 
 
 def _by_folder(pairs: Sequence[Pair]) -> dict[str, str]:
@@ -154,20 +172,36 @@ def _by_group(pairs: Sequence[Pair], wanted: Mapping[str, Sequence[str]]) -> dic
     return {pair.name: part_of[pair.group] for pair in pairs if pair.group in part_of}
 
 
-def _by_fraction(pairs: Sequence[Pair], rule: SplitRule) -> tuple[dict[str, str], str]:
-    parts = [part for part, fraction in zip(PARTS, rule.fractions, strict=True) if fraction > 0]
-    groups = {pair.group for pair in pairs}
+def _val_of_train(
+    pairs: Sequence[Pair], chosen: Mapping[str, str], rule: SplitRule, below: bool
+) -> tuple[dict[str, str], str]:
+    """What of train becomes val; `below`: groups are the folders below the one named train."""
+    group_of = {}
+    for pair in pairs:
+        if chosen.get(pair.name) == "train":
+            folders = pair.name.split("/")[:-1]
+            group_of[pair.name] = next(iter(folders[below:]), "")
+    val = rule.fractions[1]
+    return _by_fraction(group_of, rule, (1 - val, val, 0.0))
+
+
+def _by_fraction(
+    group_of: Mapping[str, str], rule: SplitRule, fractions: tuple[float, float, float]
+) -> tuple[dict[str, str], str]:
+    """Parts of the pairs, given by name and group, and how these were drawn."""
+    parts = [part for part, fraction in zip(PARTS, fractions, strict=True) if fraction > 0]
+    groups = set(group_of.values())
     together = rule.whole_groups if rule.whole_groups is not None else "" not in groups and len(groups) >= len(parts)
     units: dict[str, list[str]] = {}
-    for pair in pairs:
-        units.setdefault(pair.group if together else pair.name, []).append(pair.name)
+    for name, group in group_of.items():
+        units.setdefault(group if together else name, []).append(name)
     if len(units) < len(parts):
         what = "groups" if together else "pairs"
         raise UserError(
             f"data.fractions={list(rule.fractions)}: {len(units)} {what} would leave one of {', '.join(parts)} empty;"
             f" set a fraction to 0{', or data.whole_groups=false' if together else ''}"
         )
-    missing = {part: fraction * len(pairs) for part, fraction in zip(PARTS, rule.fractions, strict=True)}
+    missing = {part: fraction * len(group_of) for part, fraction in zip(PARTS, fractions, strict=True)}
     chosen: dict[str, str] = {}
     # By a hash of the name: a pair keeps its place in the order when others come or go.
     order = sorted(
@@ -179,7 +213,7 @@ def _by_fraction(pairs: Sequence[Pair], rule: SplitRule) -> tuple[dict[str, str]
         part = first[position] if position < len(first) else max(parts, key=lambda part: missing[part])
         missing[part] -= len(units[unit])
         chosen.update(dict.fromkeys(units[unit], part))
-    shares = "/".join(f"{fraction:g}" for fraction in rule.fractions)
+    shares = "/".join(f"{fraction:g}" for fraction in fractions)
     return chosen, f"by fraction {shares} of {'whole groups' if together else 'files'}, seed {rule.seed}"
 
 

@@ -48,7 +48,7 @@ def read_mask(path: str | PathLike[str], labels: Labels, rule: MaskRule | None =
 
     Args:
         path: PNG, TIFF or BMP in RGB, RGBA, palette, 1- to 16-bit gray; .npy of integers [H, W] or uint8 [H, W, 3];
-            JPEG and WebP where the rule says snap.
+            JPEG, WebP and TIFF compressed as JPEG where the rule says snap.
         labels: the class table.
         rule: how to read, and what becomes of unlisted colours and ids; by default `MaskRule()`.
 
@@ -81,7 +81,7 @@ def read_mask(path: str | PathLike[str], labels: Labels, rule: MaskRule | None =
         if mode == "index" or not rule.snap:
             refuse_unlisted(path, mode, unlisted, counts, labels, wrong.size)
         table = table.copy()
-        table[unlisted] = table[nearest_listed(unlisted, np.flatnonzero(table != UNLISTED))]
+        table[unlisted] = table[_nearest(unlisted, table)]
         positions = table[values] if palette is None else table[palette][values]
         snapped = int(counts.sum())
     mask = positions.astype(np.uint8)
@@ -164,10 +164,16 @@ def _choose(path: Path, pixels: Pixels, labels: Labels, rule: MaskRule) -> Readi
     used = np.flatnonzero(_histogram(pixels.values))
     by_index = _look_up_ids(_index_table(labels, rule), used)
     index_fits = bool((by_index != UNLISTED).all())
+    plain_gray = np.array_equal(pixels.palette, np.arange(len(pixels.palette)) * 0x010101)
     if used[-1] >= len(pixels.palette):  # a number without a colour has no reading by colour
         by_color = np.full_like(by_index, UNLISTED)
     else:
-        by_color = _color_table(labels, rule)[pixels.palette[used]]
+        shades, table = pixels.palette[used], _color_table(labels, rule)
+        by_color = table[shades]
+        strange = by_color == UNLISTED
+        if rule.snap and index_fits and strange.any() and (pixels.kind == "gray" or plain_gray):
+            # Else of files that are alike, those with a little noise in the right place would be read by index.
+            by_color[strange] = table[_nearest(shades[strange], table)]
     color_fits = bool((by_color != UNLISTED).all())
 
     if index_fits and color_fits and not np.array_equal(by_index, by_color):
@@ -179,20 +185,24 @@ def _choose(path: Path, pixels: Pixels, labels: Labels, rule: MaskRule) -> Readi
         )
     if pixels.kind == "gray":
         return "index" if index_fits or not (color_fits or rule.snap) else "color"
-    plain_gray = np.array_equal(pixels.palette, np.arange(len(pixels.palette)) * 0x010101)
     if index_fits and not color_fits and not plain_gray:
         if (largest := int(used[-1])) >= len(pixels.palette):
             raise UserError(
                 f"{path}: number {largest} has no colour in a palette of {len(pixels.palette)}, though all numbers are"
                 " class ids. If these count, say data.by=index; else save the mask again."
             )
-        strange = pixels.palette[used[by_color == UNLISTED]]
+        unlisted = shades[strange]
         raise UserError(
-            f"{path}: its palette shows {hex_color(int(strange[0]))}, which is no class's colour, though its numbers are"
-            f" all class ids. {preset_hint(strange)}"
+            f"{path}: its palette shows {hex_color(int(unlisted[0]))}, which is no class's colour, though its numbers are"
+            f" all class ids. {preset_hint(unlisted)}"
             "Correct the colours in data.labels, or say which counts with data.by=index or data.by=color."
         )
     return "index" if index_fits and not color_fits else "color"
+
+
+def _nearest(shades: NDArray[np.int64], table: NDArray[np.uint16]) -> NDArray[np.int64]:
+    """For each colour the nearest that a colour table lists."""
+    return nearest_listed(shades, np.flatnonzero(table != UNLISTED))
 
 
 def _name(labels: Labels, position: int) -> str:

@@ -15,6 +15,11 @@ from segsweep.opening import MAX_PIXELS, open_image
 
 EXACT_FORMATS = ("PNG", "TIFF", "BMP")
 LOSSY_FORMATS = ("JPEG", "WEBP")
+# In Pillow's words. What else a TIFF may be compressed by, above all jpeg, changes pixels or is not known to keep them.
+_EXACT_COMPRESSIONS = (
+    "raw", "tiff_raw_16", "packbits", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "lzma", "zstd", "tiff_ccitt",
+    "group3", "group4",
+)  # fmt: skip
 
 # PNG's 2- and 4-bit grays arrive stretched to 0..255; this undoes it, since an index image means the stored number.
 _STRETCH = {"L;2": 255 // 3, "L;4": 255 // 15}
@@ -31,7 +36,7 @@ class Pixels:
             `palette[v]` is the colour that v is shown in. 'numbers': `values` are integers [H, W] without colours.
         values: [H, W], see `kind`.
         palette: int64 [N] of 0xRRGGBB, with N <= 256; None without one.
-        lossy: the format, where it is one that changes pixels when saving.
+        lossy: what the file is, where that changes pixels when saving.
     """
 
     kind: Literal["colors", "palette", "gray", "numbers"]
@@ -80,7 +85,7 @@ def _too_large(path: Path) -> UserError:
 
 def _from_image(path: Path, image: Image.Image) -> Pixels:
     raw_mode = _raw_mode(image)
-    lossy = None if image.format in EXACT_FORMATS else image.format
+    lossy = _lossy(image)
     if (frames := getattr(image, "n_frames", 1)) != 1:
         raise UserError(f"{path}: holds {frames} images; a mask file holds one, so save it alone.")
     if ";16" in raw_mode and not image.mode.startswith("I"):
@@ -100,8 +105,15 @@ def _from_image(path: Path, image: Image.Image) -> Pixels:
     if image.mode in ("1", "L", "LA"):
         return _gray(image, _STRETCH.get(raw_mode[:3], 1), lossy)
     if image.mode in ("I", "I;16", "I;16L", "I;16B"):
-        return Pixels("numbers", np.asarray(image))
+        return Pixels("numbers", np.asarray(image), None, lossy)
     raise UserError(f"{path}: has the pixel mode {image.mode}; save it as RGB, palette, or 8- or 16-bit gray.")
+
+
+def _lossy(image: Image.Image) -> str | None:
+    if image.format == "TIFF":
+        compression = image.info.get("compression")
+        return None if compression in _EXACT_COMPRESSIONS else f"a TIFF compressed by {compression}"
+    return None if image.format in EXACT_FORMATS else image.format
 
 
 def _gray(image: Image.Image, stretch: int, lossy: str | None) -> Pixels:

@@ -27,7 +27,8 @@ class MaskRule:
         ignore_colors, ignore_ids: what becomes 255. No id is ignored unless it is listed, 255 included: in many
             two-class masks 255 is the foreground.
         map_colors, map_ids: colours and ids that stand for a class, by name: `{"#000000": "Unlabeled"}`.
-        snap: an unlisted colour becomes the nearest listed one, by the squared distance in RGB; needed for JPEG masks.
+        snap: an unlisted colour becomes the nearest listed one, by the squared distance in RGB; needed for lossy masks. A
+            gray image whose numbers are all ids has both readings then, so it is refused where these differ.
 
     Raises:
         UserError: a value of the wrong kind, or a colour or id both ignored and mapped.

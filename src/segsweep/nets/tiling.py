@@ -58,11 +58,11 @@ def spans(length: int, tile: int, overlap: int, alignment: int = ALIGNMENT) -> l
         alignment: tiles begin at multiples of it.
 
     Raises:
-        ValueError: as `check_tiling`.
+        ValueError: as `check_tiling`, where the axis has to be cut.
     """
-    check_tiling(tile, overlap, alignment)
     if length <= tile:
         return [Span(0, length, 0, length)]
+    check_tiling(tile, overlap, alignment)
     step = (tile - overlap) // alignment * alignment
     starts = range(0, length - (tile - step), step)
     ramp = ramp_of(overlap)
@@ -104,7 +104,7 @@ def tiled_logits(
         Where the band begins, and its logits float32 [K, h, W] on the CPU.
 
     Raises:
-        ValueError: as `check_tiling`.
+        ValueError: as `check_tiling`, where the image has to be cut.
     """
     height, width = image.shape[1:]
     alignment = math.lcm(ALIGNMENT, stride)

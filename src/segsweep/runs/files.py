@@ -17,7 +17,8 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
     Raises:
         OSError: it could not be written; names `path`, which is as it was.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    # Of a long name a part, so that what is added still fits: names end at 255 bytes, of which a letter may take four.
+    temporary = path.with_name(f".{path.name[:50]}.{secrets.token_hex(4)}.tmp")
     try:
         write(temporary)
         with temporary.open("rb+") as file:

@@ -29,6 +29,22 @@ class Loss(nn.Module, ABC):
     @abstractmethod
     def forward(self, logits: Tensor, mask: Tensor) -> Tensor: ...
 
+    def scored(self, logits: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss of a batch that is not trained on, and how much it counts in the mean over several, in images.
+
+        A batch counts by what of it is judged, so that the mean over batches of images of one size is the mean over their
+        judged pixels, whatever the batches are. Where nothing is judged it counts 0, and the loss may be NaN. A loss that
+        is no mean over pixels overrides this.
+
+        Args:
+            logits: float [B, K, H, W].
+            mask: int64 [B, H, W].
+
+        Returns:
+            The loss, a float scalar, and the count, a float64 scalar: B where everything is judged.
+        """
+        return self(logits, mask), (mask != IGNORE).sum().double() / mask[0].numel()
+
 
 def _binary_targets(logits: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Logits and targets float32 [B, H, W] of the positive class, and which pixels count."""
@@ -105,6 +121,13 @@ class Dice(Loss):
             return loss.mean()
         return _mean(loss, (true > 0).float())
 
+    def scored(self, logits: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """As of any loss. A batch counts by the images of which anything is judged."""
+        judged = (mask != IGNORE).flatten(1).any(1).sum().double()
+        value = self(logits, mask)
+        # The mean over images takes one of which nothing is judged for a perfect one.
+        return value * (len(mask) / judged).float() if logits.shape[1] == 1 else value, judged
+
 
 class BCEDice(Loss):
     """Binary cross-entropy plus `dice_weight` times Dice."""
@@ -119,6 +142,10 @@ class BCEDice(Loss):
 
     def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
         return self.bce(logits, mask) + self.dice_weight * self.dice(logits, mask)
+
+    def scored(self, logits: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        bce, share = self.bce.scored(logits, mask)
+        return bce + self.dice_weight * self.dice.scored(logits, mask)[0], share
 
 
 class CrossEntropy(Loss):
@@ -157,12 +184,22 @@ class CrossEntropy(Loss):
         if self.weight is not None and len(self.weight) != logits.shape[1]:
             raise ValueError(f"weights has {len(self.weight)} numbers: the labels have {logits.shape[1]} classes")
         total = F.cross_entropy(logits.float(), mask, weight=self.weight, ignore_index=IGNORE, reduction="sum")
-        valid = mask != IGNORE
         if self.weight is None:
-            return total / valid.sum().clamp(min=1)
-        return total / self.weight[torch.where(valid, mask, 0)].mul(valid).sum().clamp(
-            min=torch.finfo(torch.float32).tiny
-        )
+            return total / (mask != IGNORE).sum().clamp(min=1)
+        return total / self._pixel_weights(mask).sum().clamp(min=torch.finfo(torch.float32).tiny)
+
+    def scored(self, logits: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """As of any loss. With weights, a batch counts by those of its pixels."""
+        value, share = super().scored(logits, mask)
+        if self.weight is not None:
+            share = self._pixel_weights(mask).sum(dtype=torch.float64) / mask[0].numel()
+        return value, share
+
+    def _pixel_weights(self, mask: Tensor) -> Tensor:
+        """The weight of each pixel's class, float32 [B, H, W]; 0 where it is ignored."""
+        assert self.weight is not None
+        valid = mask != IGNORE
+        return self.weight[torch.where(valid, mask, 0)].mul(valid)
 
 
 class CEDice(Loss):

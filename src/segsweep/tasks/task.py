@@ -138,7 +138,8 @@ class SegmentationTask(L.LightningModule):
 
     def _evaluate(self, stage: Stage, batch: Batch) -> Tensor:
         logits = self(batch.image)
-        self._counts(stage).loss.update(self.loss(logits, batch.mask), weight=len(batch.image))
+        loss, share = self.loss.scored(logits, batch.mask)
+        self._counts(stage).loss.update(torch.where(share > 0, loss, 0.0), weight=share)
         self._count(stage, logits, batch.mask)
         return logits
 
