@@ -49,6 +49,24 @@ def test_numbers_are_those_of_the_training_s_own_test_to_the_last_digit(command,
     assert written(tmp_path / "out")["metrics"] == own_test(run)
 
 
+@pytest.mark.parametrize("script", ["evaluate.py", "predict.py"])
+@pytest.mark.parametrize(
+    ("accelerator", "reason"),
+    [
+        ("gpu", "torch sees no CUDA GPU on this machine; use accelerator=auto or accelerator=cpu"),
+        ("tpu", "input should be 'auto', 'cpu' or 'gpu'"),
+    ],
+)
+def test_an_accelerator_that_is_not_there_is_named_by_the_key_that_was_typed(
+    command, train, monkeypatch: pytest.MonkeyPatch, script: str, accelerator: str, reason: str
+):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    train()
+    where = ["output=out"] if script == "evaluate.py" else ["input=.", "output=out"]
+    outcome = command(script, "run=run", *where, f"accelerator={accelerator}")
+    assert (outcome.code, outcome.error_lines) == (1, [f"error: accelerator={accelerator}: {reason}"])
+
+
 def test_a_run_in_half_precision_is_scored_on_the_cpu_of_a_machine_with_a_gpu(train, monkeypatch: pytest.MonkeyPatch):
     run = load_run(train())
     whole = evaluate(run, accelerator="cpu").metrics

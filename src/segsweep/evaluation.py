@@ -22,7 +22,7 @@ from segsweep.run_data import ScoredData, data_of, loss_of, settings_of
 from segsweep.runs.load import Run
 from segsweep.tasks import SGD, SegmentationTask
 from segsweep.tasks.metrics import class_scores
-from segsweep.trainer import TrainerSettings, build_trainer
+from segsweep.trainer import TrainerSettings, build_trainer, device_of
 from segsweep.training import quiet_libraries
 
 
@@ -87,15 +87,14 @@ class Evaluator:
         self.data = data or data_of(run)
         self.module = self.data.module()
         trained = settings_of(run, "trainer")
+        precision = trained.get("precision", "32-true")
+        if device_of(accelerator) == "cpu" and precision == "16-mixed":
+            precision = "32-true"  # what a GPU trained in half precision, a CPU can still score
         chosen = {
-            "accelerator": accelerator, "precision": trained.get("precision", "32-true"),
-            "channels_last": trained.get("channels_last", True),
+            "accelerator": accelerator, "precision": precision, "channels_last": trained.get("channels_last", True),
         }  # fmt: skip
         with naming_keys("trainer"):
             check_arguments(TrainerSettings, chosen)
-            on_cpu = TrainerSettings(accelerator=accelerator).device_type == "cpu"
-            if on_cpu and chosen["precision"] == "16-mixed":
-                chosen["precision"] = "32-true"  # what a GPU trained in half precision, a CPU can still score
             self._settings = TrainerSettings(**chosen, progress_bar=False)
         # An optimizer is part of a task, and is not used here.
         self.task: SegmentationTask = run.task(

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from segsweep.arguments import check_arguments
-from segsweep.config import naming_keys
 from segsweep.data.augment import to_unit
 from segsweep.data.images import ImageRule, image_shape
 from segsweep.data.inputs import InputImage, find_inputs, read_input
@@ -27,7 +26,7 @@ from segsweep.nets.tiling import ALIGNMENT, check_tiling, tiled_logits
 from segsweep.run_data import reads_files, settings_of
 from segsweep.runs.load import Run
 from segsweep.runs.predictions import Precision, PredictionFolder
-from segsweep.trainer import TrainerSettings
+from segsweep.trainer import device_of
 
 LARGE = 4_000_000
 """Pixels above which an image is decoded when its turn comes and written at once, so that few of them are in memory."""
@@ -107,8 +106,7 @@ def predict(
         check_tiling(tile, overlap)
     except ValueError as error:
         raise UserError(error) from error
-    with naming_keys("trainer"):
-        device = torch.device(TrainerSettings(accelerator=accelerator).device_type)
+    device = torch.device(device_of(accelerator))
     reader = _Reader.of(run, reading or {})
     inputs = find_inputs(Path(input), reader.images, reader.masks, Path(output))
     wanted: Precision | None = "float16" if probabilities is True else (probabilities or None)

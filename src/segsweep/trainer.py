@@ -15,6 +15,9 @@ from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.profilers import SimpleProfiler
 
 from segsweep.callbacks import WholeCheckpointIO
+from segsweep.errors import UserError
+
+NO_GPU = "accelerator=gpu: torch sees no CUDA GPU on this machine"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +77,7 @@ class TrainerSettings:
     def _check_machine(self) -> None:
         gpus = torch.cuda.device_count()
         if self.accelerator == "gpu" and not gpus:
-            raise ValueError("accelerator=gpu: torch sees no CUDA GPU on this machine; use trainer=auto or trainer=cpu")
+            raise ValueError(f"{NO_GPU}; use trainer=auto or trainer=cpu")
         if self.device_type == "cuda" and isinstance(self.devices, int) and self.devices > gpus:
             raise ValueError(f"devices={self.devices}: this machine has {gpus} GPU{'s' if gpus > 1 else ''}")
         if self.device_type == "cpu" and self.precision == "16-mixed":
@@ -95,7 +98,23 @@ class TrainerSettings:
 
     @property
     def device_type(self) -> Literal["cpu", "cuda"]:
-        return "cpu" if self.accelerator == "cpu" or not torch.cuda.is_available() else "cuda"
+        return device_of(self.accelerator)
+
+
+def device_of(accelerator: str) -> Literal["cpu", "cuda"]:
+    """Where a run that is there is used.
+
+    Args:
+        accelerator: "auto" takes a CUDA GPU where there is one; "cpu", "gpu".
+
+    Raises:
+        UserError: there is no such accelerator, or none on this machine.
+    """
+    if accelerator not in ("auto", "cpu", "gpu"):
+        raise UserError(f"accelerator={accelerator}: must be auto, cpu or gpu")
+    if accelerator == "gpu" and not torch.cuda.is_available():
+        raise UserError(f"{NO_GPU}; use accelerator=auto or accelerator=cpu")
+    return "cpu" if accelerator == "cpu" or not torch.cuda.is_available() else "cuda"
 
 
 def build_trainer(
