@@ -371,6 +371,68 @@ def test_a_sweep_of_another_kind_is_refused_by_name_and_nothing_is_changed(grid,
     assert state(grid.parent, without=(".lock",)) == before
 
 
+ONE_STEP = "trainer.max_steps=1"
+
+
+@pytest.mark.parametrize(
+    ("begun", "changed", "said"),
+    [
+        ("optim=sgd,adam", ["optim=sgd,adam", "optim.weight_decay=0.3", "seed=0,1"], "optim.weight_decay: 0"),
+        ("optim=sgd,adam", ["optim=sgd,adam", "optim.weight_decay=0.3"], "optim.weight_decay: 0"),
+        ("optim=sgd,adam", ["optim=rmsprop", "optim.weight_decay=0.3"], "optim.weight_decay: 0"),
+        ("optim=adam,adamw", ["optim=sgd", "optim.nesterov=true"], "not possible for optim=adam: "),
+        ("experiment=texture_adam,texture_momentum", ["experiment=texture_adam", "momentum=0.5"], "momentum: "),
+        ("loss=bce,dice", ["loss=bce", "data=textures", "data.sigma2=3", "lr=0.1"], "data.sigma2: "),
+    ],
+)
+def test_what_is_not_swept_must_be_as_before_also_in_a_group_that_is_swept(
+    sweep: Sweep, tmp_path: Path, begun: str, changed: list[str], said: str
+):
+    assert sweep(begun, ONE_STEP, "name=kind").code == 0
+    folder = tmp_path / "multirun/kind"
+    before = state(folder, without=(".lock",))
+    outcome = sweep(*changed, ONE_STEP, "name=kind")
+    assert outcome.code == 1
+    assert len(outcome.error_lines) == 1
+    assert outcome.err.startswith("error: name=kind: belongs to a sweep of another kind (")
+    assert said in outcome.err
+    assert state(folder, without=(".lock",)) == before
+    assert sweep(begun, "lr=0.001,0.01", ONE_STEP, "name=kind").code == 0
+
+
+def test_what_changes_no_result_is_found_again_by_the_value_it_was_swept_with(sweep: Sweep, tmp_path: Path):
+    assert sweep("data.num_workers=0,2", ONE_STEP, "name=workers").code == 0
+    folder = tmp_path / "multirun/workers"
+    two = ["data.num_workers=0", "data.num_workers=2"]
+    assert list(statuses(folder)) == two
+    before = {name: entry for name, entry in state(folder).items() if "/" in name}
+    for again in (["data.num_workers=2"], ["data.num_workers=0"], ["data.num_workers=2,0"]):
+        outcome = sweep(*again, ONE_STEP, "name=workers")
+        assert outcome.code == 0, outcome.err
+        assert {name: entry for name, entry in state(folder).items() if "/" in name} == before
+    assert sweep("data.num_workers=1", ONE_STEP, "name=workers").code == 0
+    assert list(statuses(folder)) == [*two, "data.num_workers=1"]
+
+
+def test_one_more_name_for_the_same_settings_leaves_the_jobs_under_the_old_one(sweep: Sweep, tmp_path: Path):
+    assert sweep("model=texture_cnn,ablation/blocks_1", "seed=0,1", ONE_STEP, "name=names").code == 0
+    folder = tmp_path / "multirun/names"
+    before = content(folder)["jobs"]
+    outcome = sweep("model=for_textures", "seed=0", ONE_STEP, "name=names")
+    assert outcome.code == 0, outcome.err
+    assert [job["values"] for job in content(folder)["jobs"]] == [job["values"] for job in before]
+
+
+def test_axes_whose_values_are_whole_nodes_are_told_apart(sweep: Sweep, tmp_path: Path):
+    nodes = ",".join(f"{{_target_:traps.Trap,word:{word}}}" for word in ("one", "two"))
+    asked = [f"+callbacks.trap={nodes}", "seed=0,1", ONE_STEP, "name=nodes"]
+    assert sweep(*asked).code == 0
+    outcome = sweep(*asked)
+    assert outcome.code == 0, outcome.err
+    assert "4 completed before" in outcome.out
+    assert len(load_sweep(tmp_path / "multirun/nodes").comparison.table) == 2
+
+
 def test_device_workers_and_pictures_may_change_when_a_sweep_goes_on(grid: Path, sweep: Sweep):
     outcome = sweep(*GRID, "data.num_workers=1", "trainer.log_every_n_steps=1", "name=grid")
     assert outcome.code == 0, outcome.err
