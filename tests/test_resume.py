@@ -223,6 +223,19 @@ def test_a_setting_that_would_change_the_result_is_refused_by_name(
     assert {name: entry for name, entry in state(run).items() if name != "train.log"} == before
 
 
+@pytest.mark.parametrize("mistake", ["data.num_workers=-1", "trainer.threads=-1", "callbacks.last_checkpoint=null"])
+def test_a_mistake_when_a_run_is_continued_changes_nothing(
+    cut_off: Path, command: Command, tmp_path: Path, mistake: str
+):
+    run = Path(shutil.copytree(cut_off, tmp_path / "cut"))
+    before = {name: entry for name, entry in state(run).items() if name != "train.log"}
+    outcome = command("train.py", "resume=cut", OWN, mistake)
+    assert outcome.code == 1
+    assert len(outcome.error_lines) == 1
+    assert {name: entry for name, entry in state(run).items() if name != "train.log"} == before
+    assert command("train.py", "resume=cut", OWN).code == 0
+
+
 def test_device_workers_and_pictures_may_change(train: Train, command: Command, tmp_path: Path):
     (tmp_path / "trap").touch()
     settings = [*TEXTURES, *trap("SIGTERM", 4)]

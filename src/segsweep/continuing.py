@@ -9,7 +9,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from segsweep.config import to_plain
-from segsweep.errors import UserError
+from segsweep.errors import DivergedError, UserError
 from segsweep.identity import Leaf, differences, flatten, result_settings
 from segsweep.runs import RunDirectory, RunRecord
 from segsweep.runs.checkpoint import read_checkpoint
@@ -45,17 +45,45 @@ def continued(settings: Mapping[str, Any], run: RunDirectory) -> Continued | Non
     """
     if not run.record.exists() or not run.config.exists():
         raise UserError(f"{run.path}: no run there to continue; give a run directory, one with a run.json")
-    try:
-        record = RunRecord.read(run.record)
-        begun = to_plain(OmegaConf.create(yaml.safe_load(run.config.read_text(encoding="utf-8"))))
-    except (ValueError, yaml.YAMLError, AssertionError) as error:
-        raise UserError(f"{run.path}: its run.json or config.yaml is damaged ({error})") from error
+    record, begun = _read(run)
     _require_same_result(begun, settings, run)
     if not run.last.exists() and record.status != "completed":
         run.clear()
         return None
     as_long = all(_value(begun, key) == _value(settings, key) for key in LENGTH)
     return Continued(record, as_long)
+
+
+def _read(run: RunDirectory) -> tuple[RunRecord, dict[str, Any]]:
+    """run.json and config.yaml."""
+    try:
+        record = RunRecord.read(run.record)
+        begun = to_plain(OmegaConf.create(yaml.safe_load(run.config.read_text(encoding="utf-8"))))
+    except (ValueError, yaml.YAMLError, AssertionError) as error:
+        raise UserError(f"{run.path}: its run.json or config.yaml is damaged ({error})") from error
+    return record, begun
+
+
+def put_back(run: RunDirectory) -> None:
+    """Has a run that failed go on from its last checkpoint; where it diverged, or has none, from its beginning.
+
+    Nothing is done to a run that did not fail.
+    """
+    if not run.record.exists():
+        return
+    try:
+        record, begun = _read(run)
+        if record.status != "failed":
+            return
+        last_step(begun, run)
+    except (OSError, UserError):
+        run.clear()
+        return
+    if (record.error or "").startswith(DivergedError.__name__):
+        run.clear()
+    else:
+        record.status = "interrupted"
+        record.write(run.record)
 
 
 def _require_same_result(begun: Mapping[str, Any], settings: Mapping[str, Any], run: RunDirectory) -> None:

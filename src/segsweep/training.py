@@ -9,7 +9,7 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -88,7 +88,7 @@ def train(
         The content of run.json.
 
     Raises:
-        UserError: a setting is wrong; nothing was trained.
+        UserError: a setting is wrong; nothing was trained, and a run that was to go on is as it was.
         DivergedError: the loss was not finite; what was saved before stays.
         Interrupted: SIGINT or SIGTERM; last.ckpt holds the state after the last finished step.
     """
@@ -125,8 +125,10 @@ def _train(
     if before is not None:
         step, earlier = last_step(settings, run), before.record
         record.started, record.seconds, record.metrics = earlier.started, earlier.seconds, earlier.metrics
+        record.objective.value, record.steps = earlier.objective.value, earlier.steps
+        record.best_checkpoint, record.best_step = earlier.best_checkpoint, earlier.best_step
         record.continued_at = [*earlier.continued_at, step]
-    with stop, _recorded(record, run, config), quiet_libraries(), _threads(settings):
+    with stop, _recorded(record, run, config, before is not None) as begin, quiet_libraries(), _threads(settings):
         _check_root(settings)
         load_code(settings.get("code"))
         session = assemble(settings, run, stop, step)
@@ -134,7 +136,7 @@ def _train(
         record.parameters = sum(parameter.numel() for parameter in session.task.net.parameters())
         record.device = _device_name(session.trainer)
         record.precision = session.settings.precision
-        record.write(run.record)
+        begin()
         for line in session.data.source.describe():
             log.info(line)
         log.info(
@@ -149,7 +151,8 @@ def _train(
         except SIGTERMException as error:
             raise Interrupted(signal.SIGTERM) from error  # Lightning saw it first
         finally:
-            _note_progress(record, session, run)
+            if session.trainer.global_step >= (step or 0):  # else it was not taken up
+                _note_progress(record, session, run)
         if session.data.overfit_samples:
             _check_overfit(record, session, run)
         if session.settings.test:
@@ -304,17 +307,29 @@ def _loggers(node: dict[str, Any], run: RunDirectory, step: int | None) -> list[
 
 
 @contextlib.contextmanager
-def _recorded(record: RunRecord, run: RunDirectory, config: DictConfig) -> Iterator[None]:
-    """Keeps run.json true: running from the start, and at the end how it ended."""
+def _recorded(
+    record: RunRecord, run: RunDirectory, config: DictConfig, continued: bool
+) -> Iterator[Callable[[], None]]:
+    """Keeps run.json true: running from the start, and at the end how it ended.
+
+    Gives what notes that all is ready: before that, a run that is continued keeps what its files say of it.
+    """
     if not _first_process():
-        yield
+        yield lambda: None
         return
-    started = time.perf_counter()
-    try:
+    started, begun = time.perf_counter(), False
+
+    def begin() -> None:
+        nonlocal begun
+        begun = True
         run.path.mkdir(parents=True, exist_ok=True)
         write_text(run.config, OmegaConf.to_yaml(config, resolve=True))
         record.write(run.record)
-        yield
+
+    try:
+        if not continued:
+            begin()
+        yield begin
         record.status = "completed"
     except Interrupted as interruption:
         record.status, record.error = "interrupted", str(interruption)
@@ -328,7 +343,7 @@ def _recorded(record: RunRecord, run: RunDirectory, config: DictConfig) -> Itera
         raise
     finally:
         record.seconds += time.perf_counter() - started
-        if run.path.exists():
+        if begun and run.path.exists():
             try:
                 record.write(run.record)
             except OSError as error:

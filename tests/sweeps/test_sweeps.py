@@ -1,5 +1,6 @@
 """A sweep is handed back ranked, goes on where it was cut off, and no job decides about another."""
 
+import errno
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import threading
 import time
 from pathlib import Path
 
+import lightning
 import numpy as np
 import pandas as pd
 import pytest
@@ -261,6 +263,39 @@ def test_a_job_that_failed_runs_again_from_its_beginning_and_no_other(sweep: Swe
     assert sweep(*asked[:3], "lr=0.001", "name=alone").code == 0
     (alone,) = statuses(tmp_path / "multirun/alone")
     assert same_weights(folder / "lr=0.001", tmp_path / "multirun/alone" / alone)
+
+
+@pytest.mark.parametrize("kind", ["raise", "SIGTERM"])
+def test_a_mistake_when_a_sweep_goes_on_costs_no_checkpoint(sweep: Sweep, tmp_path: Path, monkeypatch, kind: str):
+    asked = [
+        TRAP, f"+callbacks.trap.kind={kind}", "+callbacks.trap.flag=stop", "+callbacks.trap.step=3", "seed=0,1",
+        "callbacks.last_checkpoint.every_n_steps=1",
+    ]  # fmt: skip
+    assert sweep(*asked, "name=whole").code == 0
+    (tmp_path / "stop").touch()
+    assert sweep(*asked, "on_error=stop", "name=cut").code in (1, 143)
+    whole, cut = tmp_path / "multirun/whole", tmp_path / "multirun/cut"
+    kept = [cut / "seed=0" / name for name in ("checkpoints/last.ckpt", "config.yaml", "metrics.csv")]
+    before = [path.read_bytes() for path in kept]
+    reached = run_record(cut / "seed=0")["steps"]
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    outcome = sweep(*asked, "data.num_workers=-1", "on_error=stop", "name=cut")
+    assert outcome.code == 1
+    assert "num_workers=-1: must be 0 or more" in outcome.out
+    assert list(statuses(cut).values()) == ["failed", "pending"]
+    with monkeypatch.context() as patch:
+        patch.setattr(lightning.Trainer, "fit", full)
+        assert sweep(*asked, "on_error=stop", "name=cut").code == 1
+    assert list(statuses(cut).values()) == ["failed", "pending"]
+    assert [path.read_bytes() for path in kept] == before
+    assert run_record(cut / "seed=0")["steps"] == reached
+    outcome = sweep(*asked, "on_error=stop", "name=cut")
+    assert outcome.code == 0, outcome.err
+    assert run_record(cut / "seed=0")["continued_at"][-1] in (2, 3)
+    assert all(same_weights(whole / folder, cut / folder) for folder in statuses(whole))
 
 
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])

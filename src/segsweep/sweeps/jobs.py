@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from segsweep import cli
 from segsweep.callbacks import Interrupted, StopOnSignal
+from segsweep.continuing import put_back
 from segsweep.runs import Objective, RunDirectory, RunRecord, objective_mode
 from segsweep.sweeps.engines import abandoned, engine_of, here, jobs_at_once, threads_of_job
 from segsweep.sweeps.lines import job_line
@@ -72,8 +73,7 @@ def run_job(config: DictConfig, full: DictConfig, sweep: SweepDirectory, run: Ru
     share = threads_of_job(engine, at_once)
     quiet = _quiet_console()
     try:
-        if before is not None and before.status == "failed":
-            run.clear()
+        put_back(run)
         resume = run.record.exists() and run.config.exists()
         with cpu_threads(None if share is None else min(share, torch.get_num_threads())):
             train(config, run.path, overrides, resume=resume, wait=True, stop=stop)

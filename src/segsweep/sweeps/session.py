@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from segsweep import cli
 from segsweep.callbacks import Interrupted
+from segsweep.continuing import put_back
 from segsweep.errors import UserError
 from segsweep.runs import objective_mode
 from segsweep.runs.files import write_json
@@ -113,9 +114,9 @@ class SweepSession:
         self._announce(jobs)
         for job in jobs:
             if job.status == "failed" and job.settings:
-                # It is run again from its beginning; its log keeps what happened.
-                self.sweep.run(job).clear()
-                job.status, job.error = "pending", None
+                put_back(self.sweep.run(job))
+                job.error = None
+                self.sweep.refresh(job)
         write_json(self.sweep.record, self.record.to_dict())
         cli.sweeping = self.sweep.path
         OmegaConf.save(self.config, self.sweep.path / "multirun.yaml")
