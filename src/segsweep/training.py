@@ -3,7 +3,6 @@
 import contextlib
 import logging
 import os
-import re
 import signal
 import threading
 import time
@@ -33,12 +32,11 @@ from segsweep.callbacks import (
     StopOnSignal,
     TrainingLog,
 )
-from segsweep.config import build, naming_keys, to_plain
-from segsweep.continuing import Continued, continued, last_step
+from segsweep.config import build, check_root, naming_keys, to_plain
+from segsweep.continuing import Continued, continued, last_step, put_back
 from segsweep.data import SegmentationData, Source
 from segsweep.data.check import balanced_weights
 from segsweep.errors import UserError
-from segsweep.identity import NAME
 from segsweep.own_code import load_code
 from segsweep.plots import loss_curve, save
 from segsweep.runs import (
@@ -69,7 +67,7 @@ def train(
     directory: Path,
     overrides: Sequence[str] = (),
     *,
-    resume: bool = False,
+    resume: bool | None = False,
     wait: bool = False,
     stop: StopOnSignal | None = None,
 ) -> RunRecord:
@@ -80,7 +78,8 @@ def train(
         directory: the run directory; exists, and holds no run yet, unless `resume`.
         overrides: what the user typed, for run.json.
         resume: go on from last.ckpt in `directory`, bit for bit as if it had never been cut off; from the beginning where
-            nothing was saved. A run that is completed, and is asked for no more steps, is left as it is.
+            nothing was saved. A run that is completed, and is asked for no more steps, is left as it is. None: go on where
+            there is a run by the time that nobody else trains there, with one that failed as `put_back` says.
         wait: until another process that trains in `directory` has ended, instead of refusing.
         stop: what ends the training early; None is SIGINT and SIGTERM.
 
@@ -93,8 +92,12 @@ def train(
         Interrupted: SIGINT or SIGTERM; last.ckpt holds the state after the last finished step.
     """
     settings = to_plain(config)
+    check_root(settings)
     run = RunDirectory(directory)
     with run.locked(wait) if _first_process() else contextlib.nullcontext():
+        if resume is None:
+            put_back(run)
+            resume = run.record.exists() and run.config.exists()
         before = continued(settings, run) if resume else None
         if before is not None and before.complete:
             return before.record
@@ -129,7 +132,6 @@ def _train(
         record.best_checkpoint, record.best_step = earlier.best_checkpoint, earlier.best_step
         record.continued_at = [*earlier.continued_at, step]
     with stop, _recorded(record, run, config, before is not None) as begin, quiet_libraries(), _threads(settings):
-        _check_root(settings)
         load_code(settings.get("code"))
         session = assemble(settings, run, stop, step)
         stop.raise_if_told()
@@ -273,23 +275,6 @@ def set_balanced_weights(node: dict[str, Any], loss: Loss, source: Source) -> No
             part.set_weights(node["weights"])
         numbers = (f"{name} {weight:.2f}" for name, weight in zip(source.labels.names, node["weights"], strict=True))
         log.info("class weights: %s", ", ".join(numbers))
-
-
-def _root_settings(
-    lr: float, momentum: float | None, seed: int, name: str | None, objective: str, code: str | list[str] | None
-) -> None:
-    """The signature that the keys at the root of the configuration are checked against."""
-
-
-def _check_root(settings: dict[str, Any]) -> None:
-    check_arguments(_root_settings, {name: settings.get(name) for name in _ROOT_SETTINGS})
-    if not 0 <= settings["seed"] < 1 << 32:
-        raise UserError(f"seed={settings['seed']}: must be from 0 to {(1 << 32) - 1}")
-    if settings["name"] is not None and not re.fullmatch(NAME, settings["name"]):
-        raise UserError(f"name={settings['name']}: must be letters, digits, spaces and . , = + - _ only")
-
-
-_ROOT_SETTINGS = ("lr", "momentum", "seed", "name", "objective", "code")
 
 
 def _configured_callbacks(nodes: dict[str, Any]) -> list[Callback]:

@@ -1,5 +1,6 @@
 """A sweep is handed back ranked, goes on where it was cut off, and no job decides about another."""
 
+import contextlib
 import errno
 import json
 import os
@@ -22,11 +23,12 @@ from sweep_support import GRID, TINY, TRAP, Sweep, content, run_record, same_wei
 
 from segsweep import cli
 from segsweep.identity import job_key
+from segsweep.runs import RunDirectory
 from segsweep.sweeps import jobs
 from segsweep.sweeps.__main__ import main as sweeps_main
 from segsweep.sweeps.load import load_sweep
 from segsweep.sweeps.planning import add
-from segsweep.sweeps.record import Job, SweepRecord
+from segsweep.sweeps.record import Job, SweepDirectory, SweepRecord
 from segsweep.sweeps.statistics import compare
 
 Finished = tuple[Path, Outcome]
@@ -345,6 +347,28 @@ def test_sigterm_between_two_jobs_writes_the_report_too(sweep: Sweep, tmp_path: 
     assert list(statuses(cut).values()) == ["completed", "completed"]
 
 
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_signal_behind_the_last_test_batch_stops_before_the_next_job(sweep: Sweep, tmp_path: Path, name, code: int):
+    (tmp_path / "stop").touch()
+    asked = ["+callbacks.trap._target_=traps.AfterTest", f"+callbacks.trap.kind={name}", "+callbacks.trap.flag=stop"]
+    outcome = sweep(*asked, "lr=0.001,0.01", ONE_STEP, "name=cut")
+    assert outcome.code == code
+    assert list(statuses(tmp_path / "multirun/cut").values()) == ["completed", "pending"]
+    assert sweep(*asked, "lr=0.001,0.01", ONE_STEP, "name=cut").code == 0
+
+
+def test_a_signal_before_a_job_has_begun_is_one_too(sweep: Sweep, tmp_path: Path, monkeypatch):
+    def waits(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(jobs, "train", waits)
+        outcome = sweep("lr=0.001,0.01", ONE_STEP, "name=cut")
+    assert outcome.code == 130
+    assert outcome.error_lines == ["stopped by SIGINT"]
+    assert set(statuses(tmp_path / "multirun/cut").values()) == {"pending"}
+
+
 def test_a_job_whose_checkpoint_is_damaged_is_not_taken_for_done(sweep: Sweep, tmp_path: Path):
     asked = [
         TRAP, "+callbacks.trap.kind=SIGTERM", "+callbacks.trap.flag=stop", "+callbacks.trap.step=3", "lr=0.1,0.2",
@@ -583,6 +607,34 @@ def test_a_typo_in_one_job_fails_that_job_and_goes_away_when_it_is_mended(sweep:
     assert statuses(folder) == {"optim=sgd": "completed", "optim=adam": "completed"}
 
 
+def test_a_mistyped_value_at_the_root_fails_that_job_alone_and_a_number_is_a_name(sweep: Sweep, tmp_path: Path):
+    asked = ["seed=1.5,a,-1,0", ONE_STEP, "name=1"]
+    for _ in range(2):
+        outcome = sweep(*asked)
+        assert outcome.code == 1
+        assert "Traceback" not in outcome.out + outcome.err
+        assert "seed=1.5: input should be a valid integer" in outcome.err
+        assert statuses(tmp_path / "multirun/1")["seed=0"] == "completed"
+        assert sorted(statuses(tmp_path / "multirun/1").values()) == ["completed", "failed", "failed", "failed"]
+    assert run_record(tmp_path / "multirun/1/seed=0")["name"] == "1"
+    assert content(tmp_path / "multirun/1")["name"] == "1"
+
+
+def test_a_run_json_that_an_error_left_unreadable_ends_no_sweep(sweep: Sweep, tmp_path: Path, monkeypatch):
+    def broken(config: object, directory: Path, *_: object, **__: object) -> None:
+        (directory / "run.json").write_text('{"status": "running", "name": 1}')
+        raise RuntimeError("at once")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(jobs, "train", broken)
+        outcome = sweep("lr=0.001,0.01", ONE_STEP, "name=broken")
+    assert outcome.code == 1
+    folder = tmp_path / "multirun/broken"
+    assert set(statuses(folder).values()) == {"failed"}
+    assert run_record(folder / "lr=0.01")["error"] == "RuntimeError: at once"
+    assert sweep("lr=0.001,0.01", ONE_STEP, "name=broken").code == 0
+
+
 def test_on_error_stop_stops_at_a_typo_and_says_so(sweep: Sweep, tmp_path: Path):
     outcome = sweep("optim=adamm,sgd", "name=typo", "on_error=stop")
     assert outcome.code == 1
@@ -799,6 +851,58 @@ def test_the_report_of_many_jobs_takes_seconds(grid: Path, monkeypatch):
     assert time.process_time() - started < 30
     assert len(pd.read_csv(grid / "summary.csv")) == 154
     assert_grouped_as_compare_does(grid)
+
+
+OTHER = ["hydra/sweeper=basic", ONE_STEP, "name=other"]
+
+
+def test_the_same_trial_in_two_processes_is_one_job(sweep: Sweep, tmp_path: Path, monkeypatch):
+    """Hydra's Optuna sweeper may draw a trial twice in one batch, and a parallel launcher starts both."""
+
+    def slower(full, overrides, axes):
+        twin = describe(full, overrides, axes)
+        twin.directory, twin.stage, twin.number = "lr=0.001", "other", 0
+        first = SweepRecord([], {"name": "val/iou", "mode": "max"}, sweeper="other")
+        SweepDirectory(tmp_path / "multirun/other").update(lambda record: record.jobs.append(twin), first)
+        return describe(full, overrides, axes)
+
+    describe = jobs.describe
+    with monkeypatch.context() as patch:
+        patch.setattr(jobs, "describe", slower)
+        outcome = sweep("lr=0.001", "hydra.sweep.subdir='lr=0.001'", *OTHER)
+    assert outcome.code == 0, outcome.err
+    assert statuses(tmp_path / "multirun/other") == {"lr=0.001": "completed"}
+
+
+def test_a_job_that_another_process_completes_meanwhile_stays_completed(sweep: Sweep, tmp_path: Path, monkeypatch):
+    asked = ["lr=0.001,0.01", "hydra.sweep.subdir='lr=${lr}'", *OTHER]
+    assert sweep(*asked).code == 0
+    folder = tmp_path / "multirun/other"
+    done = folder.rename(tmp_path / "done") / "lr=0.01"
+    before = {name: content for name, (_, content) in state(done).items()}
+
+    @contextlib.contextmanager
+    def locked(self: RunDirectory, wait: bool = False):
+        if self.path.name == "lr=0.01":
+            shutil.copytree(done, self.path, dirs_exist_ok=True)
+        with held(self, wait):
+            yield
+
+    held = RunDirectory.locked
+    monkeypatch.setattr(RunDirectory, "locked", locked)
+    outcome = sweep(*asked)
+    assert outcome.code == 0, outcome.err
+    assert set(statuses(folder).values()) == {"completed"}
+    now = {name: content for name, (_, content) in state(folder / "lr=0.01").items()}
+    assert {name for name in before if before[name] != now[name]} <= {".hydra/hydra.yaml", "train.log"}
+
+
+def test_another_sweeper_keeps_the_axes_of_the_one_that_began_the_sweep(sweep: Sweep, tmp_path: Path):
+    assert sweep("optim=sgd,adam", ONE_STEP, "name=other").code == 0
+    assert sweep("lr=0.01", *OTHER).code == 0
+    folder = tmp_path / "multirun/other"
+    assert content(folder)["axes"] == ["optim", "lr"]
+    assert len(load_sweep(folder).comparison.table) == 3
 
 
 def test_another_sweeper_of_hydra_gets_a_report_too(sweep: Sweep, tmp_path: Path):

@@ -9,7 +9,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from segsweep.config import to_plain
+from segsweep.config import check_root, to_plain
 from segsweep.errors import UserError
 from segsweep.identity import Leaf, differences, flatten, job_key, result_settings, typed
 from segsweep.sweeps.record import Job, SweepRecord
@@ -37,11 +37,12 @@ def describe(config: DictConfig, overrides: Sequence[str], axes: Sequence[str]) 
         axes: the swept keys.
 
     Raises:
-        UserError: a setting is missing, or the job would not train in one process.
+        UserError: a setting is missing or of the wrong type, or the job would not train in one process.
     """
     choices = {str(group): choice for group, choice in config.hydra.runtime.choices.items()}
     own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     settings = to_plain(own)
+    check_root(settings)
     trainer = settings.get("trainer") or {}
     if trainer.get("strategy") == "ddp" or trainer.get("devices") not in (1, None):
         raise SeveralProcessesError(
@@ -91,7 +92,7 @@ def require_same_kind(record: SweepRecord, wanted: Sequence[Job], compose: Calla
     new = [job for job in wanted if job.settings and job.stage != FINAL]
     if not new:
         return
-    unswept = [override for override in new[0].overrides if _key(override) not in record.axes]
+    unswept = [override for override in new[0].overrides if key_of(override) not in record.axes]
     asked = {job_key(job.settings) for job in new}
     # The replicates of a setting were compared when they were added: one of them answers for all.
     settings: dict[tuple[Key, ...], list[Job]] = {}
@@ -102,7 +103,7 @@ def require_same_kind(record: SweepRecord, wanted: Sequence[Job], compose: Calla
             continue
         old = replicates[0]
         try:
-            again = compose([*(override for override in old.overrides if _key(override) in record.axes), *unswept])
+            again = compose([*(override for override in old.overrides if key_of(override) in record.axes), *unswept])
         except UserError:
             continue  # its data has gone, which says nothing about this command
         except (HydraException, OmegaConfBaseException) as error:
@@ -206,7 +207,8 @@ def _labels(record: SweepRecord, job: Job, but: str | None = None) -> tuple[Key,
     return tuple(entry_key(record.value_of(job, axis)) for axis in record.axes if axis != but)
 
 
-def _key(override: str) -> str:
+def key_of(override: str) -> str:
+    """The key that an override sets: "lr" of "lr=0.1", and of "+lr=0.1"."""
     return override.lstrip("+").split("=", 1)[0]
 
 

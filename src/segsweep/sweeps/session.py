@@ -86,10 +86,10 @@ class SweepSession:
                     _remove_if_empty(self.sweep.path)
 
     def _new(self) -> SweepRecord:
-        objective = str(self.config.objective)
+        objective, name = str(self.config.objective), self.config.get("name")
         return SweepRecord(
             overrides=[], objective={"name": objective, "mode": objective_mode(objective)},
-            name=self.config.get("name"), started=datetime.now().astimezone().isoformat(timespec="seconds"),
+            name=None if name is None else str(name), started=datetime.now().astimezone().isoformat(timespec="seconds"),
             sweeper=self.sweeper,
         )  # fmt: skip
 
