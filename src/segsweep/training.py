@@ -227,6 +227,8 @@ def assemble(
     ]
     trainer = build_trainer(trainer_settings, run.path, callbacks, _loggers(settings["logger"], run, step))
     if trainer_settings.compile:
+        # Jobs of a sweep share a process: behind a number of nets it would run the next ones as they are.
+        torch._dynamo.reset()
         task.net.compile()
     return Session(trainer_settings, data, task, trainer, training_log)
 
