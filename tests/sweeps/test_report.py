@@ -164,6 +164,17 @@ def test_a_final_training_is_named_and_ranked_with_nothing(made: Made):
     assert sum("0." in text for text in texts(sweep.heatmap())) == 2
 
 
+def test_the_final_training_of_a_setting_that_is_no_longer_the_best_is_not_the_run_to_take(made: Made):
+    # The final training is that of the first rate.
+    behind = made({"lr": [0.1, 0.01]}, lambda values: 0.7 - values["lr"], final=True)
+    assert behind.path.joinpath("summary.md").read_text().count("The run to take: `lr=0.01`") == 1
+
+
+def test_the_final_training_of_the_best_setting_is_the_run_to_take(made: Made):
+    sweep = made({"lr": [0.1, 0.01]}, lambda values: values["lr"], final=True)
+    assert "The run to take: `final,lr=0.1`" in sweep.path.joinpath("summary.md").read_text()
+
+
 # Pictures
 
 

@@ -143,6 +143,8 @@ def add(record: SweepRecord, wanted: Sequence[Job]) -> list[Job]:
             known.overrides, known.error = job.overrides, job.error
             # What a job was swept as it stays, though another name may stand for the same settings.
             known.values = job.values | known.values
+            if known.stage == FINAL and job.stage != FINAL:
+                known.stage = job.stage  # a search that asks for it compares it
             found[job.key] = known
             continue
         job.number = 1 + max((other.number for other in record.jobs), default=-1)
