@@ -18,6 +18,7 @@ from torch import Tensor, nn
 import segsweep.nets
 from segsweep.callbacks import BestCheckpoint, LastCheckpoint, TrainingLog
 from segsweep.cli import quoted
+from segsweep.data.demo import write_demo_folder
 from segsweep.nets.registry import NETS, register_net
 
 # Epochs of three steps, validations of two batches, and a last step inside an epoch.
@@ -324,6 +325,62 @@ def test_a_run_that_was_moved_goes_on_and_keeps_its_best_checkpoint(train: Train
 
 BEST_FIRST = "seed=6"
 """With which the first of three validations is the best."""
+
+
+@pytest.fixture
+def scenes(tmp_path: Path) -> Path:
+    write_demo_folder(tmp_path / "here/scenes", scenes=(2, 2, 2), size=48)
+    shutil.copy(tmp_path / "here/scenes/classes.csv", tmp_path / "here/table.csv")
+    return tmp_path / "here"
+
+
+ON_SCENES = [
+    *(entry for entry in FOLDER if not entry.startswith(("data=", "data.scene"))), "data=folder",
+    "data.root=here/scenes", "data.labels=here/table.csv",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["contents kept", "written before contents were kept"])
+def test_a_run_goes_on_when_its_data_has_moved(scenes: Path, command: Command, tmp_path: Path, kept: bool):
+    assert command("train.py", *ON_SCENES, *trap("SIGTERM", 4), "hydra.run.dir=whole").code == 0
+    (tmp_path / "trap").touch()
+    assert command("train.py", *ON_SCENES, *trap("SIGTERM", 4), "hydra.run.dir=cut").code == 143
+    if not kept:
+        content = record(tmp_path / "cut")
+        del content["contents"]
+        (tmp_path / "cut/run.json").write_text(json.dumps(content))
+    scenes.rename(tmp_path / "there")
+    moved = ["data=folder", "data.root=there/scenes", "data.labels=there/table.csv"]
+    outcome = command("train.py", "resume=cut", OWN, *moved)
+    assert outcome.code == 0, outcome.err
+    assert_same_run(tmp_path / "whole", tmp_path / "cut")
+    assert record(tmp_path / "cut")["contents"] == record(tmp_path / "whole")["contents"]
+
+
+@pytest.mark.parametrize(
+    ("name", "key"), [("scenes/train/images/notes.txt", "data.content"), ("table.csv", "data.labels")]
+)
+def test_a_run_is_not_gone_on_with_on_data_that_has_changed(scenes: Path, command, tmp_path: Path, name: str, key: str):
+    (tmp_path / "trap").touch()
+    assert command("train.py", *ON_SCENES, *trap("SIGTERM", 4), "hydra.run.dir=cut").code == 143
+    before = {file: entry for file, entry in state(tmp_path / "cut").items() if file != "train.log"}
+    with (scenes / name).open("a") as file:
+        file.write("\n")
+    outcome = command("train.py", "resume=cut", OWN)
+    assert outcome.code == 1
+    assert len(outcome.error_lines) == 1
+    assert outcome.err.startswith(f"error: {key}: ")
+    assert {file: entry for file, entry in state(tmp_path / "cut").items() if file != "train.log"} == before
+
+
+def test_a_sweep_goes_on_when_its_data_has_moved(scenes: Path, command: Command, tmp_path: Path):
+    asked = ["-m", *ON_SCENES, *trap("SIGTERM", 4), "seed=0,1", "name=cut"]
+    (tmp_path / "trap").touch()
+    assert command("train.py", *asked).code == 143
+    scenes.rename(tmp_path / "there")
+    outcome = command("train.py", *asked, "data.root=there/scenes", "data.labels=there/table.csv")
+    assert outcome.code == 0, outcome.out + outcome.err
+    assert record(tmp_path / "multirun/cut/seed=0")["continued_at"] == [4]
 
 
 # Damaged files

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -10,7 +11,7 @@ from omegaconf import OmegaConf
 
 from segsweep.config import to_plain
 from segsweep.errors import DivergedError, UserError
-from segsweep.identity import Leaf, differences, flatten, result_settings
+from segsweep.identity import Leaf, data_contents, differences, flatten, result_settings
 from segsweep.runs import RunDirectory, RunRecord
 from segsweep.runs.checkpoint import read_checkpoint
 
@@ -46,7 +47,7 @@ def continued(settings: Mapping[str, Any], run: RunDirectory) -> Continued | Non
     if not run.record.exists() or not run.config.exists():
         raise UserError(f"{run.path}: no run there to continue; give a run directory, one with a run.json")
     record, begun = _read(run)
-    _require_same_result(begun, settings, run)
+    _require_same_result(begun, settings, run, _contents(record, begun, settings))
     if not run.last.exists() and record.status != "completed":
         run.clear()
         return None
@@ -86,9 +87,22 @@ def put_back(run: RunDirectory) -> None:
         record.write(run.record)
 
 
-def _require_same_result(begun: Mapping[str, Any], settings: Mapping[str, Any], run: RunDirectory) -> None:
+def _contents(record: RunRecord, begun: Mapping[str, Any], settings: Mapping[str, Any]) -> Mapping[str, Leaf]:
+    """What the data was when the run was begun, which may lie elsewhere by now, or not be as it was."""
+    if record.contents is not None:
+        return record.contents
+    # Written before contents were kept: what is there now is taken for what was there.
+    named = {key for key, value in flatten(begun["data"], "data").items() if Path(str(value)).suffix}
+    now = data_contents(settings["data"])
+    return {key: value for key, value in now.items() if key == "data.content" or key in named}
+
+
+def _require_same_result(
+    begun: Mapping[str, Any], settings: Mapping[str, Any], run: RunDirectory, contents: Mapping[str, Leaf]
+) -> None:
     # The code that is run is what its user names now, and may lie elsewhere.
-    changed = differences(*(_without_code(result_settings(each)) for each in (begun, settings)))
+    before, now = result_settings(begun, contents), result_settings(settings)
+    changed = differences(_without_code(before), _without_code(now))
     for key in LENGTH:
         old, new = _value(begun, key), _value(settings, key)
         if key in changed and old is not None and new is not None and (new > old > 0 or new == -1):

@@ -37,6 +37,7 @@ from segsweep.continuing import Continued, continued, last_step, put_back
 from segsweep.data import SegmentationData, Source
 from segsweep.data.check import balanced_weights
 from segsweep.errors import UserError
+from segsweep.identity import data_contents
 from segsweep.own_code import load_code
 from segsweep.plots import loss_curve, save
 from segsweep.runs import (
@@ -131,6 +132,7 @@ def _train(
         record.objective.value, record.steps = earlier.objective.value, earlier.steps
         record.best_checkpoint, record.best_step = earlier.best_checkpoint, earlier.best_step
         record.continued_at = [*earlier.continued_at, step]
+        record.contents = earlier.contents
     with stop, _recorded(record, run, config, before is not None) as begin, quiet_libraries(), _threads(settings):
         load_code(settings.get("code"))
         session = assemble(settings, run, stop, step)
@@ -138,6 +140,9 @@ def _train(
         record.parameters = sum(parameter.numel() for parameter in session.task.net.parameters())
         record.device = _device_name(session.trainer)
         record.precision = session.settings.precision
+        if record.contents is None and _first_process():
+            with contextlib.suppress(UserError):  # something beside the images that cannot be read
+                record.contents = data_contents(settings["data"])
         begin()
         for line in session.data.source.describe():
             log.info(line)

@@ -56,6 +56,8 @@ class RunRecord:
     started: str | None = None
     continued_at: list[int] = field(default_factory=list)
     """The steps at which it was taken up again after it had been cut off."""
+    contents: dict[str, str] | None = None
+    """Digests of the data that it was begun with, by key; None in what was written before they were kept."""
     versions: dict[str, str] = field(default_factory=dict)
     git: dict[str, Any] | None = None
     overfit_check: Literal["passed", "failed"] | None = None
