@@ -53,7 +53,7 @@ class Trap(L.Callback):
 
 
 class AfterTest(L.Callback):
-    """Sends this process a signal when the test is done, once: while there is a file `flag`."""
+    """Raises, or sends this process a signal, when the test is done, once: while there is a file `flag`."""
 
     def __init__(self, kind: str, flag: str) -> None:
         self.kind, self.flag = kind, flag
@@ -61,4 +61,6 @@ class AfterTest(L.Callback):
     def on_test_end(self, *_: object) -> None:
         if Path(self.flag).exists():
             Path(self.flag).unlink()
+            if self.kind == "raise":
+                raise RuntimeError("the trap has snapped")
             os.kill(os.getpid(), signal.Signals[self.kind])

@@ -36,6 +36,7 @@ from segsweep.config import build, check_root, naming_keys, to_plain
 from segsweep.continuing import Continued, continued, last_step, put_back
 from segsweep.data import SegmentationData, Source
 from segsweep.data.check import balanced_weights
+from segsweep.data.seeds import Split
 from segsweep.errors import UserError
 from segsweep.identity import data_contents
 from segsweep.own_code import load_code
@@ -140,6 +141,13 @@ def _train(
         record.parameters = sum(parameter.numel() for parameter in session.task.net.parameters())
         record.device = _device_name(session.trainer)
         record.precision = session.settings.precision
+        # A file that cannot be read is to be found before the training. In this order, because memory for decoded images
+        # goes to who comes first.
+        wanted: dict[Split, bool] = {
+            "train": True, "val": not session.data.overfit_samples, "test": session.settings.test
+        }  # fmt: skip
+        for split in (split for split, is_wanted in wanted.items() if is_wanted):
+            session.data.source.dataset(split)
         if record.contents is None and _first_process():
             with contextlib.suppress(UserError):  # something beside the images that cannot be read
                 record.contents = data_contents(settings["data"])

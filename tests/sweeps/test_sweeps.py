@@ -357,6 +357,19 @@ def test_a_signal_behind_the_last_test_batch_stops_before_the_next_job(sweep: Sw
     assert sweep(*asked, "lr=0.001,0.01", ONE_STEP, "name=cut").code == 0
 
 
+def test_a_job_that_fails_in_its_test_is_not_trained_again(sweep: Sweep, tmp_path: Path):
+    (tmp_path / "stop").touch()
+    asked = ["+callbacks.trap._target_=traps.AfterTest", "+callbacks.trap.kind=raise", "+callbacks.trap.flag=stop"]
+    assert sweep(*asked, "lr=0.001,0.01", "name=cut").code == 1
+    job = tmp_path / "multirun/cut/lr=0.001"
+    before = {name: (job / f"checkpoints/{name}.ckpt").read_bytes() for name in ("best", "last")}
+    outcome = sweep(*asked, "lr=0.001,0.01", "name=cut")
+    assert outcome.code == 0, outcome.err
+    assert {name: (job / f"checkpoints/{name}.ckpt").read_bytes() for name in before} == before
+    assert run_record(job)["continued_at"] == [run_record(job)["steps"]]
+    assert "test/iou" in run_record(job)["metrics"]
+
+
 def test_a_signal_before_a_job_has_begun_is_one_too(sweep: Sweep, tmp_path: Path, monkeypatch):
     def waits(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
