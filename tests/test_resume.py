@@ -1,5 +1,6 @@
 """A training that was cut off and continued ends, bit for bit, as one that was not."""
 
+import errno
 import json
 import os
 import shutil
@@ -18,8 +19,10 @@ from torch import Tensor, nn
 import segsweep.nets
 from segsweep.callbacks import BestCheckpoint, LastCheckpoint, TrainingLog
 from segsweep.cli import quoted
+from segsweep.continuing import put_back
 from segsweep.data.demo import write_demo_folder
 from segsweep.nets.registry import NETS, register_net
+from segsweep.runs import RunDirectory, RunRecord
 
 # Epochs of three steps, validations of two batches, and a last step inside an epoch.
 STEPS = ["trainer.max_steps=8", "data.samples_per_epoch=6", "callbacks.panel=null"]
@@ -432,6 +435,28 @@ def cut_off(tmp_path_factory: pytest.TempPathFactory) -> Path:
             cli.run(entry.main)
         os.environ.pop("HYDRA_FULL_ERROR", None)
     return folder / "cut"
+
+
+@pytest.mark.parametrize(
+    ("error", "kept"),
+    [(None, True), ("DivergedError: the loss became NaN", False), (OSError(errno.EIO, "Input/output error"), True)],
+    ids=["of what may not come again", "diverged", "a disk that does not answer"],
+)
+def test_a_run_that_failed_is_put_back_to_its_checkpoint_unless_it_diverged(
+    cut_off: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: str | OSError | None, kept: bool
+):
+    def read(path: Path) -> None:
+        raise error
+
+    run = RunDirectory(Path(shutil.copytree(cut_off, tmp_path / "cut")))
+    said = error if isinstance(error, str) else "MemoryError: no room"
+    run.record.write_text(json.dumps(record(run.path) | {"status": "failed", "error": said}))
+    if isinstance(error, OSError):
+        monkeypatch.setattr(RunRecord, "read", read)
+    put_back(run)
+    assert run.last.exists() == run.record.exists() == kept
+    if error is None:
+        assert record(run.path)["status"] == "interrupted"
 
 
 def test_what_is_no_run_is_refused_in_one_line(command: Command, tmp_path: Path):

@@ -10,7 +10,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from segsweep.config import to_plain
-from segsweep.errors import DivergedError, UserError
+from segsweep.errors import DivergedError, UserError, os_error_behind
 from segsweep.identity import Leaf, data_contents, differences, flatten, result_settings
 from segsweep.runs import RunDirectory, RunRecord
 from segsweep.runs.checkpoint import read_checkpoint
@@ -77,8 +77,10 @@ def put_back(run: RunDirectory) -> None:
         if record.status != "failed":
             return
         last_step(begun, run)
-    except (OSError, UserError):
-        run.clear()
+    except (OSError, UserError) as error:
+        failed = os_error_behind(error)
+        if failed is None or isinstance(failed, FileNotFoundError):  # else it may be read another time
+            run.clear()
         return
     if (record.error or "").startswith(DivergedError.__name__):
         run.clear()
