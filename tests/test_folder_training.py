@@ -193,6 +193,22 @@ def test_check_data_and_training_refuse_a_wrong_folder_and_name_the_file(command
     assert record(tmp_path / "run")["status"] == "failed"
 
 
+@pytest.mark.parametrize("name", ["test/masks/scene_001.png", "val/masks/scene_001.png"])
+def test_a_wrong_file_is_refused_before_the_training_whatever_it_is_for(command, scenes, tmp_path: Path, name: str):
+    (scenes / name).write_bytes(b"")
+    outcome = command("train.py", *TINY, *FAST, "hydra.run.dir=run")
+    assert outcome.code == 1
+    assert len(outcome.error_lines) == 1
+    assert name in outcome.error_lines[0]
+    assert record(tmp_path / "run")["steps"] == 0
+    assert not (tmp_path / "run/metrics.csv").exists()
+
+
+def test_a_wrong_file_that_is_not_used_is_not_looked_at(command, scenes: Path):
+    (scenes / "test/masks/scene_001.png").write_bytes(b"")
+    assert command("train.py", *TINY, *FAST, "trainer.test=false", "hydra.run.dir=run").code == 0
+
+
 @pytest.mark.parametrize(
     ("typed", "part"),
     [

@@ -139,6 +139,11 @@ def test_a_moved_folder_is_the_same_data_and_one_changed_byte_another(scenes: Pa
     (moved / ".cache").mkdir()
     (moved / ".cache/some").write_bytes(b"x")
     assert now(moved) == before
+    for name in ("outputs/2026-01-01/10-00-00/run.json", "multirun/first/sweep.json"):
+        (moved / name).parent.mkdir(parents=True)
+        (moved / name).write_text("{}")
+        (moved / name).with_name("train.log").write_text("written by a run in the folder")
+    assert now(moved) == before
     mask = min((moved / "train/masks").iterdir())
     content = mask.read_bytes()
     mask.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))

@@ -1,5 +1,6 @@
 """A training that was cut off and continued ends, bit for bit, as one that was not."""
 
+import errno
 import json
 import os
 import shutil
@@ -18,7 +19,10 @@ from torch import Tensor, nn
 import segsweep.nets
 from segsweep.callbacks import BestCheckpoint, LastCheckpoint, TrainingLog
 from segsweep.cli import quoted
+from segsweep.continuing import put_back
+from segsweep.data.demo import write_demo_folder
 from segsweep.nets.registry import NETS, register_net
+from segsweep.runs import RunDirectory, RunRecord
 
 # Epochs of three steps, validations of two batches, and a last step inside an epoch.
 STEPS = ["trainer.max_steps=8", "data.samples_per_epoch=6", "callbacks.panel=null"]
@@ -223,6 +227,19 @@ def test_a_setting_that_would_change_the_result_is_refused_by_name(
     assert {name: entry for name, entry in state(run).items() if name != "train.log"} == before
 
 
+@pytest.mark.parametrize("mistake", ["data.num_workers=-1", "trainer.threads=-1", "callbacks.last_checkpoint=null"])
+def test_a_mistake_when_a_run_is_continued_changes_nothing(
+    cut_off: Path, command: Command, tmp_path: Path, mistake: str
+):
+    run = Path(shutil.copytree(cut_off, tmp_path / "cut"))
+    before = {name: entry for name, entry in state(run).items() if name != "train.log"}
+    outcome = command("train.py", "resume=cut", OWN, mistake)
+    assert outcome.code == 1
+    assert len(outcome.error_lines) == 1
+    assert {name: entry for name, entry in state(run).items() if name != "train.log"} == before
+    assert command("train.py", "resume=cut", OWN).code == 0
+
+
 def test_device_workers_and_pictures_may_change(train: Train, command: Command, tmp_path: Path):
     (tmp_path / "trap").touch()
     settings = [*TEXTURES, *trap("SIGTERM", 4)]
@@ -313,6 +330,62 @@ BEST_FIRST = "seed=6"
 """With which the first of three validations is the best."""
 
 
+@pytest.fixture
+def scenes(tmp_path: Path) -> Path:
+    write_demo_folder(tmp_path / "here/scenes", scenes=(2, 2, 2), size=48)
+    shutil.copy(tmp_path / "here/scenes/classes.csv", tmp_path / "here/table.csv")
+    return tmp_path / "here"
+
+
+ON_SCENES = [
+    *(entry for entry in FOLDER if not entry.startswith(("data=", "data.scene"))), "data=folder",
+    "data.root=here/scenes", "data.labels=here/table.csv",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["contents kept", "written before contents were kept"])
+def test_a_run_goes_on_when_its_data_has_moved(scenes: Path, command: Command, tmp_path: Path, kept: bool):
+    assert command("train.py", *ON_SCENES, *trap("SIGTERM", 4), "hydra.run.dir=whole").code == 0
+    (tmp_path / "trap").touch()
+    assert command("train.py", *ON_SCENES, *trap("SIGTERM", 4), "hydra.run.dir=cut").code == 143
+    if not kept:
+        content = record(tmp_path / "cut")
+        del content["contents"]
+        (tmp_path / "cut/run.json").write_text(json.dumps(content))
+    scenes.rename(tmp_path / "there")
+    moved = ["data=folder", "data.root=there/scenes", "data.labels=there/table.csv"]
+    outcome = command("train.py", "resume=cut", OWN, *moved)
+    assert outcome.code == 0, outcome.err
+    assert_same_run(tmp_path / "whole", tmp_path / "cut")
+    assert record(tmp_path / "cut")["contents"] == record(tmp_path / "whole")["contents"]
+
+
+@pytest.mark.parametrize(
+    ("name", "key"), [("scenes/train/images/notes.txt", "data.content"), ("table.csv", "data.labels")]
+)
+def test_a_run_is_not_gone_on_with_on_data_that_has_changed(scenes: Path, command, tmp_path: Path, name: str, key: str):
+    (tmp_path / "trap").touch()
+    assert command("train.py", *ON_SCENES, *trap("SIGTERM", 4), "hydra.run.dir=cut").code == 143
+    before = {file: entry for file, entry in state(tmp_path / "cut").items() if file != "train.log"}
+    with (scenes / name).open("a") as file:
+        file.write("\n")
+    outcome = command("train.py", "resume=cut", OWN)
+    assert outcome.code == 1
+    assert len(outcome.error_lines) == 1
+    assert outcome.err.startswith(f"error: {key}: ")
+    assert {file: entry for file, entry in state(tmp_path / "cut").items() if file != "train.log"} == before
+
+
+def test_a_sweep_goes_on_when_its_data_has_moved(scenes: Path, command: Command, tmp_path: Path):
+    asked = ["-m", *ON_SCENES, *trap("SIGTERM", 4), "seed=0,1", "name=cut"]
+    (tmp_path / "trap").touch()
+    assert command("train.py", *asked).code == 143
+    scenes.rename(tmp_path / "there")
+    outcome = command("train.py", *asked, "data.root=there/scenes", "data.labels=there/table.csv")
+    assert outcome.code == 0, outcome.out + outcome.err
+    assert record(tmp_path / "multirun/cut/seed=0")["continued_at"] == [4]
+
+
 # Damaged files
 
 
@@ -362,6 +435,28 @@ def cut_off(tmp_path_factory: pytest.TempPathFactory) -> Path:
             cli.run(entry.main)
         os.environ.pop("HYDRA_FULL_ERROR", None)
     return folder / "cut"
+
+
+@pytest.mark.parametrize(
+    ("error", "kept"),
+    [(None, True), ("DivergedError: the loss became NaN", False), (OSError(errno.EIO, "Input/output error"), True)],
+    ids=["of what may not come again", "diverged", "a disk that does not answer"],
+)
+def test_a_run_that_failed_is_put_back_to_its_checkpoint_unless_it_diverged(
+    cut_off: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: str | OSError | None, kept: bool
+):
+    def read(path: Path) -> None:
+        raise error
+
+    run = RunDirectory(Path(shutil.copytree(cut_off, tmp_path / "cut")))
+    said = error if isinstance(error, str) else "MemoryError: no room"
+    run.record.write_text(json.dumps(record(run.path) | {"status": "failed", "error": said}))
+    if isinstance(error, OSError):
+        monkeypatch.setattr(RunRecord, "read", read)
+    put_back(run)
+    assert run.last.exists() == run.record.exists() == kept
+    if error is None:
+        assert record(run.path)["status"] == "interrupted"
 
 
 def test_what_is_no_run_is_refused_in_one_line(command: Command, tmp_path: Path):

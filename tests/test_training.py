@@ -334,6 +334,18 @@ def test_a_compiled_net_trains_with_every_callback_and_leaves_ordinary_checkpoin
     assert not any("_orig_mod" in name for name in weights(run))
 
 
+def test_each_job_of_a_sweep_is_compiled_however_many_were_before(command, monkeypatch: pytest.MonkeyPatch):
+    compiled = torch.nn.Module.compile
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda net: compiled(net, backend="eager"))
+    monkeypatch.setattr(shutil, "which", lambda name: name)
+    # Else a net beyond the limit would run as it is, after a warning.
+    monkeypatch.setattr(torch._dynamo.config, "fail_on_recompile_limit_hit", True)
+    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 6)
+    few = ["callbacks.panel=null", "callbacks.confusion=null", "trainer.max_steps=1", "name=compiled"]
+    outcome = command("train.py", "-m", *SMALL, *few, "trainer.compile=true", "model.channels=3,4,5,6")
+    assert outcome.code == 0, outcome.out
+
+
 def test_compiling_without_a_compiler_is_refused(command, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("PATH", "")
     outcome = command("train.py", *SMALL, "trainer.compile=true", "hydra.run.dir=run")

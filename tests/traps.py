@@ -50,3 +50,17 @@ class Trap(L.Callback):
             sys.exit(0)
         if self.kind != "nothing":
             os.kill(os.getpid(), signal.Signals[self.kind])
+
+
+class AfterTest(L.Callback):
+    """Raises, or sends this process a signal, when the test is done, once: while there is a file `flag`."""
+
+    def __init__(self, kind: str, flag: str) -> None:
+        self.kind, self.flag = kind, flag
+
+    def on_test_end(self, *_: object) -> None:
+        if Path(self.flag).exists():
+            Path(self.flag).unlink()
+            if self.kind == "raise":
+                raise RuntimeError("the trap has snapped")
+            os.kill(os.getpid(), signal.Signals[self.kind])

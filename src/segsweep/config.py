@@ -3,6 +3,7 @@
 This is the only place, beside the spines, that knows of Hydra.
 """
 
+import inspect
 import re
 from collections.abc import Mapping
 from functools import partial
@@ -14,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from segsweep.arguments import check_arguments
 from segsweep.errors import UserError
+from segsweep.identity import NAME
 
 ROOT_KEYS = ("lr", "momentum", "seed")
 """Keys at the root of the configuration that groups refer to; errors name them as the user types them."""
@@ -33,6 +35,30 @@ def to_plain(config: DictConfig) -> dict[str, Any]:
         raise UserError(f"{key}: needs a value ({reason})" if key else reason) from error
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}
+
+
+def check_root(settings: dict[str, Any]) -> None:
+    """Refuses a wrong key at the root of the configuration; a name that is a number becomes the text it was typed as.
+
+    Args:
+        settings: the configuration, as plain data.
+
+    Raises:
+        UserError: names the key, its value and what would be right.
+    """
+    if settings.get("name") is not None:
+        settings["name"] = str(settings["name"])
+    check_arguments(_root, {name: settings.get(name) for name in inspect.signature(_root).parameters})
+    if not 0 <= settings["seed"] < 1 << 32:
+        raise UserError(f"seed={settings['seed']}: must be from 0 to {(1 << 32) - 1}")
+    if settings["name"] is not None and not re.fullmatch(NAME, settings["name"]):
+        raise UserError(f"name={settings['name']}: must be letters, digits, spaces and . , = + - _ only")
+
+
+def _root(
+    lr: float, momentum: float | None, seed: int, name: str | None, objective: str, code: str | list[str] | None
+) -> None:
+    """The signature that the keys at the root of the configuration are checked against."""
 
 
 def build(node: Mapping[str, Any], where: str, **extra: Any) -> Any:

@@ -3,14 +3,15 @@
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import yaml
 from omegaconf import OmegaConf
 
 from segsweep.config import to_plain
-from segsweep.errors import UserError
-from segsweep.identity import Leaf, differences, flatten, result_settings
+from segsweep.errors import DivergedError, UserError, os_error_behind
+from segsweep.identity import Leaf, data_contents, differences, flatten, result_settings
 from segsweep.runs import RunDirectory, RunRecord
 from segsweep.runs.checkpoint import read_checkpoint
 
@@ -45,12 +46,8 @@ def continued(settings: Mapping[str, Any], run: RunDirectory) -> Continued | Non
     """
     if not run.record.exists() or not run.config.exists():
         raise UserError(f"{run.path}: no run there to continue; give a run directory, one with a run.json")
-    try:
-        record = RunRecord.read(run.record)
-        begun = to_plain(OmegaConf.create(yaml.safe_load(run.config.read_text(encoding="utf-8"))))
-    except (ValueError, yaml.YAMLError, AssertionError) as error:
-        raise UserError(f"{run.path}: its run.json or config.yaml is damaged ({error})") from error
-    _require_same_result(begun, settings, run)
+    record, begun = _read(run)
+    _require_same_result(begun, settings, run, _contents(record, begun, settings))
     if not run.last.exists() and record.status != "completed":
         run.clear()
         return None
@@ -58,9 +55,56 @@ def continued(settings: Mapping[str, Any], run: RunDirectory) -> Continued | Non
     return Continued(record, as_long)
 
 
-def _require_same_result(begun: Mapping[str, Any], settings: Mapping[str, Any], run: RunDirectory) -> None:
+def _read(run: RunDirectory) -> tuple[RunRecord, dict[str, Any]]:
+    """run.json and config.yaml."""
+    try:
+        record = RunRecord.read(run.record)
+        begun = to_plain(OmegaConf.create(yaml.safe_load(run.config.read_text(encoding="utf-8"))))
+    except (ValueError, yaml.YAMLError, AssertionError) as error:
+        raise UserError(f"{run.path}: its run.json or config.yaml is damaged ({error})") from error
+    return record, begun
+
+
+def put_back(run: RunDirectory) -> None:
+    """Has a run that failed go on from its last checkpoint; where it diverged, or has none, from its beginning.
+
+    Nothing is done to a run that did not fail.
+    """
+    if not run.record.exists():
+        return
+    try:
+        record, begun = _read(run)
+        if record.status != "failed":
+            return
+        last_step(begun, run)
+    except (OSError, UserError) as error:
+        failed = os_error_behind(error)
+        if failed is None or isinstance(failed, FileNotFoundError):  # else it may be read another time
+            run.clear()
+        return
+    if (record.error or "").startswith(DivergedError.__name__):
+        run.clear()
+    else:
+        record.status = "interrupted"
+        record.write(run.record)
+
+
+def _contents(record: RunRecord, begun: Mapping[str, Any], settings: Mapping[str, Any]) -> Mapping[str, Leaf]:
+    """What the data was when the run was begun, which may lie elsewhere by now, or not be as it was."""
+    if record.contents is not None:
+        return record.contents
+    # Written before contents were kept: what is there now is taken for what was there.
+    named = {key for key, value in flatten(begun["data"], "data").items() if Path(str(value)).suffix}
+    now = data_contents(settings["data"])
+    return {key: value for key, value in now.items() if key == "data.content" or key in named}
+
+
+def _require_same_result(
+    begun: Mapping[str, Any], settings: Mapping[str, Any], run: RunDirectory, contents: Mapping[str, Leaf]
+) -> None:
     # The code that is run is what its user names now, and may lie elsewhere.
-    changed = differences(*(_without_code(result_settings(each)) for each in (begun, settings)))
+    before, now = result_settings(begun, contents), result_settings(settings)
+    changed = differences(_without_code(before), _without_code(now))
     for key in LENGTH:
         old, new = _value(begun, key), _value(settings, key)
         if key in changed and old is not None and new is not None and (new > old > 0 or new == -1):

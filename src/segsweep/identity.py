@@ -22,6 +22,8 @@ HARMLESS = frozenset({"data.num_workers", "data.root", "data.cache_dir", "data.c
 """A folder counts by its content, under `data.content`, not by where it lies."""
 WATCHING = frozenset({"last_checkpoint", "panel", "graph", "confusion", "precision_recall"})
 """Callbacks that save or draw. Any other may change the result."""
+WRITTEN = frozenset({"run.json", "sweep.json", "evaluation.json"})
+"""Files by which a folder is known that this program has written."""
 
 NAME = r"[\w.,=+-][\w.,=+ -]*"
 """What a name= may be, as a regular expression: it becomes a folder."""
@@ -29,13 +31,14 @@ NAME = r"[\w.,=+-][\w.,=+ -]*"
 Leaf = str | int | float | bool | None
 
 
-def result_settings(settings: Mapping[str, Any]) -> dict[str, Leaf]:
+def result_settings(settings: Mapping[str, Any], contents: Mapping[str, Leaf] | None = None) -> dict[str, Leaf]:
     """The settings that a result depends on, flat: {"optim.lr": 0.001, ...}.
 
     Device, workers, paths and logging are not among them; the content of a data folder is.
 
     Args:
         settings: the resolved configuration, as plain data.
+        contents: of its data, as `data_contents` gave it; None reads the files.
 
     Raises:
         UserError: the data folder cannot be read.
@@ -47,7 +50,8 @@ def result_settings(settings: Mapping[str, Any]) -> dict[str, Leaf]:
     callbacks = settings.get("callbacks") or {}
     chosen["callbacks"] = {name: node for name, node in callbacks.items() if name not in WATCHING}
     flat = {key: value for key, value in flatten(chosen).items() if key not in HARMLESS}
-    return flat | _contents(settings.get("data") or {}) | _code(settings.get("code"), flat)
+    data = settings.get("data") or {}
+    return flat | dict(data_contents(data) if contents is None else contents) | _code(settings.get("code"), flat)
 
 
 def flatten(node: Any, prefix: str = "") -> dict[str, Leaf]:
@@ -96,16 +100,20 @@ def typed(value: Leaf) -> str:
     return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
 
 
-def _contents(data: Mapping[str, Any]) -> dict[str, Leaf]:
-    """A digest of every file that the data settings name, by setting."""
-    found: dict[str, Leaf] = {}
+def data_contents(data: Mapping[str, Any]) -> dict[str, str]:
+    """A digest of the folder and of every file that the data settings name, by key: {"data.content": "1f0c..."}.
+
+    Raises:
+        UserError: the data folder cannot be read.
+    """
+    found: dict[str, str] = {}
     root = data.get("root")
     # A demonstration folder is a function of its settings, and may not be written yet.
     if isinstance(root, str) and data.get("_target_") != "segsweep.data.DemoFolder":
-        found["data.content"] = folder_digest(Path(root))
+        found["data.content"] = folder_digest(Path(root).expanduser())
     for name in ("labels", "train", "val", "test"):
         value = data.get(name)
-        if isinstance(value, str) and (path := Path(value)).is_file():
+        if isinstance(value, str) and (path := Path(value).expanduser()).is_file():
             found[f"data.{name}"] = _file_digest(path, *_state(path))
     return found
 
@@ -120,7 +128,9 @@ def _code(files: Any, flat: Mapping[str, Leaf]) -> dict[str, Leaf]:
 
 
 def folder_digest(root: Path) -> str:
-    """16 hexadecimal digits of the relative paths and the bytes of all files below `root`; hidden ones do not count.
+    """16 hexadecimal digits of the relative paths and the bytes of all files below `root`.
+
+    Hidden files do not count, nor do folders of runs, sweeps and evaluations, which may be written there.
 
     Raises:
         UserError: there is no such folder, or a file cannot be read.
@@ -129,6 +139,9 @@ def folder_digest(root: Path) -> str:
         raise UserError(f"data.root={root}: no such folder")
     digest = hashlib.sha256()
     for folder, folders, names in os.walk(root):
+        if Path(folder) != root and not WRITTEN.isdisjoint(names):
+            folders.clear()
+            continue
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             path = Path(folder) / name

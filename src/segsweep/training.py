@@ -3,13 +3,12 @@
 import contextlib
 import logging
 import os
-import re
 import signal
 import threading
 import time
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -33,12 +32,13 @@ from segsweep.callbacks import (
     StopOnSignal,
     TrainingLog,
 )
-from segsweep.config import build, naming_keys, to_plain
-from segsweep.continuing import Continued, continued, last_step
+from segsweep.config import build, check_root, naming_keys, to_plain
+from segsweep.continuing import Continued, continued, last_step, put_back
 from segsweep.data import SegmentationData, Source
 from segsweep.data.check import balanced_weights
+from segsweep.data.seeds import Split
 from segsweep.errors import UserError
-from segsweep.identity import NAME
+from segsweep.identity import data_contents
 from segsweep.own_code import load_code
 from segsweep.plots import loss_curve, save
 from segsweep.runs import (
@@ -69,7 +69,7 @@ def train(
     directory: Path,
     overrides: Sequence[str] = (),
     *,
-    resume: bool = False,
+    resume: bool | None = False,
     wait: bool = False,
     stop: StopOnSignal | None = None,
 ) -> RunRecord:
@@ -80,7 +80,8 @@ def train(
         directory: the run directory; exists, and holds no run yet, unless `resume`.
         overrides: what the user typed, for run.json.
         resume: go on from last.ckpt in `directory`, bit for bit as if it had never been cut off; from the beginning where
-            nothing was saved. A run that is completed, and is asked for no more steps, is left as it is.
+            nothing was saved. A run that is completed, and is asked for no more steps, is left as it is. None: go on where
+            there is a run by the time that nobody else trains there, with one that failed as `put_back` says.
         wait: until another process that trains in `directory` has ended, instead of refusing.
         stop: what ends the training early; None is SIGINT and SIGTERM.
 
@@ -88,13 +89,17 @@ def train(
         The content of run.json.
 
     Raises:
-        UserError: a setting is wrong; nothing was trained.
+        UserError: a setting is wrong; nothing was trained, and a run that was to go on is as it was.
         DivergedError: the loss was not finite; what was saved before stays.
         Interrupted: SIGINT or SIGTERM; last.ckpt holds the state after the last finished step.
     """
     settings = to_plain(config)
+    check_root(settings)
     run = RunDirectory(directory)
     with run.locked(wait) if _first_process() else contextlib.nullcontext():
+        if resume is None:
+            put_back(run)
+            resume = run.record.exists() and run.config.exists()
         before = continued(settings, run) if resume else None
         if before is not None and before.complete:
             return before.record
@@ -125,16 +130,28 @@ def _train(
     if before is not None:
         step, earlier = last_step(settings, run), before.record
         record.started, record.seconds, record.metrics = earlier.started, earlier.seconds, earlier.metrics
+        record.objective.value, record.steps = earlier.objective.value, earlier.steps
+        record.best_checkpoint, record.best_step = earlier.best_checkpoint, earlier.best_step
         record.continued_at = [*earlier.continued_at, step]
-    with stop, _recorded(record, run, config), quiet_libraries(), _threads(settings):
-        _check_root(settings)
+        record.contents = earlier.contents
+    with stop, _recorded(record, run, config, before is not None) as begin, quiet_libraries(), _threads(settings):
         load_code(settings.get("code"))
         session = assemble(settings, run, stop, step)
         stop.raise_if_told()
         record.parameters = sum(parameter.numel() for parameter in session.task.net.parameters())
         record.device = _device_name(session.trainer)
         record.precision = session.settings.precision
-        record.write(run.record)
+        # A file that cannot be read is to be found before the training. In this order, because memory for decoded images
+        # goes to who comes first.
+        wanted: dict[Split, bool] = {
+            "train": True, "val": not session.data.overfit_samples, "test": session.settings.test
+        }  # fmt: skip
+        for split in (split for split, is_wanted in wanted.items() if is_wanted):
+            session.data.source.dataset(split)
+        if record.contents is None and _first_process():
+            with contextlib.suppress(UserError):  # something beside the images that cannot be read
+                record.contents = data_contents(settings["data"])
+        begin()
         for line in session.data.source.describe():
             log.info(line)
         log.info(
@@ -149,7 +166,8 @@ def _train(
         except SIGTERMException as error:
             raise Interrupted(signal.SIGTERM) from error  # Lightning saw it first
         finally:
-            _note_progress(record, session, run)
+            if session.trainer.global_step >= (step or 0):  # else it was not taken up
+                _note_progress(record, session, run)
         if session.data.overfit_samples:
             _check_overfit(record, session, run)
         if session.settings.test and not session.data.source.size("test"):
@@ -224,6 +242,8 @@ def assemble(
     ]
     trainer = build_trainer(trainer_settings, run.path, callbacks, _loggers(settings["logger"], run, step))
     if trainer_settings.compile:
+        # Jobs of a sweep share a process: behind a number of nets it would run the next ones as they are.
+        torch._dynamo.reset()
         task.net.compile()
     return Session(trainer_settings, data, task, trainer, training_log)
 
@@ -276,23 +296,6 @@ def set_balanced_weights(node: dict[str, Any], loss: Loss, source: Source) -> No
         log.info("class weights: %s", ", ".join(numbers))
 
 
-def _root_settings(
-    lr: float, momentum: float | None, seed: int, name: str | None, objective: str, code: str | list[str] | None
-) -> None:
-    """The signature that the keys at the root of the configuration are checked against."""
-
-
-def _check_root(settings: dict[str, Any]) -> None:
-    check_arguments(_root_settings, {name: settings.get(name) for name in _ROOT_SETTINGS})
-    if not 0 <= settings["seed"] < 1 << 32:
-        raise UserError(f"seed={settings['seed']}: must be from 0 to {(1 << 32) - 1}")
-    if settings["name"] is not None and not re.fullmatch(NAME, settings["name"]):
-        raise UserError(f"name={settings['name']}: must be letters, digits, spaces and . , = + - _ only")
-
-
-_ROOT_SETTINGS = ("lr", "momentum", "seed", "name", "objective", "code")
-
-
 def _configured_callbacks(nodes: dict[str, Any]) -> list[Callback]:
     """The callbacks group, less what is switched off with null and the one that needs the run directory."""
     wanted = {name: node for name, node in nodes.items() if node is not None and name != "last_checkpoint"}
@@ -308,17 +311,29 @@ def _loggers(node: dict[str, Any], run: RunDirectory, step: int | None) -> list[
 
 
 @contextlib.contextmanager
-def _recorded(record: RunRecord, run: RunDirectory, config: DictConfig) -> Iterator[None]:
-    """Keeps run.json true: running from the start, and at the end how it ended."""
+def _recorded(
+    record: RunRecord, run: RunDirectory, config: DictConfig, continued: bool
+) -> Iterator[Callable[[], None]]:
+    """Keeps run.json true: running from the start, and at the end how it ended.
+
+    Gives what notes that all is ready: before that, a run that is continued keeps what its files say of it.
+    """
     if not _first_process():
-        yield
+        yield lambda: None
         return
-    started = time.perf_counter()
-    try:
+    started, begun = time.perf_counter(), False
+
+    def begin() -> None:
+        nonlocal begun
+        begun = True
         run.path.mkdir(parents=True, exist_ok=True)
         write_text(run.config, OmegaConf.to_yaml(config, resolve=True))
         record.write(run.record)
-        yield
+
+    try:
+        if not continued:
+            begin()
+        yield begin
         record.status = "completed"
     except Interrupted as interruption:
         record.status, record.error = "interrupted", str(interruption)
@@ -332,7 +347,7 @@ def _recorded(record: RunRecord, run: RunDirectory, config: DictConfig) -> Itera
         raise
     finally:
         record.seconds += time.perf_counter() - started
-        if run.path.exists():
+        if begun and run.path.exists():
             try:
                 record.write(run.record)
             except OSError as error:

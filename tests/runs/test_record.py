@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segsweep.runs import Objective, RunRecord, git_state, versions
+from segsweep.runs import Objective, RunRecord, git_state, objective_mode, versions
 from segsweep.runs.record import PACKAGES
 
 numbers = st.floats(allow_nan=False, allow_infinity=False)
@@ -140,3 +140,15 @@ def test_git_state_is_the_commit_and_whether_a_tracked_file_is_changed(tmp_path:
     assert git_state(inside) == {"commit": commit, "dirty": False}
     (inside / "code.py").write_text("2")
     assert git_state(inside) == {"commit": commit, "dirty": True}
+
+
+@pytest.mark.parametrize("name", ["val/loss", "test/loss", "train/loss", "train/loss_running"])
+def test_losses_are_better_the_smaller(name: str):
+    assert objective_mode(name) == "min"
+
+
+@pytest.mark.parametrize(
+    "name", ["val/iou", "val/iou/Forest loss", "val/iou/loss", "val/iou/a/loss", "train/iou_running"]
+)
+def test_everything_else_is_better_the_larger_also_of_a_class_that_is_called_loss(name: str):
+    assert objective_mode(name) == "max"

@@ -118,3 +118,19 @@ def test_a_grid_trains_its_best_once_more_where_asked(sweep: Sweep, tmp_path: Pa
     assert {key: final["values"][key] for key in ("optim", "lr", "seed")} == {
         "optim": best["optim"], "lr": best["lr"], "seed": 7,
     }  # fmt: skip
+
+
+def test_a_search_that_asks_for_a_final_training_compares_it(sweep: Sweep, tmp_path: Path):
+    final = "hydra.sweeper.final=['seed=2']"
+    assert sweep("lr=0.001,0.01", "seed=0,1", SHORT, final, "name=grid").code == 0
+    grid = tmp_path / "multirun/grid"
+    assert [job["stage"] for job in content(grid)["jobs"]] == [None] * 4 + ["final"]
+    before = {name: entry for name, entry in state(grid).items() if "/" in name}
+    outcome = sweep("lr=0.001,0.01", "seed=0,1,2", SHORT, final, "name=grid")
+    assert outcome.code == 0, outcome.err
+    assert [name for name in before if state(grid)[name] != before[name]] == []
+    assert [job["stage"] for job in content(grid)["jobs"]] == [None] * 6
+    assert load_sweep(grid).comparison.replicates == 3
+    assert load_sweep(grid).comparison.compared == 2
+    assert "no final training: " in outcome.out
+    assert "took part in the search" in outcome.out

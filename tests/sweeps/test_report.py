@@ -14,6 +14,7 @@ from segsweep.errors import UserError
 from segsweep.identity import typed
 from segsweep.runs import Objective, RunRecord
 from segsweep.runs.files import write_json
+from segsweep.sweeps.lines import job_line
 from segsweep.sweeps.load import Sweep, load_sweep
 from segsweep.sweeps.planning import FINAL
 from segsweep.sweeps.printed import printed
@@ -163,6 +164,17 @@ def test_a_final_training_is_named_and_ranked_with_nothing(made: Made):
     assert sum("0." in text for text in texts(sweep.heatmap())) == 2
 
 
+def test_the_final_training_of_a_setting_that_is_no_longer_the_best_is_not_the_run_to_take(made: Made):
+    # The final training is that of the first rate.
+    behind = made({"lr": [0.1, 0.01]}, lambda values: 0.7 - values["lr"], final=True)
+    assert behind.path.joinpath("summary.md").read_text().count("The run to take: `lr=0.01`") == 1
+
+
+def test_the_final_training_of_the_best_setting_is_the_run_to_take(made: Made):
+    sweep = made({"lr": [0.1, 0.01]}, lambda values: values["lr"], final=True)
+    assert "The run to take: `final,lr=0.1`" in sweep.path.joinpath("summary.md").read_text()
+
+
 # Pictures
 
 
@@ -192,6 +204,44 @@ def test_heatmap_shows_means_over_seeds_and_of_three_axes_the_best_mean(made: Ma
     assert cells.count("0.7000") == 4
     assert sweep.comparison.best is not None
     assert pd.isna(sweep.comparison.best["momentum"])
+
+
+def test_heatmap_compares_over_the_same_seeds_and_stars_what_the_table_ranks_first(made: Made):
+    scores = {0.1: [0.9, 0.8, 0.8], 0.2: [0.88, "pending", "pending"], 0.3: [0.99, 0.99, None], 0.4: [0.7, 0.7, 0.7]}
+    scores[0.4].append(0.99)  # a seed that no other has
+    axes = {"optim": ["sgd", "adam"], "lr": [0.1, 0.2, 0.3, 0.4], "seed": [0, 1, 2, 3]}
+
+    def score(values: Values) -> Any:
+        if values["optim"] == "adam":
+            return 0.5 if values["seed"] < 3 else "pending"
+        return [*scores[values["lr"]], "pending"][values["seed"]]
+
+    sweep = made(axes, score)
+    figure = sweep.heatmap()
+    title, *cells = texts(figure)
+    assert title == "mean val/iou over 3 seeds; ★ highest"
+    assert sweep.comparison.best == {"optim": "sgd", "lr": 0.1}
+    first = cells.index("★")
+    assert cells[first - 2 : first] == ["0.8333", "±0.0577 (n=3)"]
+    assert "2 pending" in cells
+    assert "1 of 3 failed" in cells
+    assert "0.7000" in cells
+    assert cells.count("★") == 1
+
+
+def test_heatmap_of_one_axis_and_seeds_is_a_row_of_means(made: Made):
+    values = {0.1: [0.9, 0.7], 0.2: [0.99, "pending"]}
+    cells = texts(made({"lr": [0.1, 0.2], "seed": [0, 1]}, lambda job: values[job["lr"]][job["seed"]]).heatmap())
+    assert cells[cells.index("★") - 2] == "0.8000"
+    assert "1 pending" in cells
+
+
+def test_a_completed_job_without_an_objective_is_not_announced_as_failed(made: Made):
+    sweep = made({"lr": [0.1, 0.2]}, lambda values: float("nan") if values["lr"] == 0.1 else 0.5, "val/iou/Car")
+    job = sweep.record.jobs[0]
+    assert job_line(sweep.directory, sweep.record, job).split(" · ")[1] == (
+        "val/iou/Car is not defined on this validation split"
+    )
 
 
 def test_heatmap_of_one_axis_is_a_row(made: Made):

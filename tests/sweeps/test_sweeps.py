@@ -1,5 +1,7 @@
 """A sweep is handed back ranked, goes on where it was cut off, and no job decides about another."""
 
+import contextlib
+import errno
 import json
 import os
 import re
@@ -10,6 +12,7 @@ import threading
 import time
 from pathlib import Path
 
+import lightning
 import numpy as np
 import pandas as pd
 import pytest
@@ -20,11 +23,12 @@ from sweep_support import GRID, TINY, TRAP, Sweep, content, run_record, same_wei
 
 from segsweep import cli
 from segsweep.identity import job_key
+from segsweep.runs import RunDirectory
 from segsweep.sweeps import jobs
 from segsweep.sweeps.__main__ import main as sweeps_main
 from segsweep.sweeps.load import load_sweep
 from segsweep.sweeps.planning import add
-from segsweep.sweeps.record import Job, SweepRecord
+from segsweep.sweeps.record import Job, SweepDirectory, SweepRecord
 from segsweep.sweeps.statistics import compare
 
 Finished = tuple[Path, Outcome]
@@ -263,6 +267,39 @@ def test_a_job_that_failed_runs_again_from_its_beginning_and_no_other(sweep: Swe
     assert same_weights(folder / "lr=0.001", tmp_path / "multirun/alone" / alone)
 
 
+@pytest.mark.parametrize("kind", ["raise", "SIGTERM"])
+def test_a_mistake_when_a_sweep_goes_on_costs_no_checkpoint(sweep: Sweep, tmp_path: Path, monkeypatch, kind: str):
+    asked = [
+        TRAP, f"+callbacks.trap.kind={kind}", "+callbacks.trap.flag=stop", "+callbacks.trap.step=3", "seed=0,1",
+        "callbacks.last_checkpoint.every_n_steps=1",
+    ]  # fmt: skip
+    assert sweep(*asked, "name=whole").code == 0
+    (tmp_path / "stop").touch()
+    assert sweep(*asked, "on_error=stop", "name=cut").code in (1, 143)
+    whole, cut = tmp_path / "multirun/whole", tmp_path / "multirun/cut"
+    kept = [cut / "seed=0" / name for name in ("checkpoints/last.ckpt", "config.yaml", "metrics.csv")]
+    before = [path.read_bytes() for path in kept]
+    reached = run_record(cut / "seed=0")["steps"]
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    outcome = sweep(*asked, "data.num_workers=-1", "on_error=stop", "name=cut")
+    assert outcome.code == 1
+    assert "num_workers=-1: must be 0 or more" in outcome.out
+    assert list(statuses(cut).values()) == ["failed", "pending"]
+    with monkeypatch.context() as patch:
+        patch.setattr(lightning.Trainer, "fit", full)
+        assert sweep(*asked, "on_error=stop", "name=cut").code == 1
+    assert list(statuses(cut).values()) == ["failed", "pending"]
+    assert [path.read_bytes() for path in kept] == before
+    assert run_record(cut / "seed=0")["steps"] == reached
+    outcome = sweep(*asked, "on_error=stop", "name=cut")
+    assert outcome.code == 0, outcome.err
+    assert run_record(cut / "seed=0")["continued_at"][-1] in (2, 3)
+    assert all(same_weights(whole / folder, cut / folder) for folder in statuses(whole))
+
+
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
 def test_a_signal_interrupts_the_job_writes_the_report_and_the_same_command_goes_on(
     sweep: Sweep, tmp_path: Path, name: str, code: int
@@ -308,6 +345,41 @@ def test_sigterm_between_two_jobs_writes_the_report_too(sweep: Sweep, tmp_path: 
     assert (cut / "curves.png").exists()
     assert sweep("lr=0.001,0.01", "name=cut").code == 0
     assert list(statuses(cut).values()) == ["completed", "completed"]
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_signal_behind_the_last_test_batch_stops_before_the_next_job(sweep: Sweep, tmp_path: Path, name, code: int):
+    (tmp_path / "stop").touch()
+    asked = ["+callbacks.trap._target_=traps.AfterTest", f"+callbacks.trap.kind={name}", "+callbacks.trap.flag=stop"]
+    outcome = sweep(*asked, "lr=0.001,0.01", ONE_STEP, "name=cut")
+    assert outcome.code == code
+    assert list(statuses(tmp_path / "multirun/cut").values()) == ["completed", "pending"]
+    assert sweep(*asked, "lr=0.001,0.01", ONE_STEP, "name=cut").code == 0
+
+
+def test_a_job_that_fails_in_its_test_is_not_trained_again(sweep: Sweep, tmp_path: Path):
+    (tmp_path / "stop").touch()
+    asked = ["+callbacks.trap._target_=traps.AfterTest", "+callbacks.trap.kind=raise", "+callbacks.trap.flag=stop"]
+    assert sweep(*asked, "lr=0.001,0.01", "name=cut").code == 1
+    job = tmp_path / "multirun/cut/lr=0.001"
+    before = {name: (job / f"checkpoints/{name}.ckpt").read_bytes() for name in ("best", "last")}
+    outcome = sweep(*asked, "lr=0.001,0.01", "name=cut")
+    assert outcome.code == 0, outcome.err
+    assert {name: (job / f"checkpoints/{name}.ckpt").read_bytes() for name in before} == before
+    assert run_record(job)["continued_at"] == [run_record(job)["steps"]]
+    assert "test/iou" in run_record(job)["metrics"]
+
+
+def test_a_signal_before_a_job_has_begun_is_one_too(sweep: Sweep, tmp_path: Path, monkeypatch):
+    def waits(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(jobs, "train", waits)
+        outcome = sweep("lr=0.001,0.01", ONE_STEP, "name=cut")
+    assert outcome.code == 130
+    assert outcome.error_lines == ["stopped by SIGINT"]
+    assert set(statuses(tmp_path / "multirun/cut").values()) == {"pending"}
 
 
 def test_a_job_whose_checkpoint_is_damaged_is_not_taken_for_done(sweep: Sweep, tmp_path: Path):
@@ -369,6 +441,68 @@ def test_a_sweep_of_another_kind_is_refused_by_name_and_nothing_is_changed(grid,
     assert outcome.err.startswith("error: name=grid: belongs to a sweep of another kind (")
     assert said in outcome.err
     assert state(grid.parent, without=(".lock",)) == before
+
+
+ONE_STEP = "trainer.max_steps=1"
+
+
+@pytest.mark.parametrize(
+    ("begun", "changed", "said"),
+    [
+        ("optim=sgd,adam", ["optim=sgd,adam", "optim.weight_decay=0.3", "seed=0,1"], "optim.weight_decay: 0"),
+        ("optim=sgd,adam", ["optim=sgd,adam", "optim.weight_decay=0.3"], "optim.weight_decay: 0"),
+        ("optim=sgd,adam", ["optim=rmsprop", "optim.weight_decay=0.3"], "optim.weight_decay: 0"),
+        ("optim=adam,adamw", ["optim=sgd", "optim.nesterov=true"], "not possible for optim=adam: "),
+        ("experiment=texture_adam,texture_momentum", ["experiment=texture_adam", "momentum=0.5"], "momentum: "),
+        ("loss=bce,dice", ["loss=bce", "data=textures", "data.sigma2=3", "lr=0.1"], "data.sigma2: "),
+    ],
+)
+def test_what_is_not_swept_must_be_as_before_also_in_a_group_that_is_swept(
+    sweep: Sweep, tmp_path: Path, begun: str, changed: list[str], said: str
+):
+    assert sweep(begun, ONE_STEP, "name=kind").code == 0
+    folder = tmp_path / "multirun/kind"
+    before = state(folder, without=(".lock",))
+    outcome = sweep(*changed, ONE_STEP, "name=kind")
+    assert outcome.code == 1
+    assert len(outcome.error_lines) == 1
+    assert outcome.err.startswith("error: name=kind: belongs to a sweep of another kind (")
+    assert said in outcome.err
+    assert state(folder, without=(".lock",)) == before
+    assert sweep(begun, "lr=0.001,0.01", ONE_STEP, "name=kind").code == 0
+
+
+def test_what_changes_no_result_is_found_again_by_the_value_it_was_swept_with(sweep: Sweep, tmp_path: Path):
+    assert sweep("data.num_workers=0,2", ONE_STEP, "name=workers").code == 0
+    folder = tmp_path / "multirun/workers"
+    two = ["data.num_workers=0", "data.num_workers=2"]
+    assert list(statuses(folder)) == two
+    before = {name: entry for name, entry in state(folder).items() if "/" in name}
+    for again in (["data.num_workers=2"], ["data.num_workers=0"], ["data.num_workers=2,0"]):
+        outcome = sweep(*again, ONE_STEP, "name=workers")
+        assert outcome.code == 0, outcome.err
+        assert {name: entry for name, entry in state(folder).items() if "/" in name} == before
+    assert sweep("data.num_workers=1", ONE_STEP, "name=workers").code == 0
+    assert list(statuses(folder)) == [*two, "data.num_workers=1"]
+
+
+def test_one_more_name_for_the_same_settings_leaves_the_jobs_under_the_old_one(sweep: Sweep, tmp_path: Path):
+    assert sweep("model=texture_cnn,ablation/blocks_1", "seed=0,1", ONE_STEP, "name=names").code == 0
+    folder = tmp_path / "multirun/names"
+    before = content(folder)["jobs"]
+    outcome = sweep("model=for_textures", "seed=0", ONE_STEP, "name=names")
+    assert outcome.code == 0, outcome.err
+    assert [job["values"] for job in content(folder)["jobs"]] == [job["values"] for job in before]
+
+
+def test_axes_whose_values_are_whole_nodes_are_told_apart(sweep: Sweep, tmp_path: Path):
+    nodes = ",".join(f"{{_target_:traps.Trap,word:{word}}}" for word in ("one", "two"))
+    asked = [f"+callbacks.trap={nodes}", "seed=0,1", ONE_STEP, "name=nodes"]
+    assert sweep(*asked).code == 0
+    outcome = sweep(*asked)
+    assert outcome.code == 0, outcome.err
+    assert "4 completed before" in outcome.out
+    assert len(load_sweep(tmp_path / "multirun/nodes").comparison.table) == 2
 
 
 def test_device_workers_and_pictures_may_change_when_a_sweep_goes_on(grid: Path, sweep: Sweep):
@@ -484,6 +618,34 @@ def test_a_typo_in_one_job_fails_that_job_and_goes_away_when_it_is_mended(sweep:
     outcome = sweep("optim=sgd,adam", "trainer.max_steps=1", "name=typo")
     assert outcome.code == 0, outcome.err
     assert statuses(folder) == {"optim=sgd": "completed", "optim=adam": "completed"}
+
+
+def test_a_mistyped_value_at_the_root_fails_that_job_alone_and_a_number_is_a_name(sweep: Sweep, tmp_path: Path):
+    asked = ["seed=1.5,a,-1,0", ONE_STEP, "name=1"]
+    for _ in range(2):
+        outcome = sweep(*asked)
+        assert outcome.code == 1
+        assert "Traceback" not in outcome.out + outcome.err
+        assert "seed=1.5: input should be a valid integer" in outcome.err
+        assert statuses(tmp_path / "multirun/1")["seed=0"] == "completed"
+        assert sorted(statuses(tmp_path / "multirun/1").values()) == ["completed", "failed", "failed", "failed"]
+    assert run_record(tmp_path / "multirun/1/seed=0")["name"] == "1"
+    assert content(tmp_path / "multirun/1")["name"] == "1"
+
+
+def test_a_run_json_that_an_error_left_unreadable_ends_no_sweep(sweep: Sweep, tmp_path: Path, monkeypatch):
+    def broken(config: object, directory: Path, *_: object, **__: object) -> None:
+        (directory / "run.json").write_text('{"status": "running", "name": 1}')
+        raise RuntimeError("at once")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(jobs, "train", broken)
+        outcome = sweep("lr=0.001,0.01", ONE_STEP, "name=broken")
+    assert outcome.code == 1
+    folder = tmp_path / "multirun/broken"
+    assert set(statuses(folder).values()) == {"failed"}
+    assert run_record(folder / "lr=0.01")["error"] == "RuntimeError: at once"
+    assert sweep("lr=0.001,0.01", ONE_STEP, "name=broken").code == 0
 
 
 def test_on_error_stop_stops_at_a_typo_and_says_so(sweep: Sweep, tmp_path: Path):
@@ -702,6 +864,58 @@ def test_the_report_of_many_jobs_takes_seconds(grid: Path, monkeypatch):
     assert time.process_time() - started < 30
     assert len(pd.read_csv(grid / "summary.csv")) == 154
     assert_grouped_as_compare_does(grid)
+
+
+OTHER = ["hydra/sweeper=basic", ONE_STEP, "name=other"]
+
+
+def test_the_same_trial_in_two_processes_is_one_job(sweep: Sweep, tmp_path: Path, monkeypatch):
+    """Hydra's Optuna sweeper may draw a trial twice in one batch, and a parallel launcher starts both."""
+
+    def slower(full, overrides, axes):
+        twin = describe(full, overrides, axes)
+        twin.directory, twin.stage, twin.number = "lr=0.001", "other", 0
+        first = SweepRecord([], {"name": "val/iou", "mode": "max"}, sweeper="other")
+        SweepDirectory(tmp_path / "multirun/other").update(lambda record: record.jobs.append(twin), first)
+        return describe(full, overrides, axes)
+
+    describe = jobs.describe
+    with monkeypatch.context() as patch:
+        patch.setattr(jobs, "describe", slower)
+        outcome = sweep("lr=0.001", "hydra.sweep.subdir='lr=0.001'", *OTHER)
+    assert outcome.code == 0, outcome.err
+    assert statuses(tmp_path / "multirun/other") == {"lr=0.001": "completed"}
+
+
+def test_a_job_that_another_process_completes_meanwhile_stays_completed(sweep: Sweep, tmp_path: Path, monkeypatch):
+    asked = ["lr=0.001,0.01", "hydra.sweep.subdir='lr=${lr}'", *OTHER]
+    assert sweep(*asked).code == 0
+    folder = tmp_path / "multirun/other"
+    done = folder.rename(tmp_path / "done") / "lr=0.01"
+    before = {name: content for name, (_, content) in state(done).items()}
+
+    @contextlib.contextmanager
+    def locked(self: RunDirectory, wait: bool = False):
+        if self.path.name == "lr=0.01":
+            shutil.copytree(done, self.path, dirs_exist_ok=True)
+        with held(self, wait):
+            yield
+
+    held = RunDirectory.locked
+    monkeypatch.setattr(RunDirectory, "locked", locked)
+    outcome = sweep(*asked)
+    assert outcome.code == 0, outcome.err
+    assert set(statuses(folder).values()) == {"completed"}
+    now = {name: content for name, (_, content) in state(folder / "lr=0.01").items()}
+    assert {name for name in before if before[name] != now[name]} <= {".hydra/hydra.yaml", "train.log"}
+
+
+def test_another_sweeper_keeps_the_axes_of_the_one_that_began_the_sweep(sweep: Sweep, tmp_path: Path):
+    assert sweep("optim=sgd,adam", ONE_STEP, "name=other").code == 0
+    assert sweep("lr=0.01", *OTHER).code == 0
+    folder = tmp_path / "multirun/other"
+    assert content(folder)["axes"] == ["optim", "lr"]
+    assert len(load_sweep(folder).comparison.table) == 3
 
 
 def test_another_sweeper_of_hydra_gets_a_report_too(sweep: Sweep, tmp_path: Path):

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import platform
+import re
 import subprocess
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -21,7 +22,8 @@ PACKAGES = ("segsweep", "torch", "lightning", "hydra-core", "omegaconf", "torchm
 
 def objective_mode(name: str) -> Literal["min", "max"]:
     """Losses are better the smaller, every other metric the larger."""
-    return "min" if name.endswith("loss") else "max"
+    # Not by its end alone: the names of classes are part of the names of metrics.
+    return "min" if re.fullmatch(r"[a-z]+/loss(_running)?", name) else "max"
 
 
 @dataclass
@@ -54,6 +56,8 @@ class RunRecord:
     started: str | None = None
     continued_at: list[int] = field(default_factory=list)
     """The steps at which it was taken up again after it had been cut off."""
+    contents: dict[str, str] | None = None
+    """Digests of the data that it was begun with, by key; None in what was written before they were kept."""
     versions: dict[str, str] = field(default_factory=dict)
     git: dict[str, Any] | None = None
     overfit_check: Literal["passed", "failed"] | None = None

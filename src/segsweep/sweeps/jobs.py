@@ -14,10 +14,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from segsweep import cli
 from segsweep.callbacks import Interrupted, StopOnSignal
+from segsweep.errors import UserError
 from segsweep.runs import Objective, RunDirectory, RunRecord, objective_mode
 from segsweep.sweeps.engines import abandoned, engine_of, here, jobs_at_once, threads_of_job
 from segsweep.sweeps.lines import job_line
-from segsweep.sweeps.planning import describe
+from segsweep.sweeps.planning import UNSWEPT, describe, key_of
 from segsweep.sweeps.record import Job, SweepDirectory, SweepRecord, held
 from segsweep.sweeps.report import write_tables
 from segsweep.trainer import cpu_threads
@@ -52,7 +53,7 @@ def run_job(config: DictConfig, full: DictConfig, sweep: SweepDirectory, run: Ru
     job, planned = _find(full, sweep, run)
     if planned and config.get("on_error") == "stop" and _one_failed(sweep):
         return None
-    before = RunRecord.read(run.record) if run.record.exists() else None
+    before = _record_of(run)
     if before is not None and before.status == "completed":
         return before.objective.value
     overrides = [override for override in job.overrides if not override.lstrip("+").startswith("hydra")]
@@ -72,11 +73,8 @@ def run_job(config: DictConfig, full: DictConfig, sweep: SweepDirectory, run: Ru
     share = threads_of_job(engine, at_once)
     quiet = _quiet_console()
     try:
-        if before is not None and before.status == "failed":
-            run.clear()
-        resume = run.record.exists() and run.config.exists()
         with cpu_threads(None if share is None else min(share, torch.get_num_threads())):
-            train(config, run.path, overrides, resume=resume, wait=True, stop=stop)
+            train(config, run.path, overrides, resume=None, wait=True, stop=stop)
     except (Interrupted, KeyboardInterrupt) as error:
         _finish(sweep, job, run)
         if isinstance(error, Interrupted) and (again := requeue.get(error.signum)) is not None:
@@ -93,9 +91,19 @@ def run_job(config: DictConfig, full: DictConfig, sweep: SweepDirectory, run: Ru
     finally:
         quiet()
     value = _finish(sweep, job, run)
+    if stop.signum is not None and not elsewhere:
+        raise Interrupted(stop.signum)  # it came when there was nothing left to stop
     if isinstance(failure, Exception) and not planned:
         raise failure
     return value
+
+
+def _record_of(run: RunDirectory) -> RunRecord | None:
+    """run.json; None where there is none that can be read."""
+    try:
+        return RunRecord.read(run.record)
+    except (OSError, UserError):
+        return None
 
 
 def _find(full: DictConfig, sweep: SweepDirectory, run: RunDirectory) -> tuple[Job, bool]:
@@ -104,14 +112,16 @@ def _find(full: DictConfig, sweep: SweepDirectory, run: RunDirectory) -> tuple[J
     if sweep.record.exists() and (job := sweep.read().job_at(directory)) is not None:
         return job, job.stage != "other"
     overrides = list(full.hydra.overrides.task)
-    axes = [override.lstrip("+").split("=", 1)[0] for override in overrides]
-    job = describe(full, overrides, axes)
+    job = describe(full, overrides, [key_of(override) for override in overrides])
     job.directory, job.stage = directory, "other"
 
     def enter(record: SweepRecord) -> None:
-        job.number = len(record.jobs)
-        record.jobs.append(job)
-        record.axes = [axis for axis in axes if len({str(record.value_of(j, axis)) for j in record.jobs}) > 1]
+        if record.job_at(directory) is None:  # else another process was faster with the same trial
+            job.number = len(record.jobs)
+            record.jobs.append(job)
+        typed = [key_of(override) for each in record.jobs for override in each.overrides]
+        new = [key for key in dict.fromkeys(typed) if key not in record.axes and key not in UNSWEPT]
+        record.axes += [key for key in new if _varies(record, key)]
 
     objective = str(full.objective)
     begun = sweep.path / "multirun.yaml"  # by Hydra
@@ -119,11 +129,19 @@ def _find(full: DictConfig, sweep: SweepDirectory, run: RunDirectory) -> tuple[J
     # Without the sweeper the command would be another one.
     command = [*(o for o in typed.hydra if re.match(r"hydra[./]sweeper", o)), *typed.task] if typed is not None else []
     first = SweepRecord(
-        command, {"name": objective, "mode": objective_mode(objective)}, name=full.name,
+        command, {"name": objective, "mode": objective_mode(objective)},
+        name=None if full.name is None else str(full.name),
         started=datetime.now().astimezone().isoformat(timespec="seconds"), sweeper="other",
     )  # fmt: skip
-    sweep.update(enter, first)
-    return job, False
+    there = sweep.update(enter, first).job_at(directory)
+    assert there is not None
+    return there, False
+
+
+def _varies(record: SweepRecord, key: str) -> bool:
+    # What no result depends on is only known of jobs that it was typed for.
+    counts = any(key in job.settings or key in job.choices for job in record.jobs)
+    return len({str(record.value_of(job, key)) for job in record.jobs if counts or key in job.values}) > 1
 
 
 def _one_failed(sweep: SweepDirectory) -> bool:
@@ -133,18 +151,19 @@ def _one_failed(sweep: SweepDirectory) -> bool:
 
 def _record_failure(config: DictConfig, run: RunDirectory, overrides: list[str], error: BaseException) -> None:
     """Says in run.json that the job failed, where its training did not come so far as to say it."""
-    if run.record.exists():
-        record = RunRecord.read(run.record)
-        if record.status == "failed":
-            return
-        record.status = "failed"
-    else:
-        objective = str(config.get("objective"))
+    if held(run.lock):
+        return  # another process trains there
+    record = _record_of(run)
+    if record is not None and record.status in ("completed", "failed"):
+        return
+    if record is None:
+        objective, name, seed = str(config.get("objective")), config.get("name"), config.get("seed")
         record = RunRecord(
-            status="failed", name=config.get("name"), seed=int(config.get("seed") or 0), overrides=overrides,
-            objective=Objective(objective, objective_mode(objective)),
+            status="failed", name=None if name is None else str(name), seed=seed if isinstance(seed, int) else 0,
+            overrides=overrides, objective=Objective(objective, objective_mode(objective)),
             started=datetime.now().astimezone().isoformat(timespec="seconds"),
         )  # fmt: skip
+    record.status = "failed"
     record.error = f"{type(error).__name__}: {error}"
     record.traceback = "".join(traceback.format_exception(error))
     run.path.mkdir(parents=True, exist_ok=True)
@@ -155,9 +174,11 @@ def _finish(sweep: SweepDirectory, job: Job, run: RunDirectory) -> float | None:
     """Brings sweep.json and the tables up to date, and says in one line how the job ended."""
     record = sweep.update(lambda _: None)
     write_tables(sweep, record)
+    found = _record_of(run)
+    if found is None:
+        return None  # stopped before it began
     if cli.sweeping is not None:  # else the process that began the sweep prints it
         print(job_line(sweep, record, job), flush=True)
-    found = RunRecord.read(run.record)
     return found.objective.value if found.status == "completed" else None
 
 

@@ -26,8 +26,10 @@ def job_line(sweep: SweepDirectory, record: SweepRecord, job: Job, done: int | N
         done = len(_done(record))
     left = [one for one in record.jobs if one.status in ("pending", "interrupted", "running")]
     value = found.objective.value
-    if found.status == "completed" and value is not None:
-        outcome = f"{found.objective.name} {value:.4f}"
+    if found.status == "completed":
+        name = found.objective.name
+        # A class that no image of the split shows has no IoU; run.json has null for what is no number.
+        outcome = f"{name} is not defined on this validation split" if value is None else f"{name} {value:.4f}"
     else:
         reason = " ".join((found.error or "its process has died").split())
         outcome = reason if job.status == "interrupted" else f"failed: {reason[:160]}"

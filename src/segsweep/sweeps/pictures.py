@@ -1,5 +1,6 @@
 """curves.png and heatmap.png of a sweep."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
@@ -10,8 +11,10 @@ from segsweep.plots import curves, heatmap, save
 from segsweep.sweeps.planning import FINAL
 from segsweep.sweeps.ranking import comparison, ends, histories, is_diverged, settings_axes
 from segsweep.sweeps.record import SweepDirectory, SweepRecord
+from segsweep.sweeps.replicates import UNFINISHED
+from segsweep.sweeps.statistics import Comparison
 from segsweep.sweeps.tables import missing
-from segsweep.sweeps.verdict import setting_name
+from segsweep.sweeps.verdict import entry_text, setting_name
 
 MOST_CURVES = 100
 _MOST_GROUPS = 8
@@ -76,16 +79,15 @@ def sweep_heatmap(record: SweepRecord, table: pd.DataFrame) -> Figure | None:
     """The objective over two axes, of more than two the best over the others; None before a job has ended."""
     axes = settings_axes(record)
     ended = table[table["rank"].notna()].copy()
-    compared = comparison(record, ended) if len(ended) else None
     if not axes or not len(ended):
         return None
+    compared = comparison(record, table)
     name = record.objective["name"]
     columns = "lr" if "lr" in axes else axes[-1]
     others = [axis for axis in axes if axis != columns]
     rows = "optim" if "optim" in others else (others[0] if others else "")
     rest = [axis for axis in others if axis != rows]
-    seeds = ended["seed"].nunique() if "seed" in ended else 1
-    of = name if seeds == 1 else f"mean {name} over {seeds} seeds"
+    of = name if compared is None or compared.replicates < 2 else f"mean {name} over {compared.replicates} seeds"
     if rest and compared is not None:
         # Of means over the seeds: the best single run may be a lucky seed of a setting that is worse.
         ended = compared.table.assign(status=[missing(reasons) or "completed" for reasons in compared.table["missing"]])
@@ -95,8 +97,10 @@ def sweep_heatmap(record: SweepRecord, table: pd.DataFrame) -> Figure | None:
         ended = ended[good | ~good.groupby([ended[rows].map(str), ended[columns].map(str)]).transform("any")]
         of = f"{of}, the best over {', '.join(rest)}"
     else:
-        ended[name] = ended["objective"]
         ended["status"] = ends(ended)
+        if compared is not None and "seed" in record.axes:
+            ended = _over_the_same_seeds(ended, compared)
+        ended[name] = ended["objective"]
     for axis in (name for name in (columns, rows) if name):
         ended = _as_asked(ended, axis, [record.value_of(job, axis) for job in record.jobs])
     if not rows:
@@ -112,6 +116,22 @@ def sweep_heatmap(record: SweepRecord, table: pd.DataFrame) -> Figure | None:
         reduce="best" if rest else "mean",
         title=of + star,
     )
+
+
+def _over_the_same_seeds(ended: pd.DataFrame, compared: Comparison) -> pd.DataFrame:
+    """The jobs that settings are compared by; of settings that are not finished, a row without a value that says so."""
+    settings, rows = list(compared.settings), []
+    names = pd.Series([setting_name(row, settings) for _, row in ended.iterrows()], index=ended.index)
+    for _, setting in compared.table.iterrows():
+        reasons = [reason.partition(" ")[2] for reason in setting["missing"].split(", ") if reason]
+        if reasons and all(reason in UNFINISHED for reason in reasons):
+            told = {"objective": math.nan, "status": missing(setting["missing"])}
+            rows.append(pd.DataFrame([{**setting[settings], **told}]))
+        else:
+            own = ended[names == setting_name(setting, settings)]
+            left_out = [f"seed={entry_text(seed)}" in compared.left_out for seed in own["seed"]]
+            rows.append(own if reasons else own[[not out for out in left_out]])
+    return pd.concat(rows, ignore_index=True)
 
 
 def _as_asked(table: pd.DataFrame, axis: str, asked: Sequence[Leaf]) -> pd.DataFrame:

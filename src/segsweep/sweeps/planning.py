@@ -1,16 +1,19 @@
 """Which jobs a command asks for, which of them are there already, and whether they belong to the same sweep."""
 
+import json
 import re
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from segsweep.config import to_plain
+from segsweep.config import check_root, to_plain
 from segsweep.errors import UserError
 from segsweep.identity import Leaf, differences, flatten, job_key, result_settings, typed
 from segsweep.sweeps.record import Job, SweepRecord
+from segsweep.sweeps.replicates import Key, entry_key
 
 UNSWEPT = {
     "name": "a sweep has one name",
@@ -34,11 +37,12 @@ def describe(config: DictConfig, overrides: Sequence[str], axes: Sequence[str]) 
         axes: the swept keys.
 
     Raises:
-        UserError: a setting is missing, or the job would not train in one process.
+        UserError: a setting is missing or of the wrong type, or the job would not train in one process.
     """
     choices = {str(group): choice for group, choice in config.hydra.runtime.choices.items()}
     own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     settings = to_plain(own)
+    check_root(settings)
     trainer = settings.get("trainer") or {}
     if trainer.get("strategy") == "ddp" or trainer.get("devices") not in (1, None):
         raise SeveralProcessesError(
@@ -46,12 +50,18 @@ def describe(config: DictConfig, overrides: Sequence[str], axes: Sequence[str]) 
             "it, or give each job one device"
         )
     flat = flatten(settings)
-    values = {axis: choices.get(axis, flat.get(axis)) for axis in axes}
+    values = {axis: choices[axis] if axis in choices else _value(flat, axis) for axis in axes}
     result = result_settings(settings)
     return Job(
         job_key(result), -1, list(overrides), "", values, result,
         {group: choice for group, choice in choices.items() if not group.startswith("hydra/")},
     )  # fmt: skip
+
+
+def _value(flat: Mapping[str, Leaf], axis: str) -> Leaf:
+    """The value of an axis; of one whose values are whole nodes, as JSON."""
+    below = {key: value for key, value in flat.items() if key.startswith(f"{axis}.")}
+    return flat.get(axis) if not below else json.dumps(below, sort_keys=True)
 
 
 class SeveralProcessesError(UserError):
@@ -68,20 +78,73 @@ def broken(overrides: Sequence[str], axes: Sequence[str], error: str) -> Job:
     return Job(job_key({"broken": " ".join(overrides)}), -1, list(overrides), "", values, status="failed", error=error)
 
 
+def require_same_kind(record: SweepRecord, wanted: Sequence[Job], compose: Callable[[list[str]], Job]) -> None:
+    """That the command which asks for more would train what the sweep has as it was trained, so only axes differ.
+
+    Args:
+        record: the sweep, with the axes of this command too.
+        wanted: the jobs that the command asks for.
+        compose: gives the job of overrides, or raises.
+
+    Raises:
+        UserError: something is different that is not swept; says what.
+    """
+    new = [job for job in wanted if job.settings and job.stage != FINAL]
+    if not new:
+        return
+    unswept = [override for override in new[0].overrides if key_of(override) not in record.axes]
+    asked = {job_key(job.settings) for job in new}
+    # The replicates of a setting were compared when they were added: one of them answers for all.
+    settings: dict[tuple[Key, ...], list[Job]] = {}
+    for job in _compared(record):
+        settings.setdefault(_labels(record, job, but="seed"), []).append(job)
+    for replicates in settings.values():
+        if any(job_key(job.settings) in asked for job in replicates):
+            continue
+        old = replicates[0]
+        try:
+            again = compose([*(override for override in old.overrides if key_of(override) in record.axes), *unswept])
+        except UserError:
+            continue  # its data has gone, which says nothing about this command
+        except (HydraException, OmegaConfBaseException) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(
+                f"name={record.name}: belongs to a sweep of another kind (not possible for {old.name}: {reason}); "
+                "give another name, or the same settings"
+            ) from error
+        _require_same(old, again, record.name)
+
+
+def _require_same(old: Job, again: Job, name: str | None) -> None:
+    found = differences(old.settings, again.settings)
+    if code := next((key for key in found if key.startswith("code.") and key in old.settings), None):
+        raise UserError(
+            f"name={name}: {code.removeprefix('code.')}.py has changed since the sweep was begun, and jobs of two nets "
+            "cannot be told apart by their settings; give another name, or the file as it was"
+        )
+    if found:
+        raise UserError(
+            f"name={name}: belongs to a sweep of another kind ({_listed(found)}); give another name, or the same settings"
+        )
+
+
 def add(record: SweepRecord, wanted: Sequence[Job]) -> list[Job]:
     """Puts jobs into a sweep, and gives them as they are there, each once, those that it had already among them.
 
     Raises:
-        UserError: the sweep is of another kind; says what is different.
+        UserError: two jobs differ in something that no column shows.
     """
-    _check_kind([job.settings for job in record.jobs if job.settings and job.stage != FINAL], wanted, record.name)
-    _tell_apart(wanted)
+    _tell_apart(record, wanted)
     there = {job.key: job for job in record.jobs}
     directories = {job.directory for job in record.jobs}
     found: dict[str, Job] = {}
     for job in wanted:
         if (known := there.get(job.key)) is not None:
-            known.overrides, known.values, known.error = job.overrides, known.values | job.values, job.error
+            known.overrides, known.error = job.overrides, job.error
+            # What a job was swept as it stays, though another name may stand for the same settings.
+            known.values = job.values | known.values
+            if known.stage == FINAL and job.stage != FINAL:
+                known.stage = job.stage  # a search that asks for it compares it
             found[job.key] = known
             continue
         job.number = 1 + max((other.number for other in record.jobs), default=-1)
@@ -91,6 +154,7 @@ def add(record: SweepRecord, wanted: Sequence[Job]) -> list[Job]:
         there[job.key] = found[job.key] = job
     for job in record.jobs:
         job.values = {axis: record.value_of(job, axis) for axis in record.axes}
+    _require_told_apart(record)
     return list(found.values())
 
 
@@ -105,50 +169,51 @@ def _directory(job: Job, taken: set[str]) -> str:
     return name
 
 
-def _tell_apart(jobs: Sequence[Job]) -> None:
+def _tell_apart(record: SweepRecord, wanted: Sequence[Job]) -> None:
     """What changes no result, such as the number of workers, was swept to be seen side by side all the same."""
-    seen: dict[str, set[str]] = {}
-    for job in jobs:
-        seen.setdefault(job.key, set()).add(str([typed(value) for value in job.values.values()]))
-    for job in jobs:
-        if len(seen.get(job.key, ())) > 1:
+    asked: dict[str, set[tuple[Key, ...]]] = {}
+    there: dict[str, dict[tuple[Key, ...], str]] = {}
+    for job in wanted:
+        asked.setdefault(job_key(job.settings), set()).add(_labels(record, job))
+    for job in record.jobs:
+        there.setdefault(job_key(job.settings), {})[_labels(record, job)] = job.key
+    for job in wanted:
+        if not job.settings:
+            continue
+        plain, labels = job_key(job.settings), _labels(record, job)
+        known = there.get(plain, {})
+        if labels in known:
+            job.key = known[labels]
+        elif len(asked[plain]) > 1 or any(key != plain for key in known.values()):
             job.key = job_key(job.settings | {f"swept {axis}": value for axis, value in job.values.items()})
 
 
-def _check_kind(old: Sequence[dict[str, Leaf]], wanted: Sequence[Job], name: str | None) -> None:
-    """That the jobs differ from those of the sweep only in what is swept, then or now."""
-    new = [job.settings for job in wanted if job.settings and job.stage != FINAL]
-    if not old or not new:
-        return
-    for key in {key: None for settings in new for key in settings if key.startswith("code.")}:
-        before, now = ({settings[key] for settings in side if key in settings} for side in (old, new))
-        if before and before != now:
+def _require_told_apart(record: SweepRecord) -> None:
+    seen: dict[tuple[Key, ...], Job] = {}
+    for job in _compared(record):
+        other = seen.setdefault(_labels(record, job), job)
+        if other is not job:
+            found = differences(other.settings, job.settings)
             raise UserError(
-                f"name={name}: {key.removeprefix('code.')}.py has changed since the sweep was begun, and jobs of two nets "
-                "cannot be told apart by their settings; give another name, or the file as it was"
+                f"name={record.name}: two jobs with {job.name} would differ in what is not swept ({_listed(found)}); "
+                "give another name, or the same settings"
             )
-    free = {
-        key.partition(".")[0]
-        for key in (key for settings in [*old, *new] for key in settings if key.endswith("._target_"))
-        if len({settings.get(key) for settings in old}) > 1 or len({settings.get(key) for settings in new}) > 1
-    }
-    same: list[dict[str, Any]] = []
-    for group in (old, new):
-        first, *others = group
-        same.append({
-            key: value
-            for key, value in first.items()
-            if key.partition(".")[0] not in free and all(key in s and s[key] == value for s in others)
-        })  # fmt: skip
-    swept = {key for key in same[0].keys() ^ same[1].keys() if _varies(key, old) or _varies(key, new)}
-    first, then = ({key: value for key, value in side.items() if key not in swept} for side in same)
-    if found := differences(first, then):
-        listed = "; ".join(f"{key}: {difference}" for key, difference in list(found.items())[:5])
-        more = f"; and {len(found) - 5} more" if len(found) > 5 else ""
-        raise UserError(
-            f"name={name}: belongs to a sweep of another kind ({listed}{more}); give another name, or the same settings"
-        )
 
 
-def _varies(key: str, all_settings: Sequence[dict[str, Leaf]]) -> bool:
-    return len({str(settings.get(key, "absent")) for settings in all_settings}) > 1
+def _compared(record: SweepRecord) -> list[Job]:
+    return [job for job in record.jobs if job.settings and job.stage != FINAL]
+
+
+def _labels(record: SweepRecord, job: Job, but: str | None = None) -> tuple[Key, ...]:
+    """What the columns of the tables say of a job."""
+    return tuple(entry_key(record.value_of(job, axis)) for axis in record.axes if axis != but)
+
+
+def key_of(override: str) -> str:
+    """The key that an override sets: "lr" of "lr=0.1", and of "+lr=0.1"."""
+    return override.lstrip("+").split("=", 1)[0]
+
+
+def _listed(found: Mapping[str, str]) -> str:
+    listed = "; ".join(f"{key}: {difference}" for key, difference in list(found.items())[:5])
+    return listed + (f"; and {len(found) - 5} more" if len(found) > 5 else "")

@@ -6,7 +6,7 @@ import pandas as pd
 
 from segsweep.errors import DivergedError, UserError
 from segsweep.runs import RunRecord, read_metrics
-from segsweep.sweeps.planning import FINAL
+from segsweep.sweeps.planning import FINAL, key_of
 from segsweep.sweeps.record import Job, SweepDirectory, SweepRecord
 from segsweep.sweeps.statistics import Comparison, compare
 from segsweep.sweeps.verdict import entry_text
@@ -70,16 +70,21 @@ def best_directory(record: SweepRecord, table: pd.DataFrame) -> str | None:
     The best of all jobs may be a lucky seed of a setting that is worse.
     """
     completed = table[table["status"] == "completed"]
-    if "stage" in completed and len(final := completed[completed["stage"] == FINAL]):
-        return str(final["directory"].iloc[0])
     compared = comparison(record, table)
+    final = completed[completed["stage"] == FINAL] if "stage" in completed else completed[:0]
     if compared is not None and compared.best is not None:
-        of_best = [
-            all(entry_text(row[axis]) == entry_text(value) for axis, value in compared.best.items())
-            for _, row in completed.iterrows()
-        ]
-        completed = completed[of_best]
-    return str(completed["directory"].iloc[0]) if len(completed) else None
+        best = {axis: entry_text(value) for axis, value in compared.best.items()}
+        # What is final of another setting belongs to a search that had found less.
+        final = final[[_is_of(record.job_at(row["directory"]), row, best) for _, row in final.iterrows()]]
+        completed = completed[[_is_of(None, row, best) for _, row in completed.iterrows()]]
+    taken = final if len(final) else completed
+    return str(taken["directory"].iloc[0]) if len(taken) else None
+
+
+def _is_of(final: Job | None, row: "pd.Series[Any]", best: dict[str, str]) -> bool:
+    """Whether a job has the best values, but for those that a final training was given anew, behind the best ones."""
+    typed = [key_of(override) for override in final.overrides] if final is not None else []
+    return all(entry_text(row[axis]) == value for axis, value in best.items() if typed.count(axis) < 2)
 
 
 def is_diverged(error: str | None) -> bool:

@@ -60,7 +60,11 @@ def coordinate(session: SweepSession, choices: dict[str, list[str]], final: Sequ
 
 def _train_finally(session: SweepSession, best: Sequence[str], seeds: Sequence[str], final: Sequence[str]) -> None:
     asked = [[*best, *seed, *final] for seed in ([[seed] for seed in seeds] or [[]])]
-    session.run(asked, stage=FINAL)
+    jobs = session.run(asked, stage=FINAL)
+    if also := [job.name for job in jobs if job.settings and job.stage != FINAL]:
+        print(
+            f"no final training: {'; '.join(also)} took part in the search; another seed in final= did not", flush=True
+        )
 
 
 def _best(session: SweepSession, jobs: Sequence[Job], axis: str) -> str:

@@ -20,12 +20,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from segsweep import cli
 from segsweep.callbacks import Interrupted
+from segsweep.continuing import put_back
 from segsweep.errors import UserError
 from segsweep.runs import objective_mode
 from segsweep.runs.files import write_json
 from segsweep.sweeps.engines import batches, engine_of, here, jobs_at_once, settle_optuna
 from segsweep.sweeps.lines import job_lines
-from segsweep.sweeps.planning import UNSWEPT, SeveralProcessesError, add, broken, describe
+from segsweep.sweeps.planning import UNSWEPT, SeveralProcessesError, add, broken, describe, require_same_kind
 from segsweep.sweeps.record import Job, SweepDirectory, SweepRecord, held
 
 log = logging.getLogger(__name__)
@@ -51,6 +52,7 @@ class SweepSession:
         self.stopped = False
         """Whether on_error=stop has ended the sweep."""
         self._task = task_function
+        self._same_kind = False  # until the first jobs are asked for: what is not swept stays as it is in one command
         self.engine = engine_of(config.hydra)
 
     @contextlib.contextmanager
@@ -84,10 +86,10 @@ class SweepSession:
                     _remove_if_empty(self.sweep.path)
 
     def _new(self) -> SweepRecord:
-        objective = str(self.config.objective)
+        objective, name = str(self.config.objective), self.config.get("name")
         return SweepRecord(
             overrides=[], objective={"name": objective, "mode": objective_mode(objective)},
-            name=self.config.get("name"), started=datetime.now().astimezone().isoformat(timespec="seconds"),
+            name=None if name is None else str(name), started=datetime.now().astimezone().isoformat(timespec="seconds"),
             sweeper=self.sweeper,
         )  # fmt: skip
 
@@ -102,6 +104,9 @@ class SweepSession:
             raise UserError(wanted[0].error)
         for job in wanted:
             job.stage = stage
+        if not self._same_kind:
+            require_same_kind(self.record, wanted, self._describe)
+            self._same_kind = True
         jobs = add(self.record, wanted)
         self.record.asked = [job.key for job in jobs]
         for job in jobs:
@@ -109,9 +114,9 @@ class SweepSession:
         self._announce(jobs)
         for job in jobs:
             if job.status == "failed" and job.settings:
-                # It is run again from its beginning; its log keeps what happened.
-                self.sweep.run(job).clear()
-                job.status, job.error = "pending", None
+                put_back(self.sweep.run(job))
+                job.error = None
+                self.sweep.refresh(job)
         write_json(self.sweep.record, self.record.to_dict())
         cli.sweeping = self.sweep.path
         OmegaConf.save(self.config, self.sweep.path / "multirun.yaml")
@@ -126,14 +131,17 @@ class SweepSession:
 
     def _compose(self, overrides: Sequence[str]) -> Job:
         try:
-            config = self.context.config_loader.load_sweep_config(self.config, list(overrides))
-            return describe(config, overrides, self.record.axes)
+            return self._describe(overrides)
         except SeveralProcessesError:
             raise
         except Exception as error:
             if (line := cli.explain(error)) is None:
                 raise
             return broken(overrides, self.record.axes, line)
+
+    def _describe(self, overrides: Sequence[str]) -> Job:
+        config = self.context.config_loader.load_sweep_config(self.config, list(overrides))
+        return describe(config, overrides, self.record.axes)
 
     def _announce(self, jobs: Sequence[Job]) -> None:
         parts = [f"{len(jobs)} job{'s' if len(jobs) != 1 else ''} in {self.sweep.path}"]
