@@ -151,6 +151,9 @@ def test_without_a_test_split_the_test_is_passed_over_and_that_is_said(command, 
     (line,) = [line for line in outcome.out.splitlines() if "evaluate.py" in line]
     assert line == "  python evaluate.py run=run split=val"
     assert command(*line.split()[1:], "output=out").code == 0
+    outcome = command("train.py", "-m", *TINY, *FAST, "seed=0,1", "name=two")
+    (line,) = [line for line in outcome.out.splitlines() if "evaluate.py" in line]
+    assert line.endswith(" split=val")
     outcome = command("evaluate.py", "run=run")
     assert "there is no image in it" in outcome.error_lines[0]
     assert outcome.error_lines[0].endswith("; give split=val, or split=all, which scores every image of a folder")

@@ -10,7 +10,7 @@ import re
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -230,8 +230,7 @@ def train(config: DictConfig) -> float | None:
             _fail(line)
         raise
     if int(os.environ.get("LOCAL_RANK", 0)) == 0:
-        untested = config.trainer.test and not any(name.startswith("test/") for name in record.metrics)
-        _print_result(record, directory, "val" if untested else None)
+        _print_result(record, directory, tests=bool(config.trainer.test))
     if record.overfit_check == "failed":
         sys.exit(1)
     return record.objective.value
@@ -266,8 +265,20 @@ def check_data(config: DictConfig) -> None:
         _fail(f"{report.root}: {number} mistake{'s' if number > 1 else ''}; training on this would be wrong")
 
 
-def _print_result(record: "RunRecord", directory: Path, split: str | None) -> None:
-    """The last lines of a run; `split` is the one that there is to score, where it is not the test."""
+def evaluation(run: Path, metrics: Iterable[str], tests: bool) -> str:
+    """The command that scores a run: on val where there were no images to test on.
+
+    Args:
+        run: its directory.
+        metrics: that it has, by name.
+        tests: whether it was to be tested.
+    """
+    untested = tests and not any(name.startswith("test/") for name in metrics)
+    return f"python evaluate.py {hydra_argument('run', run)}{' split=val' if untested else ''}"
+
+
+def _print_result(record: "RunRecord", directory: Path, tests: bool) -> None:
+    """The last lines of a run; `tests` says whether it was to be tested."""
     from rich.console import Console
     from rich.table import Table
 
@@ -283,7 +294,7 @@ def _print_result(record: "RunRecord", directory: Path, split: str | None) -> No
     print(f"{record.steps:,} steps in {record.seconds:.0f} s{speed}. Everything is in {shown}")
     print("Next:")
     print(f"  tensorboard --host localhost --logdir {shlex.quote(str(shown / 'tensorboard'))}")
-    print(f"  python evaluate.py {hydra_argument('run', shown)}{f' split={split}' if split else ''}")
+    print(f"  {evaluation(shown, record.metrics, tests)}")
 
 
 def _relative(path: Path) -> Path:

@@ -23,7 +23,7 @@ PACKAGES = ("segsweep", "torch", "lightning", "hydra-core", "omegaconf", "torchm
 def objective_mode(name: str) -> Literal["min", "max"]:
     """Losses are better the smaller, every other metric the larger."""
     # Not by its end alone: the names of classes are part of the names of metrics.
-    return "min" if re.fullmatch(r"[a-z]+/loss(_running)?", name) else "max"
+    return "min" if re.fullmatch(r"\w+/\w*loss(_running)?", name) else "max"
 
 
 @dataclass

@@ -22,7 +22,7 @@ from segsweep import cli
 from segsweep.callbacks import Interrupted
 from segsweep.continuing import put_back
 from segsweep.errors import UserError
-from segsweep.runs import objective_mode
+from segsweep.runs import RunRecord, objective_mode
 from segsweep.runs.files import write_json
 from segsweep.sweeps.engines import batches, engine_of, here, jobs_at_once, settle_optuna
 from segsweep.sweeps.lines import job_lines
@@ -302,5 +302,7 @@ def finish(sweep: SweepDirectory) -> bool:
     print("Next:")
     print(f"  tensorboard --host localhost --logdir {shlex.quote(str(shown))}")
     if (best := best_directory(record, summary(sweep, record))) is not None:
-        print(f"  python evaluate.py {cli.hydra_argument('run', shown / best)}")
+        job = record.job_at(best)
+        tests = job is not None and bool(job.settings.get("trainer.test"))
+        print(f"  {cli.evaluation(shown / best, RunRecord.read(sweep.path / best / 'run.json').metrics, tests)}")
     return not any(job.status == "failed" for job in record.jobs)
