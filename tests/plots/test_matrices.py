@@ -67,6 +67,13 @@ def test_the_best_cell_is_framed_and_starred_and_no_other(best):
     assert [cell for cell, found in texts(figure).items() if "★" in found] == [place]
 
 
+def test_a_cell_that_lost_a_run_has_no_star_though_its_others_are_level_with_the_best():
+    rows = [("a", 0.1, 0.9), ("a", 0.1, 0.9), ("b", 0.1, 0.9), ("b", 0.1, np.nan)]
+    table = pd.DataFrame(rows, columns=["optim", "lr", "val/iou"])
+    figure = plots.heatmap(table, "optim", "lr", "val/iou")
+    assert patches(figure, framed=True) == {(0, 0)}
+
+
 @pytest.mark.parametrize("best", ["max", "min"])
 def test_better_cells_are_lighter_also_in_grey(best):
     table = grid()

@@ -120,7 +120,7 @@ def heatmap(
     for row, line in enumerate(cells):
         for column, cell in enumerate(line):
             color = color_map(norm(cell.value)) if np.isfinite(cell.value) else None
-            _draw_cell(axes, row, column, cell, color, is_best=winner is not None and cell.value == winner)
+            _draw_cell(axes, row, column, cell, color, is_best=cell.value == winner and not cell.failed)
     axes.set(xlim=(-0.5, len(column_keys) - 0.5), ylim=(len(row_keys) - 0.5, -0.5))
     bare(axes)
     crowded = sum(map(len, column_names)) * 0.075 > width * len(column_keys) * 0.9
