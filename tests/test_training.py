@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import os
 import resource
 import shutil
@@ -23,6 +24,7 @@ from segsweep import load_run
 from segsweep.callbacks import WholeCheckpointIO
 from segsweep.data import Textures
 from segsweep.errors import UserError
+from segsweep.logfile import LogFile
 from segsweep.runs import read_metrics
 
 Train = Callable[..., Path]
@@ -399,6 +401,19 @@ def test_a_full_disk_that_tensorboard_meets_first_ends_in_one_line_too(command, 
     assert outcome.code == 1
     assert len(outcome.error_lines) == 1, outcome.err
     assert "File too large" in outcome.error_lines[0]
+
+
+def test_a_full_disk_costs_the_log_lines_and_nothing_is_said_of_it(tmp_path: Path, capsys):
+    log = LogFile(tmp_path / "train.log")
+    line = logging.LogRecord("segsweep", logging.INFO, __file__, 1, "%s", ("long " * 1000,), None)
+    with small_disk(1_000):
+        log.emit(line)
+        with contextlib.suppress(OSError):
+            log.close()  # as logging does in the end
+    assert capsys.readouterr().err == ""
+    wrong = logging.LogRecord("segsweep", logging.INFO, __file__, 1, "%d", ("no number",), None)
+    LogFile(tmp_path / "other.log").emit(wrong)
+    assert "Logging error" in capsys.readouterr().err, "a mistake of ours is said"
 
 
 def test_a_full_disk_leaves_the_checkpoint_that_was_there(tmp_path: Path):

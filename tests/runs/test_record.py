@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,14 @@ def test_git_state_is_the_commit_and_whether_a_tracked_file_is_changed(tmp_path:
     assert git_state(inside) == {"commit": commit, "dirty": False}
     (inside / "code.py").write_text("2")
     assert git_state(inside) == {"commit": commit, "dirty": True}
+    (inside / "code.py").write_text("1")
+    os.utime(inside / "code.py", (1, 1))  # the same content: git would note the new time, unless told not to
+    index = inside.parent / ".git/index"
+    before = index.read_bytes()
+    assert git_state(inside) == {"commit": commit, "dirty": False}
+    assert index.read_bytes() == before, "a checkout is looked at, not written to"
+    git(inside.parent, "status")
+    assert index.read_bytes() != before
 
 
 @pytest.mark.parametrize("name", ["val/loss", "test/loss", "train/loss", "train/loss_running"])

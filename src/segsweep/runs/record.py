@@ -111,7 +111,8 @@ def git_state(folder: Path) -> dict[str, Any] | None:
     """Commit of the checkout that holds `folder`, and whether anything in it is changed; None outside a checkout."""
 
     def git(*arguments: str) -> str:
-        command = ["git", "-C", str(folder), *arguments]
+        # Without the lock that status takes to note what it found: on a full disk, or when killed, it would be left behind.
+        command = ["git", "--no-optional-locks", "-C", str(folder), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
 
     try:
