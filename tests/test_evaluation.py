@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
-from support import ROOT
+from support import ROOT, Command, Outcome
 from using_runs import train_on_scenes
 
 from segsweep import load_run
@@ -25,6 +26,9 @@ def own_test(run: Path) -> dict[str, float]:
     """What the training itself said of its best checkpoint."""
     metrics = json.loads((run / "run.json").read_text())["metrics"]
     return {name.removeprefix("test/"): value for name, value in metrics.items() if name.startswith("test/")}
+
+
+Color = tuple[int, int, int]
 
 
 def written(folder: Path) -> dict:
@@ -224,22 +228,7 @@ def test_other_classes_are_refused_with_the_difference(command, tmp_path: Path, 
     assert not (tmp_path / "out").exists()
 
 
-def test_the_same_classes_in_other_colours_are_read_by_the_folder_s_own_table(command, tmp_path: Path):
-    train_on_scenes(command, tmp_path)
-    command("evaluate.py", "run=run", "output=own", "accelerator=cpu")
-    shutil.copytree(tmp_path / "scenes", tmp_path / "other")
-    rows = [f"{name},{at},200,{at}" for at, name in enumerate(DEMO_LABELS.names)]
-    (tmp_path / "other/classes.csv").write_text("\n".join(["name,r,g,b", *rows]) + "\n")
-    for path in (tmp_path / "other").glob("*/masks/*.png"):
-        ids = np.asarray(Image.open(path))
-        Image.fromarray(np.stack([ids, np.full_like(ids, 200), ids], axis=-1)).save(path)
-    outcome = command("evaluate.py", "run=run", "data.root=other", "output=out", "accelerator=cpu")
-    assert outcome.code == 0, outcome.err
-    assert "ids or colours of Ground, Grass, Forest, Water, Sand, Rock are not the run's" in outcome.out
-    assert written(tmp_path / "out")["metrics"] == written(tmp_path / "own")["metrics"]
-
-
-def with_table(root: Path, colors: list[tuple[int, int, int]], repaint: bool = False) -> None:
+def with_table(root: Path, colors: Sequence[Color], repaint: bool = False) -> None:
     """Puts a class table with these colours into a folder of the demo scenes, and paints the masks in them."""
     rows = [f"{name},{red},{green},{blue}" for name, (red, green, blue) in zip(DEMO_LABELS.names, colors, strict=True)]
     (root / "classes.csv").write_text("\n".join(["name,r,g,b", *rows]) + "\n")
@@ -251,6 +240,17 @@ def with_table(root: Path, colors: list[tuple[int, int, int]], repaint: bool = F
 
 OTHER_COLORS = [(at, 200, at) for at in range(len(DEMO_LABELS))]
 SWAPPED = [entry.color for entry in (DEMO_LABELS.classes[1], DEMO_LABELS.classes[0], *DEMO_LABELS.classes[2:])]
+
+
+def test_the_same_classes_in_other_colours_are_read_by_the_folder_s_own_table(command, tmp_path: Path):
+    train_on_scenes(command, tmp_path)
+    command("evaluate.py", "run=run", "output=own", "accelerator=cpu")
+    shutil.copytree(tmp_path / "scenes", tmp_path / "other")
+    with_table(tmp_path / "other", OTHER_COLORS, repaint=True)
+    outcome = command("evaluate.py", "run=run", "data.root=other", "output=out", "accelerator=cpu")
+    assert outcome.code == 0, outcome.err
+    assert "ids or colours of Ground, Grass, Forest, Water, Sand, Rock are not the run's" in outcome.out
+    assert written(tmp_path / "out")["metrics"] == written(tmp_path / "own")["metrics"]
 
 
 def test_a_run_that_was_told_its_classes_is_scored_by_them_where_the_folder_s_table_is_wrong(command, tmp_path: Path):
@@ -268,13 +268,18 @@ def test_a_run_that_was_told_its_classes_is_scored_by_them_where_the_folder_s_ta
         assert (note in outcome.out) == (at > 1)
 
 
-def test_a_run_that_was_told_its_classes_is_scored_by_the_folder_s_table_where_that_alone_fits(command, tmp_path: Path):
+def told_and_scored_elsewhere(command: Command, tmp_path: Path, table: Sequence[Color]) -> tuple[Path, Outcome]:
+    """A run that was told its classes, and how scoring it ends on the same scenes in the colours of another table."""
     write_demo_folder(tmp_path / "scenes", scenes=(3, 2, 3), size=48)
     shutil.copy(tmp_path / "scenes/classes.csv", tmp_path / "told.csv")
     run = train_on_scenes(command, tmp_path, "data.labels=told.csv")
     shutil.copytree(tmp_path / "scenes", tmp_path / "other")
-    with_table(tmp_path / "other", OTHER_COLORS, repaint=True)
-    outcome = command("evaluate.py", "run=run", "data.root=other", "output=out", "accelerator=cpu")
+    with_table(tmp_path / "other", table, repaint=True)
+    return run, command("evaluate.py", "run=run", "data.root=other", "output=out", "accelerator=cpu")
+
+
+def test_a_run_that_was_told_its_classes_is_scored_by_the_folder_s_table_where_that_alone_fits(command, tmp_path: Path):
+    run, outcome = told_and_scored_elsewhere(command, tmp_path, OTHER_COLORS)
     assert outcome.code == 0, outcome.err
     assert "ids or colours of Ground, Grass, Forest, Water, Sand, Rock are not the run's" in outcome.out
     assert "from other/classes.csv" in outcome.out
@@ -282,12 +287,7 @@ def test_a_run_that_was_told_its_classes_is_scored_by_the_folder_s_table_where_t
 
 
 def test_masks_that_two_tables_read_differently_are_not_read_unasked(command, tmp_path: Path):
-    write_demo_folder(tmp_path / "scenes", scenes=(3, 2, 3), size=48)
-    shutil.copy(tmp_path / "scenes/classes.csv", tmp_path / "told.csv")
-    run = train_on_scenes(command, tmp_path, "data.labels=told.csv")
-    shutil.copytree(tmp_path / "scenes", tmp_path / "other")
-    with_table(tmp_path / "other", SWAPPED, repaint=True)
-    outcome = command("evaluate.py", "run=run", "data.root=other", "output=out", "accelerator=cpu")
+    run, outcome = told_and_scored_elsewhere(command, tmp_path, SWAPPED)
     (line,) = outcome.error_lines
     assert line.startswith(
         "error: other/classes.csv: gives Ground, Grass other ids or colours than the run's table, and"

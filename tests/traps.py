@@ -15,21 +15,22 @@ class Trap(L.Callback):
 
     Args:
         kind: nothing, raise, memory, exit, or the name of a signal that this process sends itself.
-        step: the optimizer step.
+        step: the optimizer step; None for any.
         flag: does it only while this file is there, and takes the file away; None does it always.
         word: anything; only there to be different.
         hook: the hook to do it in.
+        stage: fit or test, of which it is.
     """
 
     def __init__(
-        self, kind: str = "nothing", step: int = 1, flag: str | None = None, word: str | float | list | bool | None = None,
-        hook: str = "on_train_batch_end",
+        self, kind: str = "nothing", step: int | None = 1, flag: str | None = None,
+        word: str | float | list | bool | None = None, hook: str = "on_train_batch_end", stage: str = "fit",
     ) -> None:  # fmt: skip
-        self.kind, self.step, self.flag, self.word = kind, step, flag, word
+        self.kind, self.step, self.flag, self.word, self.stage = kind, step, flag, word, stage
         setattr(self, hook, self._do)
 
     def _do(self, trainer: L.Trainer, *_: object) -> None:
-        if trainer.global_step != self.step or trainer.state.fn != "fit":
+        if self.step not in (None, trainer.global_step) or trainer.state.fn != self.stage:
             return
         if self.flag is not None:
             if not Path(self.flag).exists():
@@ -49,18 +50,4 @@ class Trap(L.Callback):
         if self.kind == "exit well":
             sys.exit(0)
         if self.kind != "nothing":
-            os.kill(os.getpid(), signal.Signals[self.kind])
-
-
-class AfterTest(L.Callback):
-    """Raises, or sends this process a signal, when the test is done, once: while there is a file `flag`."""
-
-    def __init__(self, kind: str, flag: str) -> None:
-        self.kind, self.flag = kind, flag
-
-    def on_test_end(self, *_: object) -> None:
-        if Path(self.flag).exists():
-            Path(self.flag).unlink()
-            if self.kind == "raise":
-                raise RuntimeError("the trap has snapped")
             os.kill(os.getpid(), signal.Signals[self.kind])

@@ -37,6 +37,12 @@ def to_plain(config: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in plain.items()}
 
 
+def name_of(settings: Mapping[Any, Any]) -> str | None:
+    """The `name=` of a configuration as it was typed: of digits alone, Hydra takes it for a number."""
+    name = settings.get("name")
+    return None if name is None else str(name)
+
+
 def check_root(settings: dict[str, Any]) -> None:
     """Refuses a wrong key at the root of the configuration; a name that is a number becomes the text it was typed as.
 
@@ -46,8 +52,7 @@ def check_root(settings: dict[str, Any]) -> None:
     Raises:
         UserError: names the key, its value and what would be right.
     """
-    if settings.get("name") is not None:
-        settings["name"] = str(settings["name"])
+    settings["name"] = name_of(settings)
     check_arguments(_root, {name: settings.get(name) for name in inspect.signature(_root).parameters})
     if not 0 <= settings["seed"] < 1 << 32:
         raise UserError(f"seed={settings['seed']}: must be from 0 to {(1 << 32) - 1}")

@@ -347,10 +347,16 @@ def test_sigterm_between_two_jobs_writes_the_report_too(sweep: Sweep, tmp_path: 
     assert list(statuses(cut).values()) == ["completed", "completed"]
 
 
+AFTER_TEST = [
+    TRAP, "+callbacks.trap.hook=on_test_end", "+callbacks.trap.stage=test", "+callbacks.trap.step=null",
+    "+callbacks.trap.flag=stop",
+]  # fmt: skip
+
+
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
 def test_a_signal_behind_the_last_test_batch_stops_before_the_next_job(sweep: Sweep, tmp_path: Path, name, code: int):
     (tmp_path / "stop").touch()
-    asked = ["+callbacks.trap._target_=traps.AfterTest", f"+callbacks.trap.kind={name}", "+callbacks.trap.flag=stop"]
+    asked = [*AFTER_TEST, f"+callbacks.trap.kind={name}"]
     outcome = sweep(*asked, "lr=0.001,0.01", ONE_STEP, "name=cut")
     assert outcome.code == code
     assert list(statuses(tmp_path / "multirun/cut").values()) == ["completed", "pending"]
@@ -359,7 +365,7 @@ def test_a_signal_behind_the_last_test_batch_stops_before_the_next_job(sweep: Sw
 
 def test_a_job_that_fails_in_its_test_is_not_trained_again(sweep: Sweep, tmp_path: Path):
     (tmp_path / "stop").touch()
-    asked = ["+callbacks.trap._target_=traps.AfterTest", "+callbacks.trap.kind=raise", "+callbacks.trap.flag=stop"]
+    asked = [*AFTER_TEST, "+callbacks.trap.kind=raise"]
     assert sweep(*asked, "lr=0.001,0.01", "name=cut").code == 1
     job = tmp_path / "multirun/cut/lr=0.001"
     before = {name: (job / f"checkpoints/{name}.ckpt").read_bytes() for name in ("best", "last")}

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from segsweep import cli
 from segsweep.callbacks import Interrupted, StopOnSignal
+from segsweep.config import name_of
 from segsweep.errors import UserError
 from segsweep.runs import Objective, RunDirectory, RunRecord, objective_mode
 from segsweep.sweeps.engines import abandoned, engine_of, here, jobs_at_once, threads_of_job
@@ -130,7 +131,7 @@ def _find(full: DictConfig, sweep: SweepDirectory, run: RunDirectory) -> tuple[J
     command = [*(o for o in typed.hydra if re.match(r"hydra[./]sweeper", o)), *typed.task] if typed is not None else []
     first = SweepRecord(
         command, {"name": objective, "mode": objective_mode(objective)},
-        name=None if full.name is None else str(full.name),
+        name=name_of(full),
         started=datetime.now().astimezone().isoformat(timespec="seconds"), sweeper="other",
     )  # fmt: skip
     there = sweep.update(enter, first).job_at(directory)
@@ -157,9 +158,9 @@ def _record_failure(config: DictConfig, run: RunDirectory, overrides: list[str],
     if record is not None and record.status in ("completed", "failed"):
         return
     if record is None:
-        objective, name, seed = str(config.get("objective")), config.get("name"), config.get("seed")
+        objective, seed = str(config.get("objective")), config.get("seed")
         record = RunRecord(
-            status="failed", name=None if name is None else str(name), seed=seed if isinstance(seed, int) else 0,
+            status="failed", name=name_of(config), seed=seed if isinstance(seed, int) else 0,
             overrides=overrides, objective=Objective(objective, objective_mode(objective)),
             started=datetime.now().astimezone().isoformat(timespec="seconds"),
         )  # fmt: skip

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import product
 
 from segsweep.errors import UserError
-from segsweep.sweeps.planning import FINAL
+from segsweep.sweeps.planning import FINAL, key_of
 from segsweep.sweeps.ranking import comparison, summary
 from segsweep.sweeps.record import Job
 from segsweep.sweeps.session import SweepSession
@@ -79,7 +79,7 @@ def _best(session: SweepSession, jobs: Sequence[Job], axis: str) -> str:
     best = compared.table.iloc[0]
     job = next(job for job in jobs if all(_same(job.values.get(key), best[key]) for key in compared.settings))
     key = axis.lstrip("+")
-    return next(override for override in job.overrides if override.lstrip("+").split("=", 1)[0] == key)
+    return next(override for override in job.overrides if key_of(override) == key)
 
 
 def _same(one: object, other: object) -> bool:

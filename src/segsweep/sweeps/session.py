@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from segsweep import cli
 from segsweep.callbacks import Interrupted
+from segsweep.config import name_of
 from segsweep.continuing import put_back
 from segsweep.errors import UserError
 from segsweep.runs import RunRecord, objective_mode
@@ -86,10 +87,10 @@ class SweepSession:
                     _remove_if_empty(self.sweep.path)
 
     def _new(self) -> SweepRecord:
-        objective, name = str(self.config.objective), self.config.get("name")
+        objective = str(self.config.objective)
         return SweepRecord(
             overrides=[], objective={"name": objective, "mode": objective_mode(objective)},
-            name=None if name is None else str(name), started=datetime.now().astimezone().isoformat(timespec="seconds"),
+            name=name_of(self.config), started=datetime.now().astimezone().isoformat(timespec="seconds"),
             sweeper=self.sweeper,
         )  # fmt: skip
 
