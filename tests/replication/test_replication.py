@@ -24,15 +24,8 @@ from segsweep.replication.__main__ import main
 from segsweep.replication.collect import RESULTS, _curve, collect, overrides_of, read_results, values, values_at
 from segsweep.replication.figures import draw, sample_panels
 from segsweep.replication.finished import FinishedRuns, composed, key_without_seed
-from segsweep.replication.page import (
-    PAGE,
-    as_printed,
-    difference_of_two,
-    page,
-    prediction_interval,
-    spread,
-    within,
-)
+from segsweep.replication.intervals import as_printed, difference_of_two, prediction_interval, spread, within
+from segsweep.replication.page import PAGE, page
 from segsweep.replication.published import (
     FIRST_LOSSES,
     LOSS,

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
 from segsweep import training
-from segsweep.plots.style import plain
 from segsweep.replication import texts
 from segsweep.replication.ablation import Beside, Difference, beside_published, scores_of
 from segsweep.replication.collect import runs_of, values, values_at
+from segsweep.replication.intervals import as_printed, as_printed_iou, difference_of_two, number, spread, within
 from segsweep.replication.published import (
     CONFIDENT,
     FIRST,
@@ -24,7 +23,6 @@ from segsweep.replication.published import (
     LOSS,
     MOMENTUM_SGD,
     ONE_BATCH,
-    OVERFIT_IOU,
     PLAIN_SGD,
     PRINTED_TIMES,
     PUBLISHED,
@@ -38,7 +36,6 @@ from segsweep.replication.published import (
 )
 from segsweep.replication.sizes import exact, sizes
 from segsweep.replication.verdicts import CLAIMS, compared, judge_claim
-from segsweep.sweeps.statistics import t_quantile
 
 PAGE = Path(__file__).parents[3] / "docs/replication.md"
 SEEDS = "seed=0,1,2,3,4"
@@ -100,61 +97,6 @@ class _Pictures:
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     return ["| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *rows]] + [""]
-
-
-def number(value: float) -> str:
-    """Four significant digits, without an exponent where that is short."""
-    return plain(float(f"{value:.4g}"))
-
-
-def as_printed(value: float, digits: int = 5) -> str:
-    """All digits that were printed: five of a loss, also where they end in 0."""
-    return f"{value:#.{digits}g}"
-
-
-def as_printed_iou(value: float) -> str:
-    """The U-Net report prints one IoU in per cent and one as a share."""
-    return f"{100 * value:.2f} %" if value == OVERFIT_IOU else as_printed(value, 3)
-
-
-def spread(found: Mapping[int, float]) -> str:
-    """Mean ± standard deviation, and over how many seeds; how many diverged is said first, and they are in no mean."""
-    if not found:
-        return "not trained yet"
-    each = np.array(list(found.values()))
-    kept = each[~np.isnan(each)]
-    if len(kept) < len(each):
-        lost = f"diverged in {len(each) - len(kept)} of {len(each)}"
-        return f"{lost}, else {_spread(kept)}" if len(kept) else lost
-    return _spread(kept)
-
-
-def _spread(each: NDArray[np.float64]) -> str:
-    if len(each) == 1:
-        return f"{number(each[0])} (n = 1)"
-    return f"{number(each.mean())} ± {each.std(ddof=1):.2g} (n = {len(each)})"
-
-
-def within(printed: float, found: Mapping[int, float], metric: str) -> str:
-    """Whether a printed figure lies in the prediction interval of one further run, and the interval.
-
-    "" where that cannot be said: of one run, or where one diverged. Losses are taken by their logarithm.
-    """
-    each = np.array(list(found.values()))
-    if len(each) < 2 or np.isnan(each).any():
-        return ""
-    low, high = prediction_interval(np.log(each) if metric == LOSS else each)
-    if metric == LOSS:
-        low, high = math.exp(low), math.exp(high)
-    said = "yes" if low <= printed <= high else "no"
-    return f"{said} ({plain(float(f'{low:.3g}'))} to {plain(float(f'{high:.3g}'))})"
-
-
-def prediction_interval(each: NDArray[np.float64]) -> tuple[float, float]:
-    """In which one further value lies with 95 %, where values are normal."""
-    n = len(each)
-    half = t_quantile(n) * float(each.std(ddof=1)) * math.sqrt(1 + 1 / n)
-    return float(each.mean()) - half, float(each.mean()) + half
 
 
 def _sizes() -> list[str]:
@@ -399,11 +341,6 @@ def _momentum(results: Mapping[str, Any]) -> Rows:
         meant = spread(values(results, f"texture_optimizers: {PLAIN_SGD}", metric))
         rows.append([title, number(abs(printed[metric] - SECOND_SGD[metric])), *ours, meant])
     return rows
-
-
-def difference_of_two(each: np.ndarray) -> float:
-    """What two further runs differ by less than with 95 %, where values are normal; NaN where one diverged."""
-    return t_quantile(len(each)) * float(each.std(ddof=1)) * math.sqrt(2)
 
 
 def _ablation(results: Mapping[str, Any], shown: _Pictures) -> list[str]:
