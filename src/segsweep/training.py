@@ -116,24 +116,7 @@ def _train(
     before: Continued | None,
     stop: StopOnSignal,
 ) -> RunRecord:
-    record = RunRecord(
-        status="running",
-        name=settings["name"],
-        seed=settings["seed"],
-        overrides=list(overrides),
-        objective=Objective(settings["objective"], objective_mode(str(settings["objective"]))),
-        started=datetime.now().astimezone().isoformat(timespec="seconds"),
-        versions=versions(),
-        git=git_state(Path(__file__).parent),
-    )
-    step = None
-    if before is not None:
-        step, earlier = last_step(settings, run), before.record
-        record.started, record.seconds, record.metrics = earlier.started, earlier.seconds, earlier.metrics
-        record.objective.value, record.steps = earlier.objective.value, earlier.steps
-        record.best_checkpoint, record.best_step = earlier.best_checkpoint, earlier.best_step
-        record.continued_at = [*earlier.continued_at, step]
-        record.contents = earlier.contents
+    record, step = _begun(settings, run, overrides, before)
     with stop, _recorded(record, run, config, before is not None) as begin, quiet_libraries(), _threads(settings):
         load_code(settings.get("code"))
         session = assemble(settings, run, stop, step)
@@ -141,13 +124,7 @@ def _train(
         record.parameters = sum(parameter.numel() for parameter in session.task.net.parameters())
         record.device = _device_name(session.trainer)
         record.precision = session.settings.precision
-        # A file that cannot be read is to be found before the training. In this order, because memory for decoded images
-        # goes to who comes first.
-        wanted: dict[Split, bool] = {
-            "train": True, "val": not session.data.overfit_samples, "test": session.settings.test
-        }  # fmt: skip
-        for split in (split for split, is_wanted in wanted.items() if is_wanted):
-            session.data.source.dataset(split)
+        _read_splits(session)
         if record.contents is None and _first_process():
             with contextlib.suppress(UserError):  # something beside the images that cannot be read
                 record.contents = data_contents(settings["data"])
@@ -179,6 +156,41 @@ def _train(
                 raise Interrupted(signal.SIGTERM) from error
             record.metrics |= _metrics(session.trainer, "test/")
     return record
+
+
+def _begun(
+    settings: dict[str, Any], run: RunDirectory, overrides: Sequence[str], before: Continued | None
+) -> tuple[RunRecord, int | None]:
+    """The record to start with, and the step that an earlier session of the run came to."""
+    record = RunRecord(
+        status="running",
+        name=settings["name"],
+        seed=settings["seed"],
+        overrides=list(overrides),
+        objective=Objective(settings["objective"], objective_mode(str(settings["objective"]))),
+        started=datetime.now().astimezone().isoformat(timespec="seconds"),
+        versions=versions(),
+        git=git_state(Path(__file__).parent),
+    )
+    if before is None:
+        return record, None
+    step, earlier = last_step(settings, run), before.record
+    record.started, record.seconds, record.metrics = earlier.started, earlier.seconds, earlier.metrics
+    record.objective.value, record.steps = earlier.objective.value, earlier.steps
+    record.best_checkpoint, record.best_step = earlier.best_checkpoint, earlier.best_step
+    record.continued_at = [*earlier.continued_at, step]
+    record.contents = earlier.contents
+    return record, step
+
+
+def _read_splits(session: "Session") -> None:
+    """A file that cannot be read is to be found before the training."""
+    # In this order, because memory for decoded images goes to who comes first.
+    wanted: dict[Split, bool] = {
+        "train": True, "val": not session.data.overfit_samples, "test": session.settings.test
+    }  # fmt: skip
+    for split in (split for split, is_wanted in wanted.items() if is_wanted):
+        session.data.source.dataset(split)
 
 
 def _threads(settings: dict[str, Any]) -> contextlib.AbstractContextManager[None]:

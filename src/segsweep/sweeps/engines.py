@@ -9,6 +9,7 @@ from typing import Literal
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from segsweep.runs import objective_mode
+from segsweep.sweeps.planning import key_of
 from segsweep.sweeps.record import Job, held
 
 Engine = Literal["basic", "joblib", "submitit_local", "submitit_slurm", "ray", "other"]
@@ -110,7 +111,7 @@ def settle_optuna(config: DictConfig) -> None:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    typed = {override.split("=", 1)[0].lstrip("+") for override in config.hydra.overrides.hydra}
+    typed = {key_of(override) for override in config.hydra.overrides.hydra}
     direction = {"min": "minimize", "max": "maximize"}[objective_mode(str(config.objective))]
     wanted = {"direction": ("minimize", direction), "max_failure_rate": (0.0, 1.0), "sampler.seed": (None, 0)}
     with read_write(config):

@@ -57,7 +57,7 @@ def run_job(config: DictConfig, full: DictConfig, sweep: SweepDirectory, run: Ru
     before = _record_of(run)
     if before is not None and before.status == "completed":
         return before.objective.value
-    overrides = [override for override in job.overrides if not override.lstrip("+").startswith("hydra")]
+    overrides = [override for override in job.overrides if not key_of(override).startswith("hydra")]
     failure: BaseException | None = None
     at_once = sweep.read().at_once if planned else jobs_at_once(full, full.hydra.sweeper.get("n_jobs") or 1)
     if engine in ("joblib", "submitit_local") and at_once > 1:
