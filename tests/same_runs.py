@@ -61,6 +61,9 @@ def assert_same_result(one: Path, other: Path) -> None:
     records = [json.loads((run / "run.json").read_text()) for run in (one, other)]
     for key in ("status", "objective", "metrics", "best_step", "steps", "best_checkpoint", "error"):
         assert records[0][key] == records[1][key], key
+    for record in records:
+        # Also of the sessions that were killed, and could not write what they took.
+        assert record["seconds"] >= record["steps"] / record["steps_per_second"]
 
 
 def assert_same_run(one: Path, other: Path) -> None:

@@ -138,6 +138,7 @@ def _train(
         if step is not None:
             log.info("continued at step %s", f"{step:,}")
         try:
+            session.training_log.seconds_before = record.seconds
             session.trainer.fit(session.task, session.data, ckpt_path=None if step is None else str(run.last))
             stop.raise_if_told()
         except SIGTERMException as error:
@@ -371,6 +372,7 @@ def _note_progress(record: RunRecord, session: Session, run: RunDirectory) -> No
     training_log = session.training_log
     record.steps = session.trainer.global_step
     record.steps_per_second = training_log.steps_per_second
+    record.seconds = training_log.seconds_before  # a session that was killed has not written its own
     record.metrics |= {name: value for name, value in training_log.latest.items() if name.startswith("train/")}
     if training_log.best is not None:
         record.metrics |= training_log.best.metrics

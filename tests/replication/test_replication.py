@@ -171,6 +171,7 @@ def test_of_one_seed_nothing_is_said():
     assert spread({0: 0.25}) == "0.25 (n = 1)"
     assert spread({}) == "not trained yet"
     assert spread({0: 0.1, 1: 0.3}) == "0.2 ± 0.14 (n = 2)"
+    assert spread(dict.fromkeys(range(5), 0.997623)) == "0.9976 ± 0 (n = 5)"
     assert spread({0: 0.1, 1: math.nan, 2: 0.3}) == "diverged in 1 of 3, else 0.2 ± 0.14 (n = 2)"
     assert spread({0: math.nan, 1: 0.3}) == "diverged in 1 of 2, else 0.3 (n = 1)"
 

@@ -55,6 +55,9 @@ class TrainingLog(Callback):
         self.latest: dict[str, float] = {}
         self.train_seconds = 0.0
         self.train_steps = 0
+        self.seconds_before = 0.0
+        """What earlier sessions of the run took, as far as the last checkpoint knows."""
+        self._created = time.perf_counter()
         self._steps_per_epoch = 1
         self._mark = 0.0
         self._window = (0.0, 0)
@@ -111,6 +114,7 @@ class TrainingLog(Callback):
             "latest": dict(self.latest),
             "train_seconds": self.train_seconds,
             "train_steps": self.train_steps,
+            "seconds": self.seconds_before + time.perf_counter() - self._created,
             "window": list(self._window),
             "steps_per_epoch": self._steps_per_epoch,
         }
@@ -123,6 +127,8 @@ class TrainingLog(Callback):
         seconds, steps = state_dict.get("window", (self.train_seconds, self.train_steps))
         self._window = (seconds, steps)
         self._steps_per_epoch = state_dict.get("steps_per_epoch", 1)
+        # One that ended by itself knows more: what came behind the checkpoint, too.
+        self.seconds_before = max(self.seconds_before, state_dict.get("seconds", 0.0))
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._write(trainer, self._collected(trainer, "test/"))

@@ -98,7 +98,8 @@ def _summary(run: FinishedRun) -> dict[str, Any]:
     record = run.record
     return {
         "seed": record.seed,
-        "seconds": round(record.seconds, 1),
+        # One that went on where it was stopped has taken longer than it would have.
+        "seconds": None if record.continued_at else round(record.seconds, 1),
         "steps": record.steps,
         "diverged": run.diverged,
         "parameters": record.parameters,

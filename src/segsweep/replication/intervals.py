@@ -41,7 +41,9 @@ def spread(found: Mapping[int, float]) -> str:
 def _spread(each: NDArray[np.float64]) -> str:
     if len(each) == 1:
         return f"{number(each[0])} (n = 1)"
-    return f"{number(each.mean())} ± {each.std(ddof=1):.2g} (n = {len(each)})"
+    # Of equal numbers the rounded mean may be another one, and leave 1e-16.
+    deviation = each.std(ddof=1) if np.ptp(each) > 0 else 0.0
+    return f"{number(each.mean())} ± {deviation:.2g} (n = {len(each)})"
 
 
 def within(printed: float, found: Mapping[int, float], metric: str) -> str:

@@ -409,9 +409,12 @@ def _times(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     dates = sorted({run["date"] for run in runs})
     where = [*sorted({run["device"] for run in runs}), *sorted({f"torch {run['versions']['torch']}" for run in runs})]
     when = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
-    seconds = sorted(run["seconds"] for run in runs)
+    timed = [run for run in runs if run["seconds"] is not None]
+    if not timed:
+        return ["", "", ", ".join([*where, when])]
+    seconds = sorted(run["seconds"] for run in timed)
     took = f"{statistics.median(seconds) / 60:.1f} min"
     if seconds[-1] > 1.5 * seconds[0]:
         took += f" ({seconds[0] / 60:.1f} to {seconds[-1] / 60:.1f})"
-    speed = statistics.median(run["steps"] / run["seconds"] for run in runs)
+    speed = statistics.median(run["steps"] / run["seconds"] for run in timed)
     return [took, number(speed) if speed < 1 else f"{speed:.1f}", ", ".join([*where, when])]

@@ -210,6 +210,6 @@ COMMANDS = (
     "`python -m segsweep.replication run` trains them all, each as a sweep of its own name that goes on where it was "
     "stopped (`--data-root PATH` names the aerial images); `python -m segsweep.replication report` then writes this page. "
     "A run counts by its settings, wherever it was trained, and in every study that has them. Ours is the median, and from "
-    "the quickest to the slowest where they differ, of all seconds of a run, with validation and test, two runs at a time "
-    "on two cores with other work; printed is the training loop alone, on a GPU that is not named."
+    "the quickest to the slowest where they differ, of all seconds of a run in one piece, with validation and test, two "
+    "runs at a time on two cores with other work; printed is the training loop alone, on a GPU that is not named."
 )
