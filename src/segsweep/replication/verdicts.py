@@ -161,7 +161,10 @@ def _judge(claimed: Sequence[str], runs: Mapping[str, NDArray[np.float64]]) -> t
     pairs = _pairs([(one, other) for one in claimed for other in others], runs)
     behind = [pair for pair in pairs if pair.shown and pair.mean < 0]
     if firm := [pair for pair in behind if not _lost(runs[pair.other])]:
-        return "does not hold", "; ".join(f"{pair.claimed} is worse than {pair.other}" for pair in firm)
+        worse = {one: [pair.other for pair in firm if pair.claimed == one] for one in claimed}
+        return "does not hold", "; ".join(
+            f"{one} is worse than {_listed(better)}" for one, better in worse.items() if better
+        )
     open_ = [pair for pair in pairs if not pair.shown]
     reasons = [f"{pair.other} is ahead of {pair.claimed} where it does not diverge" for pair in behind]
     reasons += _not_shown(claimed, open_, runs)
