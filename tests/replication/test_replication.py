@@ -27,6 +27,7 @@ from segsweep.replication.finished import FinishedRuns, composed, key_without_se
 from segsweep.replication.intervals import as_printed, difference_of_two, prediction_interval, spread, within
 from segsweep.replication.page import PAGE, page
 from segsweep.replication.published import (
+    FIRST,
     FIRST_LOSSES,
     LOSS,
     MOMENTUM_SGD,
@@ -136,6 +137,12 @@ def test_a_run_is_found_by_its_settings_wherever_it_was_trained(
     assert np.isnan(values(results, "tiny: wild", LOSS)[7])
     assert json.loads(json.dumps(results, allow_nan=False)) == results
 
+    assert [run["seconds"] is None for run in results["settings"]["tiny: small"]["runs"]] == [False] * 4
+    content = json.loads((alone / "run.json").read_text())
+    (alone / "run.json").write_text(json.dumps(content | {"continued_at": [1]}))
+    collect(FinishedRuns([tmp_path]), None, results)
+    assert [run["seconds"] is None for run in results["settings"]["tiny: small"]["runs"]] == [False, False, True, False]
+
     # Runs from before a preset changed: kept as long as there are no others, and never beside others.
     changed = {"settings": {"tiny: small": {"overrides": [], "key": "other", "runs": [old]}}, "mistakes": {}}
     said = collect(FinishedRuns([tmp_path / "nothing"]), None, changed)
@@ -206,6 +213,18 @@ def test_the_page_says_which_nets_are_not_trained_and_which_diverged():
     assert "| 15 | | 1.0 min | 1.5 | CPU, torch 2.0, 2026-01-01 |" in text
     figures = text[text.index("## Their figures") :]
     assert figures.count("| not drawn yet |") == len([name for _, _, name in texts.FIGURES if name])
+
+
+def test_times_are_of_runs_in_one_piece():
+    results = as_collected(made_up("texture_first", {FIRST.name: CLEAR}, LOSS))
+    runs = next(iter(results["settings"].values()))["runs"]
+    runs[0] |= {"seconds": 6.0}
+    assert "| 5 | 3 min 11 s, 52.1 steps/s | 1.0 min (0.1 to 1.0) | 1.5 | CPU," in page(results)
+    runs[0] |= {"seconds": None}
+    assert "| 5 | 3 min 11 s, 52.1 steps/s | 1.0 min | 1.5 | CPU," in page(results)
+    for run in runs:
+        run |= {"seconds": None}
+    assert "| 5 | 3 min 11 s, 52.1 steps/s |  |  | CPU," in page(results)
 
 
 def test_a_diverged_run_is_never_left_out_unsaid():

@@ -127,7 +127,7 @@ class TrainingLog(Callback):
         seconds, steps = state_dict.get("window", (self.train_seconds, self.train_steps))
         self._window = (seconds, steps)
         self._steps_per_epoch = state_dict.get("steps_per_epoch", 1)
-        # One that ended by itself knows more: what came behind the checkpoint, too.
+        # Of a session that was not killed run.json knows more: what came behind the checkpoint, too.
         self.seconds_before = max(self.seconds_before, state_dict.get("seconds", 0.0))
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -78,8 +78,7 @@ def _best(session: SweepSession, jobs: Sequence[Job], axis: str) -> str:
     # A setting that lost a replicate comes behind all that have theirs.
     best = compared.table.iloc[0]
     job = next(job for job in jobs if all(_same(job.values.get(key), best[key]) for key in compared.settings))
-    key = axis.lstrip("+")
-    return next(override for override in job.overrides if key_of(override) == key)
+    return next(override for override in job.overrides if key_of(override) == key_of(axis))
 
 
 def _same(one: object, other: object) -> bool:
