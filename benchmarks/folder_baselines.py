@@ -29,6 +29,7 @@ from hydra import compose, initialize_config_dir
 from measure import CONF
 from numpy.typing import NDArray
 
+from segsweep.assembly import LOADING_KEYS
 from segsweep.cli import explain
 from segsweep.config import build, to_plain
 from segsweep.data import FolderSource
@@ -36,7 +37,6 @@ from segsweep.errors import UserError
 from segsweep.labels import IGNORE, Labels
 from segsweep.runs.files import write_json
 from segsweep.tasks import SegmentationMetrics
-from segsweep.training import LOADING_KEYS
 
 Pixels = NDArray[np.uint8]
 Predict = Callable[[Pixels], NDArray[np.int64]]

@@ -19,11 +19,11 @@ from folder_baselines import folder_arguments, opened
 from measure import Row, arguments, interleave, pick_device, report, timing, trainer_group
 from torch.utils.data import DataLoader
 
+from segsweep.assembly import build_data, build_task
 from segsweep.config import build
 from segsweep.data import SegmentationData
 from segsweep.data.sampling import TrainBatches
 from segsweep.data.source import Batch
-from segsweep.training import build_data, build_task
 
 
 def training_batches(data: SegmentationData, device: torch.device) -> Iterator[Batch]:

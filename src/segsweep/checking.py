@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
+from segsweep.assembly import LOADING_KEYS
 from segsweep.config import build, to_plain
 from segsweep.data import FolderSource
 from segsweep.data.check import CheckReport, check_folder
@@ -18,7 +19,6 @@ from segsweep.errors import UserError, shown
 from segsweep.plots import contact_sheet, save
 from segsweep.progress import progress_bar
 from segsweep.runs.files import write_json
-from segsweep.training import LOADING_KEYS
 
 SHOWN = 20
 """Lines of mistakes, and of warnings, on the terminal; check.json has all."""

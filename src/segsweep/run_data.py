@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segsweep.arguments import check_arguments
+from segsweep.assembly import LOADING_KEYS
 from segsweep.config import naming_keys
 from segsweep.data import SOURCES, FolderSource, SegmentationData, Source
 from segsweep.data.every_pair import EveryPair
@@ -23,7 +24,6 @@ from segsweep.errors import UserError, shown
 from segsweep.labels import Labels, find_class_table, read_mask, read_table
 from segsweep.runs.load import Run
 from segsweep.tasks import LOSSES, Loss
-from segsweep.training import LOADING_KEYS
 
 _CACHE = "outputs/cache"
 """Where decoded images go that memory does not keep; a run may say another place, and anybody may have said it."""

@@ -9,40 +9,25 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 
-from segsweep.arguments import check_arguments
-from segsweep.callbacks import (
-    BestCheckpoint,
-    ConsoleProgress,
-    EndOfTraining,
-    Interrupted,
-    RunConfiguration,
-    StepSeed,
-    StopOnSignal,
-    TrainingLog,
-)
-from segsweep.config import build, check_root, naming_keys, to_plain
+from segsweep.assembly import Session, assemble
+from segsweep.callbacks import Interrupted, StopOnSignal
+from segsweep.config import check_root, to_plain
 from segsweep.continuing import Continued, continued, last_step, put_back
-from segsweep.data import SegmentationData, Source
-from segsweep.data.check import balanced_weights
 from segsweep.data.seeds import Split
 from segsweep.errors import UserError
 from segsweep.identity import data_contents
 from segsweep.own_code import load_code
 from segsweep.plots import loss_curve, save
 from segsweep.runs import (
-    MetricsCSV,
     Objective,
     RunDirectory,
     RunRecord,
@@ -52,16 +37,12 @@ from segsweep.runs import (
     versions,
 )
 from segsweep.runs.files import write_text
-from segsweep.tasks import TASKS, CrossEntropy, Loss, SegmentationTask
-from segsweep.trainer import TrainerSettings, build_trainer, cpu_threads
+from segsweep.trainer import cpu_threads
 
 log = logging.getLogger(__name__)
 
 OVERFIT_IOU = 0.9
 """What a net must exceed on the samples that it is to learn by heart."""
-
-LOADING_KEYS = ("batch_size", "num_workers", "overfit_samples")
-"""Settings in the `data` group that are the DataModule's; the others are the source's."""
 
 
 def train(
@@ -184,7 +165,7 @@ def _begun(
     return record, step
 
 
-def _read_splits(session: "Session") -> None:
+def _read_splits(session: Session) -> None:
     """A file that cannot be read is to be found before the training."""
     # In this order, because memory for decoded images goes to who comes first.
     wanted: dict[Split, bool] = {
@@ -198,129 +179,6 @@ def _threads(settings: dict[str, Any]) -> contextlib.AbstractContextManager[None
     number = settings["trainer"].get("threads")
     # Anything else is refused in a moment.
     return cpu_threads(number if isinstance(number, int) and number > 0 else None)
-
-
-@dataclass(frozen=True)
-class Session:
-    """Everything a training needs, built and checked."""
-
-    settings: TrainerSettings
-    data: SegmentationData
-    task: SegmentationTask
-    trainer: L.Trainer
-    training_log: TrainingLog
-
-
-def assemble(
-    settings: dict[str, Any], run: RunDirectory, stop: StopOnSignal | None = None, step: int | None = None
-) -> Session:
-    """Builds data, net, task and trainer, and refuses what does not fit together before anything is trained.
-
-    Args:
-        settings: the configuration as plain data.
-        run: where everything is written.
-        stop: ends the training at a signal.
-        step: the step at which the training is continued; what was logged behind it is dropped.
-    """
-    L.seed_everything(settings["seed"], workers=True, verbose=False)
-    trainer_settings: TrainerSettings = build(settings["trainer"], "trainer")
-    data = build_data(settings["data"])
-    processes = trainer_settings.processes
-    if data.batch_size % processes:
-        raise UserError(
-            f"data.batch_size={data.batch_size}: must be divisible by the {processes} processes that share it"
-        )
-    task = build_task(settings, data.source, trainer_settings)
-    objective = settings["objective"]
-    if objective not in task.metric_names:
-        raise UserError(f"objective={objective}: no such metric; there are {', '.join(task.metric_names)}")
-    with naming_keys("trainer"):
-        training_log = TrainingLog(trainer_settings.log_every_n_steps, objective, objective_mode(objective))
-    source = data.source
-    content = {"config": settings, "labels": source.labels.to_dict(), "channels": source.channels, "kind": task.kind}
-    if settings["callbacks"].get("last_checkpoint") is None:
-        raise UserError(
-            "callbacks.last_checkpoint=null: cannot be left out; every_n_steps and every_n_minutes say how often it saves"
-        )
-    callbacks = [
-        *_configured_callbacks(settings["callbacks"]),
-        training_log,
-        ConsoleProgress(training_log, objective, trainer_settings.progress_bar),
-        StepSeed(settings["seed"]),
-        EndOfTraining(),
-        RunConfiguration(content),
-        *([stop] if stop is not None else []),
-        BestCheckpoint(run.checkpoints, objective, objective_mode(objective)),
-        build(settings["callbacks"]["last_checkpoint"], "callbacks.last_checkpoint", path=run.last),
-    ]
-    trainer = build_trainer(trainer_settings, run.path, callbacks, _loggers(settings["logger"], run, step))
-    if trainer_settings.compile:
-        # Jobs of a sweep share a process: behind a number of nets it would run the next ones as they are.
-        torch._dynamo.reset()
-        task.net.compile()
-    return Session(trainer_settings, data, task, trainer, training_log)
-
-
-def build_data(node: dict[str, Any]) -> SegmentationData:
-    """The DataModule around the source that the `data` group names."""
-    loading = {key: node[key] for key in LOADING_KEYS if key in node}
-    source: Source = build({key: value for key, value in node.items() if key not in LOADING_KEYS}, "data")
-    with naming_keys("data"):
-        check_arguments(SegmentationData, loading, known=("source",))
-        data = SegmentationData(source, **loading)
-        source.prepare()
-        size = source.size("train")
-        if size < data.batch_size:
-            raise ValueError(f"batch_size={data.batch_size}: an epoch has only {size} training samples")
-    return data
-
-
-def build_task(settings: dict[str, Any], source: Source, trainer_settings: TrainerSettings) -> SegmentationTask:
-    """The task, with the net and the loss that fit the source."""
-    if wrong := source.unlearnable():
-        raise UserError(wrong)
-    task_class = TASKS[source.kind]
-    channels = {"in_channels": source.channels, "out_channels": task_class.out_channels(source.labels)}
-    net = build(settings["model"], "model", **channels)
-    loss = build(settings["loss"], "loss")
-    schedule = build(settings["scheduler"], "scheduler") if settings["scheduler"].get("_target_") else None
-    optimizer = build(settings["optim"], "optim")
-    with naming_keys("loss"):
-        set_balanced_weights(settings["loss"], loss, source)
-        return task_class(net, loss, source.labels, optimizer, schedule, trainer_settings.channels_last)
-
-
-def set_balanced_weights(node: dict[str, Any], loss: Loss, source: Source) -> None:
-    """Computes weights="balanced" from the training split, and puts the numbers into `node`, for the checkpoint.
-
-    Raises:
-        ValueError: the loss has weights, and not one for each class.
-    """
-    classes = len(source.labels)
-    for part in loss.modules():
-        if isinstance(part, CrossEntropy) and part.weight is not None and len(part.weight) != classes:
-            raise ValueError(f"weights={part.weight.tolist()}: must be {classes} numbers, one for each class")
-    waiting = [part for part in loss.modules() if isinstance(part, CrossEntropy) and part.balanced]
-    if waiting:
-        node["weights"] = balanced_weights(source.class_counts("train"))
-        for part in waiting:
-            part.set_weights(node["weights"])
-        numbers = (f"{name} {weight:.2f}" for name, weight in zip(source.labels.names, node["weights"], strict=True))
-        log.info("class weights: %s", ", ".join(numbers))
-
-
-def _configured_callbacks(nodes: dict[str, Any]) -> list[Callback]:
-    """The callbacks group, less what is switched off with null and the one that needs the run directory."""
-    wanted = {name: node for name, node in nodes.items() if node is not None and name != "last_checkpoint"}
-    return [build(node, f"callbacks.{name}") for name, node in wanted.items()]
-
-
-def _loggers(node: dict[str, Any], run: RunDirectory, step: int | None) -> list[Logger]:
-    loggers: list[Logger] = [MetricsCSV(run.metrics, keep_to_step=step)]
-    if node["tensorboard"]:
-        purge = None if step is None else step + 1  # points behind the checkpoint come again
-        loggers.append(TensorBoardLogger(run.path, name="", version="", sub_dir="tensorboard", purge_step=purge))
-    return loggers
 
 
 @contextlib.contextmanager
