@@ -90,7 +90,19 @@ def test_replicates_can_be_drawn_each():
     for line, table in zip(thin, histories.values(), strict=True):
         assert np.array_equal(line.get_xdata(), table["step"])
         assert np.array_equal(line.get_ydata(), table["val/iou"])
-    assert legend(figure) == ["mean", "replicates"]
+    assert legend(figure) == ["mean, as far as all go", "replicates"]
+
+
+def test_a_few_values_do_not_press_all_others_together():
+    histories = {"a": history(0), "b": history(1)}
+    histories["a"].loc[3, "val/iou"] = 18_668
+    histories["b"].loc[5, "val/iou"] = 0
+    how = {"settings": dict.fromkeys(histories, "same"), "band": "runs", "log_y": True}
+    figure = plots.curves(histories, "val/iou", limits=(0.1, 10), **how)
+    assert figure.axes[0].get_ylim() == (0.1, 10)
+    assert legend(figure)[-1] == "not all shown: val/iou is from 0 to 19,000"
+    histories = {"a": history(0), "b": history(1)}
+    assert "not all shown" not in " ".join(legend(plots.curves(histories, "val/iou", limits=(0.001, 10), **how)))
 
 
 @pytest.mark.parametrize("number", [1, 999, 1000, 1001, 12345])

@@ -21,12 +21,22 @@ from segsweep.data import Textures
 from segsweep.nets import TextureCNN
 from segsweep.replication import mistakes, texts
 from segsweep.replication.__main__ import main
-from segsweep.replication.collect import RESULTS, _curve, collect, overrides_of, read_results, values, values_at
+from segsweep.replication.collect import (
+    RESULTS,
+    _curve,
+    collect,
+    last_values,
+    overrides_of,
+    read_results,
+    values,
+    values_at,
+)
 from segsweep.replication.figures import draw, sample_panels
 from segsweep.replication.finished import FinishedRuns, composed, key_without_seed
 from segsweep.replication.intervals import as_printed, difference_of_two, prediction_interval, spread, within
 from segsweep.replication.page import PAGE, page
 from segsweep.replication.published import (
+    CONFIDENT,
     FIRST,
     FIRST_LOSSES,
     LOSS,
@@ -158,7 +168,8 @@ def test_a_run_is_found_by_its_settings_wherever_it_was_trained(
 @pytest.mark.parametrize("n", [2, 3, 5])
 @pytest.mark.parametrize("metric", [LOSS, "val/iou"])
 def test_one_further_run_lies_within_in_95_of_100_cases(n: int, metric: str):
-    draws = np.random.default_rng(0).normal(-3.0, 0.5, size=(4000, n + 1))
+    # Small enough that no interval reaches beyond 1, where nothing would be said.
+    draws = np.random.default_rng(0).normal(-300.0, 0.5, size=(4000, n + 1))
     draws = np.exp(draws) if metric == LOSS else draws
     said = [within(row[-1], dict(enumerate(row[:-1])), metric).split()[0] for row in draws]
     assert said.count("yes") / len(said) == pytest.approx(0.95, abs=0.015)
@@ -170,7 +181,13 @@ def test_within_shows_the_interval_that_the_figure_lies_in_or_not():
     assert (low, high) == pytest.approx(stats.t.interval(0.95, 2, 0.91, 0.01 * math.sqrt(4 / 3)))
     assert within(0.95, each, "val/iou") == "yes (0.86 to 0.96)"
     assert within(0.97, each, "val/iou") == "no (0.86 to 0.96)"
-    assert within(0.5, {0: 0.1, 1: 0.2}, LOSS).startswith("yes (0.00006"), "a loss is never negative"
+    assert within(0.15, {0: 0.14, 1: 0.15}, LOSS).startswith("yes (0.0"), "a loss is never negative"
+
+
+def test_runs_that_are_not_of_one_kind_are_listed_and_nothing_is_said():
+    assert within(0.04, dict(enumerate([0.5, 0.04, 0.0425, 0.036])), LOSS) == "not said: 0.036, 0.04, 0.0425, 0.5"
+    assert within(0.9, {0: 0.99, 1: 0.9}, CONFIDENT) == "not said: 0.9, 0.99"
+    assert within(0.9, {0: 0.901, 1: 0.9}, CONFIDENT).startswith("yes")
 
 
 def test_of_one_seed_nothing_is_said():
@@ -220,7 +237,9 @@ def test_times_are_of_runs_in_one_piece():
     runs = next(iter(results["settings"].values()))["runs"]
     runs[0] |= {"seconds": 6.0}
     assert "| 5 | 3 min 11 s, 52.1 steps/s | 1.0 min (0.1 to 1.0) | 1.5 | CPU," in page(results)
-    runs[0] |= {"seconds": None}
+    runs[0] |= {"diverged": True}  # it ended early
+    assert "| 5 | 3 min 11 s, 52.1 steps/s | 1.0 min | 1.5 | CPU," in page(results)
+    runs[0] |= {"seconds": None, "diverged": False}
     assert "| 5 | 3 min 11 s, 52.1 steps/s | 1.0 min | 1.5 | CPU," in page(results)
     for run in runs:
         run |= {"seconds": None}
@@ -283,6 +302,20 @@ def test_run_types_every_study_that_is_asked_for_and_stops_when_told(monkeypatch
     assert capsys.readouterr().err.startswith("error: --only demo: no such study; there are texture_rates,")
 
 
+def test_experiments_are_kept_with_the_time_they_take(monkeypatch: pytest.MonkeyPatch):
+    kept = {"settings": {"a": 1}, "mistakes": {"old": {"x": [1.0]}}}
+    monkeypatch.setattr("segsweep.replication.__main__.read_results", lambda: kept)
+    monkeypatch.setattr("segsweep.replication.__main__.write_results", lambda results: None)
+    tried = {name: mistakes.EXPERIMENTS[name] for name in ("precision that is none", "cross-entropy of one channel")}
+    monkeypatch.setattr("segsweep.replication.__main__.EXPERIMENTS", tried)
+    assert main(["mistakes"]) == 0
+    assert set(kept["seconds"]) == set(tried)
+    assert set(kept["mistakes"]) == {"old", *tried}
+    assert kept["settings"] == {"a": 1}
+    text = page({"settings": {}, "mistakes": {}, "seconds": {"a": 60.0, "b": 125.0}})
+    assert text.endswith("took 3 min in all, on the same two cores.\n")
+
+
 def test_report_writes_page_and_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
     written: dict[str, str] = {}
     monkeypatch.setattr("segsweep.replication.__main__.write_results", lambda results: written.update(numbers=results))
@@ -294,6 +327,13 @@ def test_report_writes_page_and_numbers(tmp_path: Path, monkeypatch: pytest.Monk
     assert "texture_rates: Adam 0.001: 0 found, 5 in all" in capsys.readouterr().out
     assert written["numbers"] == read_results(RESULTS)
     assert written["replication.md"].startswith("# Replication")
+
+
+def test_what_a_curve_ends_with():
+    curves = ([3.0, None, 2.0], [1.0, None], [None], [5.0])
+    each = [{"seed": seed, "diverged": seed == 3, "curve": {"val/loss": curve}} for seed, curve in enumerate(curves)]
+    results = {"settings": {"a": {"runs": [*each, {"seed": 4, "diverged": False, "curve": {}}]}}}
+    assert last_values(results, "a", "val/loss") == {0: 2.0, 1: 1.0, 3: pytest.approx(math.nan, nan_ok=True)}
 
 
 def test_every_figure_that_the_page_names_is_drawn_or_there():

@@ -64,7 +64,7 @@ def test_every_claim_is_about_a_study_and_some_of_its_settings():
 @pytest.mark.parametrize(
     ("numbers", "answer", "reason"),
     [
-        ({"a": CLEAR, "b": NEAR, "c": BAD, "d": BAD}, "holds", "each is better than c and d"),
+        ({"a": CLEAR, "b": NEAR, "c": BAD, "d": BAD}, "holds", "a and b are each better than c and d"),
         ({"a": CLEAR, "b": BAD, "c": NEAR, "d": FAR}, "does not hold", "b is worse than c"),
         ({"a": CLEAR, "b": CLEAR, "c": NEAR, "d": BAD}, "cannot be told",
          "a and b are each not shown to be better than c (it is in 3 of 5 seeds)"),
@@ -77,7 +77,7 @@ def test_every_claim_is_about_a_study_and_some_of_its_settings():
          "cannot be told", "a is not shown to be better than c (it is in 4 of 5 seeds); "
          "b is not shown to be better than c (it is in 4 of 5 seeds) and d (in 3)"),
         ({"a": CLEAR, "b": NEAR, "c": [None, *BAD[1:]], "d": BAD}, "holds",
-         "each is better than c and d; diverged: c in 1 of 5"),
+         "a and b are each better than c and d; diverged: c in 1 of 5"),
         ({"a": CLEAR, "b": NEAR, "c": [None] * 5, "d": [None] * 5}, "holds",
          "all others diverge; diverged: c in 5 of 5 and d in 5 of 5"),
         ({"a": [None, *CLEAR[1:]], "b": NEAR, "c": BAD, "d": BAD}, "cannot be told",

@@ -20,6 +20,7 @@ from segsweep.plots.style import (
     MARKERS,
     counted,
     new_figure,
+    plain,
     plain_ticks,
     scale_log_y,
     shorten,
@@ -47,6 +48,7 @@ def curves(
     running_mean: bool | Collection[str] = False,
     band: Band = "minmax",
     best: Best | Mapping[str, Best] | None = None,
+    limits: tuple[float, float] | None = None,
     title: str | None = None,
 ) -> Figure:
     """Metrics of many runs against steps, a panel for each metric.
@@ -69,6 +71,7 @@ def curves(
         band: of replicates: "minmax" from lowest to highest, "std" mean ± sample standard deviation; "runs" draws each
             of them as a thin line instead, which shows that one is unlike the others.
         best: whether high or low is good, for all columns or by column; the names follow it.
+        limits: of the y axis, where a few values would press all others together; the legend says how far it goes.
         title: above all panels; None says how many runs and settings there are.
 
     Raises:
@@ -103,12 +106,13 @@ def curves(
         good = best.get(column) if isinstance(best, Mapping) else best
         if good not in ("max", "min", None):
             raise ValueError(f"best is {good!r} for {column!r}; give 'max', 'min' or None.")
-        _draw_panel(axes, found, styles, len(order), log_y, good)
+        _draw_panel(axes, found, styles, len(order), log_y, good, limits)
         what = f"running mean of {column}" if column in means else column
         which = "highest and lowest" if good is None else "best"
         axes.set_title(what + (f", the {which} named" if len(order) > LABELLED else ""), loc="left")
         axes.set_xlabel(_AXIS_NAMES.get(x, x))
     handles = _handles(read, styles, groups is not None, band)
+    handles += [] if limits is None else _beyond(read, limits)
     if handles:
         figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 5 * len(columns)))
     runs = counted(len(histories), "run")
@@ -196,6 +200,7 @@ def _draw_panel(
     number: int,
     log_y: bool | Literal["auto"],
     best: Best | None,
+    limits: tuple[float, float] | None,
 ) -> None:
     many = number > LABELLED
     named = _outstanding(found, best) if many else [curve.name for curve in found]
@@ -229,7 +234,7 @@ def _draw_panel(
             )
     if not found:
         axes.text(0.5, 0.5, "nothing logged yet", transform=axes.transAxes, ha="center", color=GREY)
-    _scale(axes, [curve.y for curve in found], log_y, [curve.drawn for curve in found])
+    _scale(axes, [curve.y for curve in found], log_y, [curve.drawn for curve in found], limits)
     label_ends(
         axes, [(*curve.anchor, _label(curve), styles[curve.name]["color"]) for curve in found if curve.name in named]
     )
@@ -256,17 +261,32 @@ def _scale(
     values: Sequence[Any],
     log_y: bool | Literal["auto"],
     drawn: Sequence[Any] | None = None,
+    limits: tuple[float, float] | None = None,
 ) -> None:
     """The y axis for what is drawn; "auto" goes by `values` alone, which are the lines without bands and thin ones."""
     joined = _finite(values)
     if log_y == "auto":
         log_y = bool(len(joined) and joined.min() > 0 and joined.max() > 1.5 and joined.max() / joined.min() >= 100)
     if log_y:
-        scale_log_y(axes, joined if drawn is None else _finite(drawn))
+        shown = joined if drawn is None else _finite(drawn)
+        scale_log_y(axes, shown if limits is None else np.clip(shown, *limits))
+    if limits is not None:
+        axes.set_ylim(*limits)
     axes.yaxis.set_major_formatter(plain_ticks())
     axes.xaxis.set_major_formatter(plain_ticks())
     axes.grid(axis="y", color="0.9", linewidth=0.6)
     axes.set_axisbelow(True)
+
+
+def _beyond(read: Mapping[str, tuple[list[Curve], list[str]]], limits: tuple[float, float]) -> list[Line2D]:
+    """Says of each panel how far its values go, where not all of them are inside of the limits."""
+    handles = []
+    for column, (found, _) in read.items():
+        drawn = _finite([curve.drawn for curve in found])
+        if len(drawn) and not limits[0] <= drawn.min() <= drawn.max() <= limits[1]:
+            low, high = (plain(float(f"{end:.2g}"), thousands=True) for end in (drawn.min(), drawn.max()))
+            handles.append(Line2D([], [], linestyle="", label=f"not all shown: {column} is from {low} to {high}"))
+    return handles
 
 
 def _finite(values: Sequence[Any]) -> NDArray[np.float64]:
@@ -296,7 +316,7 @@ def _handles(
         meaning = "lowest to highest replicate" if band == "minmax" else "mean ± standard deviation"
         handles.append(Patch(facecolor=GREY, alpha=0.35, label=f"line: mean, band: {meaning}"))
     if any(curve.runs for curve in every):
-        handles.append(Line2D([], [], color=GREY, linewidth=1.6, label="mean"))
+        handles.append(Line2D([], [], color=GREY, linewidth=1.6, label="mean, as far as all go"))
         handles.append(Line2D([], [], color=GREY, linewidth=0.7, label="replicates"))
     if any(curve.stops for curve in every):
         cross = {"marker": "X", "markersize": 8, "markeredgecolor": "black", "color": "white", "linestyle": ""}

@@ -35,8 +35,8 @@ STYLE: dict[str, Any] = {
     "svg.hashsalt": "segsweep",
 }
 
-LINE_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00")
-"""Okabe and Ito's colour-blind-safe palette, without the yellow that vanishes on white."""
+LINE_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00", "#882255")
+"""Okabe and Ito's colour-blind-safe palette; for its yellow, which vanishes on white, Tol's wine."""
 
 LINE_STYLES: tuple[Any, ...] = ("-", "--", ":", "-.", (0, (7, 1, 1, 1, 1, 1)), (0, (1, 3)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "<", "*", ">")

@@ -8,6 +8,7 @@ python -m segsweep.replication report [FOLDER ...] [--data-root PATH]
 import argparse
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -45,11 +46,13 @@ def run(only: Sequence[str], data_root: Path | None, more: Sequence[str]) -> int
 
 def mistakes() -> int:
     """Runs every experiment on what the documents got wrong and keeps what it gives; gives the exit code."""
-    results = read_results()
     for name, experiment in EXPERIMENTS.items():
         print(name, flush=True)
+        started = time.perf_counter()
         each = [experiment(seed) for seed in (range(REPEATS) if name in REPEATED else range(1))]
+        results = read_results()  # only now: a report may have been written meanwhile
         results["mistakes"][name] = {key: [found[key] for found in each] for key in each[0]}
+        results.setdefault("seconds", {})[name] = round(time.perf_counter() - started, 1)
         for key, values in results["mistakes"][name].items():
             print(f"    {key}: {', '.join(f'{value:.6g}' for value in values)}")
         write_results(results)

@@ -20,7 +20,8 @@ CURVE_POINTS = 20
 CURVES = ("train/loss_running", "train/confident_accuracy_running", "train/loss", "val/loss", "val/iou")
 
 Results = dict[str, dict[str, Any]]
-"""{"settings": {name: {"overrides": [...], "key": ..., "runs": [...]}}, "mistakes": {name: {figure: [of each seed]}}}"""
+"""{"settings": {name: {"overrides": [...], "key": ..., "runs": [...]}}, "mistakes": {name: {figure: [of each seed]}},
+"seconds": {name of a mistake: of its experiment}}"""
 
 
 def read_results(path: Path = RESULTS) -> Results:
@@ -155,6 +156,16 @@ def values_at(results: Mapping[str, Any], name: str, column: str, step: int) -> 
         return run["curve"][column][steps.index(step)] if step in steps and column in run["curve"] else None
 
     return _by_seed(results, name, at)
+
+
+def last_values(results: Mapping[str, Any], name: str, column: str) -> dict[int, float]:
+    """What a curve of every run of a setting ends with, by seed; NaN where it diverged."""
+
+    def last(run: Mapping[str, Any]) -> float | None:
+        logged = [value for value in run["curve"].get(column, []) if value is not None]
+        return logged[-1] if logged else None
+
+    return _by_seed(results, name, last)
 
 
 def _by_seed(

@@ -124,12 +124,14 @@ def _optimizers(results: Mapping[str, Any]) -> Figure | None:
 
 def _tuning(results: Mapping[str, Any], data: str) -> Figure | None:
     title = "Validation loss by learning rate and momentum"
-    return _curves(results, tuning(data), "val/loss", best="min", title=title)
+    return _curves(results, tuning(data), "val/loss", best="min", log_y=True, title=title)
 
 
 def _overfit(results: Mapping[str, Any], data: str) -> Figure | None:
     settings = {f"momentum {name}": key for name, key in _of_study(f"{data}_overfit").items()}
-    return _curves(results, settings, "train/loss", best="min", log_y=True, title="The training on two samples")
+    # Two samples of one class are learnt at once, and a step can go far astray and back.
+    how = {"best": "min", "log_y": True, "limits": (0.1, 10)}
+    return _curves(results, settings, "train/loss", **how, title="The training on two samples")
 
 
 def _of_study(study: str) -> dict[str, str]:

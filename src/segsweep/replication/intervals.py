@@ -49,7 +49,9 @@ def _spread(each: NDArray[np.float64]) -> str:
 def within(printed: float, found: Mapping[int, float], metric: str) -> str:
     """Whether a printed figure lies in the prediction interval of one further run, and the interval.
 
-    "" where that cannot be said: of one run, or where one diverged. Losses are taken by their logarithm.
+    "" where that cannot be said: of one run, or where one diverged. Losses are taken by their logarithm. An interval that
+    reaches beyond 1, which no mean squared error of probabilities and no share does, shows that they are not normal or too
+    few, so they are listed instead.
     """
     each = np.array(list(found.values()))
     if len(each) < 2 or np.isnan(each).any():
@@ -57,6 +59,8 @@ def within(printed: float, found: Mapping[int, float], metric: str) -> str:
     low, high = prediction_interval(np.log(each) if metric == LOSS else each)
     if metric == LOSS:
         low, high = math.exp(low), math.exp(high)
+    if high > 1:
+        return f"not said: {', '.join(number(value) for value in sorted(each))}"
     said = "yes" if low <= printed <= high else "no"
     return f"{said} ({plain(float(f'{low:.3g}'))} to {plain(float(f'{high:.3g}'))})"
 

@@ -14,8 +14,9 @@ import numpy as np
 from segsweep import training
 from segsweep.replication import texts
 from segsweep.replication.ablation import Beside, Difference, beside_published, scores_of
-from segsweep.replication.collect import runs_of, values, values_at
+from segsweep.replication.collect import last_values, runs_of, values, values_at
 from segsweep.replication.intervals import as_printed, as_printed_iou, difference_of_two, number, spread, within
+from segsweep.replication.mistakes import REPEATED
 from segsweep.replication.published import (
     CONFIDENT,
     FIRST,
@@ -41,6 +42,7 @@ PAGE = Path(__file__).parents[3] / "docs/replication.md"
 SEEDS = "seed=0,1,2,3,4"
 SHOWN = (LOSS, "val/iou", "test/iou")
 UNET_SHOWN = ("val/loss", "val/iou", "val/foreground_iou")
+NOT_DRAWN = "not drawn yet"
 PLACES = ("the first", "the second", "the third")
 ANSWERS: tuple[Beside, ...] = get_args(Beside)
 
@@ -91,7 +93,7 @@ class _Pictures:
     def link(self, path: str) -> str:
         """Of a picture by its path below docs/images."""
         if self.folder is None or not (self.folder.parent / path).exists():
-            return "not drawn yet"
+            return NOT_DRAWN
         return f"[{path.rpartition('/')[2]}](images/{path})"
 
 
@@ -113,13 +115,19 @@ def _first(results: Mapping[str, Any], shown: _Pictures) -> list[str]:
         ours = values_at(results, name, LOSS, step)
         rows.append([f"{step:,}", as_printed(printed), spread(ours), within(printed, ours, LOSS)])
     scores = values(results, name, "test/iou")
-    batch = values(results, name, "train/confident_accuracy")
+    batches = {
+        "first": values(results, name, "train/confident_accuracy"),
+        "momentum": values(results, f"texture_optimizers: {MOMENTUM_SGD}", "train/confident_accuracy"),
+    }
+    one_batch = texts.ONE_BATCH.format(
+        printed=as_printed(ONE_BATCH, 4), **{which: spread(found) for which, found in batches.items()}
+    )
     return [
         "## The first training (texture notebook, 3.3)", "",
         texts.FIRST, "",
         *_table(["steps", "printed", "ours", "within"], rows),
         f"What it has learnt in the end, which the notebook does not measure: test/iou {spread(scores)}.", "",
-        f"{texts.ONE_BATCH} {as_printed(ONE_BATCH, 4)} is printed, and ours is {spread(batch)}.", "",
+        one_batch, "",
         *shown("first.png", "Running loss of the first training, printed and ours"),
         *shown("predictions.png", "What the first training predicts every 1,000 steps"),
     ]  # fmt: skip
@@ -202,11 +210,15 @@ def _unet(results: Mapping[str, Any], shown: _Pictures) -> list[str]:
     parts = [texts.UNET]
     for data, title in (("demo", "On the demo scenes"), ("dubai", "On the aerial images")):
         rows = [
-            *_printed_ious(results, f"{data}_overfit", "two samples, 50 steps, rate 0.1, momentum {}"),
-            *_printed_ious(results, f"{data}_final", "last training, rate {}, test"),
+            *_printed_ious(results, f"{data}_overfit", "two samples, 50 steps, rate 0.1, momentum {}; of these two"),
+            *_printed_ious(results, f"{data}_final", "last training, rate {}; of the test split"),
         ]
         tuned = [
-            [shown_as, *(spread(values(results, name, metric)) for metric in UNET_SHOWN)]
+            [
+                shown_as,
+                *(spread(values(results, name, metric)) for metric in UNET_SHOWN),
+                spread(last_values(results, name, "val/loss")),
+            ]
             for shown_as, name in tuning(data).items()
         ]
         parts += [
@@ -214,11 +226,11 @@ def _unet(results: Mapping[str, Any], shown: _Pictures) -> list[str]:
             *_table(["", 'printed "IoU"', "foreground_iou", "iou", "loss"], rows),
             *_learnt_by_heart(results, f"{data}_overfit"),
             texts.TUNING, "",
-            *_table(["", *UNET_SHOWN], tuned),
+            *_table(["", *UNET_SHOWN, "val/loss in the end"], tuned),
             *_own_tuning(results, f"{data}_own"),
             *shown(f"{data}_rates.png", "Validation loss by learning rate and momentum"),
             *shown(f"{data}_overfit.png", "Loss of the training on two samples"),
-            *shown(f"{data}_overlay.png", "Test images, masks, predictions and overlays"),
+            *shown(f"{data}_overlay.png", "A test image, its mask, the prediction, and the prediction laid over it"),
         ]  # fmt: skip
     return parts
 
@@ -285,12 +297,14 @@ def _mistakes(results: Mapping[str, Any]) -> list[str]:
         elif name == "not reset between rates":
             parts += _table(header, _protocols(found[name]))
         else:
-            parts += _table(header, _pivoted(found[name]) if len(header) > 2 else _listed(found[name]))
+            parts += _table(header, _pivoted(found[name]) if len(header) > 2 else _listed(name, found[name]))
     return parts
 
 
-def _listed(found: Mapping[str, Sequence[float]]) -> Rows:
-    return [[key, _figure(values)] for key, values in found.items()]
+def _listed(name: str, found: Mapping[str, Sequence[float]]) -> Rows:
+    """A row for each figure of an experiment, with its spread where the experiment depends on the seed."""
+    shown = (lambda values: spread(dict(enumerate(values)))) if name in REPEATED else _figure
+    return [[key, shown(values)] for key, values in found.items()]
 
 
 def _pivoted(found: Mapping[str, Sequence[float]]) -> Rows:
@@ -386,11 +400,13 @@ def _figures(shown: _Pictures) -> list[str]:
     rows = []
     for where, what, picture in texts.FIGURES:
         rows.append([where, what, shown.link(picture) if picture else texts.NO_PICTURE])
-    return ["## Their figures", "", texts.ALL_FIGURES, "", *_table(["where", "what it shows", "ours"], rows)]
+    missing = any(row[-1] == NOT_DRAWN for row in rows)
+    text = f"{texts.ALL_FIGURES} {texts.NOT_DRAWN}" if missing else texts.ALL_FIGURES
+    return ["## Their figures", "", text, "", *_table(["where", "what it shows", "ours"], rows)]
 
 
 def _commands(results: Mapping[str, Any]) -> list[str]:
-    rows = []
+    rows, taken = [], results.get("seconds", {})
     for name, study in STUDIES.items():
         runs = [run for setting in study.settings for run in runs_of(results, named(name, setting))]
         root = ("data.root=PATH",) if study.needs_folder else ()
@@ -400,6 +416,7 @@ def _commands(results: Mapping[str, Any]) -> list[str]:
         "## Commands and times", "",
         texts.COMMANDS, "",
         *_table(["study", "command", "runs", "a run, printed", "ours", "steps/s", "on"], rows),
+        *([texts.EXPERIMENT_TIMES.format(minutes=f"{sum(taken.values()) / 60:.0f}"), ""] if taken else []),
     ]  # fmt: skip
 
 
@@ -409,7 +426,7 @@ def _times(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     dates = sorted({run["date"] for run in runs})
     where = [*sorted({run["device"] for run in runs}), *sorted({f"torch {run['versions']['torch']}" for run in runs})]
     when = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
-    timed = [run for run in runs if run["seconds"] is not None]
+    timed = [run for run in runs if run["seconds"] is not None and not run["diverged"]]
     if not timed:
         return ["", "", ", ".join([*where, when])]
     seconds = sorted(run["seconds"] for run in timed)

@@ -27,8 +27,9 @@ Ours are mean ± sample standard deviation over n seeds. A printed figure is of 
 could be one more of ours: **within** gives the 95 % prediction interval for one further run, mean ± t · s · √(1 + 1/n),
 and whether the printed figure lies in it. It supposes normally distributed figures, of losses their logarithms. Of twenty
 figures that could be ours one falls outside; and "yes" means that nothing contradicts it, no more, which says little
-where the interval is wide: with five runs it reaches three standard deviations to each side. Nothing can be said of one
-seed.
+where the interval is wide: with five runs it reaches three standard deviations to each side. Where it reaches beyond 1,
+which these losses and shares cannot, the figures are not normally distributed (one run learns and another does not) or too
+few: nothing is said, and each of ours is listed. Nothing can be said of one seed.
 
 Ours is the net with its mistakes put right: statistics of the batch norm for each place, estimated anew before each
 validation ([sources](sources.md)).
@@ -38,25 +39,28 @@ in eval mode; test/iou of the textures is of 256 images.
 """
 
 NOT_SHOWN = (
-    "Not here: the values of the one mask that the notebook prints (3.1), which come from a GPU's random numbers, and of "
-    "the optimizer's state what versions of torch add without an effect (foreach, capturable, differentiable, fused) and "
-    "initial_lr, which is lr. The report prints no number of parameters; 282,486 follows from its layers."
+    "Not here: the values of the one mask that the notebook prints (3.1), which come from a GPU's random numbers; "
+    "what has no effect in the optimizer's state (foreach, capturable, differentiable, fused; and initial_lr, which "
+    "is lr); and the times of the first training after each 1,000 steps, of which the last is below, at the commands."
+    " The report prints no number of parameters; 282,486 follows from its layers."
 )
 
 FIRST = (
     "Plain SGD at 0.001, 10,000 steps; the mean of the losses of all steps so far. These ten figures are of one training, "
-    "so that all of them lie within is one agreement and not ten."
+    "so if all of them lie within, that is one agreement and not ten."
 )
 
 ONE_BATCH = (
-    'Section 4.2 prints one more figure, once as "Precision" and once as IoU: the share of confident pixels of a single '
-    "training batch, of the net of this training as far as can be told. Ours is the mean of the last 50 training "
-    "batches, which vary less than single ones, so that nothing is said of within:"
+    'Section 4.2 prints one more figure, once as "Precision" and once as IoU: the share of confident pixels of a '
+    "single training batch. Of which training it is cannot be told, as the cells were not run in the order shown "
+    "([sources](sources.md)): {printed} may be of this one or of one in 4.3, of which SGD with momentum comes "
+    "nearest. Ours are means of the last 50 training batches: {first} of this one, {momentum} of that. A mean of 50 "
+    "varies less than a single batch does, so that nothing is said of within."
 )
 
 RATES = (
     "Adam, 1,000 steps, a new net for each; the running mean of the loss, and beside it what the net has learnt, of "
-    f"which the best possible is {CEILING}."
+    f"which the best possible is {CEILING}. One class everywhere has a loss of about 0.5, and an iou of about 0.5 or of 0."
 )
 
 OPTIMIZERS = (
@@ -77,7 +81,8 @@ STOOD_STILL = (
 
 TUNING = (
     "The tuning, by the validation loss; 10 epochs, a new net for each. What counts of each is its best validation, as in "
-    "a sweep; the picture shows every one."
+    "a sweep; the last column is of the last one, and the picture shows every one. A net that holds all six classes for "
+    "equally likely has a loss of 1.79."
 )
 
 OWN = (
@@ -95,22 +100,27 @@ UNET = f"""## The U-Net report
 
 Its data set, its sizes, two of its momenta, the length of its last training and the optimizer of its overfit are not
 known, so these rows show its protocol on other data and cannot be compared. The data are scenes that this project draws
-(`data=rgb_demo`), and 54 aerial images of Dubai, which are not part of it. Besides the data there differ: crops have
-{CROP} pixels instead of 320, and an epoch {EPOCH} steps, because 320 takes hours on a CPU; and every rate and momentum
-starts with a new net. `foreground_iou` is what the report prints as IoU: anything but the background against anything
-but the background, so a net that gives one class everywhere scores the foreground's share of the pixels. The background
-is the class that a table names so: Ground in the scenes, and Unlabeled in the aerial images, of which it is about 0.2 %,
-so that foreground_iou is near 1 there whatever a net has learnt. iou is the mean over classes.
+(`data=rgb_demo`), and 54 aerial images of Dubai, which are not part of it. Not only the data differ: crops have {CROP}
+pixels a side instead of 320, and an epoch has {EPOCH} steps, because 320 takes hours on a CPU; every rate and momentum
+starts with a new net; and the training on two samples is scored on both of them, the report's on one image, which may be
+another.
+`foreground_iou` is what the report prints as IoU: anything but the background against anything but the background, so a
+net that gives one class other than the background everywhere scores the foreground's share of the pixels. The background
+is the class that a table names so: Ground in the scenes, and in the aerial images Unlabeled, which is about 1 % of the
+training's pixels, 0.2 % of validation's and 0.3 % of the test's, so that foreground_iou is near 1 there whatever a net
+has learnt. iou is the mean over classes.
 """
 
 VERDICTS = (
     "Each by the paired t-test and the 5 % that a sweep ranks its settings with ([statistics](statistics.md)): each "
-    "claimed setting beside each of the others, over the seeds, corrected for these pairs (Holm) and no others, as the "
-    "conclusions were drawn before our runs. By the measure that the documents use and, where that is another one, by the "
-    "iou on validation. Of fewer than five seeds nothing is said. What diverges sometimes is compared by its other runs, "
-    "which flatters it, so it may be worse but is not called better. Each line is corrected for its own comparisons, not "
-    "for the number of lines. A setting that learns in one run and not in the next varies so much that the test cannot "
-    "place it, even where it is behind in every seed; in how many it is, is said too."
+    "claimed setting beside each of the others, over the seeds, corrected for these pairs (Holm) and no others, as "
+    "the conclusions were drawn before our runs. By the measure that the documents use and, where that is another "
+    "one, by the iou on validation. Of settings with fewer than five runs nothing is said. A run diverged if its loss"
+    " or its weights were no longer finite; one that merely stopped learning did not. A setting of which some runs "
+    "diverged is compared by the others, which flatters it, so it may be worse but is not called better; where it "
+    "says in how many seeds a setting is better, a run that diverged is behind one that did not. Each line is "
+    "corrected for its own comparisons, not for the number of lines. A setting that learns in one run and not in the "
+    "next varies so much that the test cannot place it, even where it is behind in every seed."
 )
 
 EXPERIMENTS = (
@@ -133,8 +143,9 @@ MISTAKES = {
     ),
     "momentum": (
         'The momentum in "SGD"',
-        "Two of the four rows of the comparison are one setting, SGD with momentum 0.9. How far they differ, how far two "
-        "further runs of that setting would by the spread of ours, and how far the two of ours that differ most do:",
+        "Two of the four rows of the comparison are one setting, SGD with momentum 0.9. First how far these two differ. "
+        "Then how far two further runs of that setting would, by the spread of ours, and the two of ours that differ most "
+        "do:",
         (
             "",
             "between the two printed rows",
@@ -157,24 +168,25 @@ MISTAKES = {
     ),
     "IoU that ignores classes": (
         "An IoU that ignores which class",
-        "Of made-up masks with six classes:",
+        "Of made-up masks with six classes; where every pixel is wrong, none is of the background:",
         ("predicted against true", "published", "mean over classes"),
     ),
     "map that is thrown away": (
         "A map of 640 x 640 of which three quarters are thrown away",
         "The published head beside one that computes only what is read; multiplications for an image of 320 x 320. "
-        "Of what eight of upconv3's nine taps, 4,096 weights, make, nothing is read; single other weights have no "
-        "gradient because a ReLU in front of them is shut:",
+        "What eight of upconv3's nine taps (4,096 weights) compute is never read; a few other weights have no gradient "
+        "because a ReLU in front of them is shut:",
         ("figure", "value"),
     ),
 }
 
 ABLATION = (
     "The question that the texture notebook leaves. Each net differs from the published one, with the norm's statistics "
-    "put right, in one thing; Adam 0.001, 1,000 steps: `python train.py -m study=ablation`. The published net is what the "
-    "others are compared with, by paired t-tests over the seeds, corrected for the number of other nets (Holm, 5 %): that "
-    "is the answer; ± is half of the 95 % interval of one difference alone. The learning rate and the number of steps are "
-    f"those of the published net, so worse means worse with these. The best that any method can reach is {CEILING}."
+    "put right, in one thing; Adam 0.001, 1,000 steps: `python train.py -m study=ablation seed=0,1,2,3,4`. The published "
+    "net is what the others are compared with, by paired t-tests over the seeds, corrected for the number of other nets "
+    "(Holm, 5 %): that is the answer; ± is half of the 95 % interval of one difference alone. The learning rate and the "
+    "number of steps are those of the published net, so worse means worse with these. The best that any method can reach "
+    f"is {CEILING}."
 )
 
 ABLATION_RANKED = (
@@ -184,9 +196,10 @@ ABLATION_RANKED = (
 
 ALL_FIGURES = (
     "What the two documents draw, made here from our own runs and data. The notebook's single curves of 4.3 are lines of "
-    "the one for all optimizers; it draws no curve of their losses, and ours is beside. What is not drawn yet waits for "
-    "its runs."
+    "the one for all optimizers; it draws no curve of their losses, and ours is beside."
 )
+
+NOT_DRAWN = "What is not drawn yet waits for its runs."
 
 NO_PICTURE = "the GRAPHS tab of TensorBoard, of every run"
 
@@ -211,6 +224,9 @@ COMMANDS = (
     "`python -m segsweep.replication run` trains them all, each as a sweep of its own name that goes on where it was "
     "stopped (`--data-root PATH` names the aerial images); `python -m segsweep.replication report` then writes this page. "
     "A run counts by its settings, wherever it was trained, and in every study that has them. Ours is the median, and from "
-    "the quickest to the slowest where they differ, of all seconds of a run in one piece, with validation and test, two "
-    "runs at a time on two cores with other work; printed is the training loop alone, on a GPU that is not named."
+    "the quickest to the slowest where they differ, of all seconds of a run that was neither stopped nor diverged, with "
+    "validation and test, two runs at a time on two cores with other work; printed is the training loop alone, on a GPU "
+    "that is not named."
 )
+
+EXPERIMENT_TIMES = "The experiments on what the documents got wrong took {minutes} min in all, on the same two cores."

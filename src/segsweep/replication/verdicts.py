@@ -172,7 +172,7 @@ def _judge(claimed: Sequence[str], runs: Mapping[str, NDArray[np.float64]]) -> t
         return "cannot be told", "; ".join(reasons)
     if unsteady:
         return "cannot be told", f"better than {_listed(others)} where it does not diverge"
-    return "holds", f"{f'{claimed[0]} is' if len(claimed) == 1 else 'each is'} better than {_listed(others)}"
+    return "holds", f"{_each_is(claimed)} better than {_listed(others)}"
 
 
 def _pairs(names: Sequence[tuple[str, str]], runs: Mapping[str, NDArray[np.float64]]) -> list[_Pair]:
@@ -196,10 +196,11 @@ def _not_shown(claimed: Sequence[str], pairs: Sequence[_Pair], runs: Mapping[str
         said += [f"{other} (in {ahead})" for other, ahead in others[1:]]
         if said:
             named.setdefault(_listed(said), []).append(one)
-    return [
-        f"{_listed(names)} {'are each' if len(names) > 1 else 'is'} not shown to be better than {others}"
-        for others, names in named.items()
-    ]
+    return [f"{_each_is(names)} not shown to be better than {others}" for others, names in named.items()]
+
+
+def _each_is(names: Sequence[str]) -> str:
+    return f"{_listed(names)} {'are each' if len(names) > 1 else 'is'}"
 
 
 def _lost(runs: NDArray[np.float64]) -> int:
