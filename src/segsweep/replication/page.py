@@ -296,15 +296,20 @@ def _mistakes(results: Mapping[str, Any]) -> list[str]:
             parts += ["Not run yet.", ""]
         elif name == "not reset between rates":
             parts += _table(header, _protocols(found[name]))
+        elif name in REPEATED:
+            parts += _table(header, _each(found[name]))
         else:
-            parts += _table(header, _pivoted(found[name]) if len(header) > 2 else _listed(name, found[name]))
+            parts += _table(header, _pivoted(found[name]) if len(header) > 2 else _listed(found[name]))
     return parts
 
 
-def _listed(name: str, found: Mapping[str, Sequence[float]]) -> Rows:
-    """A row for each figure of an experiment, with its spread where the experiment depends on the seed."""
-    shown = (lambda values: spread(dict(enumerate(values)))) if name in REPEATED else _figure
-    return [[key, shown(values)] for key, values in found.items()]
+def _listed(found: Mapping[str, Sequence[float]]) -> Rows:
+    return [[key, _figure(values)] for key, values in found.items()]
+
+
+def _each(found: Mapping[str, Sequence[float]]) -> Rows:
+    """A row for each figure of an experiment that depends on the seed, with the spread and every one."""
+    return [[key, spread(dict(enumerate(values))), ", ".join(map(number, values))] for key, values in found.items()]
 
 
 def _pivoted(found: Mapping[str, Sequence[float]]) -> Rows:
