@@ -2,9 +2,7 @@
 
 from collections.abc import Sequence
 
-from matplotlib import rcParams
 from matplotlib.figure import Figure
-from matplotlib.textpath import TextPath
 from numpy.typing import NDArray
 
 from segsweep.plots.style import bare, new_figure, styled
@@ -25,8 +23,7 @@ def picture_rows(pictures: Sequence[NDArray], names: Sequence[str], *, title: st
     if not pictures or len(pictures) != len(names):
         raise ValueError(f"{len(pictures)} pictures and {len(names)} names: give one name for each of at least one")
     height, width = pictures[0].shape[:2]
-    wide = max(TextPath((0, 0), name, size=rcParams["axes.labelsize"]).get_extents().width for name in names)
-    figure = new_figure(6.8 + wide / 72, 0.4 + len(pictures) * 6.6 * height / width)
+    figure = new_figure(7.6, 0.4 + len(pictures) * 6.6 * height / width)
     rows = figure.subplots(len(pictures), squeeze=False)[:, 0]
     for axes, picture, name in zip(rows, pictures, names, strict=True):
         axes.imshow(picture)
