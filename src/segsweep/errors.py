@@ -33,7 +33,7 @@ def os_error_behind(error: BaseException | None) -> OSError | None:
 
 
 class DivergedError(RuntimeError):
-    """The loss became NaN or infinite. `step` is the first optimizer step at which it was."""
+    """The loss or a weight became NaN or infinite. `step` is the first optimizer step at which that was seen."""
 
     def __init__(self, message: str, step: int) -> None:
         super().__init__(message)

@@ -88,7 +88,7 @@ def _is_of(final: Job | None, row: "pd.Series[Any]", best: dict[str, str]) -> bo
 
 
 def is_diverged(error: str | None) -> bool:
-    """Whether a job's error says that its loss was not finite."""
+    """Whether a job's error says that its loss or a weight was not finite."""
     return bool(error) and str(error).startswith(DivergedError.__name__)
 
 
