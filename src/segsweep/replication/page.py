@@ -42,7 +42,6 @@ PAGE = Path(__file__).parents[3] / "docs/replication.md"
 SEEDS = "seed=0,1,2,3,4"
 SHOWN = (LOSS, "val/iou", "test/iou")
 UNET_SHOWN = ("val/loss", "val/iou", "val/foreground_iou")
-NOT_DRAWN = "not drawn yet"
 PLACES = ("the first", "the second", "the third")
 ANSWERS: tuple[Beside, ...] = get_args(Beside)
 
@@ -93,7 +92,7 @@ class _Pictures:
     def link(self, path: str) -> str:
         """Of a picture by its path below docs/images."""
         if self.folder is None or not (self.folder.parent / path).exists():
-            return NOT_DRAWN
+            return texts.NOT_DRAWN
         return f"[{path.rpartition('/')[2]}](images/{path})"
 
 
@@ -115,12 +114,10 @@ def _first(results: Mapping[str, Any], shown: _Pictures) -> list[str]:
         ours = values_at(results, name, LOSS, step)
         rows.append([f"{step:,}", as_printed(printed), spread(ours), within(printed, ours, LOSS)])
     scores = values(results, name, "test/iou")
-    batches = {
-        "first": values(results, name, "train/confident_accuracy"),
-        "momentum": values(results, f"texture_optimizers: {MOMENTUM_SGD}", "train/confident_accuracy"),
-    }
     one_batch = texts.ONE_BATCH.format(
-        printed=as_printed(ONE_BATCH, 4), **{which: spread(found) for which, found in batches.items()}
+        printed=as_printed(ONE_BATCH, 4),
+        first=spread(values(results, name, "train/confident_accuracy")),
+        momentum=spread(values(results, f"texture_optimizers: {MOMENTUM_SGD}", "train/confident_accuracy")),
     )
     return [
         "## The first training (texture notebook, 3.3)", "",
@@ -405,8 +402,8 @@ def _figures(shown: _Pictures) -> list[str]:
     rows = []
     for where, what, picture in texts.FIGURES:
         rows.append([where, what, shown.link(picture) if picture else texts.NO_PICTURE])
-    missing = any(row[-1] == NOT_DRAWN for row in rows)
-    text = f"{texts.ALL_FIGURES} {texts.NOT_DRAWN}" if missing else texts.ALL_FIGURES
+    missing = any(row[-1] == texts.NOT_DRAWN for row in rows)
+    text = f"{texts.ALL_FIGURES} {texts.WAITING}" if missing else texts.ALL_FIGURES
     return ["## Their figures", "", text, "", *_table(["where", "what it shows", "ours"], rows)]
 
 

@@ -41,8 +41,8 @@ in eval mode; test/iou of the textures is of 256 images.
 NOT_SHOWN = (
     "Not here: the values of the one mask that the notebook prints (3.1), which come from a GPU's random numbers; "
     "what has no effect in the optimizer's state (foreach, capturable, differentiable, fused; and initial_lr, which "
-    "is lr); and the times of the first training after each 1,000 steps, of which the last is below, at the commands."
-    " The report prints no number of parameters; 282,486 follows from its layers."
+    "is lr); and the times of the first training after each 1,000 steps, of which the last is below, at the commands. "
+    "The report prints no number of parameters; 282,486 follows from its layers."
 )
 
 FIRST = (
@@ -103,20 +103,19 @@ known, so these rows show its protocol on other data and cannot be compared. The
 (`data=rgb_demo`), and 54 aerial images of Dubai, which are not part of it. Not only the data differ: crops have {CROP}
 pixels a side instead of 320, and an epoch has {EPOCH} steps, because 320 takes hours on a CPU; every rate and momentum
 starts with a new net; and the training on two samples is scored on both of them, the report's on one image, which may be
-another.
-`foreground_iou` is what the report prints as IoU: anything but the background against anything but the background, so a
-net that gives one class other than the background everywhere scores the foreground's share of the pixels. The background
-is the class that a table names so: Ground in the scenes, and in the aerial images Unlabeled, which is about 1 % of the
-training's pixels, 0.2 % of validation's and 0.3 % of the test's, so that foreground_iou is near 1 there whatever a net
-has learnt. iou is the mean over classes.
+another. `foreground_iou` is what the report prints as IoU: anything but the background against anything but the
+background, so a net that gives one class other than the background everywhere scores the foreground's share of the pixels.
+The background is the class that a table names so: Ground in the scenes, and in the aerial images Unlabeled, which is about
+1 % of the training's pixels, 0.2 % of validation's and 0.3 % of the test's, so that foreground_iou is near 1 there
+whatever a net has learnt. iou is the mean over classes.
 """
 
 VERDICTS = (
     "Each by the paired t-test and the 5 % that a sweep ranks its settings with ([statistics](statistics.md)): each "
     "claimed setting beside each of the others, over the seeds, corrected for these pairs (Holm) and no others, as "
     "the conclusions were drawn before our runs. By the measure that the documents use and, where that is another "
-    "one, by the iou on validation. Of settings with fewer than five runs nothing is said. A run diverged if its loss"
-    " or its weights were no longer finite; one that merely stopped learning did not. A setting of which some runs "
+    "one, by the iou on validation. Of settings with fewer than five runs nothing is said. A run diverged if its loss "
+    "or its weights were no longer finite; one that merely stopped learning did not. A setting of which some runs "
     "diverged is compared by the others, which flatters it, so it may be worse but is not called better; where it "
     "says in how many seeds a setting is better, a run that diverged is behind one that did not. Each line is "
     "corrected for its own comparisons, not for the number of lines. A setting that learns in one run and not in the "
@@ -199,7 +198,8 @@ ALL_FIGURES = (
     "the one for all optimizers; it draws no curve of their losses, and ours is beside."
 )
 
-NOT_DRAWN = "What is not drawn yet waits for its runs."
+NOT_DRAWN = "not drawn yet"
+WAITING = "What is not drawn yet waits for its runs."
 
 NO_PICTURE = "the GRAPHS tab of TensorBoard, of every run"
 
