@@ -14,8 +14,9 @@ from scipy.stats import norm
 from support import ROOT
 
 from segsweep.data.textures import Textures
-from segsweep.replication import ceiling
-from segsweep.replication.ceiling import ROUNDINGS, Model, PixelOdds, Scene
+from segsweep.replication import ceiling, decisions
+from segsweep.replication.decisions import PixelOdds
+from segsweep.replication.texture_model import ROUNDINGS, Array, Mask, Model, Scene
 
 SMALL = Textures(image_size=64, sigma=10)
 """The border's filter is not cut off by the image's size, as it is, a little, by default: smooth borders."""
@@ -25,19 +26,19 @@ RESULTS_IOU = 0.9936
 
 
 @pytest.fixture(scope="module")
-def known() -> list[ceiling.Mask]:
+def known() -> list[Mask]:
     return ceiling.known_masks(SMALL)
 
 
 @pytest.fixture(scope="module")
-def prior(known: list[ceiling.Mask]) -> ceiling.Array:
-    return ceiling.fit_mask_prior(known)
+def prior(known: list[Mask]) -> Array:
+    return decisions.fit_mask_prior(known)
 
 
-def posterior(source: Textures, name: str, patch: int, index: int, known: list[ceiling.Mask]) -> ceiling.Array:
+def posterior(source: Textures, name: str, patch: int, index: int, known: list[Mask]) -> Array:
     rounding = ROUNDINGS[name]
     lines = ceiling.generator_lines(rounding, known[:32], patch)
-    return ceiling.patch_posterior(Scene.of(source, index, name), Model.of(source, rounding), rounding, patch, *lines)
+    return decisions.patch_posterior(Scene.of(source, index, name), Model.of(source, rounding), rounding, patch, *lines)
 
 
 # ---- what is told
@@ -96,7 +97,7 @@ def test_ranges_of_widths_are_refused() -> None:
 @given(size=st.sampled_from([3, 5, 7]), crossing=st.floats(0.01, 0.9), directions=st.sampled_from([4, 8, 12]))
 @settings(max_examples=20, deadline=None)
 def test_line_masks_are_different_sum_to_one_and_take_no_side(size: int, crossing: float, directions: int) -> None:
-    masks, prior = ceiling.line_masks(size, size / 2, crossing, directions, 0.25)
+    masks, prior = decisions.line_masks(size, size / 2, crossing, directions, 0.25)
     weight = dict(zip((mask.tobytes() for mask in masks), prior, strict=True))
     assert len(weight) == len(masks)
     assert prior.sum() == pytest.approx(1)
@@ -104,7 +105,7 @@ def test_line_masks_are_different_sum_to_one_and_take_no_side(size: int, crossin
 
 
 @pytest.mark.parametrize("name", ROUNDINGS)
-def test_equal_widths_leave_it_at_chance(name: str, known: list[ceiling.Mask]) -> None:
+def test_equal_widths_leave_it_at_chance(name: str, known: list[Mask]) -> None:
     equal = Textures(image_size=64, sigma1=1.2, sigma2=1.2, sigma=10)
     np.testing.assert_allclose(posterior(equal, name, 3, 0, known), 0.5, atol=1e-6)
 
@@ -117,13 +118,13 @@ def test_simulated_patches_get_calibrated_posteriors(name: str) -> None:
     window = Model.of(SMALL, rounding).window(part, part, rounding.reach, 1.5 * rounding.noise)
     size = patch + 2 * rounding.reach
     # Half of the patches with a border: most are hard.
-    masks, prior = ceiling.line_masks(size, 2.5, 0.5, 8, 0.25)
+    masks, prior = decisions.line_masks(size, 2.5, 0.5, 8, 0.25)
     which = draw.choice(len(masks), 4000, p=prior)
     patches = np.empty((patch**2, len(which)))
     for number, mask in enumerate(masks):
         chosen = which == number
         patches[:, chosen] = np.linalg.cholesky(window.undone(mask)) @ draw.standard_normal((patch**2, chosen.sum()))
-    joint = np.stack(list(ceiling.log_joint(patches, window, masks, prior)))
+    joint = np.stack(list(decisions.log_joint(patches, window, masks, prior)))
     label = masks[:, size // 2, size // 2]
     probability = special.softmax(joint, axis=0)[label].sum(0)
     truth = label[which]
@@ -134,7 +135,7 @@ def test_simulated_patches_get_calibrated_posteriors(name: str) -> None:
         assert abs((truth - probability)[inside].sum()) < norm.isf(0.0005) * spread
 
 
-def test_generated_images_get_calibrated_posteriors(known: list[ceiling.Mask]) -> None:
+def test_generated_images_get_calibrated_posteriors(known: list[Mask]) -> None:
     found = [
         (posterior(SMALL, "float32", 3, index, known), Scene.of(SMALL, index, "float32").mask) for index in range(24)
     ]
@@ -189,7 +190,7 @@ def test_odds_from_a_window_as_large_as_the_image_are_exact(
     assert path(first, second) == pytest.approx(path(second, first), rel=1e-6, abs=1e-6)
 
 
-def test_the_mask_prior_knows_a_straight_border(prior: ceiling.Array) -> None:
+def test_the_mask_prior_knows_a_straight_border(prior: Array) -> None:
     mask = np.zeros((64, 64), np.int8)
     mask[:, 20:] = 1
     reach = len(prior) // 2
@@ -217,7 +218,7 @@ def test_more_to_see_is_never_worse_and_no_net_is_above() -> None:
     assert rows["image", 7] > RESULTS_IOU
 
 
-def test_eight_bits_cost_something(known: list[ceiling.Mask]) -> None:
+def test_eight_bits_cost_something(known: list[Mask]) -> None:
     wrong = {}
     for name in ROUNDINGS:
         wrong[name] = sum(
@@ -236,7 +237,7 @@ def test_no_threshold_is_better_than_the_best(seed: int) -> None:
     draw = np.random.default_rng(seed)
     truth = draw.random((9, 9)) < 0.4
     values = draw.normal(truth, 1.0)
-    threshold, iou = ceiling.best_threshold(values, truth)
+    threshold, iou = decisions.best_threshold(values, truth)
 
     def at(level: float) -> float:
         return float(((values > level) & truth).sum() / ((values > level) | truth).sum())
