@@ -203,15 +203,3 @@ def test_a_contact_sheet_refuses_what_does_not_fit():
         plots.contact_sheet([], [])
     with pytest.raises(ValueError, match=r"masks\[1\] is 3×2"):
         plots.contact_sheet([np.zeros((2, 2))] * 2, [np.zeros((2, 2)), np.zeros((3, 2))])
-
-
-@pytest.mark.parametrize("size", [(128, 640), (40, 20)])
-def test_pictures_below_each_other_with_names_that_are_not_cut_off(size):
-    names = ["a", "a name that is as long as one of an optimizer with its momentum"]
-    figure = plots.picture_rows([np.zeros((*size, 3), np.uint8)] * 2, names)
-    figure.draw_without_rendering()
-    assert [axes.get_ylabel() for axes in figure.axes] == names
-    for axes in figure.axes:
-        assert axes.yaxis.label.get_window_extent().x0 >= 0
-    with pytest.raises(ValueError, match="2 pictures and 1 names"):
-        plots.picture_rows([np.zeros((4, 4, 3), np.uint8)] * 2, ["a"])

@@ -13,10 +13,11 @@ from scipy import ndimage, special
 from scipy.stats import norm
 from support import ROOT
 
+from replication.ceiling import bayes, evaluation
+from replication.ceiling.__main__ import main
+from replication.ceiling.bayes import PixelOdds
+from replication.ceiling.texture_model import ROUNDINGS, Array, Mask, Model, Scene
 from segsweep.data.textures import Textures
-from segsweep.replication import ceiling, decisions
-from segsweep.replication.decisions import PixelOdds
-from segsweep.replication.texture_model import ROUNDINGS, Array, Mask, Model, Scene
 
 SMALL = Textures(image_size=64, sigma=10)
 """The border's filter is not cut off by the image's size, as it is, a little, by default: smooth borders."""
@@ -27,18 +28,18 @@ RESULTS_IOU = 0.9936
 
 @pytest.fixture(scope="module")
 def known() -> list[Mask]:
-    return ceiling.known_masks(SMALL)
+    return evaluation.known_masks(SMALL)
 
 
 @pytest.fixture(scope="module")
 def prior(known: list[Mask]) -> Array:
-    return decisions.fit_mask_prior(known)
+    return bayes.fit_mask_prior(known)
 
 
 def posterior(source: Textures, name: str, patch: int, index: int, known: list[Mask]) -> Array:
     rounding = ROUNDINGS[name]
-    lines = ceiling.generator_lines(rounding, known[:32], patch)
-    return decisions.patch_posterior(Scene.of(source, index, name), Model.of(source, rounding), rounding, patch, *lines)
+    lines = evaluation.generator_lines(rounding, known[:32], patch)
+    return bayes.patch_posterior(Scene.of(source, index, name), Model.of(source, rounding), rounding, patch, *lines)
 
 
 # ---- what is told
@@ -97,7 +98,7 @@ def test_ranges_of_widths_are_refused() -> None:
 @given(size=st.sampled_from([3, 5, 7]), crossing=st.floats(0.01, 0.9), directions=st.sampled_from([4, 8, 12]))
 @settings(max_examples=20, deadline=None)
 def test_line_masks_are_different_sum_to_one_and_take_no_side(size: int, crossing: float, directions: int) -> None:
-    masks, prior = decisions.line_masks(size, size / 2, crossing, directions, 0.25)
+    masks, prior = bayes.line_masks(size, size / 2, crossing, directions, 0.25)
     weight = dict(zip((mask.tobytes() for mask in masks), prior, strict=True))
     assert len(weight) == len(masks)
     assert prior.sum() == pytest.approx(1)
@@ -118,13 +119,13 @@ def test_simulated_patches_get_calibrated_posteriors(name: str) -> None:
     window = Model.of(SMALL, rounding).window(part, part, rounding.reach, 1.5 * rounding.noise)
     size = patch + 2 * rounding.reach
     # Half of the patches with a border: most are hard.
-    masks, prior = decisions.line_masks(size, 2.5, 0.5, 8, 0.25)
+    masks, prior = bayes.line_masks(size, 2.5, 0.5, 8, 0.25)
     which = draw.choice(len(masks), 4000, p=prior)
     patches = np.empty((patch**2, len(which)))
     for number, mask in enumerate(masks):
         chosen = which == number
         patches[:, chosen] = np.linalg.cholesky(window.undone(mask)) @ draw.standard_normal((patch**2, chosen.sum()))
-    joint = np.stack(list(decisions.log_joint(patches, window, masks, prior)))
+    joint = np.stack(list(bayes.log_joint(patches, window, masks, prior)))
     label = masks[:, size // 2, size // 2]
     probability = special.softmax(joint, axis=0)[label].sum(0)
     truth = label[which]
@@ -140,7 +141,7 @@ def test_generated_images_get_calibrated_posteriors(known: list[Mask]) -> None:
         (posterior(SMALL, "float32", 3, index, known), Scene.of(SMALL, index, "float32").mask) for index in range(24)
     ]
     probability, truth = (np.stack(part) for part in zip(*found, strict=True))
-    rows = ceiling.calibration(probability, truth)
+    rows = evaluation.calibration(probability, truth)
     assert sum(row["pixels"] for row in rows) == truth.size
     sure = [row for row in rows if row["pixels"] > 300]
     assert len(sure) > 4
@@ -208,7 +209,7 @@ def test_more_to_see_is_never_worse_and_no_net_is_above() -> None:
     rounding = replace(ROUNDINGS["float32"], patches=(3, 5), windows=(3, 7))
     rows = {
         (row["method"], row["pixels"]): row["iou"]
-        for row in ceiling.evaluate(source, "float32", rounding, 4, sweeps=12)
+        for row in evaluation.evaluate(source, "float32", rounding, 4, sweeps=12)
     }
     energy = next(value for (method, _), value in rows.items() if method == "energy")
     assert energy < rows["patch", 3] < rows["patch", 5]
@@ -237,7 +238,7 @@ def test_no_threshold_is_better_than_the_best(seed: int) -> None:
     draw = np.random.default_rng(seed)
     truth = draw.random((9, 9)) < 0.4
     values = draw.normal(truth, 1.0)
-    threshold, iou = decisions.best_threshold(values, truth)
+    threshold, iou = bayes.best_threshold(values, truth)
 
     def at(level: float) -> float:
         return float(((values > level) & truth).sum() / ((values > level) | truth).sum())
@@ -251,7 +252,7 @@ def test_scores_are_the_projects() -> None:
     truth[:, :, 20:] = True
     guess = truth.clone()
     guess[0, :, 19] = True
-    result = ceiling.scores(list(guess.numpy()), list(truth.numpy()))
+    result = evaluation.scores(list(guess.numpy()), list(truth.numpy()))
     assert result["iou"] == pytest.approx(1600 / 1640)
     assert result["accuracy"] == pytest.approx(1 - 40 / 3200)
     assert result["iou_interior"] == pytest.approx(2 * 24 * 12 / (2 * 24 * 12 + 24))
@@ -264,7 +265,7 @@ def test_the_command_writes_its_table_its_figures_and_a_picture(
     arguments = ["--images=1", "--image-size=32", "--patches=3", "--windows=3", "--sweeps=4", "--scale-error=0.01"]
     outputs = ["--json", str(tmp_path / "ceiling.json"), "--figure", str(tmp_path / "ceiling.png")]
     monkeypatch.setattr("sys.argv", ["ceiling", *arguments, *outputs])
-    ceiling.main()
+    main()
     content = json.loads((tmp_path / "ceiling.json").read_text(encoding="utf-8"))
     assert len(content["rows"]) == len(capsys.readouterr().out.strip().splitlines()) - 2 == 8
     assert content["settings"]["scale_error"] == 0.01

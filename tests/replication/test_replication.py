@@ -17,25 +17,12 @@ from made_up import BAD, CLEAR, made_up
 from scipy import stats
 from support import ROOT, SMALL, Command
 
-from segsweep.data import Textures
-from segsweep.nets import TextureCNN
-from segsweep.replication import mistakes, texts
-from segsweep.replication.__main__ import main
-from segsweep.replication.collect import (
-    RESULTS,
-    _curve,
-    collect,
-    last_values,
-    overrides_of,
-    read_results,
-    values,
-    values_at,
-)
-from segsweep.replication.figures import draw, sample_panels
-from segsweep.replication.finished import FinishedRuns, composed, key_without_seed
-from segsweep.replication.intervals import as_printed, difference_of_two, prediction_interval, spread, within
-from segsweep.replication.page import PAGE, page
-from segsweep.replication.published import (
+from replication import mistakes, prose
+from replication.__main__ import main
+from replication.figures import draw, sample_panels
+from replication.intervals import as_printed, difference_of_two, prediction_interval, spread, within
+from replication.page import PAGE, page
+from replication.published import (
     CONFIDENT,
     FIRST,
     FIRST_LOSSES,
@@ -48,10 +35,28 @@ from segsweep.replication.published import (
     Setting,
     Study,
 )
-from segsweep.replication.sizes import sizes, unet_shapes
+from replication.results import (
+    RESULTS,
+    _curve,
+    collect,
+    last_values,
+    overrides_of,
+    read_results,
+    values,
+    values_at,
+)
+from replication.runs import FinishedRuns, composed, key_without_seed
+from replication.sizes import sizes, unet_shapes
+from segsweep.data import Textures
+from segsweep.nets import TextureCNN
 
 Train = Callable[..., Path]
 NO_FOLDER = {name: study for name, study in STUDIES.items() if not study.needs_folder}
+
+
+def test_what_is_installed_imports_nothing_of_it():
+    found = re.compile(r"^\s*(from|import) replication\b", re.MULTILINE)
+    assert [path for path in (ROOT / "src").rglob("*.py") if found.search(path.read_text(encoding="utf-8"))] == []
 
 
 def test_the_page_is_what_the_collected_numbers_say():
@@ -132,7 +137,7 @@ def test_a_run_is_found_by_its_settings_wherever_it_was_trained(
     assert diverged.diverged
 
     tiny = Study((), (Setting("small", tuple(SMALL), {LOSS: 0.1}), Setting("wild", (*SMALL, "lr=1e30", "optim=sgd"))))
-    monkeypatch.setattr("segsweep.replication.collect.STUDIES", {"tiny": tiny})
+    monkeypatch.setattr("replication.results.STUDIES", {"tiny": tiny})
     old = {"seed": 9, "diverged": False, "metrics": {LOSS: 5.0}, "curve": {}}
     key = key_without_seed(composed(SMALL))
     results = {"settings": {"tiny: small": {"overrides": [], "key": key, "runs": [old]}}, "mistakes": {}}
@@ -231,7 +236,7 @@ def test_the_page_says_which_nets_are_not_trained_and_which_diverged():
     assert "Not trained yet: blocks_2," in text
     assert "| 15 | | 1.0 min | 1.5 | CPU, torch 2.0, 2026-01-01 |" in text
     figures = text[text.index("## Their figures") :]
-    assert figures.count("| not drawn yet |") == len([name for _, _, name in texts.FIGURES if name])
+    assert figures.count("| not drawn yet |") == len([name for _, _, name in prose.FIGURES if name])
 
 
 def test_times_are_of_runs_in_one_piece():
@@ -306,10 +311,10 @@ def test_run_types_every_study_that_is_asked_for_and_stops_when_told(monkeypatch
 
 def test_experiments_are_kept_with_the_time_they_take(monkeypatch: pytest.MonkeyPatch):
     kept = {"settings": {"a": 1}, "mistakes": {"old": {"x": [1.0]}}}
-    monkeypatch.setattr("segsweep.replication.__main__.read_results", lambda: kept)
-    monkeypatch.setattr("segsweep.replication.__main__.write_results", lambda results: None)
+    monkeypatch.setattr("replication.__main__.read_results", lambda: kept)
+    monkeypatch.setattr("replication.__main__.write_results", lambda results: None)
     tried = {name: mistakes.EXPERIMENTS[name] for name in ("precision that is none", "cross-entropy of one channel")}
-    monkeypatch.setattr("segsweep.replication.__main__.EXPERIMENTS", tried)
+    monkeypatch.setattr("replication.__main__.EXPERIMENTS", tried)
     assert main(["mistakes"]) == 0
     assert set(kept["seconds"]) == set(tried)
     assert set(kept["mistakes"]) == {"old", *tried}
@@ -320,11 +325,9 @@ def test_experiments_are_kept_with_the_time_they_take(monkeypatch: pytest.Monkey
 
 def test_report_writes_page_and_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
     written: dict[str, str] = {}
-    monkeypatch.setattr("segsweep.replication.__main__.write_results", lambda results: written.update(numbers=results))
-    monkeypatch.setattr(
-        "segsweep.replication.__main__.write_text", lambda path, text: written.update({path.name: text})
-    )
-    monkeypatch.setattr("segsweep.replication.__main__.PICTURES", tmp_path / "images/replication")
+    monkeypatch.setattr("replication.__main__.write_results", lambda results: written.update(numbers=results))
+    monkeypatch.setattr("replication.__main__.write_text", lambda path, text: written.update({path.name: text}))
+    monkeypatch.setattr("replication.__main__.PICTURES", tmp_path / "images/replication")
     assert main(["report", str(tmp_path)]) == 0
     assert "texture_rates: Adam 0.001: 0 found, 5 in all" in capsys.readouterr().out
     assert written["numbers"] == read_results(RESULTS)
@@ -339,8 +342,8 @@ def test_what_a_curve_ends_with():
 
 
 def test_every_figure_that_the_page_names_is_drawn_or_there():
-    drawn = (ROOT / "src/segsweep/replication/figures.py").read_text(encoding="utf-8")
-    for _, _, name in texts.FIGURES:
+    drawn = (ROOT / "replication/figures.py").read_text(encoding="utf-8")
+    for _, _, name in prose.FIGURES:
         if name.startswith("replication/"):
             short = name.removeprefix("replication/")
             assert short in drawn or short.partition("_")[2] in drawn, name

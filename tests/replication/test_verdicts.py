@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from made_up import BAD, CLEAR, FAR, NEAR, made_up
 from scipy import stats
 
-from segsweep.replication import ablation
-from segsweep.replication.published import STUDIES, VARIANTS
-from segsweep.replication.verdicts import CLAIMS, Claim, judge_claim
+from replication import ablation
+from replication.published import STUDIES, VARIANTS
+from replication.verdicts import CLAIMS, Claim, judge_claim
 from segsweep.sweeps.statistics import holm
 
 

@@ -6,7 +6,6 @@ notebook that says `%matplotlib inline`, a Figure at the end of a cell shows its
 """
 
 from segsweep.plots.arrays import class_colors, colorize
-from segsweep.plots.beside import beside
 from segsweep.plots.borders import border_distance, border_errors
 from segsweep.plots.confusion import confusion, row_shares
 from segsweep.plots.curves import curves, loss_curve
@@ -14,14 +13,12 @@ from segsweep.plots.files import save, to_image
 from segsweep.plots.heatmap import heatmap, heatmap_cells
 from segsweep.plots.network import feature_maps, filters
 from segsweep.plots.overlays import contact_sheet, overlay, overlay_panels, overlay_rgba, sheet_selection
-from segsweep.plots.rows import picture_rows
 from segsweep.plots.samples import error_map, samples, wrong_share
 from segsweep.plots.scored import scored_samples
 from segsweep.plots.series import running_mean
 from segsweep.plots.textures import sigma_study, texture_pair
 
 __all__ = [
-    "beside",
     "border_distance",
     "border_errors",
     "class_colors",
@@ -38,7 +35,6 @@ __all__ = [
     "overlay",
     "overlay_panels",
     "overlay_rgba",
-    "picture_rows",
     "row_shares",
     "running_mean",
     "samples",

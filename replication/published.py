@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from segsweep.plots.style import plain
-from segsweep.replication.finished import CONF
 
 LOSS, CONFIDENT = "train/loss_running", "train/confident_accuracy_running"
 MOMENTUM_SGD, PLAIN_SGD = "SGD with momentum 0.9", "plain SGD"
@@ -78,14 +77,23 @@ TEST_IOU = 0.498
 
 
 PUBLISHED = "published"
-VARIANTS: tuple[str, ...] = tuple(sorted(path.stem for path in (CONF / "model/ablation").glob("*.yaml")))
-"""Nets of the ablation: files of conf/model/ablation, each of which changes one thing of the published one."""
-
-
-def changed(variant: str) -> str:
-    """What a net of the ablation changes: the first sentence of its file."""
-    first = (CONF / f"model/ablation/{variant}.yaml").read_text(encoding="utf-8").splitlines()[0]
-    return first.removeprefix("# ").partition(". ")[0]
+VARIANTS: Mapping[str, str] = {
+    "blocks_1": "One block instead of three",
+    "blocks_2": "Two blocks instead of three",
+    "blocks_4": "Four blocks instead of three",
+    "channels_32": "32 channels instead of 16",
+    "channels_4": "4 channels instead of 16",
+    "channels_8": "8 channels instead of 16",
+    "dilation_2": "The blocks' taps lie 2 pixels apart instead of 1",
+    "kernel_1": "Kernels of 1x1 instead of 5x5: each pixel by its own brightness alone",
+    "kernel_3": "Kernels of 3x3 instead of 5x5",
+    "kernel_7": "Kernels of 7x7 instead of 5x5",
+    "norm_block": "A batch norm for each block instead of one scale and shift for all three",
+    "norm_none": "No batch norm",
+    "published": "The texture notebook's net as it is, to compare the others with",
+    "residual": "The second and the third block add their input to their output",
+}
+"""Nets of the ablation, files of conf/model/ablation, and the one thing that each changes of the published one."""
 
 
 @dataclass(frozen=True)

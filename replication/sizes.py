@@ -5,10 +5,7 @@ from typing import Any
 import torch
 from hydra.utils import instantiate
 
-from segsweep.data import Textures
-from segsweep.nets import TextureCNN, UNet
-from segsweep.replication.finished import composed
-from segsweep.replication.published import (
+from replication.published import (
     LAYER_PARAMETERS,
     PRINTED_NORM,
     PRINTED_OPTIMIZER,
@@ -21,6 +18,9 @@ from segsweep.replication.published import (
     UNET_PARAMETERS,
     UNET_SHAPES,
 )
+from replication.runs import composed
+from segsweep.data import Textures
+from segsweep.nets import TextureCNN, UNet
 
 LAYER_NAMES = {
     name: f"{name}, parameters" + (", the batch norm's too" if name == "conv1" else "") for name in LAYER_PARAMETERS

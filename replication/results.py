@@ -8,11 +8,12 @@ from typing import Any
 
 import pandas as pd
 
-from segsweep.replication.finished import FinishedRun, FinishedRuns, composed, key_without_seed
-from segsweep.replication.published import STUDIES, Setting, named
+from replication import ROOT
+from replication.published import STUDIES, Setting, named
+from replication.runs import FinishedRun, FinishedRuns, composed, key_without_seed
 from segsweep.runs.files import write_json
 
-RESULTS = Path(__file__).parents[3] / "docs/measured/replication.json"
+RESULTS = ROOT / "docs/measured/replication.json"
 ROUNDING = 1e-6
 """Collected metrics are of about 1 and have six digits, so differences that vary by less are one difference."""
 CURVE_POINTS = 20

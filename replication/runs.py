@@ -13,14 +13,13 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
+from replication import ROOT
 from segsweep import cli  # noqa: F401  (registers the resolvers that the configuration needs)
 from segsweep.config import to_plain
 from segsweep.errors import UserError
 from segsweep.identity import job_key, result_settings
 from segsweep.runs import RunDirectory, RunRecord, read_metrics
 from segsweep.sweeps.ranking import is_diverged
-
-CONF = Path(__file__).parents[3] / "conf"
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ def composed(overrides: Sequence[str]) -> Mapping[str, Any]:
 @functools.cache
 def _composed(overrides: tuple[str, ...]) -> Mapping[str, Any]:
     GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         return to_plain(compose("train", overrides=list(overrides)))
 
 

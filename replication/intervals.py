@@ -6,8 +6,8 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from replication.published import LOSS, OVERFIT_IOU
 from segsweep.plots.style import plain
-from segsweep.replication.published import LOSS, OVERFIT_IOU
 from segsweep.sweeps.statistics import t_quantile
 
 

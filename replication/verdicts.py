@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from segsweep.replication.collect import ROUNDING, values
-from segsweep.replication.published import CONFIDENT, LOSS, STUDIES
+from replication.published import CONFIDENT, LOSS, STUDIES
+from replication.results import ROUNDING, values
 from segsweep.sweeps.statistics import LEVEL, Comparison, compare, holm, paired_p
 
 Mode = Literal["min", "max"]

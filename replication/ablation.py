@@ -8,8 +8,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from segsweep.replication.collect import ROUNDING, values
-from segsweep.replication.published import PUBLISHED, VARIANTS
+from replication.published import PUBLISHED, VARIANTS
+from replication.results import ROUNDING, values
 from segsweep.sweeps.statistics import LEVEL, holm, paired_p, t_quantile
 
 Beside = Literal["better", "worse", "no difference shown", "cannot be told"]

@@ -1,12 +1,13 @@
-"""Numbers from elsewhere beside our own runs."""
+"""Figures of one kind each: printed numbers beside our own runs, and pictures below each other."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from numpy.typing import NDArray
 
-from segsweep.plots.style import GREY, LINE_COLORS, new_figure, plain_ticks, scale_log_y, styled
+from segsweep.plots.style import GREY, LINE_COLORS, bare, new_figure, plain_ticks, scale_log_y, styled
 
 
 @styled
@@ -67,6 +68,33 @@ def beside(
     axes.yaxis.set_major_formatter(plain_ticks())
     axes.grid(axis="y", color=GREY, alpha=0.25, linewidth=0.6)
     figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=2)
+    if title is not None:
+        figure.suptitle(title)
+    return figure
+
+
+@styled
+def picture_rows(pictures: Sequence[NDArray], names: Sequence[str], *, title: str | None = None) -> Figure:
+    """Pictures of one size below each other.
+
+    Args:
+        pictures: uint8 [H, W, 3], at least one.
+        names: of each, beside it.
+        title: above all.
+
+    Raises:
+        ValueError: no pictures, or not one name for each.
+    """
+    if not pictures or len(pictures) != len(names):
+        raise ValueError(f"{len(pictures)} pictures and {len(names)} names: give one name for each of at least one")
+    height, width = pictures[0].shape[:2]
+    figure = new_figure(7.6, 0.4 + len(pictures) * 6.6 * height / width)
+    rows = figure.subplots(len(pictures), squeeze=False)[:, 0]
+    for axes, picture, name in zip(rows, pictures, names, strict=True):
+        axes.imshow(picture)
+        bare(axes)
+        axes.set_anchor("W")  # where the layout leaves room for the name
+        axes.set_ylabel(name, rotation=0, ha="right", va="center")
     if title is not None:
         figure.suptitle(title)
     return figure

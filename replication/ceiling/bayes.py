@@ -11,8 +11,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from scipy import linalg, ndimage, special
 
+from replication.ceiling.texture_model import Array, Mask, Model, Rounding, Scene, Window, from_both_sides
 from segsweep import plots
-from segsweep.replication.texture_model import Array, Mask, Model, Rounding, Scene, Window, from_both_sides
 
 PRIOR_REACH = 5
 """How far from a pixel the mask says something about it, in the model of the mask: 11 x 11 pixels."""

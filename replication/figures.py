@@ -14,14 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from segsweep import plots
-from segsweep.data.demo import write_demo_folder
-from segsweep.plots.curves import Best
-from segsweep.plots.style import counted
-from segsweep.replication.ablation import scores_of
-from segsweep.replication.collect import overrides_of, runs_of, values
-from segsweep.replication.finished import FinishedRun, FinishedRuns
-from segsweep.replication.published import (
+from replication.ablation import scores_of
+from replication.drawing import beside, picture_rows
+from replication.published import (
     CONFIDENT,
     FIRST,
     FIRST_LOSSES,
@@ -32,6 +27,12 @@ from segsweep.replication.published import (
     named,
     tuning,
 )
+from replication.results import overrides_of, runs_of, values
+from replication.runs import FinishedRun, FinishedRuns
+from segsweep import plots
+from segsweep.data.demo import write_demo_folder
+from segsweep.plots.curves import Best
+from segsweep.plots.style import counted
 from segsweep.run_data import data_of
 from segsweep.runs.load import load_run
 
@@ -97,7 +98,7 @@ def _rates(results: Mapping[str, Any]) -> Figure | None:
     }
     if not any(ours.values()):
         return None
-    return plots.beside(printed, ours, value="mean loss of 1,000 steps", title="Adam, by learning rate")
+    return beside(printed, ours, value="mean loss of 1,000 steps", title="Adam, by learning rate")
 
 
 def _rate_curves(results: Mapping[str, Any]) -> Figure | None:
@@ -113,7 +114,7 @@ def _ablation(results: Mapping[str, Any]) -> Figure | None:
     means = {name: np.nanmean(each) if np.isfinite(each).any() else math.inf for name, each in errors.items()}
     order = sorted(means, key=lambda name: float(means[name]))
     title = f"The published net and {counted(len(order) - 1, 'other')}"
-    return plots.beside(dict.fromkeys(order), errors, value="1 - val/iou", title=title)
+    return beside(dict.fromkeys(order), errors, value="1 - val/iou", title=title)
 
 
 def _optimizers(results: Mapping[str, Any]) -> Figure | None:
@@ -162,7 +163,7 @@ def _predictions(run: FinishedRun | None) -> Figure | None:
         return None
     steps = [step for step in pictures if step % EVERY == 0]
     rows = [pictures[step] for step in steps]
-    return plots.picture_rows(
+    return picture_rows(
         rows, [f"step {step:,}" for step in steps], title=f"Seed {run.record.seed}, in eval mode: {PANEL}"
     )
 
@@ -176,7 +177,7 @@ def _last_predictions(found: FinishedRuns, study: str) -> Figure | None:
             panels[setting.name] = pictures[max(pictures)]
     if not panels:
         return None
-    return plots.picture_rows(list(panels.values()), list(panels), title=f"The first seed of each: {PANEL}")
+    return picture_rows(list(panels.values()), list(panels), title=f"The first seed of each: {PANEL}")
 
 
 def sample_panels(directory: Path, sample: int = SAMPLE) -> dict[int, NDArray[np.uint8]]:

@@ -1,14 +1,14 @@
 """What docs/replication.md says around its tables."""
 
 import json
-from pathlib import Path
 
-from segsweep.replication.published import CROP, EPOCH
+from replication import ROOT
+from replication.published import CROP, EPOCH
 
 
 def _ceiling() -> str:
     """The best possible iou of float32 textures, as the best method and the genie estimate it."""
-    measured = json.loads((Path(__file__).parents[3] / "docs/measured/ceiling.json").read_text(encoding="utf-8"))
+    measured = json.loads((ROOT / "docs/measured/ceiling.json").read_text(encoding="utf-8"))
     best = {
         method: max(row["iou"] for row in measured["rows"] if (row["method"], row["rounding"]) == (method, "float32"))
         for method in ("image", "genie")
@@ -20,7 +20,7 @@ CEILING = _ceiling()
 
 HEAD = """# Replication
 
-The figures that the two documents print, beside ours. Written by `python -m segsweep.replication report` from finished
+The figures that the two documents print, beside ours. Written by `python -m replication report` from finished
 runs; no number of ours is typed by hand. What the documents are, and their mistakes: [sources](sources.md).
 
 Ours are mean ± sample standard deviation over n seeds. A printed figure is of one run, so the question is whether it
@@ -123,7 +123,7 @@ VERDICTS = (
 )
 
 EXPERIMENTS = (
-    "Each shown by an experiment (`python -m segsweep.replication mistakes`). [Sources](sources.md) lists more, and "
+    "Each shown by an experiment (`python -m replication mistakes`). [Sources](sources.md) lists more, and "
     "what is done here."
 )
 
@@ -221,8 +221,8 @@ FIGURES = (
 )
 
 COMMANDS = (
-    "`python -m segsweep.replication run` trains them all, each as a sweep of its own name that goes on where it was "
-    "stopped (`--data-root PATH` names the aerial images); `python -m segsweep.replication report` then writes this page. "
+    "`python -m replication run` trains them all, each as a sweep of its own name that goes on where it was "
+    "stopped (`--data-root PATH` names the aerial images); `python -m replication report` then writes this page. "
     "A run counts by its settings, wherever it was trained, and in every study that has them. Ours is the median, and from "
     "the quickest to the slowest where they differ, of all seconds of a run that was neither stopped nor diverged, with "
     "validation and test, two runs at a time on two cores with other work; printed is the training loop alone, on a GPU "

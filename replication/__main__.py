@@ -1,8 +1,8 @@
 """Trains what the two documents trained, and writes docs/replication.md.
 
-python -m segsweep.replication run [--only STUDY,STUDY] [--data-root PATH] [OVERRIDE ...]
-python -m segsweep.replication mistakes
-python -m segsweep.replication report [FOLDER ...] [--data-root PATH]
+python -m replication run [--only STUDY,STUDY] [--data-root PATH] [OVERRIDE ...]
+python -m replication mistakes
+python -m replication report [FOLDER ...] [--data-root PATH]
 """
 
 import argparse
@@ -12,15 +12,15 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from replication import ROOT
+from replication.mistakes import EXPERIMENTS, REPEATED, REPEATS
+from replication.page import PAGE, SEEDS, page
+from replication.published import STUDIES
+from replication.results import RESULTS, collect, read_results, write_results
+from replication.runs import FinishedRuns
 from segsweep.errors import UserError
-from segsweep.replication.collect import RESULTS, collect, read_results, write_results
-from segsweep.replication.finished import FinishedRuns
-from segsweep.replication.mistakes import EXPERIMENTS, REPEATED, REPEATS
-from segsweep.replication.page import PAGE, SEEDS, page
-from segsweep.replication.published import STUDIES
 from segsweep.runs.files import write_text
 
-TRAIN = Path(__file__).parents[3] / "train.py"
 PICTURES = PAGE.parent / "images/replication"
 
 
@@ -38,7 +38,7 @@ def run(only: Sequence[str], data_root: Path | None, more: Sequence[str]) -> int
         root = [f"data.root={data_root}"] if study.needs_folder else []
         typed = ["-m", *study.command, *root, SEEDS, f"name=replication_{name}", *more]
         print(f"{name}: python train.py {' '.join(typed)}", flush=True)
-        code = subprocess.run([sys.executable, str(TRAIN), *typed]).returncode or code
+        code = subprocess.run([sys.executable, str(ROOT / "train.py"), *typed]).returncode or code
         if not 0 <= code <= 128:  # it was told to stop, or killed
             return 128 - code if code < 0 else code
     return code
@@ -61,7 +61,7 @@ def mistakes() -> int:
 
 def report(folders: Sequence[Path], data_root: Path | None) -> int:
     """Collects finished runs, and writes numbers, figures and page; gives the exit code."""
-    from segsweep.replication.figures import draw
+    from replication.figures import draw
 
     results, found = read_results(), FinishedRuns(folders)
     for line in collect(found, data_root, results):
@@ -80,7 +80,7 @@ def main(arguments: list[str] | None = None) -> int:
         arguments: as typed; None takes those of the process.
     """
     parser = argparse.ArgumentParser(
-        prog="python -m segsweep.replication", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m replication", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True)
     train = commands.add_parser("run", help="train every study, as a sweep that goes on where it was stopped")
