@@ -1,5 +1,6 @@
 """Losses equal their formulas over the pixels that count, and over no others."""
 
+import itertools
 import math
 
 import pytest
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from segsweep.labels import IGNORE
 from segsweep.tasks import BCE, LOSSES, MSE, BCEDice, CEDice, CrossEntropy, Dice, Loss
+from segsweep.tasks.metrics import SplitLoss
 
 BINARY: list[Loss] = [MSE(), BCE(), Dice(), BCEDice(dice_weight=0.7)]
 MULTICLASS: list[Loss] = [CrossEntropy(), CrossEntropy([0.2, 1.0, 3.0]), Dice(), CEDice([1.0, 2.0, 3.0], 0.5)]
@@ -198,21 +200,30 @@ def test_half_precision_logits_are_counted_in_float32(loss: Loss, channels: int)
     assert torch.equal(value, loss(rounded.float(), mask))
 
 
-# ---- in the mean over several batches
+# ---- over a split
 
 
-def scored(loss: Loss, *batches: tuple[Tensor, Tensor]) -> float:
-    """The mean over batches as tasks take it."""
-    total, weight = 0.0, 0.0
-    for logits, mask in batches:
-        value, share = loss.scored(logits, mask)
-        total += float(value) * float(share) if share else 0.0
-        weight += float(share)
-    return total / weight
+class SquaredMean(Loss):
+    """As a user writes one: no mean over pixels, and NaN where nothing is judged."""
+
+    fits = frozenset({"binary", "multiclass"})
+
+    def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
+        return (logits.exp().mean(1) - mask)[mask != IGNORE].mean() ** 2
 
 
-def one_by_one(logits: Tensor, mask: Tensor) -> list[tuple[Tensor, Tensor]]:
-    return [(logits[at : at + 1], mask[at : at + 1]) for at in range(len(mask))]
+SPLIT = [*CASES, (SquaredMean(), 1), (SquaredMean(), 3)]
+every_split_loss = pytest.mark.parametrize(
+    ("loss", "channels"), SPLIT, ids=[f"{type(loss).__name__}-{channels}" for loss, channels in SPLIT]
+)
+
+
+def split_loss(loss: Loss, logits: Tensor, mask: Tensor, batches: list[list[int]]) -> float:
+    """The loss of the images in `batches`, as tasks compute it."""
+    counts = SplitLoss(loss.terms)
+    for images in batches:
+        counts.update(loss.totals(logits[images], mask[images]))
+    return float(counts.compute())
 
 
 def unevenly_ignored(seed: int, channels: int) -> tuple[Tensor, Tensor]:
@@ -222,51 +233,82 @@ def unevenly_ignored(seed: int, channels: int) -> tuple[Tensor, Tensor]:
     return logits, mask
 
 
-MEANS = [
-    case for case in CASES if not isinstance(case[0], BCEDice | CEDice) and (case[1] == 1 or type(case[0]) is not Dice)
-]
-
-
-@pytest.mark.parametrize(("loss", "channels"), MEANS, ids=[f"{type(loss).__name__}-{k}" for loss, k in MEANS])
-@given(seed=seeds)
+@every_split_loss
+@given(seed=seeds, order=st.permutations(range(5)), cuts=st.sets(st.integers(1, 4)))
 @settings(max_examples=20, deadline=None)
-def test_mean_over_batches_does_not_depend_on_the_batches(loss: Loss, channels: int, seed: int):
-    logits, mask = unevenly_ignored(seed, channels)
-    whole = scored(loss, (logits[:4], mask[:4]))
-    for batches in ([(logits, mask)], [(logits[:3], mask[:3]), (logits[3:], mask[3:])], one_by_one(logits, mask)):
-        assert scored(loss, *batches) == pytest.approx(whole, rel=1e-5)
-    if not isinstance(loss, Dice):
-        judged = mask != IGNORE  # all pixels as those of one image
-        everything = logits.movedim(1, -1)[judged].T[None, :, None], mask[judged][None, None]
-        assert whole == pytest.approx(float(loss(*everything)), rel=1e-5)
-
-
-@every_loss
-@given(seed=seeds)
-@settings(max_examples=20, deadline=None)
-def test_wholly_ignored_images_change_no_mean_over_batches(loss: Loss, channels: int, seed: int):
-    logits, mask = example(seed, channels)
-    garbage, _ = example(seed + 1, channels, scale=30)
-    ignored = garbage, torch.full_like(mask, IGNORE)
-    alone = scored(loss, (logits, mask))
-    assert scored(loss, (logits, mask), ignored) == alone
-    together = torch.cat([logits, garbage]), torch.cat([mask, ignored[1]])
-    assert scored(loss, together) == pytest.approx(alone, rel=1e-5)
-
-
-@every_loss
-@given(seed=seeds)
-@settings(max_examples=20, deadline=None)
-def test_where_no_pixel_is_ignored_a_batch_counts_as_its_images_and_by_the_loss_that_is_trained(
-    loss: Loss, channels: int, seed: int
+def test_loss_of_a_split_does_not_depend_on_batches_and_order(
+    loss: Loss, channels: int, seed: int, order: list[int], cuts: set[int]
 ):
-    logits, mask = example(seed, channels, ignored=0)
-    value, share = loss.scored(logits, mask)
-    assert torch.equal(value, loss(logits, mask))
-    if isinstance(loss, CrossEntropy) and loss.weight is not None:
-        assert float(share) == pytest.approx(float(loss.weight[mask].mean()) * len(mask))
-    else:
-        assert share == len(mask)
+    logits, mask = unevenly_ignored(seed, channels)
+    edges = [0, *sorted(cuts), 5]
+    batches = [order[start:stop] for start, stop in itertools.pairwise(edges)]
+    whole = split_loss(loss, logits, mask, [list(range(5))])
+    assert split_loss(loss, logits, mask, batches) == pytest.approx(whole, rel=1e-6)
+
+
+@every_loss
+@given(seed=seeds)
+@settings(max_examples=20, deadline=None)
+def test_loss_of_a_split_is_the_training_loss_of_its_judged_images_as_one_batch(loss: Loss, channels: int, seed: int):
+    logits, mask = unevenly_ignored(seed, channels)
+    judged = (mask != IGNORE).flatten(1).any(1)
+    expected = float(loss(logits[judged], mask[judged]))
+    assert split_loss(loss, logits, mask, [[0, 3], [4], [1, 2]]) == pytest.approx(expected, rel=1e-5)
+
+
+@every_split_loss
+@given(seed=seeds)
+@settings(max_examples=20, deadline=None)
+def test_ignored_images_and_margins_do_not_change_the_loss_of_a_split(loss: Loss, channels: int, seed: int):
+    logits, mask = example(seed, channels)
+    alone = split_loss(loss, logits, mask, [[0, 1, 2]])
+    garbage, _ = example(seed + 1, channels, scale=30)
+    more = torch.cat([logits, garbage]), torch.cat([mask, torch.full_like(mask, IGNORE)])
+    assert split_loss(loss, *more, [[3, 0], [4, 5], [1, 2]]) == pytest.approx(alone, rel=1e-6)
+    # Padding below and to the right, as where a tile sees pixels that count in another.
+    padded = F.pad(logits, (0, 4, 0, 3), value=7.0), F.pad(mask, (0, 4, 0, 3), value=IGNORE)
+    assert split_loss(loss, *padded, [[0], [1, 2]]) == pytest.approx(alone, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("loss", "channels"), [case for case in CASES if isinstance(case[0], MSE | BCE | CrossEntropy)]
+)
+@given(seed=seeds, cut=st.integers(1, 6))
+@settings(max_examples=20, deadline=None)
+def test_a_mean_over_pixels_is_the_same_over_tiles_of_any_size(loss: Loss, channels: int, seed: int, cut: int):
+    logits, mask = unevenly_ignored(seed, channels)
+    tiles = SplitLoss(loss.terms)
+    for columns in (slice(cut), slice(cut, None)):
+        tiles.update(loss.totals(logits[..., columns], mask[..., columns]))
+    assert float(tiles.compute()) == pytest.approx(split_loss(loss, logits, mask, [[0, 1, 2, 3, 4]]), rel=1e-6)
+
+
+@given(seed=seeds, weight=st.floats(0.01, 10))
+@settings(max_examples=20, deadline=None)
+def test_a_combined_loss_of_a_split_is_the_sum_of_its_parts(seed: int, weight: float):
+    batches = [[0, 1], [2], [3, 4]]
+    for channels, whole, pixels in (
+        (1, BCEDice(weight, 2.0), BCE()),
+        (3, CEDice([1.0, 2.0, 3.0], weight, 2.0), CrossEntropy([1.0, 2.0, 3.0])),
+    ):
+        logits, mask = unevenly_ignored(seed, channels)
+        parts = [split_loss(part, logits, mask, batches) for part in (pixels, Dice(2.0))]
+        assert split_loss(whole, logits, mask, batches) == pytest.approx(parts[0] + weight * parts[1], rel=1e-12)
+
+
+def test_loss_of_a_large_split_is_summed_without_losing_small_terms():
+    loss, counts = MSE(), SplitLoss(1)
+    counts.totals[:] = torch.tensor([[1e9, 2e9]])
+    for _ in range(1000):
+        counts.update(loss.totals(torch.zeros(1, 1, 1, 1), torch.zeros(1, 1, 1, dtype=torch.int64)))
+    assert float(counts.totals[0, 0]) == 1e9 + 250
+    assert float(counts.compute()) == (1e9 + 250) / (2e9 + 1000)
+
+
+def test_a_split_without_judged_pixels_has_no_loss():
+    for loss, channels in SPLIT:
+        logits, mask = example(0, channels)
+        assert math.isnan(split_loss(loss, logits, torch.full_like(mask, IGNORE), [[0, 1], [2]]))
 
 
 # ---- what is refused

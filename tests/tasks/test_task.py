@@ -223,6 +223,27 @@ def reference_metrics(task: SegmentationTask, logits: list[Tensor], batches: Seq
     return {name: float(value) for name, value in metrics.compute().items()}
 
 
+@cases(FITS)
+def test_loss_of_a_validation_is_one_number_in_batches_of_any_size(kind: str, loss: Loss):
+    (samples,) = make_batches(kind, 1, images=7)
+    samples.mask[:3, 2:] = IGNORE
+    samples.mask[3] = IGNORE
+    task = make_task(kind, loss).eval()
+    trainer = L.Trainer(
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    found = []
+    for size in (1, 2, 3, 7):
+        batches = [Batch(*(part[start : start + size] for part in samples)) for start in range(0, 7, size)]
+        trainer.validate(task, loader(batches), verbose=False)
+        found.append(float(trainer.callback_metrics["val/loss"]))
+    assert found == pytest.approx(found[:1] * 4, rel=1e-6)
+
+
 @kinds
 @pytest.mark.parametrize("stage", ["val", "test"])
 def test_evaluation_counts_every_judged_pixel_once_and_starts_anew_each_time(kind: str, stage: str):

@@ -18,9 +18,14 @@ TaskKind = Literal["binary", "multiclass"]
 
 
 class Loss(nn.Module, ABC):
-    """A scalar from logits float [B, K, H, W] and masks int64 [B, H, W]."""
+    """A scalar from logits float [B, K, H, W] and masks int64 [B, H, W].
+
+    The loss of a split is one number, however the split is cut into batches: `totals` says what a batch adds to it.
+    """
 
     fits: ClassVar[frozenset[str]]
+    terms: ClassVar[int] = 1
+    """How many weighted means the loss of a split is the sum of."""
 
     def __init__(self) -> None:
         # Module's own takes anything, so that a setting that the loss does not have would pass for one.
@@ -29,21 +34,33 @@ class Loss(nn.Module, ABC):
     @abstractmethod
     def forward(self, logits: Tensor, mask: Tensor) -> Tensor: ...
 
-    def scored(self, logits: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """The loss of a batch that is not trained on, and how much it counts in the mean over several, in images.
+    def totals(self, logits: Tensor, mask: Tensor) -> Tensor:
+        """What a batch adds to the loss of a split: a sum and a weight for each term.
 
-        A batch counts by what of it is judged, so that the mean over batches of images of one size is the mean over their
-        judged pixels, whatever the batches are. Where nothing is judged it counts 0, and the loss may be NaN. A loss that
-        is no mean over pixels overrides this.
+        They are added up over the split. Its loss is then the sum over the terms of sum / weight, each ratio taken once.
+
+        By default the loss is computed image by image, and an image weighs as many pixels as are judged in it: a mean over
+        pixels becomes the mean over all judged pixels of the split. The losses here have faster ways to the loss of the
+        split as one batch, without the images of which nothing is judged.
 
         Args:
             logits: float [B, K, H, W].
             mask: int64 [B, H, W].
 
         Returns:
-            The loss, a float scalar, and the count, a float64 scalar: B where everything is judged.
+            float64 [terms, 2].
         """
-        return self(logits, mask), (mask != IGNORE).sum().double() / mask[0].numel()
+        judged = (mask != IGNORE).sum((1, 2))
+        each = torch.stack(
+            [self(logits[at : at + 1], mask[at : at + 1]).reshape(()) for at in range(len(mask))]
+        ).double()
+        # The loss of an image of which nothing is judged may be NaN.
+        return _totals(torch.where(judged > 0, each, 0.0) * judged, judged)
+
+
+def _totals(weighted: Tensor, weights: Tensor) -> Tensor:
+    """One term, float64 [1, 2], from values times their weights, and the weights."""
+    return torch.stack([weighted.sum(dtype=torch.float64), weights.sum(dtype=torch.float64)])[None]
 
 
 def _binary_targets(logits: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -58,27 +75,39 @@ def _mean(values: Tensor, valid: Tensor) -> Tensor:
     return (values * valid).sum() / valid.sum().clamp(min=1)
 
 
-class MSE(Loss):
+class _BinaryMean(Loss):
+    """A mean over judged pixels."""
+
+    fits = frozenset({"binary"})
+
+    @abstractmethod
+    def each(self, logits: Tensor, target: Tensor) -> Tensor:
+        """The loss of every pixel, from logits and targets float32 [B, H, W] of the positive class."""
+
+    def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
+        logits, target, valid = _binary_targets(logits, mask)
+        return _mean(self.each(logits, target), valid)
+
+    def totals(self, logits: Tensor, mask: Tensor) -> Tensor:
+        logits, target, valid = _binary_targets(logits, mask)
+        return _totals(self.each(logits, target) * valid, valid)
+
+
+class MSE(_BinaryMean):
     """Mean squared error between probability and target: what the texture notebook trains with.
 
     Source: texture notebook (docs/sources.md), section 3.3.
     """
 
-    fits = frozenset({"binary"})
-
-    def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
-        logits, target, valid = _binary_targets(logits, mask)
-        return _mean((torch.sigmoid(logits) - target) ** 2, valid)
+    def each(self, logits: Tensor, target: Tensor) -> Tensor:
+        return (torch.sigmoid(logits) - target) ** 2
 
 
-class BCE(Loss):
+class BCE(_BinaryMean):
     """Binary cross-entropy, mean over pixels."""
 
-    fits = frozenset({"binary"})
-
-    def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
-        logits, target, valid = _binary_targets(logits, mask)
-        return _mean(F.binary_cross_entropy_with_logits(logits, target, reduction="none"), valid)
+    def each(self, logits: Tensor, target: Tensor) -> Tensor:
+        return F.binary_cross_entropy_with_logits(logits, target, reduction="none")
 
 
 class Dice(Loss):
@@ -86,6 +115,9 @@ class Dice(Loss):
 
     With one channel of logits the positive class alone counts. With more, a class counts in an image only where it is in
     that image's mask: smoothing would otherwise reward the absent.
+
+    Over a split it is that mean over all its images. As for `iou_image`, a tile of a large image counts as an image, and
+    one of which nothing is judged is left out.
 
     Args:
         smooth: s above, in pixels; the texture notebook's formula has 1.
@@ -105,6 +137,17 @@ class Dice(Loss):
         self.smooth = smooth
 
     def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
+        loss, present = self._by_image(logits, mask)
+        return loss.mean() if logits.shape[1] == 1 else _mean(loss, present)
+
+    def totals(self, logits: Tensor, mask: Tensor) -> Tensor:
+        loss, counts = self._by_image(logits, mask)
+        if logits.shape[1] == 1:
+            counts = (mask != IGNORE).flatten(1).any(1, keepdim=True)
+        return _totals(loss * counts, counts)
+
+    def _by_image(self, logits: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss of each channel in each image, and 1 where its class is in the image's mask, float32 [B, K] both."""
         valid = (mask != IGNORE).float()[:, None]
         logits = logits.float()
         if logits.shape[1] == 1:
@@ -117,35 +160,36 @@ class Dice(Loss):
         overlap = (probability * target).sum((-2, -1))
         true = target.sum((-2, -1))
         loss = 1 - (2 * overlap + self.smooth) / (probability.sum((-2, -1)) + true + self.smooth)
-        if logits.shape[1] == 1:
-            return loss.mean()
-        return _mean(loss, (true > 0).float())
-
-    def scored(self, logits: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """As of any loss. A batch counts by the images of which anything is judged."""
-        judged = (mask != IGNORE).flatten(1).any(1).sum().double()
-        value = self(logits, mask)
-        # The mean over images takes one of which nothing is judged for a perfect one.
-        return value * (len(mask) / judged).float() if logits.shape[1] == 1 else value, judged
+        return loss, (true > 0).float()
 
 
-class BCEDice(Loss):
+class _WithDice(Loss):
+    """A loss of pixels plus `dice_weight` times Dice. Over a split, too, it is the sum of the two."""
+
+    terms = 2
+
+    def __init__(self, pixels: Loss, dice_weight: float, smooth: float) -> None:
+        super().__init__()
+        if not (math.isfinite(dice_weight) and dice_weight > 0):
+            raise ValueError(f"dice_weight={dice_weight}: must be positive")
+        self.pixels, self.dice, self.dice_weight = pixels, Dice(smooth), dice_weight
+
+    def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
+        return self.pixels(logits, mask) + self.dice_weight * self.dice(logits, mask)
+
+    def totals(self, logits: Tensor, mask: Tensor) -> Tensor:
+        dice = self.dice.totals(logits, mask)
+        dice[:, 0] *= self.dice_weight
+        return torch.cat([self.pixels.totals(logits, mask), dice])
+
+
+class BCEDice(_WithDice):
     """Binary cross-entropy plus `dice_weight` times Dice."""
 
     fits = frozenset({"binary"})
 
     def __init__(self, dice_weight: float = 1.0, smooth: float = 1.0) -> None:
-        super().__init__()
-        if not (math.isfinite(dice_weight) and dice_weight > 0):
-            raise ValueError(f"dice_weight={dice_weight}: must be positive")
-        self.bce, self.dice, self.dice_weight = BCE(), Dice(smooth), dice_weight
-
-    def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
-        return self.bce(logits, mask) + self.dice_weight * self.dice(logits, mask)
-
-    def scored(self, logits: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        bce, share = self.bce.scored(logits, mask)
-        return bce + self.dice_weight * self.dice.scored(logits, mask)[0], share
+        super().__init__(BCE(), dice_weight, smooth)
 
 
 class CrossEntropy(Loss):
@@ -179,30 +223,28 @@ class CrossEntropy(Loss):
         self.balanced = False
 
     def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
-        if self.balanced:
-            raise ValueError('weights="balanced": how often each class occurs was not given; see set_weights')
-        if self.weight is not None and len(self.weight) != logits.shape[1]:
-            raise ValueError(f"weights has {len(self.weight)} numbers: the labels have {logits.shape[1]} classes")
-        total = F.cross_entropy(logits.float(), mask, weight=self.weight, ignore_index=IGNORE, reduction="sum")
+        total = self._cross_entropy(logits, mask, "sum")
         if self.weight is None:
             return total / (mask != IGNORE).sum().clamp(min=1)
         return total / self._pixel_weights(mask).sum().clamp(min=torch.finfo(torch.float32).tiny)
 
-    def scored(self, logits: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """As of any loss. With weights, a batch counts by those of its pixels."""
-        value, share = super().scored(logits, mask)
-        if self.weight is not None:
-            share = self._pixel_weights(mask).sum(dtype=torch.float64) / mask[0].numel()
-        return value, share
+    def totals(self, logits: Tensor, mask: Tensor) -> Tensor:
+        return _totals(self._cross_entropy(logits, mask, "none"), self._pixel_weights(mask))
+
+    def _cross_entropy(self, logits: Tensor, mask: Tensor, reduction: str) -> Tensor:
+        if self.balanced:
+            raise ValueError('weights="balanced": how often each class occurs was not given; see set_weights')
+        if self.weight is not None and len(self.weight) != logits.shape[1]:
+            raise ValueError(f"weights has {len(self.weight)} numbers: the labels have {logits.shape[1]} classes")
+        return F.cross_entropy(logits.float(), mask, weight=self.weight, ignore_index=IGNORE, reduction=reduction)
 
     def _pixel_weights(self, mask: Tensor) -> Tensor:
-        """The weight of each pixel's class, float32 [B, H, W]; 0 where it is ignored."""
-        assert self.weight is not None
+        """The weight of each pixel's class [B, H, W]; 0 where it is ignored."""
         valid = mask != IGNORE
-        return self.weight[torch.where(valid, mask, 0)].mul(valid)
+        return valid if self.weight is None else self.weight[torch.where(valid, mask, 0)].mul(valid)
 
 
-class CEDice(Loss):
+class CEDice(_WithDice):
     """Cross-entropy plus `dice_weight` times Dice."""
 
     fits = frozenset({"multiclass"})
@@ -213,10 +255,4 @@ class CEDice(Loss):
         dice_weight: float = 1.0,
         smooth: float = 1.0,
     ) -> None:
-        super().__init__()
-        if not (math.isfinite(dice_weight) and dice_weight > 0):
-            raise ValueError(f"dice_weight={dice_weight}: must be positive")
-        self.cross_entropy, self.dice, self.dice_weight = CrossEntropy(weights), Dice(smooth), dice_weight
-
-    def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
-        return self.cross_entropy(logits, mask) + self.dice_weight * self.dice(logits, mask)
+        super().__init__(CrossEntropy(weights), dice_weight, smooth)

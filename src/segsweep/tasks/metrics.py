@@ -192,3 +192,27 @@ class RunningMean(Metric):
     def compute(self) -> Tensor:
         """A float64 scalar; NaN before the first update."""
         return self.total / self.weight
+
+
+class SplitLoss(Metric):
+    """The loss of a split, from what its batches add; see `Loss.totals`. Kept in checkpoints.
+
+    Args:
+        terms: how many weighted means the loss is the sum of.
+        sync_on_compute: whether processes add up their totals.
+    """
+
+    full_state_update = False
+    totals: Tensor
+
+    def __init__(self, terms: int, sync_on_compute: bool = True) -> None:
+        super().__init__(sync_on_compute=sync_on_compute)
+        self.add_state("totals", torch.zeros(terms, 2, dtype=torch.float64), dist_reduce_fx="sum", persistent=True)
+
+    def update(self, totals: Tensor) -> None:
+        """Adds those of a batch, float64 [terms, 2]."""
+        self.totals += totals
+
+    def compute(self) -> Tensor:
+        """A float64 scalar; NaN where no pixel was judged."""
+        return (self.totals[:, 0] / self.totals[:, 1]).sum()

@@ -16,7 +16,7 @@ from segsweep.data.source import Batch
 from segsweep.errors import DivergedError
 from segsweep.labels import Labels
 from segsweep.tasks.losses import Loss, TaskKind
-from segsweep.tasks.metrics import RunningMean, SegmentationMetrics
+from segsweep.tasks.metrics import RunningMean, SegmentationMetrics, SplitLoss
 from segsweep.tasks.optimizers import OptimizerFactory
 from segsweep.tasks.schedulers import Schedule
 
@@ -27,11 +27,10 @@ STAGES: tuple[Stage, ...] = ("train", "val", "test")
 class _Counts(nn.Module):
     """What is counted in one stage."""
 
-    def __init__(self, class_names: list[str], binary: bool, background: int | None, shared: bool) -> None:
+    def __init__(self, metrics: SegmentationMetrics, loss: RunningMean | SplitLoss) -> None:
         super().__init__()
-        # Processes share the samples of a training batch; each has all of validation and test.
-        self.metrics = SegmentationMetrics(class_names, binary, background, sync_on_compute=shared)
-        self.loss = RunningMean(sync_on_compute=shared)
+        self.metrics = metrics
+        self.loss = loss
 
 
 class SegmentationTask(L.LightningModule):
@@ -78,8 +77,15 @@ class SegmentationTask(L.LightningModule):
         self.schedule = schedule
         binary = self.kind == "binary"
         background = None if labels.background is None else labels.index(labels.background)
+        # Processes share the samples of a training batch; each has all of validation and test.
         self.metrics = nn.ModuleDict(
-            {f"{stage}_counts": _Counts(labels.names, binary, background, shared=stage == "train") for stage in STAGES}
+            {
+                f"{stage}_counts": _Counts(
+                    SegmentationMetrics(labels.names, binary, background, sync_on_compute=stage == "train"),
+                    RunningMean() if stage == "train" else SplitLoss(loss.terms, sync_on_compute=False),
+                )
+                for stage in STAGES
+            }
         )
         # Since the first step of the training: loss and, for binary tasks, confident accuracy, a mean of step means, as
         # the published figures are.
@@ -138,8 +144,7 @@ class SegmentationTask(L.LightningModule):
 
     def _evaluate(self, stage: Stage, batch: Batch) -> Tensor:
         logits = self(batch.image)
-        loss, share = self.loss.scored(logits, batch.mask)
-        self._counts(stage).loss.update(torch.where(share > 0, loss, 0.0), weight=share)
+        self._counts(stage).loss.update(self.loss.totals(logits, batch.mask))
         self._count(stage, logits, batch.mask)
         return logits
 
