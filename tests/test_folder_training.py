@@ -49,6 +49,62 @@ def test_a_folder_alone_decides_net_loss_and_task(command, scenes: Path, tmp_pat
     assert run.predict(image).shape == image.shape[1:]
 
 
+@pytest.fixture
+def without_water(scenes: Path) -> Path:
+    """The same, and no pixel of Water in val."""
+    for path in scenes.glob("val/masks/*.png"):
+        mask = np.asarray(Image.open(path).convert("RGB")).copy()
+        mask[(mask == DEMO_LABELS.colors[DEMO_LABELS.index("Water")]).all(-1)] = DEMO_LABELS.colors[0]
+        Image.fromarray(mask).save(path)
+    return scenes
+
+
+@pytest.mark.slow
+def test_a_class_without_a_pixel_in_val_is_named_before_training_and_beside_every_number(
+    command, without_water: Path, tmp_path: Path
+):
+    line = "Water has no pixel in val: val/iou says nothing of it"
+    outcome = command("train.py", *TINY, *FAST, "hydra.run.dir=run")
+    assert outcome.code == 0, outcome.err
+    before, _, after = outcome.out.partition("step 4/4")
+    assert line in before
+    assert "objective=val/iou: " in before
+    assert f"* {line}" in after
+    assert record(tmp_path / "run")["absent_classes"] == {"val": ["Water"], "test": []}
+    val, test = (row.split("│")[3:5] for row in after.splitlines() if row.startswith("│ iou ")).__next__()
+    assert val.rstrip().endswith("*")
+    assert not test.rstrip().endswith("*")
+    scored = command("evaluate.py", "run=run", "split=val", "hydra.run.dir=evaluation", "accelerator=cpu")
+    assert f"* {line}" in scored.out
+    assert "*" not in command("evaluate.py", "run=run", "hydra.run.dir=tested", "accelerator=cpu").out
+
+
+@pytest.mark.slow
+def test_an_objective_without_a_value_fails_the_run_and_no_other_job(command, without_water: Path, tmp_path: Path):
+    outcome = command("train.py", *TINY, *FAST, "objective=val/iou/Water", "hydra.run.dir=run")
+    assert outcome.code == 1
+    assert "objective=val/iou/Water: " in outcome.out  # before training
+    (error,) = outcome.error_lines
+    assert error.startswith("error: objective=val/iou/Water: ")
+    found = record(tmp_path / "run")
+    assert found["status"] == "failed"
+    assert "best.ckpt" in found["error"]
+    assert found["objective"]["value"] is None
+    assert (tmp_path / "run" / found["best_checkpoint"]).is_file()
+    assert (tmp_path / "run/checkpoints/last.ckpt").is_file()
+    again = command("train.py", "resume=run")
+    assert (again.code, again.error_lines) == (1, [error])
+    shutil.copytree("scenes", tmp_path / "whole")
+    for path in sorted(tmp_path.glob("whole/val/masks/*.png")):
+        shutil.copy(tmp_path / "whole/train/masks" / path.name, path)
+    swept = command(
+        "train.py", "-m", *TINY[:1], *TINY[2:], *FAST, "objective=val/iou/Water", "data.root=scenes,whole", "name=two"
+    )
+    assert swept.code == 1
+    statuses = [job["status"] for job in json.loads((tmp_path / "multirun/two/sweep.json").read_text())["jobs"]]
+    assert statuses == ["failed", "completed"]
+
+
 @pytest.mark.parametrize("loss", ["cross_entropy loss.weights=balanced", "dice", "ce_dice loss.weights=balanced"])
 def test_every_multiclass_loss_trains_and_scores_itself_again(command, scenes: Path, tmp_path: Path, loss: str):
     choice, *settings = loss.split()

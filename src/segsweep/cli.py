@@ -22,6 +22,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from segsweep.absence import MARK, absence, rests_on
 from segsweep.errors import DivergedError, UserError, os_error_behind, shown
 from segsweep.identity import NAME
 
@@ -282,13 +283,18 @@ def _print_result(record: "RunRecord", directory: Path, tests: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    absent = record.absent_classes
     table = Table("metric", "train (latest)", f"val (step {record.best_step})", "test", title=None)
     names = dict.fromkeys(name.split("/", 1)[1] for name in record.metrics if name.startswith(("val/", "train/")))
     for name in names:
-        values = (record.metrics.get(f"{split}/{name}") for split in ("train", "val", "test"))
-        table.add_row(name, *("" if value is None else f"{value:.4f}" for value in values))
+        values = {split: record.metrics.get(f"{split}/{name}") for split in ("train", "val", "test")}
+        marks = {split: MARK if rests_on(name, absent.get(split, [])) else "" for split in values}
+        table.add_row(name, *("" if value is None else f"{value:.4f}{marks[split]}" for split, value in values.items()))
     console = Console(soft_wrap=True, markup=False, emoji=False)  # names of classes are no markup
     console.print(table)
+    for split, classes in absent.items():
+        if classes:
+            print(f"{MARK.strip()} {absence(split, classes)}")
     shown = _relative(directory)
     speed = f", {record.steps_per_second:.1f} steps/s" if record.steps_per_second else ""
     print(f"{record.steps:,} steps in {record.seconds:.0f} s{speed}. Everything is in {shown}")

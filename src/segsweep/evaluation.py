@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from segsweep.absence import scored_classes
 from segsweep.arguments import check_arguments
 from segsweep.callbacks.image_scores import ImageScore, ImageScores, score_images
 from segsweep.config import naming_keys
@@ -21,6 +22,7 @@ from segsweep.errors import UserError
 from segsweep.run_data import ScoredData, data_of, loss_of, settings_of
 from segsweep.runs.load import Run
 from segsweep.tasks import SGD, SegmentationTask
+from segsweep.tasks.losses import TaskKind
 from segsweep.tasks.metrics import class_scores
 from segsweep.trainer import TrainerSettings, build_trainer, device_of
 from segsweep.training import quiet_libraries
@@ -35,12 +37,20 @@ class Evaluation:
         confusion: int64 [K, K]; row i, column j: pixels of class i predicted as j.
         images: every image of the split, or tile of a large one, in order.
         names: of the classes.
+        kind: of the task.
     """
 
     metrics: dict[str, float]
     confusion: NDArray[np.int64]
     images: list[ImageScore]
     names: list[str]
+    kind: TaskKind
+
+    @property
+    def absent(self) -> tuple[str, ...]:
+        """The classes that iou is of and that have no pixel in the split."""
+        pixels = dict(zip(self.names, self.confusion.sum(1).tolist(), strict=True))
+        return tuple(name for name in scored_classes(self.names, self.kind) if not pixels[name])
 
     @cached_property
     def per_class(self) -> dict[str, dict[str, float]]:
@@ -108,7 +118,8 @@ class Evaluator:
             trainer = build_trainer(self._settings, Path(folder), [scores], [])
             trainer.test(self.task, self.module, verbose=False)
         metrics = {name.removeprefix("test/"): float(value) for name, value in trainer.callback_metrics.items()}
-        return Evaluation(metrics, self.task.confusions["test"].cpu().numpy(), scores.scores(), self.run.labels.names)
+        confusion = self.task.confusions["test"].cpu().numpy()
+        return Evaluation(metrics, confusion, scores.scores(), self.run.labels.names, self.task.kind)
 
     def sample(self, index: int) -> Sample:
         """One image of the split with its prediction.

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
+from segsweep.absence import MARK, absence, rests_on
 from segsweep.errors import UserError
 from segsweep.evaluation import Evaluation, Evaluator, Sample
 from segsweep.plots import confusion, overlay_panels, save, scored_samples
@@ -165,21 +166,30 @@ def _print(names: Sequence[str], evaluators: Sequence[Evaluator], evaluations: S
         print(f"{evaluators[0].run.checkpoint}, step {evaluators[0].run.step}")
         table = Table("metric", split)
         for metric in _overall(evaluations[0]):
-            table.add_row(metric, _number(evaluations[0].metrics[metric], "undefined"))
+            table.add_row(metric, _cell(evaluations[0], metric, 6))
         _show(table)
         _show(_class_table(evaluations[0]))
     elif len(names) <= SIDE_BY_SIDE:
         table = Table(f"metric ({split})", *names)
         for metric in dict.fromkeys(metric for evaluation in evaluations for metric in evaluation.metrics):
-            missing = "absent" if "/" in metric else "undefined"
-            own = (evaluation.metrics.get(metric) for evaluation in evaluations)
-            table.add_row(metric, *("" if number is None else _number(number, missing, 4) for number in own))
+            table.add_row(metric, *(_cell(evaluation, metric, 4) for evaluation in evaluations))
         _show(table)
     else:
         table = Table(f"run ({split})", *_IN_SHORT)
         for name, evaluation in zip(names, evaluations, strict=True):
-            table.add_row(name, *(_number(evaluation.metrics[metric], "undefined", 4) for metric in _IN_SHORT))
+            table.add_row(name, *(_cell(evaluation, metric, 4) for metric in _IN_SHORT))
         _show(table)
+    for absent in dict.fromkeys(evaluation.absent for evaluation in evaluations):
+        if absent:
+            print(f"{MARK.strip()} {absence(split, absent)}")
+
+
+def _cell(evaluation: Evaluation, metric: str, digits: int) -> str:
+    """A metric, marked where it is not of all classes; "" where the run has none of that name."""
+    if (value := evaluation.metrics.get(metric)) is None:
+        return ""
+    number = _number(value, "absent" if "/" in metric else "undefined", digits)
+    return number + (MARK if rests_on(metric, evaluation.absent) else "")
 
 
 def _show(table: Table) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import math
 import os
 import signal
 import threading
@@ -11,13 +12,14 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import torch
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 
+from segsweep.absence import absence, objective_warning, scored_classes
 from segsweep.assembly import Session, assemble
 from segsweep.callbacks import Interrupted, StopOnSignal
 from segsweep.config import check_root, to_plain
@@ -106,12 +108,15 @@ def _train(
         record.device = _device_name(session.trainer)
         record.precision = session.settings.precision
         _read_splits(session)
+        _note_absent_classes(record, session)
         if record.contents is None and _first_process():
             with contextlib.suppress(UserError):  # something beside the images that cannot be read
                 record.contents = data_contents(settings["data"])
         begin()
         for line in session.data.source.describe():
             log.info(line)
+        for line in _absence_lines(record, session):
+            log.warning(line)
         log.info(
             "%s with %s parameters on %s, %s, seed %s", type(session.task.net).__name__, f"{record.parameters:,}",
             record.device, record.precision, record.seed,
@@ -129,6 +134,9 @@ def _train(
                 _note_progress(record, session, run)
         if session.data.overfit_samples:
             _check_overfit(record, session, run)
+        else:
+            _note_absent_classes(record, session)
+            _require_objective(record, session)
         if session.settings.test and not session.data.source.size("test"):
             log.info("no test: the test split is empty")
         elif session.settings.test:
@@ -137,6 +145,7 @@ def _train(
             except SIGTERMException as error:
                 raise Interrupted(signal.SIGTERM) from error
             record.metrics |= _metrics(session.trainer, "test/")
+            _note_absent_classes(record, session)
     return record
 
 
@@ -161,7 +170,7 @@ def _begun(
     record.objective.value, record.steps = earlier.objective.value, earlier.steps
     record.best_checkpoint, record.best_step = earlier.best_checkpoint, earlier.best_step
     record.continued_at = [*earlier.continued_at, step]
-    record.contents = earlier.contents
+    record.contents, record.absent_classes = earlier.contents, earlier.absent_classes
     return record, step
 
 
@@ -173,6 +182,48 @@ def _read_splits(session: Session) -> None:
     }  # fmt: skip
     for split in (split for split, is_wanted in wanted.items() if is_wanted):
         session.data.source.dataset(split)
+
+
+def _note_absent_classes(record: RunRecord, session: Session) -> None:
+    """Notes the classes that scored splits do not show: as the source says, else as the masks scored so far tell."""
+    source, task = session.data.source, session.task
+    if session.data.overfit_samples:
+        return  # what is scored then are training samples
+    splits: tuple[Literal["val", "test"], ...] = ("val", "test") if session.settings.test else ("val",)
+    for split in (split for split in splits if split not in record.absent_classes and source.size(split)):
+        names = source.absent_classes(split)
+        if names is None and split in task.confusions:
+            pixels = task.confusions[split].sum(1).tolist()
+            names = [name for name, count in zip(source.labels.names, pixels, strict=True) if not count]
+        if names is not None:
+            counted = scored_classes(source.labels.names, source.kind)
+            record.absent_classes[split] = [name for name in names if name in counted]
+
+
+def _absence_lines(record: RunRecord, session: Session) -> list[str]:
+    """What to know of absent classes before training."""
+    lines = [absence(split, names) for split, names in record.absent_classes.items() if names]
+    absent = record.absent_classes.get("val", [])
+    warning = objective_warning(record.objective.name, absent, session.data.source.kind)
+    return lines if warning is None else [*lines, warning]
+
+
+def _require_objective(record: RunRecord, session: Session) -> None:
+    """Fails a run whose objective never had a value: no checkpoint of it is better than another.
+
+    Raises:
+        UserError: says which checkpoints there are.
+    """
+    best = session.training_log.best
+    if best is None or not math.isnan(best.metrics[record.objective.name]):
+        return
+    absent = record.absent_classes.get("val")
+    because = f" ({', '.join(absent)} without a pixel in val)" if absent else ""
+    raise UserError(
+        f"objective={record.objective.name}: is NaN at every validation{because}, so no checkpoint is the best; best.ckpt "
+        f"holds the first, of step {best.step}, last.ckpt that of step {record.steps}. Give a split that has every class, "
+        "or another objective, as in objective=val/loss"
+    )
 
 
 def _threads(settings: dict[str, Any]) -> contextlib.AbstractContextManager[None]:

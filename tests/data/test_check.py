@@ -179,6 +179,16 @@ def test_a_class_without_pixels_is_a_warning(folder: Folder) -> None:
     assert report.class_weights["wood"] == 1
 
 
+def test_classes_without_pixels_in_a_scored_split_share_a_line(folder: Folder) -> None:
+    folder.mask("val/masks/c.png", values=0)
+    single, line = check(folder).warnings
+    assert "val/masks/c.png" in single
+    assert line == "sea, wood have no pixel in val: val/iou says nothing of them"
+    source = FolderSource(str(folder.root))
+    assert source.absent_classes("val") == ["sea", "wood"]
+    assert source.absent_classes("test") == []
+
+
 def test_snapped_pixels_are_counted_in_a_warning(folder: Folder) -> None:
     mask = np.full((20, 24, 3), (0, 80, 200), dtype=np.uint8)
     mask[0, :7] = (1, 80, 200)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from segsweep.absence import absence
 from segsweep.data.folder import FolderSource
 from segsweep.data.images import ImageReading, read_image
 from segsweep.data.pairs import Pair, scan
@@ -149,9 +150,9 @@ def check_folder(source: FolderSource, workers: int | None = None, progress: Pro
 
     Wrong are: a table of a single class, images without masks and the reverse, names that occur twice, files that cannot
     be read, colours or ids that are no class, sizes that differ in a pair, masks of ignored pixels alone, a split that
-    cannot be made, and images that are the same, pixel by pixel, in two splits. Worth a look are: classes without pixels,
-    masks of a single class, images of a single value, snapped colours, EXIF orientations, files passed over, and the same
-    image twice in a split.
+    cannot be made, and images that are the same, pixel by pixel, in two splits. Worth a look are: classes without pixels
+    in all masks or in a split, masks of a single class, images of a single value, snapped colours, EXIF orientations,
+    files passed over, and the same image twice in a split.
 
     Args:
         source: says what lies where and how it is read. It is not trained on, so nothing stays in memory.
@@ -189,7 +190,13 @@ def check_folder(source: FolderSource, workers: int | None = None, progress: Pro
         splits.reason if splits else "",
         tuple(reports),
         (*errors, *twice),
-        (*warnings, *repeated, *_split_warnings(source.root, splits), *_missing_classes(source, reports)),
+        (
+            *warnings,
+            *repeated,
+            *_split_warnings(source.root, splits),
+            *_missing_classes(source, reports),
+            *_unscored_classes(source, reports),
+        ),
         time.perf_counter() - start,
     )
 
@@ -284,6 +291,19 @@ def _missing_classes(source: FolderSource, reports: Sequence[PairReport]) -> lis
             warnings.append(
                 f"{shown(source.root)}: the class {name} has no pixels in train, but in {where}; split otherwise"
             )
+    return warnings
+
+
+def _unscored_classes(source: FolderSource, reports: Sequence[PairReport]) -> list[str]:
+    """A line for each scored split in which classes have no pixel; those that no mask has are named already."""
+    warnings = []
+    somewhere = {place for report in reports for place in np.flatnonzero(report.pixels)}
+    for part in ("val", "test"):
+        read = [report.pixels for report in reports if report.pixels and report.split == part]
+        there = {place for pixels in read for place in np.flatnonzero(pixels)}
+        absent = [name for place, name in enumerate(source.labels.names) if place in somewhere - there]
+        if read and absent:
+            warnings.append(absence(part, absent))
     return warnings
 
 

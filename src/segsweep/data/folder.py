@@ -254,6 +254,15 @@ class FolderSource(Source):
             total += counts
         return total[: len(self.labels)]
 
+    def absent_classes(self, split: Literal["val", "test"]) -> list[str]:
+        """Reads masks until every class was met: one or two as a rule, all of them only where a class is absent."""
+        missing = set(range(len(self.labels)))
+        for pixels in self.arrays(split):
+            missing -= set(np.flatnonzero(np.bincount(pixels[-1].reshape(-1))).tolist())
+            if not missing:
+                break
+        return [self.labels.names[position] for position in sorted(missing)]
+
     def shapes(self, part: str) -> list[tuple[int, int]]:
         """Height and width of each image of a split, from the files' headers."""
         if part not in self._shapes:

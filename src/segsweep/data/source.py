@@ -66,6 +66,10 @@ class Source(ABC):
         """
         raise UserError(f"{type(self).__name__} has no files to count classes in")
 
+    def absent_classes(self, split: Literal["val", "test"]) -> list[str] | None:
+        """Names of the classes without a pixel in a split; None where only scoring the split tells."""
+        return None
+
     @abstractmethod
     def size(self, split: Split) -> int:
         """Number of samples in the split; for `train`, the samples that make an epoch."""

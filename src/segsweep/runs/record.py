@@ -58,6 +58,8 @@ class RunRecord:
     """The steps at which it was taken up again after it had been cut off."""
     contents: dict[str, str] | None = None
     """Digests of the data that it was begun with, by key; None in what was written before they were kept."""
+    absent_classes: dict[str, list[str]] = field(default_factory=dict)
+    """The classes without a pixel in a split, by split, "val" or "test": metrics say nothing of these."""
     versions: dict[str, str] = field(default_factory=dict)
     git: dict[str, Any] | None = None
     overfit_check: Literal["passed", "failed"] | None = None

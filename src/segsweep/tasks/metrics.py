@@ -56,20 +56,21 @@ def class_iou(confusion: Tensor) -> Tensor:
 def class_scores(confusion: Tensor) -> dict[str, Tensor]:
     """`iou`, `precision`, `recall` and `f1` of every class, float64 [K] each; NaN for a class that is absent.
 
-    Absent is a class that is neither true nor predicted anywhere. One that is present but never predicted has precision 0,
-    not an undefined one; and the reverse for recall.
+    Absent is a class without a true pixel, whatever was predicted: its iou would be 0 by one wrong pixel and undefined
+    without, so it would measure nothing, and which classes a mean is over would hang on the prediction. A class that is
+    present but never predicted has precision 0, not an undefined one.
 
     Args:
         confusion: int64 [K, K].
     """
     hits, true, predicted = confusion.diagonal(), confusion.sum(1), confusion.sum(0)
-    present = true + predicted > 0
-    return {
+    scores = {
         "iou": class_iou(confusion),
-        "precision": torch.where(present, hits / predicted.clamp(min=1).double(), torch.nan),
-        "recall": torch.where(present, hits / true.clamp(min=1).double(), torch.nan),
+        "precision": hits / predicted.clamp(min=1).double(),
+        "recall": _ratio(hits, true),
         "f1": _ratio(2 * hits, true + predicted),
     }
+    return {name: torch.where(true > 0, values, torch.nan) for name, values in scores.items()}
 
 
 class SegmentationMetrics(Metric):
@@ -79,12 +80,15 @@ class SegmentationMetrics(Metric):
     and `confident_accuracy`, the share of pixels whose probability is within 0.1 of the right answer, which is what the
     texture notebook prints as "precision".
 
-    Multiclass: `iou`, `precision`, `recall` and `f1` as means over the classes present (true or predicted somewhere in
-    the split), `iou_micro` over all pixels of all classes, `iou/<class>` (NaN for an absent class), `accuracy`,
+    Multiclass: `iou`, `precision`, `recall` and `f1` as means over the classes present (those with a true pixel in the
+    split), `iou_micro` over all pixels of all classes, `iou/<class>` (NaN for an absent class), `accuracy`,
     `iou_image`, and, where a background class is named, `foreground_iou`: anything but background against anything but
     background, mean over images, which is what the U-Net report prints as "IoU".
 
     `iou_image` is the mean over images of the image's own iou, without the images in which that is undefined.
+
+    Binary metrics of the positive class and `foreground_iou` are NaN where the split has no true pixel of what they
+    measure.
 
     Args:
         class_names: the classes in the order of their ids.
@@ -155,12 +159,14 @@ class SegmentationMetrics(Metric):
             metrics[name] = values[1] if self.binary else values.nanmean()
         metrics["iou_image"] = _ratio(*self.image_iou)
         if self.binary:
+            metrics["iou_image"] = torch.where(confusion[1].sum() > 0, metrics["iou_image"], torch.nan)
             metrics["confident_accuracy"] = _ratio(*self.confident)
         else:
             metrics["iou_micro"] = _ratio(hits.sum(), 2 * confusion.sum() - hits.sum())
             metrics |= {f"iou/{name}": scores["iou"][position] for position, name in enumerate(self.class_names)}
             if self.background is not None:
-                metrics["foreground_iou"] = _ratio(*self.foreground_iou)
+                foreground = confusion.sum() - confusion[self.background].sum()
+                metrics["foreground_iou"] = torch.where(foreground > 0, _ratio(*self.foreground_iou), torch.nan)
         return metrics
 
 
