@@ -22,6 +22,8 @@ def spread(positions: ArrayLike, gap: float, low: float = 0.0, high: float = 1.0
     Returns:
         float64 [N]; the sum of squared moves is the least possible.
     """
+    from scipy.optimize import isotonic_regression  # here, because it takes half a second
+
     wanted = np.asarray(positions, dtype=np.float64)
     number = len(wanted)
     if number == 0:
@@ -29,15 +31,8 @@ def spread(positions: ArrayLike, gap: float, low: float = 0.0, high: float = 1.0
     gap = min(gap, (high - low) / max(number - 1, 1))
     order = np.argsort(wanted, kind="stable")
     steps = np.arange(number) * gap
-    # With the least distances taken off, positions in order need only not decrease: isotonic regression, by pooling.
-    blocks: list[tuple[float, int]] = []
-    for value in (wanted[order] - steps).tolist():
-        mean, size = value, 1
-        while blocks and blocks[-1][0] > mean:
-            other, count = blocks.pop()
-            mean, size = (mean * size + other * count) / (size + count), size + count
-        blocks.append((mean, size))
-    level = np.concatenate([np.full(size, mean) for mean, size in blocks])
+    # With the least distances taken off, positions in order need only not decrease.
+    level = isotonic_regression(wanted[order] - steps).x
     result = np.empty(number)
     result[order] = np.clip(level, low, high - steps[-1]) + steps
     return result

@@ -1,17 +1,12 @@
 """What all figures share: fonts, colours, line styles, and how a number is written."""
 
-from collections.abc import Callable
-from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
-
-Parameters = ParamSpec("Parameters")
-Result = TypeVar("Result")
 
 STYLE: dict[str, Any] = {
     # DejaVu comes with matplotlib, so a figure looks the same on every machine.
@@ -45,15 +40,8 @@ GREY = "#767676"
 PALE = "#D9D9D9"
 
 
-def styled(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
-    """Runs `function` under this project's style, whatever the caller's matplotlib settings are."""
-
-    @wraps(function)
-    def wrapped(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
-        with matplotlib.style.context(["default", STYLE]):
-            return function(*args, **kwargs)
-
-    return wrapped
+styled = matplotlib.style.context(["default", STYLE])
+"""A decorator: runs a function under this project's style, whatever the caller's matplotlib settings are."""
 
 
 def new_figure(width: float, height: float) -> Figure:
