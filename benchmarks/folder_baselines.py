@@ -156,8 +156,7 @@ def _nearest(cells: NDArray[np.int64], others: NDArray[np.int64], bins: int, cha
 
 def score(predict: Predict, test: Iterable[Pixels], labels: Labels) -> dict[str, float]:
     """Every metric of predictions for decoded pairs; NaN where one is undefined."""
-    background = None if labels.background is None else labels.index(labels.background)
-    metrics = SegmentationMetrics(labels.names, binary=False, background=background)
+    metrics = SegmentationMetrics(labels.names, binary=False, background=labels.background_index)
     for pixels in test:
         prediction, mask = predict(pixels[:-1]), pixels[-1].astype(np.int64)
         metrics.update(torch.from_numpy(prediction)[None], torch.from_numpy(mask)[None])

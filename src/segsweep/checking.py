@@ -95,7 +95,7 @@ def _draw_sheet(source: FolderSource, report: CheckReport, pairs: int, path: Pat
         labels.colors,
         names=[pair.name for pair in found],
         class_names=labels.names,
-        background=None if labels.background is None else labels.index(labels.background),
+        background=labels.background_index,
         max_pairs=pairs,
     )
     save(figure, path)

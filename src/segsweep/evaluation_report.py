@@ -126,8 +126,7 @@ def _draw(folder: Path, evaluator: Evaluator, evaluation: Evaluation, pictures: 
 
 def _look(run: Run) -> dict[str, Any]:
     """How the run's classes are drawn."""
-    background = None if run.labels.background is None else run.labels.index(run.labels.background)
-    return {"colors": run.labels.colors, "class_names": run.labels.names, "background": background}
+    return {"colors": run.labels.colors, "class_names": run.labels.names, "background": run.labels.background_index}
 
 
 def _write_numbers(

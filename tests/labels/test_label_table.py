@@ -98,3 +98,8 @@ def test_the_color_of_ignored_pixels_is_never_a_class_color():
 def test_a_mask_with_other_values_is_not_drawn(wrong):
     with pytest.raises(ValueError, match="mask"):
         Labels([ROAD, WALK]).colorize(np.array(wrong))
+
+
+def test_background_index_is_the_position_of_the_background_class():
+    assert Labels([ROAD, WALK]).background_index is None
+    assert [Labels([ROAD, WALK], name).background_index for name in ("road", "walk")] == [0, 1]

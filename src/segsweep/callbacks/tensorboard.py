@@ -17,11 +17,8 @@ from torch import Tensor
 from segsweep.data import Batch, SegmentationData
 from segsweep.data.seeds import Split
 from segsweep.labels import IGNORE
-from segsweep.plots import class_colors, colorize, confusion, error_map, overlay, to_image
+from segsweep.plots import ERROR_COLORS, class_colors, colorize, confusion, error_map, overlay, to_image
 from segsweep.tasks import SegmentationTask, Stage
-
-_ERROR_COLORS = np.array([(255, 255, 255), (176, 0, 32), (160, 160, 160)], dtype=np.uint8)
-"""Of right, wrong and ignored pixels."""
 
 
 def writers(trainer: L.Trainer) -> list[Any]:
@@ -58,9 +55,10 @@ class SamplePanel(Callback):
         with trainer.precision_plugin.forward_context():
             prediction = pl_module.predict(pl_module(self._batch.image))
         labels = pl_module.labels
-        background = None if labels.background is None else labels.index(labels.background)
         for row in range(len(prediction)):
-            panel = panel_row(self._batch.image[row], self._batch.mask[row], prediction[row], labels.colors, background)
+            panel = panel_row(
+                self._batch.image[row], self._batch.mask[row], prediction[row], labels.colors, labels.background_index
+            )
             for writer in found:
                 tag = f"samples/{row}: image, mask, prediction, error, overlay"
                 writer.add_image(tag, panel, trainer.global_step, dataformats="HWC")
@@ -114,7 +112,7 @@ def panel_row(
         np.round(pixels * 255).astype(np.uint8),
         colorize(true, palette, IGNORE),
         colorize(predicted, palette, IGNORE),
-        _ERROR_COLORS[error_map(true, predicted)],
+        ERROR_COLORS[error_map(true, predicted)],
         np.round(overlay(picture, predicted, palette, background=background) * 255).astype(np.uint8),
     ]
     gap = np.full((len(pixels), max(2, pixels.shape[1] // 32), 3), 255, dtype=np.uint8)

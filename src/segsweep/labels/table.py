@@ -119,6 +119,11 @@ class Labels:
         # 255 classes at most and more candidates than that, so one is always free.
         return next(color for color in [(255, 255, 255), (0, 0, 0), (255, 0, 255), *grays] if color not in taken)
 
+    @property
+    def background_index(self) -> int | None:
+        """The position of the background class; None where there is none."""
+        return None if self.background is None else self.index(self.background)
+
     def __len__(self) -> int:
         return len(self.classes)
 

@@ -136,10 +136,9 @@ class PredictionFolder:
 
 def painted(image: NDArray[np.uint8], mask: NDArray[np.uint8], labels: Labels) -> NDArray[np.uint8]:
     """The mask laid over its image, the background clear: [C, H, W] and [H, W] to uint8 [H, W, 3]."""
-    background = None if labels.background is None else labels.index(labels.background)
     picture = np.empty((*mask.shape, 3), dtype=np.uint8)
     for rows in _bands(len(mask)):
-        laid_over = overlay(image[:, rows], mask[rows], labels.colors, background=background)
+        laid_over = overlay(image[:, rows], mask[rows], labels.colors, background=labels.background_index)
         picture[rows] = np.round(laid_over * 255).astype(np.uint8)
     return picture
 

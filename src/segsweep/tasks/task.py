@@ -76,12 +76,11 @@ class SegmentationTask(L.LightningModule):
         self.optimizer = optimizer
         self.schedule = schedule
         binary = self.kind == "binary"
-        background = None if labels.background is None else labels.index(labels.background)
         # Processes share the samples of a training batch; each has all of validation and test.
         self.metrics = nn.ModuleDict(
             {
                 f"{stage}_counts": _Counts(
-                    SegmentationMetrics(labels.names, binary, background, sync_on_compute=stage == "train"),
+                    SegmentationMetrics(labels.names, binary, labels.background_index, stage == "train"),
                     RunningMean() if stage == "train" else SplitLoss(loss.terms, sync_on_compute=False),
                 )
                 for stage in STAGES
