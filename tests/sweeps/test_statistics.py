@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,7 +13,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from segsweep.sweeps.statistics import COLUMNS, LEVEL, Comparison, compare, equal_pairs, judge
+from segsweep.sweeps import statistics
+from segsweep.sweeps.replicates import Group, common_seeds, entry_key
+from segsweep.sweeps.statistics import COLUMNS, LEVEL, SHAFFER_UP_TO, Comparison, compare, equal_pairs, judge
 
 
 def jobs(values: Iterable[Iterable[float | str | None]]) -> pd.DataFrame:
@@ -63,6 +66,36 @@ def test_p_values_are_those_of_scipys_paired_t_test_corrected_over_all_pairs(see
         assert row["p"] == pytest.approx(p, rel=1e-9)
         assert row["verdict"] == ("worse" if p <= LEVEL else "not distinguishable")
     assert comparison.pairs == k * (k - 1) // 2
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_above_so_many_settings_p_values_are_corrected_by_holm(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = drawn(seed, 5, 3)
+    by_shaffer = compare(jobs(values), ["lr"], mode="max")
+    assert "Holm-Shaffer correction over all 10 pairs, 5 %" in by_shaffer.verdict
+    monkeypatch.setattr(statistics, "SHAFFER_UP_TO", 4)
+    comparison = compare(jobs(values), ["lr"], mode="max")
+    best = int(values.mean(axis=1).argmax())
+    p = [stats.ttest_rel(values[one], values[other]).pvalue for one, other in itertools.combinations(range(5), 2)]
+    adjusted = dict(zip(itertools.combinations(range(5), 2), statistics.holm(np.array(p)), strict=True))
+    for _, row in comparison.table.iloc[1:].iterrows():
+        assert row["p"] == pytest.approx(adjusted[min(best, row["lr"]), max(best, row["lr"])], rel=1e-9)
+    assert (comparison.table["p"].iloc[1:] >= by_shaffer.table["p"].iloc[1:]).all()
+    assert "Holm correction over all 10 pairs, without Shaffer's counts above 4 settings" in comparison.verdict
+
+
+def test_hundreds_of_settings_are_compared_in_seconds() -> None:
+    values = drawn(0, SHAFFER_UP_TO + 1, 3, step=0.1)
+    started = time.process_time()
+    assert compare(jobs(values), ["lr"], mode="max").compared == SHAFFER_UP_TO + 1
+    assert time.process_time() - started < 5
+
+
+@pytest.mark.parametrize("block", [1, 4, 10])
+def test_pairs_are_tested_in_blocks_of_any_size(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = judge(drawn(0, 5, 3))
+    monkeypatch.setattr(statistics, "_BLOCK", block)
+    assert judge(drawn(0, 5, 3)) == expected
 
 
 def test_mean_deviation_and_interval_are_scipys() -> None:
@@ -273,6 +306,26 @@ def test_a_sweep_cut_off_is_compared_over_the_seeds_that_most_settings_have() ->
         "seed=1 not run, seed=2 not run",
         "seed=0 not run, seed=1 not run, seed=2 pending",
     ]
+
+
+@given(st.lists(st.tuples(st.frozensets(st.integers(0, 4)), st.booleans()), min_size=1, max_size=8))
+@settings(max_examples=200, deadline=None)
+def test_common_seeds_keep_the_most_runs_of_all_choices(have: list[tuple[frozenset[int], bool]]) -> None:
+    groups = [
+        Group((), {}, {entry_key(seed): 0.5 for seed in seeds}, {entry_key(9): "failed"} if lost else {})
+        for seeds, lost in have
+    ]
+    whole = [seeds for seeds, lost in have if seeds and not lost]
+    kept = {
+        seeds: len(seeds) * sum(seeds <= own for own in whole)
+        for seeds in {one & other for one in whole for other in whole} - {frozenset()}
+    }
+    found = frozenset(int(number) for _, number, _ in common_seeds(groups))
+    if kept:
+        assert kept[found] == max(kept.values())
+        assert all(len(seeds) <= len(found) for seeds in kept if kept[seeds] == kept[found])
+    else:
+        assert found == frozenset().union(*(seeds for seeds, _ in have))
 
 
 def test_without_a_complete_setting_nothing_is_best() -> None:

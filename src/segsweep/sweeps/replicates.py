@@ -1,8 +1,10 @@
 """The jobs of a sweep by setting and seed, and the seeds that settings are compared over."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
+from itertools import combinations_with_replacement
 from typing import Any
 
 import numpy as np
@@ -97,11 +99,21 @@ def common_seeds(groups: Sequence[Group]) -> Set[Key]:
     Settings that lost a replicate have no say. In a sweep that was cut off, whichever varies fastest, this leaves out
     the settings that hardly began, or the seed that few settings have reached.
     """
-    have = [frozenset(group.scores) for group in groups if group.scores and not group.lost]
-    choices = {one & other for one in have for other in have} - {frozenset()}
-    if not choices:
+    # Thousands of settings have a handful of different sets of seeds; and sets without a common seed give no choice.
+    have = Counter(frozenset(group.scores) for group in groups if group.scores and not group.lost)
+    if not have:
         return {key for group in groups for key in group.scores}
-    return max(choices, key=lambda seeds: (len(seeds) * sum(seeds <= own for own in have), len(seeds), sorted(seeds)))
+    with_seed: dict[Key, list[frozenset[Key]]] = {}
+    for own in have:
+        for key in own:
+            with_seed.setdefault(key, []).append(own)
+    pairs = {pair for sharing in with_seed.values() for pair in combinations_with_replacement(sharing, 2)}
+    choices = {one & other for one, other in pairs}
+
+    def kept(seeds: frozenset[Key]) -> int:
+        return sum(have[own] for own in with_seed[next(iter(seeds))] if seeds <= own)
+
+    return max(choices, key=lambda seeds: (len(seeds) * kept(seeds), len(seeds), sorted(seeds)))
 
 
 def entry_key(entry: Any) -> Key:

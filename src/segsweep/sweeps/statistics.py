@@ -33,6 +33,12 @@ Verdict = Literal["best", "not distinguishable", "worse", "no statement"]
 LEVEL = 0.05
 """Chance that any setting is called worse when all are equal."""
 
+SHAFFER_UP_TO = 300
+"""Settings; the time that Shaffer's counts take grows with the fourth power of their number. Above, Holm's count."""
+
+_BLOCK = 1_000_000
+"""Pairs that are tested at a time, so that memory is bounded."""
+
 COLUMNS = ("n", "mean", "std", "low", "high", "difference", "p", "detectable", "verdict", "missing")
 """What `Comparison.table` adds to the columns of the settings."""
 
@@ -76,15 +82,25 @@ class Comparison:
         return self.compared * (self.compared - 1) // 2
 
     @property
+    def correction(self) -> str:
+        """What the p values are corrected by, in words."""
+        over = f"correction over all {self.pairs} pairs"
+        if self.compared <= SHAFFER_UP_TO:
+            return f"Holm-Shaffer {over}"
+        return f"Holm {over}, without Shaffer's counts above {SHAFFER_UP_TO} settings"
+
+    @property
     def verdict(self) -> str:
         """What can be said, as one paragraph."""
         return " ".join(self.sentences())
 
     def sentences(self) -> list[str]:
         """What can be said, for a person."""
+        correction = self.correction if self.pairs > 1 else ""
         return verdict_sentences(
-            self.table, self.settings, self.name, self.mode, self.replicates, self.compared, self.left_out, LEVEL
-        )
+            self.table, self.settings, self.name, self.mode, self.replicates, self.compared, self.left_out, LEVEL,
+            correction,
+        )  # fmt: skip
 
 
 def compare(
@@ -178,20 +194,18 @@ def judge(values: NDArray[np.float64]) -> list[dict[str, Any]]:
         Of each setting the columns `difference`, `p`, `detectable` and `verdict`, without those that say nothing.
     """
     k, n = values.shape
-    first, second = np.triu_indices(k, 1)  # pairs with the best are the first k - 1
-    differences = values[second] - values[first]
+    differences = values[1:] - values[0]
     mean = differences.mean(axis=1)
     rows = [{"difference": 0.0, "verdict": "best" if n > 1 else "no statement"}]
     if n == 1:
-        return rows + [{"difference": float(entry)} for entry in mean[: k - 1]]
+        return rows + [{"difference": float(entry)} for entry in mean]
     # Differences that vary by no more than the rounding of the values themselves are constant.
     rounding = 8 * np.finfo(np.float64).eps * np.abs(values).max(axis=1)
-    rounding = np.maximum(rounding[first], rounding[second])
-    p = paired_p(differences, rounding)
-    constant = np.isnan(p)
-    same = constant & (np.abs(mean) <= rounding)
+    p = _p_of_all_pairs(values, rounding)
+    adjusted, count = step_down(np.where(np.isnan(p), 1.0, p), k)
+    constant = np.isnan(p[: k - 1])
+    same = constant & (np.abs(mean) <= np.maximum(rounding[1:], rounding[0]))
     error = np.where(constant, 0.0, differences.std(axis=1, ddof=1) / math.sqrt(n))
-    adjusted, count = step_down(np.where(constant, 1.0, p), k)
     needed = -special.stdtrit(n - 1, LEVEL / 2 / count) * error if count else error * math.nan
     for pair in range(k - 1):
         row: dict[str, Any] = {"difference": float(mean[pair])}
@@ -200,6 +214,17 @@ def judge(values: NDArray[np.float64]) -> list[dict[str, Any]]:
             row |= {"p": float(adjusted[pair]), "detectable": float(needed[pair]), "verdict": verdict}
         rows.append(row)
     return rows
+
+
+def _p_of_all_pairs(values: NDArray[np.float64], rounding: NDArray[np.float64]) -> NDArray[np.float64]:
+    """`paired_p` of all pairs of settings, [k (k - 1) / 2]; those with the first are the first k - 1."""
+    first, second = np.triu_indices(len(values), 1)
+    p = np.empty(len(first))
+    for start in range(0, len(p), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        one, other = first[block], second[block]
+        p[block] = paired_p(values[other] - values[one], np.maximum(rounding[one], rounding[other]))
+    return p
 
 
 def t_quantile(n: int) -> float:
@@ -230,6 +255,7 @@ def step_down(p: NDArray[np.float64], k: int) -> tuple[NDArray[np.float64], int]
 
     The smallest p is multiplied by the number of pairs. Each next one by the largest number of pairs that can be equal
     in truth when all before it are not: once one setting of three differs from another, at most one pair is equal.
+    Of more than `SHAFFER_UP_TO` settings it is multiplied by the number of pairs left, which is never less.
 
     Args:
         p: [k (k - 1) / 2], in any order.
@@ -241,7 +267,7 @@ def step_down(p: NDArray[np.float64], k: int) -> tuple[NDArray[np.float64], int]
 
     Source: Shaffer 1986, procedure S1; with k (k - 1) / 2, ..., 2, 1 as counts it is Holm 1979.
     """
-    counts = np.array(equal_pairs(k), dtype=np.float64)
+    counts = np.array(equal_pairs(k) if k <= SHAFFER_UP_TO else range(len(p), 0, -1), dtype=np.float64)
     adjusted = _adjusted(p, counts)
     rejected = int((adjusted <= LEVEL).sum())
     return adjusted, int(counts[min(rejected, len(p) - 1)]) if len(p) else 0

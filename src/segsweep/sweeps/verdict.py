@@ -19,6 +19,7 @@ def verdict_sentences(
     compared: int,
     left_out: Sequence[str],
     level: float,
+    correction: str,
 ) -> list[str]:
     """Which setting is best, what is not distinguishable from it, what is worse, and what limits this: 1 to 4 sentences
     as a rule.
@@ -31,6 +32,7 @@ def verdict_sentences(
         replicates, compared: how many seeds, and how many settings have all of them; those are the first rows.
         left_out: seeds that were not compared over because settings lack them.
         level: of the test, as a fraction.
+        correction: what p values are corrected by, in words; "" where they are not.
     """
     said = [_about_best(table, settings, name, mode, replicates, compared)]
     if compared > 1 and replicates == 1:
@@ -39,7 +41,7 @@ def verdict_sentences(
             "repeat with seed=0,1,2."
         )
     elif compared > 1:
-        said += _about_others(table.iloc[1:compared], settings, replicates, compared, level)
+        said += _about_others(table.iloc[1:compared], settings, replicates, level, correction)
     if left_out:
         said.append(f"Not used, because not every setting compared has it: {', '.join(left_out)}.")
     if len(missing := table.iloc[compared:]):
@@ -83,19 +85,17 @@ def _about_best(
 
 
 def _about_others(
-    others: pd.DataFrame, settings: Sequence[str], replicates: int, compared: int, level: float
+    others: pd.DataFrame, settings: Sequence[str], replicates: int, level: float, correction: str
 ) -> list[str]:
     equal, worse, untested = (
         others[others["verdict"] == verdict] for verdict in ("not distinguishable", "worse", "no statement")
     )
-    pairs = compared * (compared - 1) // 2
-    correction = f", Holm-Shaffer correction over all {pairs} pairs" if pairs > 1 else ""
-    test = f" (paired t-test over {replicates} common seeds{correction}, {level * 100:g} %)"
+    how = ", ".join(filter(None, [f"paired t-test over {replicates} common seeds", correction, f"{level * 100:g} %"]))
+    test = f" ({how})"
     said = []
     if len(equal):
-        notes = [
-            "the same values" if row["detectable"] == 0 else f"{row['difference']:+.2g}" for _, row in equal.iterrows()
-        ]
+        named = equal.head(_LISTED).iterrows()
+        notes = ["the same values" if row["detectable"] == 0 else f"{row['difference']:+.2g}" for _, row in named]
         said.append(f"Not distinguishable from it{test}: {_listed(equal, settings, notes)}.")
     if len(worse):
         rest = f"the other {len(worse)}" if len(worse) > _LISTED else _listed(worse, settings)
