@@ -41,7 +41,8 @@ def made(tmp_path: Path) -> Made:
         for number, (values, stage) in enumerate([*asked, *([(asked[0][0], FINAL)] if final else [])]):
             name = ",".join([*([FINAL] if stage else []), *(f"{key}={typed(value)}" for key, value in values.items())])
             settings = {"optim": "adam", "lr": 0.1, "momentum": None, "seed": 0} | values
-            jobs.append(Job(f"{number:012d}", number, [], name, values, settings, stage=stage))
+            scored = {key: value for key, value in values.items() if key.startswith("data.")}
+            jobs.append(Job(f"{number:012d}", number, [], name, values, settings, scored=scored, stage=stage))
             if (value := score(values)) == "pending":
                 continue
             run = SweepDirectory(folder).run(jobs[-1])
@@ -173,6 +174,75 @@ def test_the_final_training_of_a_setting_that_is_no_longer_the_best_is_not_the_r
 def test_the_final_training_of_the_best_setting_is_the_run_to_take(made: Made):
     sweep = made({"lr": [0.1, 0.01]}, lambda values: values["lr"], final=True)
     assert "The run to take: `final,lr=0.1`" in sweep.path.joinpath("summary.md").read_text()
+
+
+def by_split(values: Values) -> float:
+    """Far better on one split than on the other; within a split the first rate is."""
+    return 0.9 * (values["data.split_seed"] == 1) - values["lr"] + 0.001 * values.get("seed", 0) * values["lr"]
+
+
+SPLITS = {"data.split_seed": [0, 1], "lr": [0.1, 0.2, 0.3], "seed": [0, 1]}
+
+
+def test_jobs_scored_on_other_images_are_ranked_apart_everywhere(made: Made):
+    sweep = made(SPLITS, by_split)
+    assert sweep.comparison.best is None
+    assert sweep.comparison.table["data.split_seed"].tolist() == [0, 0, 0, 1, 1, 1]
+    assert sweep.comparison.table["lr"].tolist() == [0.1, 0.2, 0.3] * 2
+    assert (sweep.comparison.table.groupby("data.split_seed")["difference"].max() == 0).all()
+    ranks = sweep.summary.groupby("data.split_seed")["rank"].apply(list)
+    assert ranks.tolist() == [[1, 2, 3, 4, 5, 6]] * 2
+    said = lines(sweep, 100)
+    assert [line.split()[:2] for line in said[2:8]] == [
+        [f"{rank}", f"{split}"] for split in (0, 1) for rank in (1, 2, 3)
+    ]
+    text = sweep.path.joinpath("summary.md").read_text()
+    for where in ("\n".join(said), text):
+        assert where.count("data.split_seed changes the images that are scored: each group is ranked alone.") == 1
+        assert where.count("lr=0.1 is best") + where.count("lr=0.1 has the highest mean") == 2
+    assert "The run to take" not in text
+    with pytest.raises(UserError, match=r"data\.split_seed"):
+        sweep.best()
+
+
+def test_the_heatmap_of_groups_has_a_row_each_and_no_star(made: Made):
+    figure = made(
+        {**SPLITS, "momentum": [None, 0.9]}, lambda values: by_split(values) - (values["momentum"] or 0)
+    ).heatmap()
+    title, *cells = texts(figure)
+    assert "★" not in "".join([title, *cells])
+    assert "data.split_seed changes" in title
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [
+        "data.split_seed=0",
+        "data.split_seed=1",
+    ]
+    drawn = [float(cell) for cell in cells if "." in cell]
+    assert drawn == pytest.approx([-0.1, -0.2, -0.3, 0.8, 0.7, 0.6], abs=1e-3)
+
+
+def test_the_heatmap_of_groups_alone_is_a_row(made: Made):
+    cells = texts(made({"data.split_seed": [0, 1, 2]}, lambda values: 0.5 + values["data.split_seed"]).heatmap())
+    assert {"0.5000", "1.500", "2.500"} <= set(cells)
+
+
+@pytest.mark.parametrize("axis", ["data.split_seed", "momentum"])
+def test_curves_of_groups_name_no_best(made: Made, axis: str):
+    axes = {axis: [0, 1], "lr": [0.01 * (rate + 1) for rate in range(10)]}
+    figure = made(axes, lambda values: values[axis] - values["lr"]).curves()
+    titles = [panel.get_title(loc) for panel in figure.axes for loc in ("left", "center")]
+    assert any("best" in title for title in titles) == (axis == "momentum")
+
+
+def test_a_class_that_val_does_not_show_is_named_in_the_report(made: Made):
+    sweep = made({"lr": [0.1, 0.2]}, noisy)
+    for job in sweep.record.jobs:
+        run = sweep.directory.run(job).record
+        record = RunRecord.read(run)
+        record.absent_classes = {"val": ["Car"], "test": []}
+        record.write(run)
+    report(sweep.directory)
+    for where in ("\n".join(lines(sweep, 100)), sweep.path.joinpath("summary.md").read_text()):
+        assert where.count("Car has no pixel in val") == 1
 
 
 # Pictures

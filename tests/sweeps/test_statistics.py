@@ -15,6 +15,7 @@ from scipy import stats
 
 from segsweep.sweeps import statistics
 from segsweep.sweeps.replicates import Group, common_seeds, entry_key
+from segsweep.sweeps.scored import compare_apart
 from segsweep.sweeps.statistics import COLUMNS, LEVEL, SHAFFER_UP_TO, Comparison, compare, equal_pairs, judge
 
 
@@ -401,3 +402,83 @@ def test_names_that_clash_and_unknown_modes_are_refused() -> None:
         compare(table, ["lr", "seed"], mode="max")
     with pytest.raises(ValueError, match="mode='maximum': must be min or max"):
         compare(table, ["lr"], mode="maximum")  # type: ignore[arg-type]
+
+
+# Jobs scored on other images
+
+
+@given(st.lists(st.lists(anything, min_size=2, max_size=3), min_size=2, max_size=5), st.randoms(use_true_random=False))
+@settings(max_examples=60, deadline=None)
+def test_a_group_is_compared_as_if_the_others_were_not_there(
+    values: list[list[float | str | None]], random: Any
+) -> None:
+    table = jobs(values)
+    assume(len(table))
+    table["split"] = table["lr"] % 2
+    order = list(range(len(table)))
+    random.shuffle(order)
+    apart = compare_apart(
+        table.iloc[order].assign(on=[f"split={split}" for split in table["split"].iloc[order]]), ["split", "lr"],
+        scored="on", why="split parts", apart=["split"], mode="max",
+    )  # fmt: skip
+    alone = {f"split={split}": compare(rows, ["split", "lr"], mode="max") for split, rows in table.groupby("split")}
+    if len(alone) == 1:
+        pd.testing.assert_frame_equal(apart.table, next(iter(alone.values())).table)
+        return
+    assert apart.best is None
+    assert (apart.compared, apart.left_out, apart.identical) == (0, (), ())
+    assert list(apart.parts) == list(alone)
+    for name, part in apart.parts.items():
+        pd.testing.assert_frame_equal(part.table, alone[name].table)
+        assert part.best == alone[name].best
+    assert len(apart.table) == sum(len(part.table) for part in apart.parts.values())
+    assert apart.pairs == sum(part.pairs for part in alone.values())
+    assert [line.partition(": ")[0] for line in apart.sentences()] == ["split parts.", *alone]
+
+
+# Settings without effect
+
+
+def without_effect(comparison: Comparison) -> list[str]:
+    return [sentence for sentence in comparison.sentences() if "no effect here" in sentence]
+
+
+@given(sweeps, st.integers(0, 4), st.integers(0, 4))
+@settings(max_examples=60, deadline=None)
+def test_a_key_without_effect_is_named_exactly_where_all_values_are_equal(
+    values: list[list[float]], place: int, seed: int
+) -> None:
+    values = [[value + 100 * lr for value in row] for lr, row in enumerate(values)]  # no two are equal
+    assert not without_effect(compare(jobs(values), ["lr"], mode="max"))
+    once = jobs(values).assign(optim="sgd")
+    twice = pd.concat([once, once[once["lr"] == place % len(values)].assign(optim="adam")], ignore_index=True)
+    (said,) = without_effect(compare(twice, ["optim", "lr"], mode="max"))
+    assert said.startswith("optim has no effect here: ")
+    assert f"optim=adam, lr={place % len(values)}; optim=sgd, lr={place % len(values)}" in said
+    row = len(once) + seed % len(values[0])
+    for other in (twice["objective"][row] + 2**-20, math.inf):
+        changed = twice.copy()
+        changed.loc[row, "objective"] = other
+        enough = math.isinf(other) and len(values[0]) > 1  # the seeds that both have are equal
+        assert len(without_effect(compare(changed, ["optim", "lr"], mode="max"))) == enough
+
+
+def test_settings_without_a_common_seed_are_not_called_identical() -> None:
+    assert not without_effect(compare(jobs([[0.5, None], [None, 0.5]]), ["lr"], mode="max"))
+    assert not without_effect(compare(jobs([[math.nan, math.nan]] * 2), ["lr"], mode="max"))
+    # A seed that is left out of the comparison tells that they differ.
+    values = [[0.5, 0.5, 0.7], [0.5, 0.5, 0.6], [0.1, 0.2, None], [0.2, 0.1, None], [0.3, 0.1, None], [0.4, 0.1, None]]
+    comparison = compare(jobs(values), ["lr"], mode="max")
+    assert comparison.left_out == ("seed=2",)
+    assert not without_effect(comparison)
+
+
+def test_pairs_without_effect_share_a_sentence() -> None:
+    rows = [
+        {"optim": optim, "nesterov": nesterov, "lr": lr, "seed": seed, "objective": lr + 0.1 * seed}
+        | ({"objective": lr + 0.2 * seed - nesterov} if optim == "sgd" else {})
+        for optim in ("sgd", "adam") for nesterov in (False, True) for lr in (0.1, 0.2, 0.3) for seed in (0, 1)
+    ]  # fmt: skip
+    (said,) = without_effect(compare(pd.DataFrame(rows), ["optim", "nesterov", "lr"], mode="max", status=None))
+    assert said.startswith("nesterov has no effect here: ")
+    assert "2 more cases" in said

@@ -67,6 +67,12 @@ class FolderSource(Source):
         UserError: a value is outside its range, or there is no valid class table.
     """
 
+    # Training crops alone; and how an image is shown to the net, while the same pixels are judged by the same mask.
+    unscored = Source.unscored | {
+        "image_size", "samples_per_epoch", "flips", "turns", "brightness", "contrast", "small",
+        "channels", "alpha", "white",
+    }  # fmt: skip
+
     def __init__(
         self,
         root: str,

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -41,6 +41,9 @@ class Source(ABC):
     """Where the class table is from, in words."""
     channels: int
     """Of an image."""
+    unscored: ClassVar[frozenset[str]] = frozenset({"seed"})
+    """Settings that change no image and no mask of val. A sweep ranks jobs that differ in any other setting of the source
+    apart, since they are scored on other images; every seed must be scored on the same ones."""
 
     def prepare(self) -> None:  # noqa: B027  (most sources have nothing to prepare)
         """Once per machine, before anything is read: whatever has to be written to disk."""

@@ -164,6 +164,7 @@ class Textures(Source):
     kind = "binary"
     labels = TEXTURE_LABELS
     channels = 1
+    unscored = Source.unscored | {"samples_per_epoch", "test_size"}  # jobs are ranked by val
 
     def __init__(
         self,

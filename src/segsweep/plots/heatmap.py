@@ -78,6 +78,7 @@ def heatmap(
     status: str | None = None,
     log_color: bool | Literal["auto"] = "auto",
     title: str | None = None,
+    star: bool = True,
 ) -> Figure:
     """A value over two axes: every cell with its number, the best one framed, cells without a number hatched and named.
 
@@ -95,6 +96,7 @@ def heatmap(
         log_color: colours by the logarithm, which needs positive values; "auto" does so where low is good and positive
             values span two decades or more, as losses do.
         title: None says what is drawn.
+        star: whether the best cell is marked; False where cells cannot be compared.
 
     Raises:
         ValueError: as `heatmap_cells`, or `log_color` with values that are not positive.
@@ -116,7 +118,7 @@ def heatmap(
     wide = max(width * len(column_keys) + margin + 1.3, 4.2, 0.085 * len(title))
     figure = new_figure(wide, max(height * len(row_keys), 1.2) + 1.5)
     axes = figure.add_subplot()
-    winner = _winner(cells, best)
+    winner = _winner(cells, best) if star else None
     for row, line in enumerate(cells):
         for column, cell in enumerate(line):
             color = color_map(norm(cell.value)) if np.isfinite(cell.value) else None

@@ -45,7 +45,7 @@ class Sweep:
 
     @cached_property
     def comparison(self) -> Comparison:
-        """Which settings are really worse than the best: `.table`, `.verdict`.
+        """Which settings are really worse than the best: `.table`, `.verdict`; `.parts` of jobs scored on other images.
 
         Raises:
             UserError: no job is completed yet.
@@ -84,10 +84,12 @@ class Sweep:
         """The best replicate of the best setting, with its best checkpoint.
 
         Raises:
-            UserError: no job is completed yet.
+            UserError: no job is completed yet, or they were scored on other images.
         """
         directory = best_directory(self.record, self.summary)
         if directory is None:
+            if why := self.comparison.why:
+                raise UserError(f"{self.path}: {why}, so there is no best one; .run(directory) gives any")
             raise UserError(f"{self.path}: no job is completed yet, so there is no best one")
         return self.run(directory)
 

@@ -4,7 +4,7 @@ import shlex
 
 import pandas as pd
 
-from segsweep.sweeps.ranking import best_directory, comparison, settings_axes
+from segsweep.sweeps.ranking import absences, best_directory, comparison, settings_axes
 from segsweep.sweeps.record import SweepDirectory, SweepRecord
 from segsweep.sweeps.tables import Table, failures, final_trainings, jobs_table, settings_table
 
@@ -15,10 +15,14 @@ def markdown(sweep: SweepDirectory, record: SweepRecord, table: pd.DataFrame) ->
     better = "the higher the better" if record.mode == "max" else "the lower the better"
     lines = [f"# {record.name or sweep.path.name}", "", f"    python train.py -m {shlex.join(record.overrides)}", ""]
     lines += [f"{len(table)} jobs: {counts}. Objective: {record.objective['name']}, {better}.", ""]
+    if absent := absences(sweep, record, table):
+        lines += ["; ".join(absent) + ".", ""]
     compared = comparison(record, table)
     if compared is not None:
         first, *others = compared.sentences()
-        lines += [" ".join([f"**{first}**", *others]), ""]
+        lines += [f"**{first}**", "", *(f"- {group}" for group in others), ""] if compared.parts else [
+            " ".join([f"**{first}**", *others]), "",
+        ]  # fmt: skip
     if said := final_trainings(record, table):
         lines += [" ".join(said), ""]
     if (best := best_directory(record, table)) is not None:

@@ -18,6 +18,8 @@ from segsweep.sweeps.verdict import entry_text, setting_name
 
 MOST_CURVES = 100
 _MOST_GROUPS = 8
+_GROUP = "scored on"
+"""Column, and label, of the groups of jobs that were scored on the same images."""
 
 
 def draw(sweep: SweepDirectory, record: SweepRecord, table: pd.DataFrame) -> None:
@@ -49,13 +51,16 @@ def sweep_curves(record: SweepRecord, table: pd.DataFrame, logged: Mapping[str, 
     rows = {str(row["directory"]): row for _, row in table.iterrows()}
     settings = {name: _setting(rows[name], axes) for name in drawn}
     first = "optim" if "optim" in axes else (axes[0] if axes else None)
+    compared = comparison(record, table)
+    apart = compared is not None and bool(compared.parts)
     groups = None
     if first is not None and len(axes) > 1 and 1 < len({str(rows[name][first]) for name in drawn}) <= _MOST_GROUPS:
         groups = {name: setting_name(rows[name], [first]) for name in drawn}
     return curves(
         drawn, columns, settings=settings, groups=groups, title=_title(table, drawn, len(set(settings.values()))),
         diverged=[name for name in drawn if is_diverged(rows[name]["error"])],
-        best={objective: record.mode, "train/loss_running": "min"},
+        # Of jobs that were scored on other images none is the best.
+        best=None if apart else {objective: record.mode, "train/loss_running": "min"},
     )  # fmt: skip
 
 
@@ -76,36 +81,47 @@ def _title(table: pd.DataFrame, drawn: dict[str, pd.DataFrame], settings: int) -
 
 
 def sweep_heatmap(record: SweepRecord, table: pd.DataFrame) -> Figure | None:
-    """The objective over two axes, of more than two the best over the others; None before a job has ended."""
+    """The objective over two axes, of more than two the best over the others; None before a job has ended.
+
+    Jobs that were scored on other images have a row each group, and no cell is marked as the best.
+    """
     axes = settings_axes(record)
     ended = table[table["rank"].notna()].copy()
     if not axes or not len(ended):
         return None
     compared = comparison(record, table)
     name = record.objective["name"]
-    columns = "lr" if "lr" in axes else axes[-1]
-    others = [axis for axis in axes if axis != columns]
+    parts = {} if compared is None else compared.parts
+    inner = [axis for axis in axes if not parts or any(axis in part.settings for part in parts.values())]
+    columns = "lr" if "lr" in inner else [_GROUP, *inner][-1]
+    others = [axis for axis in inner if axis != columns]
     rows = "optim" if "optim" in others else (others[0] if others else "")
+    if parts:
+        rows = _GROUP if inner else ""
     rest = [axis for axis in others if axis != rows]
     of = name if compared is None or compared.replicates < 2 else f"mean {name} over {compared.replicates} seeds"
-    if rest and compared is not None:
+    if (rest or parts) and compared is not None:
         # Of means over the seeds: the best single run may be a lucky seed of a setting that is worse.
         ended = compared.table.assign(status=[missing(reasons) or "completed" for reasons in compared.table["missing"]])
         ended[name] = ended["mean"].where(ended["missing"] == "")
+        ended[_GROUP] = [group for group, part in (parts or {"": compared}).items() for _ in range(len(part.table))]
+        ended[""] = ""
         # The best of a cell is that of its settings that have all their replicates; a cell without one says why.
         good = ended[name].notna()
         ended = ended[good | ~good.groupby([ended[rows].map(str), ended[columns].map(str)]).transform("any")]
-        of = f"{of}, the best over {', '.join(rest)}"
+        of = f"{of}, the best over {', '.join(rest)}" if rest else of
     else:
         ended["status"] = ends(ended)
         if compared is not None and "seed" in record.axes:
             ended = _over_the_same_seeds(ended, compared)
         ended[name] = ended["objective"]
-    for axis in (name for name in (columns, rows) if name):
+    for axis in (name for name in (columns, rows) if name in axes):
         ended = _as_asked(ended, axis, [record.value_of(job, axis) for job in record.jobs])
     if not rows:
         ended[rows] = ""
     star = f"; ★ {'highest' if record.mode == 'max' else 'lowest'}" if ended[name].notna().any() else ""
+    if parts and compared is not None:
+        star = f"; {compared.why}"
     return heatmap(
         ended,
         rows,
@@ -115,6 +131,7 @@ def sweep_heatmap(record: SweepRecord, table: pd.DataFrame) -> Figure | None:
         status="status",
         reduce="best" if rest else "mean",
         title=of + star,
+        star=not parts,
     )
 
 

@@ -1,5 +1,6 @@
 """Which jobs a command asks for, which of them are there already, and whether they belong to the same sweep."""
 
+import contextlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -10,10 +11,13 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from segsweep.config import check_root, to_plain
+from segsweep.data import SOURCES
 from segsweep.errors import UserError
 from segsweep.identity import Leaf, differences, flatten, job_key, result_settings, typed
+from segsweep.own_code import load_code
 from segsweep.sweeps.record import Job, SweepRecord
 from segsweep.sweeps.replicates import Key, entry_key
+from segsweep.sweeps.scored import scored_settings
 
 UNSWEPT = {
     "name": "a sweep has one name",
@@ -52,9 +56,13 @@ def describe(config: DictConfig, overrides: Sequence[str], axes: Sequence[str]) 
     flat = flatten(settings)
     values = {axis: choices[axis] if axis in choices else _value(flat, axis) for axis in axes}
     result = result_settings(settings)
+    if result.get("data._target_") not in SOURCES:
+        with contextlib.suppress(UserError):  # the job will say what is wrong with it
+            load_code(settings.get("code"))  # where a source of the user's is, which says what it is scored on
     return Job(
         job_key(result), -1, list(overrides), "", values, result,
         {group: choice for group, choice in choices.items() if not group.startswith("hydra/")},
+        scored_settings(result, str(settings["objective"])),
     )  # fmt: skip
 
 
@@ -140,7 +148,7 @@ def add(record: SweepRecord, wanted: Sequence[Job]) -> list[Job]:
     found: dict[str, Job] = {}
     for job in wanted:
         if (known := there.get(job.key)) is not None:
-            known.overrides, known.error = job.overrides, job.error
+            known.overrides, known.error, known.scored = job.overrides, job.error, job.scored
             # What a job was swept as it stays, though another name may stand for the same settings.
             known.values = job.values | known.values
             if known.stage == FINAL and job.stage != FINAL:

@@ -6,7 +6,7 @@ import shutil
 from rich.text import Text
 
 from segsweep.sweeps import tables
-from segsweep.sweeps.ranking import comparison, settings_axes, summary
+from segsweep.sweeps.ranking import absences, comparison, settings_axes, summary
 from segsweep.sweeps.record import SweepDirectory, SweepRecord
 
 _MOST_ROWS = 30
@@ -30,8 +30,9 @@ def printed(sweep: SweepDirectory, record: SweepRecord, width: int | None = None
     else:
         parts = _laid_out(tables.jobs_table(record, table, details=False), width)
     parts += [Text(f"failed: {line}") for line in tables.failures(record, table)]
+    parts += [Text(line) for line in absences(sweep, record, table)]
     if compared is not None:
-        parts.append(Text(compared.verdict))
+        parts += [Text(line) for line in compared.verdict.splitlines()]
     return parts + [Text(line) for line in tables.final_trainings(record, table)]
 
 

@@ -1,19 +1,25 @@
 """The jobs of a sweep as one table, the best first, and which of them to take."""
 
+from collections import Counter
 from typing import Any
 
 import pandas as pd
 
+from segsweep.absence import absence
 from segsweep.errors import DivergedError, UserError
 from segsweep.runs import RunRecord, read_metrics
 from segsweep.sweeps.planning import FINAL, key_of
 from segsweep.sweeps.record import Job, SweepDirectory, SweepRecord
-from segsweep.sweeps.statistics import Comparison, compare
+from segsweep.sweeps.scored import compare_apart, scoring
+from segsweep.sweeps.statistics import Comparison
 from segsweep.sweeps.verdict import entry_text
 
 
 def summary(sweep: SweepDirectory, record: SweepRecord) -> pd.DataFrame:
-    """A row per job, the best first; failed and diverged ones last, without a rank those that are not finished."""
+    """A row per job, the best first; failed and diverged ones last, without a rank those that are not finished.
+
+    Jobs that were scored on other images have ranks of their own, one group behind the other.
+    """
     rows = []
     for job in record.jobs:
         try:
@@ -24,15 +30,24 @@ def summary(sweep: SweepDirectory, record: SweepRecord) -> pd.DataFrame:
     mode = record.objective["mode"]
     order = {"completed": 0, "failed": 1}
 
-    def place(row: dict[str, Any]) -> tuple[int, float]:
+    ranked = [job for job in record.jobs if job.stage != FINAL]
+    group = scoring(record, ranked).group
+    places = {name: place for place, name in enumerate(dict.fromkeys(group.values()))}
+
+    def place(row: dict[str, Any]) -> tuple[int, int, float]:
         value = row["objective"]
         missing = value is None or value != value
-        group = 3 if row["stage"] == FINAL else order.get(row["status"], 2) + (missing and row["status"] == "completed")
-        return group, 0.0 if missing else value if mode == "min" else -value
+        end = 3 if row["stage"] == FINAL else order.get(row["status"], 2) + (missing and row["status"] == "completed")
+        alone = places.get(group.get(row["directory"], ""), len(places))  # a final training is behind all
+        return alone, end, 0.0 if missing else value if mode == "min" else -value
 
     rows.sort(key=place)
-    for rank, row in enumerate(rows, start=1):
-        row["rank"] = rank if row["status"] in order and row["stage"] != FINAL else None
+    ranks: Counter[str] = Counter()
+    for row in rows:
+        row["rank"] = None
+        if row["status"] in order and row["stage"] != FINAL:
+            ranks[group[row["directory"]]] += 1
+            row["rank"] = ranks[group[row["directory"]]]
     metrics = list(dict.fromkeys(name for row in rows for name in row["metrics"]))
     stage = ["stage"] if any(row["stage"] is not None for row in rows) else []
     last = ["status", "seconds", "checkpoint", "directory", "error"]
@@ -65,12 +80,15 @@ def _row(record: SweepRecord, job: Job, found: RunRecord | None) -> dict[str, An
 
 
 def best_directory(record: SweepRecord, table: pd.DataFrame) -> str | None:
-    """The job to take: the best replicate of the best setting, or its final training; None before a job is completed.
+    """The job to take: the best replicate of the best setting, or its final training; None before a job is completed,
+    and where jobs were scored on other images, so that none is better than another.
 
     The best of all jobs may be a lucky seed of a setting that is worse.
     """
     completed = table[table["status"] == "completed"]
     compared = comparison(record, table)
+    if compared is not None and compared.parts:
+        return None
     final = completed[completed["stage"] == FINAL] if "stage" in completed else completed[:0]
     if compared is not None and compared.best is not None:
         best = {axis: entry_text(value) for axis, value in compared.best.items()}
@@ -104,14 +122,29 @@ def settings_axes(record: SweepRecord) -> list[str]:
 
 
 def comparison(record: SweepRecord, table: pd.DataFrame) -> Comparison | None:
-    """Which settings are really worse than the best; None before there is a finished job."""
+    """Which settings are really worse than the best, of those scored on the same images; None before a job is finished."""
     jobs = table[table["stage"] != FINAL].copy() if "stage" in table else table.copy()
     if not (jobs["status"] == "completed").any():
         return None
     if "seed" not in jobs:
         jobs["seed"] = 0
     jobs["status"] = ends(jobs)
-    return compare(jobs, settings_axes(record), mode=record.mode, name=record.objective["name"])
+    found = scoring(record, [job for job in record.jobs if job.directory in set(jobs["directory"])])
+    jobs["scored"] = [found.group[directory] for directory in jobs["directory"]]
+    return compare_apart(
+        jobs, settings_axes(record), scored="scored", why=found.why, apart=found.axes,
+        mode=record.mode, name=record.objective["name"],
+    )  # fmt: skip
+
+
+def absences(sweep: SweepDirectory, record: SweepRecord, table: pd.DataFrame) -> list[str]:
+    """A line for the classes that val does not show, of each group of jobs that were scored on the same images."""
+    group = scoring(record, record.jobs).group
+    lines: dict[str, None] = {}
+    for directory in table[table["status"] == "completed"].groupby(table["directory"].map(group))["directory"].first():
+        names = RunRecord.read(sweep.path / directory / "run.json").absent_classes.get("val")
+        lines |= {absence("val", names): None} if names else {}
+    return list(lines)
 
 
 def histories(sweep: SweepDirectory, record: SweepRecord) -> dict[str, pd.DataFrame]:

@@ -16,6 +16,7 @@ from segsweep.runs.files import write_json
 from segsweep.runs.record import RunRecord
 
 FORMAT = 1
+_SHARED = ("settings", "choices", "scored")
 JobStatus = Literal["pending", "running", "completed", "failed", "interrupted"]
 
 
@@ -35,6 +36,8 @@ class Job:
     """Everything that its result depends on, flat."""
     choices: dict[str, Leaf] = field(default_factory=dict)
     """The choice of every configuration group."""
+    scored: dict[str, Leaf] = field(default_factory=dict)
+    """The settings that change what it is scored on; see `segsweep.sweeps.scored`."""
     status: JobStatus = "pending"
     stage: str | None = None
     """Which axis it was trained for, where axes are searched one after the other."""
@@ -81,14 +84,14 @@ class SweepRecord:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data. Settings that all jobs share are written once."""
-        settings, choices = (_shared([getattr(job, name) for job in self.jobs]) for name in ("settings", "choices"))
+        shared = {name: _shared([getattr(job, name) for job in self.jobs]) for name in _SHARED}
         jobs = []
         for job in self.jobs:
-            content = dict(vars(job))
-            content["settings"] = {key: value for key, value in job.settings.items() if key not in settings}
-            content["choices"] = {key: value for key, value in job.choices.items() if key not in choices}
-            jobs.append(content)
-        shared = {"settings": settings, "choices": choices}
+            own = {
+                name: {key: value for key, value in getattr(job, name).items() if key not in common}
+                for name, common in shared.items()
+            }
+            jobs.append({**vars(job), **own})
         return {"format": FORMAT, **{**vars(self), "jobs": jobs}, "shared": shared}
 
     @classmethod
@@ -100,8 +103,8 @@ class SweepRecord:
         shared = content.pop("shared")
         jobs = [Job(**job) for job in content.pop("jobs")]
         for job in jobs:
-            job.settings = shared["settings"] | job.settings
-            job.choices = shared["choices"] | job.choices
+            for name in _SHARED:  # a sweep of an early version has not said what it was scored on
+                setattr(job, name, shared.get(name, {}) | getattr(job, name))
         return cls(jobs=jobs, **content)
 
 

@@ -116,6 +116,26 @@ def common_seeds(groups: Sequence[Group]) -> Set[Key]:
     return max(choices, key=lambda seeds: (len(seeds) * kept(seeds), len(seeds), sorted(seeds)))
 
 
+def identical(groups: Sequence[Group]) -> list[list[Group]]:
+    """Settings with exactly the same value for every seed that they share, at least one; two or more together."""
+    classes: list[list[Group]] = []
+    having: dict[tuple[Key, float], dict[int, None]] = {}  # in which classes a seed has a value
+    for group in sorted(groups, key=lambda group: (-len(group.scores), group.key)):
+        near = dict.fromkeys(place for item in group.scores.items() for place in having.get(item, ()))
+        place = next((place for place in near if all(_agree(group, other) for other in classes[place])), len(classes))
+        if place == len(classes):
+            classes.append([])
+        classes[place].append(group)
+        for item in group.scores.items():
+            having.setdefault(item, {})[place] = None
+    return [sorted(alike, key=lambda group: group.key) for alike in classes if len(alike) > 1]
+
+
+def _agree(one: Group, other: Group) -> bool:
+    common = one.scores.keys() & other.scores.keys()
+    return bool(common) and all(one.scores[seed] == other.scores[seed] for seed in common)
+
+
 def entry_key(entry: Any) -> Key:
     """What makes two entries the same, and their order: numbers ascending, text, null. 1 and 1.0 are the same."""
     text = entry_text(entry)

@@ -19,8 +19,11 @@ def grid(session: SweepSession, choices: dict[str, list[str]], final: Sequence[s
         final: overrides of one more training with the best values, with every seed unless they name one.
 
     Raises:
-        UserError: there is to be a final training, and every job failed.
+        UserError: there is to be a final training, and every job failed, or there is no best value of an axis because it
+            changes the images that are scored.
     """
+    if final:
+        _require_one_scoring(session, choices)
     jobs = session.run([list(combination) for combination in product(*choices.values())])
     if not final or session.stopped:
         return
@@ -38,8 +41,10 @@ def coordinate(session: SweepSession, choices: dict[str, list[str]], final: Sequ
         final: as for `grid`.
 
     Raises:
-        UserError: every job of an axis failed, so there is no best value to go on with.
+        UserError: an axis changes the images that are scored, or every job of it failed, so there is no best value to go
+            on with.
     """
+    _require_one_scoring(session, choices)
     seeds = choices.pop("seed", [])
     chosen = {key: values[0] for key, values in choices.items()}
     axes = [key for key, values in choices.items() if len(values) > 1]
@@ -56,6 +61,19 @@ def coordinate(session: SweepSession, choices: dict[str, list[str]], final: Sequ
         session.run([[*chosen.values(), *seed] for seed in replicates])
     if final and not session.stopped:
         _train_finally(session, list(chosen.values()), seeds, final)
+
+
+def _require_one_scoring(session: SweepSession, choices: dict[str, list[str]]) -> None:
+    """Refuses to look for the best value of an axis whose values are scored on other images; before any training."""
+    for axis, values in choices.items():
+        if len(values) < 2 or key_of(axis) == "seed":
+            continue
+        fixed = [overrides[0] for key, overrides in choices.items() if key != axis]
+        if why := session.scoring([[*fixed, value] for value in values]).why:
+            raise UserError(
+                f"{key_of(axis)}: cannot be searched for its best value, because {why.partition(':')[0]}; sweep it without "
+                "hydra/sweeper=coordinate and hydra.sweeper.final"
+            )
 
 
 def _train_finally(session: SweepSession, best: Sequence[str], seeds: Sequence[str], final: Sequence[str]) -> None:

@@ -29,6 +29,7 @@ from segsweep.sweeps.engines import batches, engine_of, here, jobs_at_once, sett
 from segsweep.sweeps.lines import job_lines
 from segsweep.sweeps.planning import UNSWEPT, SeveralProcessesError, add, broken, describe, require_same_kind
 from segsweep.sweeps.record import Job, SweepDirectory, SweepRecord, held
+from segsweep.sweeps.scored import Scoring, scoring
 
 log = logging.getLogger(__name__)
 
@@ -129,6 +130,13 @@ class SweepSession:
         self.record = self.sweep.update(lambda _: None)
         keys = {job.key for job in jobs}
         return [job for job in self.record.jobs if job.key in keys]
+
+    def scoring(self, job_overrides: Sequence[Sequence[str]]) -> Scoring:
+        """Which jobs with these overrides would be scored on the same images; what cannot be composed is left out."""
+        jobs = [job for job in map(self._compose, job_overrides) if job.settings]
+        for number, job in enumerate(jobs):
+            job.directory = str(number)
+        return scoring(self.record, jobs)
 
     def _compose(self, overrides: Sequence[str]) -> Job:
         try:

@@ -14,8 +14,8 @@ Modified sequentially rejective multiple test procedures, J. Am. Statist. Assoc.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -24,7 +24,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import special  # stdtr, stdtrit: the t distribution, without the second that importing scipy.stats takes
 
-from segsweep.sweeps.replicates import Group, common_seeds, group_jobs
+from segsweep.sweeps.replicates import Group, common_seeds, group_jobs, identical
 from segsweep.sweeps.verdict import verdict_sentences
 
 Mode = Literal["min", "max"]
@@ -65,6 +65,10 @@ class Comparison:
         compared: how many settings were; the first rows of the table.
         settings: the columns that identify a setting.
         left_out: seeds that some of these settings completed too, but not all: "seed=3".
+        identical: settings with exactly the same value for every seed that they share, those that agree together.
+        parts: of jobs that were scored on other images, the comparison of each group alone, by the group's name. Then
+            `table` has their rows one group behind the other, `compared` is 0 and nothing is best.
+        why: what parts these groups, for a person.
     """
 
     table: pd.DataFrame
@@ -75,11 +79,19 @@ class Comparison:
     compared: int
     settings: tuple[str, ...]
     left_out: tuple[str, ...]
+    identical: tuple[tuple[Mapping[str, Any], ...], ...] = ()
+    parts: Mapping[str, "Comparison"] = field(default_factory=dict)
+    why: str = ""
+
+    @property
+    def alone(self) -> Sequence["Comparison"]:
+        """The comparisons that are each ranked: this one, or that of each group."""
+        return tuple(self.parts.values()) or (self,)
 
     @property
     def pairs(self) -> int:
         """How many comparisons the p values are corrected for."""
-        return self.compared * (self.compared - 1) // 2
+        return sum(part.compared * (part.compared - 1) // 2 for part in self.alone)
 
     @property
     def correction(self) -> str:
@@ -91,15 +103,16 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """What can be said, as one paragraph."""
-        return " ".join(self.sentences())
+        """What can be said, as one paragraph; of groups that are ranked alone, one each."""
+        return ("\n" if self.parts else " ").join(self.sentences())
 
     def sentences(self) -> list[str]:
         """What can be said, for a person."""
-        correction = self.correction if self.pairs > 1 else ""
+        if self.parts:
+            return [f"{self.why}.", *(f"{name}: {part.verdict}" for name, part in self.parts.items())]
         return verdict_sentences(
-            self.table, self.settings, self.name, self.mode, self.replicates, self.compared, self.left_out, LEVEL,
-            correction,
+            self.table, self.settings, self.name, self.mode, self.replicates, self.compared, self.left_out,
+            self.identical, LEVEL, self.correction if self.pairs > 1 else "",
         )  # fmt: skip
 
 
@@ -147,6 +160,7 @@ def compare(
     groups = group_jobs(jobs, list(settings), value, seed, status)
     seeds = common_seeds(groups)
     completed = {key for group in groups for key in group.scores}
+    same = tuple(tuple(dict(group.settings) for group in alike) for alike in identical(groups))
     for group in groups:
         group.restrict(seeds)
     sign = 1 if mode == "max" else -1
@@ -168,7 +182,7 @@ def compare(
         )
     left_out = tuple(f"{seed}={key[2]}" for key in sorted(completed - seeds))
     winner = dict(full[0].settings) if full else None
-    return Comparison(table, winner, name or value, mode, len(seeds), len(full), tuple(settings), left_out)
+    return Comparison(table, winner, name or value, mode, len(seeds), len(full), tuple(settings), left_out, same)
 
 
 _UNTESTED = {"difference": math.nan, "p": math.nan, "detectable": math.nan, "verdict": "no statement"}

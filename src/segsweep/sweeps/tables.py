@@ -32,7 +32,7 @@ def decimals(values: Iterable[Any]) -> int:
 
 
 def settings_table(compared: Comparison, details: bool) -> Table:
-    """A row per setting, the best first.
+    """A row per setting, the best first; of each group alone where jobs were scored on other images.
 
     Args:
         compared: of the sweep.
@@ -42,7 +42,8 @@ def settings_table(compared: Comparison, details: bool) -> Table:
     spread = ["std", "95 % interval", "difference", "p"] if details else ["± std", "difference"]
     places = decimals(compared.table["mean"])
     rows = []
-    for rank, (_, row) in enumerate(compared.table.iterrows(), start=1):
+    ranked = (ranks for part in compared.alone for ranks in enumerate(part.table.iterrows(), start=1))
+    for rank, (_, row) in ranked:
         # The best one's own difference would be a 0 that says nothing.
         mean, std, low, high, difference = (
             number(row[name], places) for name in ("mean", "std", "low", "high", "difference")

@@ -18,6 +18,7 @@ def verdict_sentences(
     replicates: int,
     compared: int,
     left_out: Sequence[str],
+    identical: Sequence[Sequence[Mapping[str, Any]]],
     level: float,
     correction: str,
 ) -> list[str]:
@@ -31,6 +32,7 @@ def verdict_sentences(
         mode: "max" where more is better.
         replicates, compared: how many seeds, and how many settings have all of them; those are the first rows.
         left_out: seeds that were not compared over because settings lack them.
+        identical: settings with the same value for every seed, those that agree together.
         level: of the test, as a fraction.
         correction: what p values are corrected by, in words; "" where they are not.
     """
@@ -47,6 +49,24 @@ def verdict_sentences(
     if len(missing := table.iloc[compared:]):
         names = _listed(missing, settings, list(missing["missing"]))
         said.append(f"Ranked last and not tested, because replicates are missing: {names}.")
+    return said + _without_effect(identical, settings, name)
+
+
+def _without_effect(identical: Sequence[Sequence[Mapping[str, Any]]], settings: Sequence[str], name: str) -> list[str]:
+    """A sentence for the keys in which settings differ that have exactly the same values."""
+    found: dict[tuple[str, ...], list[list[str]]] = {}
+    for alike in identical:
+        keys = tuple(key for key in settings if len({entry_text(values[key]) for values in alike}) > 1)
+        found.setdefault(keys, []).append([setting_name(values, settings) for values in alike])
+    said = []
+    for keys, classes in found.items():
+        names, has = classes[0], "has" if len(keys) == 1 else "have"
+        more = f"; and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+        others = f" (and so in {len(classes) - 1} more cases)" if len(classes) > 1 else ""
+        said.append(
+            f"{', '.join(keys)} {has} no effect here: exactly the same {name} for every seed with "
+            f"{'; '.join(names[:_LISTED])}{more}{others}."
+        )
     return said
 
 
