@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import math
 import os
 import signal
 import threading
@@ -12,14 +11,13 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import lightning as L
 import torch
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 
-from segsweep.absence import absence, objective_warning, scored_classes
 from segsweep.assembly import Session, assemble
 from segsweep.callbacks import Interrupted, StopOnSignal
 from segsweep.config import check_root, to_plain
@@ -27,6 +25,7 @@ from segsweep.continuing import Continued, continued, last_step, put_back
 from segsweep.data.seeds import Split
 from segsweep.errors import UserError
 from segsweep.identity import data_contents
+from segsweep.objective import absence_lines, note_absent_classes, require_objective
 from segsweep.own_code import load_code
 from segsweep.plots import loss_curve, save
 from segsweep.runs import (
@@ -108,14 +107,14 @@ def _train(
         record.device = _device_name(session.trainer)
         record.precision = session.settings.precision
         _read_splits(session)
-        _note_absent_classes(record, session)
+        note_absent_classes(record, session)
         if record.contents is None and _first_process():
             with contextlib.suppress(UserError):  # something beside the images that cannot be read
                 record.contents = data_contents(settings["data"])
         begin()
         for line in session.data.source.describe():
             log.info(line)
-        for line in _absence_lines(record, session):
+        for line in absence_lines(record, session):
             log.warning(line)
         log.info(
             "%s with %s parameters on %s, %s, seed %s", type(session.task.net).__name__, f"{record.parameters:,}",
@@ -135,8 +134,8 @@ def _train(
         if session.data.overfit_samples:
             _check_overfit(record, session, run)
         else:
-            _note_absent_classes(record, session)
-            _require_objective(record, session)
+            note_absent_classes(record, session)
+            require_objective(record, session)
         if session.settings.test and not session.data.source.size("test"):
             log.info("no test: the test split is empty")
         elif session.settings.test:
@@ -145,7 +144,7 @@ def _train(
             except SIGTERMException as error:
                 raise Interrupted(signal.SIGTERM) from error
             record.metrics |= _metrics(session.trainer, "test/")
-            _note_absent_classes(record, session)
+            note_absent_classes(record, session)
     return record
 
 
@@ -182,48 +181,6 @@ def _read_splits(session: Session) -> None:
     }  # fmt: skip
     for split in (split for split, is_wanted in wanted.items() if is_wanted):
         session.data.source.dataset(split)
-
-
-def _note_absent_classes(record: RunRecord, session: Session) -> None:
-    """Notes the classes that scored splits do not show: as the source says, else as the masks scored so far tell."""
-    source, task = session.data.source, session.task
-    if session.data.overfit_samples:
-        return  # what is scored then are training samples
-    splits: tuple[Literal["val", "test"], ...] = ("val", "test") if session.settings.test else ("val",)
-    for split in (split for split in splits if split not in record.absent_classes and source.size(split)):
-        names = source.absent_classes(split)
-        if names is None and split in task.confusions:
-            pixels = task.confusions[split].sum(1).tolist()
-            names = [name for name, count in zip(source.labels.names, pixels, strict=True) if not count]
-        if names is not None:
-            counted = scored_classes(source.labels.names, source.kind)
-            record.absent_classes[split] = [name for name in names if name in counted]
-
-
-def _absence_lines(record: RunRecord, session: Session) -> list[str]:
-    """What to know of absent classes before training."""
-    lines = [absence(split, names) for split, names in record.absent_classes.items() if names]
-    absent = record.absent_classes.get("val", [])
-    warning = objective_warning(record.objective.name, absent, session.data.source.kind)
-    return lines if warning is None else [*lines, warning]
-
-
-def _require_objective(record: RunRecord, session: Session) -> None:
-    """Fails a run whose objective never had a value: no checkpoint of it is better than another.
-
-    Raises:
-        UserError: says which checkpoints there are.
-    """
-    best = session.training_log.best
-    if best is None or not math.isnan(best.metrics[record.objective.name]):
-        return
-    absent = record.absent_classes.get("val")
-    because = f" ({', '.join(absent)} without a pixel in val)" if absent else ""
-    raise UserError(
-        f"objective={record.objective.name}: is NaN at every validation{because}, so no checkpoint is the best; best.ckpt "
-        f"holds the first, of step {best.step}, last.ckpt that of step {record.steps}. Give a split that has every class, "
-        "or another objective, as in objective=val/loss"
-    )
 
 
 def _threads(settings: dict[str, Any]) -> contextlib.AbstractContextManager[None]:

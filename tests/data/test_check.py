@@ -181,7 +181,7 @@ def test_a_class_without_pixels_is_a_warning(folder: Folder) -> None:
 
 def test_classes_without_pixels_in_a_scored_split_share_a_line(folder: Folder) -> None:
     folder.mask("val/masks/c.png", values=0)
-    single, line = check(folder).warnings
+    line, single = check(folder).warnings  # what concerns the whole folder comes first
     assert "val/masks/c.png" in single
     assert line == "sea, wood have no pixel in val: val/iou says nothing of them"
     source = FolderSource(str(folder.root))

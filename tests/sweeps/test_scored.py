@@ -112,6 +112,13 @@ def test_only_the_axis_that_parts_is_named():
     assert found.axes == ("experiment",)
 
 
+def test_groups_have_names_of_their_own_where_jobs_are_no_grid():
+    sweep = record({"data.split_seed": [0, 1], "data.by": ["a", "b"], "lr": [0.1]}, {"data._target_": FOLDER})
+    for kept in itertools.combinations(sweep.jobs, 3):
+        found = scoring(sweep, kept)
+        assert len(set(found.group.values())) == 3
+
+
 def test_losses_are_not_ranked_by_themselves():
     axes = {"loss.smooth": [0.0, 1.0]}
     assert partition(groups(record(axes, {}, "val/loss"))) == [0, 1]

@@ -190,12 +190,13 @@ def check_folder(source: FolderSource, workers: int | None = None, progress: Pro
         splits.reason if splits else "",
         tuple(reports),
         (*errors, *twice),
+        # First what concerns the whole folder: a person is shown some lines only, and files have many.
         (
-            *warnings,
-            *repeated,
             *_split_warnings(source.root, splits),
             *_missing_classes(source, reports),
             *_unscored_classes(source, reports),
+            *warnings,
+            *repeated,
         ),
         time.perf_counter() - start,
     )

@@ -30,6 +30,8 @@ from segsweep.labels import Labels
 from segsweep.labels.readers import find_class_table, load_labels
 from segsweep.labels.rules import MaskRule
 
+_BLOCK = 1 << 20
+"""Pixels whose classes are counted at once: numpy makes eight bytes of each."""
 LabelSpec = str | Sequence[Mapping[str, Any]] | Mapping[str, Any] | Labels
 
 
@@ -264,9 +266,11 @@ class FolderSource(Source):
         """Reads masks until every class was met: one or two as a rule, all of them only where a class is absent."""
         missing = set(range(len(self.labels)))
         for pixels in self.arrays(split):
-            missing -= set(np.flatnonzero(np.bincount(pixels[-1].reshape(-1))).tolist())
-            if not missing:
-                break
+            mask = pixels[-1].reshape(-1)
+            for start in range(0, mask.size, _BLOCK):
+                missing -= set(np.flatnonzero(np.bincount(mask[start : start + _BLOCK])).tolist())
+                if not missing:
+                    return []
         return [self.labels.names[position] for position in sorted(missing)]
 
     def shapes(self, part: str) -> list[tuple[int, int]]:

@@ -57,23 +57,24 @@ def scoring(record: SweepRecord, jobs: Sequence[Job]) -> Scoring:
         jobs: those to look at.
     """
     composed = [job for job in jobs if job.settings]
-    keys = dict.fromkeys(key for job in composed for key in job.scored)
     # Most keys are the same in all jobs, and comparing entries takes a while.
-    keys = [key for key in keys if any(job.scored.get(key) != composed[0].scored.get(key) for job in composed)]
+    differing = [
+        key
+        for key in dict.fromkeys(key for job in composed for key in job.scored)
+        if any(job.scored.get(key) != composed[0].scored.get(key) for job in composed)
+    ]
     varying = [
         key
-        for key in keys
+        for key in differing
         if any(len({_value(record, job, key) for job in same}) > 1 for same in _by(record, composed, ["seed"]))
     ]
     if not varying:
         return Scoring(dict.fromkeys((job.directory for job in jobs), ""))
     scored_on = {job.directory: tuple(_value(record, job, key) for key in varying) for job in jobs}
     axes = [axis for axis in record.axes if axis != "seed" and _parts(record, composed, axis, scored_on)] or varying
-    names: dict[tuple[Key, ...], str] = {}
-    for group in dict.fromkeys(scored_on.values()):
-        members = [job for job in jobs if scored_on[job.directory] == group]
-        texts = {axis: dict.fromkeys(entry_text(_raw(record, job, axis)) for job in members) for axis in axes}
-        names[group] = ", ".join(f"{axis}={','.join(values)}" for axis, values in texts.items())
+    names = _names(record, jobs, scored_on, axes)
+    if len(set(names.values())) < len(names):  # jobs of no grid may differ on several axes at once
+        names, axes = _names(record, jobs, scored_on, varying), varying
     what = "the images that are scored" if any(key.startswith("data.") for key in varying) else "what val/loss is"
     change = "changes" if len(axes) == 1 else "change"
     return Scoring(
@@ -81,6 +82,18 @@ def scoring(record: SweepRecord, jobs: Sequence[Job]) -> Scoring:
         tuple(axes),
         f"{', '.join(axes)} {change} {what}: each group is ranked alone",
     )
+
+
+def _names(
+    record: SweepRecord, jobs: Sequence[Job], scored_on: Mapping[str, tuple[Key, ...]], axes: Sequence[str]
+) -> dict[tuple[Key, ...], str]:
+    """A name for each group of jobs, by the values that these have on some axes: "data.root=a,b"."""
+    texts: dict[tuple[Key, ...], dict[str, dict[str, None]]] = {}
+    for job in jobs:
+        own = texts.setdefault(scored_on[job.directory], {axis: {} for axis in axes})
+        for axis in axes:
+            own[axis][entry_text(_raw(record, job, axis))] = None
+    return {group: ", ".join(f"{axis}={','.join(own[axis])}" for axis in axes) for group, own in texts.items()}
 
 
 def _raw(record: SweepRecord, job: Job, key: str) -> Leaf:
