@@ -1,18 +1,24 @@
 """Settings that a signature does not take are refused in one line that names the key, before anything is called."""
 
+import copy
+import inspect
+import math
+import re
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
+from pydantic import Field
 
 from segsweep import tasks
-from segsweep.arguments import check_arguments
+from segsweep.arguments import AtLeast1, Positive, check_arguments, checked
 from segsweep.config import ROOT_KEYS, build, naming_keys, to_plain
 from segsweep.data.textures import Textures
 from segsweep.errors import UserError
+from segsweep.nets.checks import KernelSize
 
 
 def example(
@@ -106,6 +112,62 @@ def test_class_is_checked_like_its_constructor():
 def test_no_part_of_a_task_takes_a_setting_that_it_does_not_have(made: type):
     with pytest.raises(UserError, match=r"^lrr: no such setting"):
         check_arguments(made, {"lr": 0.1, "lrr": 0.1} if "lr" in getattr(made, "__annotations__", {}) else {"lrr": 0.1})
+
+
+class Example:
+    def __init__(
+        self,
+        count: AtLeast1,
+        rate: Positive = 1.0,
+        share: Annotated[float, Field(ge=0, lt=1)] | None = None,
+        devices: AtLeast1 | Literal["auto"] = "auto",
+        widths: Annotated[Sequence[AtLeast1], Field(min_length=2, max_length=3)] = (1, 2),
+        mode: Literal["fast", "exact"] = "fast",
+        *,
+        kernel: KernelSize = 3,
+    ) -> None:
+        self.given = count, rate, share, devices, widths, mode, kernel
+
+
+OUTSIDE = [
+    ({"count": 0}, "count=0: must be at least 1"),
+    ({"rate": 0.0}, "rate=0.0: must be above 0"),
+    ({"rate": math.nan}, "rate=nan: must be finite"),
+    ({"rate": math.inf}, "rate=inf: must be finite"),
+    ({"share": 1.0}, "share=1.0: must be below 1; or null"),
+    ({"share": -0.5}, "share=-0.5: must be at least 0; or null"),
+    ({"devices": 0}, "devices=0: must be at least 1; or must be 'auto'"),
+    ({"widths": [1, 0]}, "widths[1]=0: must be at least 1"),
+    ({"widths": [1]}, "widths=[1]: must have at least 2 entries"),
+    ({"widths": (1, 2, 3, 4)}, "widths=(1, 2, 3, 4): must have at most 3 entries"),
+    ({"mode": "slow"}, "mode=slow: must be 'fast' or 'exact'"),
+    ({"kernel": 4}, "kernel=4: an even kernel has no centre"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "message"), OUTSIDE)
+def test_range_or_choice_is_refused_alike_from_a_configuration_and_in_python(wrong: dict[str, Any], message: str):
+    arguments = {"count": 1} | wrong
+    with pytest.raises(UserError, match=f"^data.{re.escape(message)}") as caught:
+        check_arguments(Example, arguments, prefix="data.")
+    assert "\n" not in str(caught.value)
+    check_arguments(Example, {"count": 1})
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        checked(type("Direct", (Example,), {"__init__": Example.__init__}))(**arguments)
+
+
+def test_checked_class_gets_its_values_as_they_came_and_keeps_its_signature():
+    direct = checked(type("Direct", (Example,), {"__init__": Example.__init__}))
+    assert inspect.signature(direct) == inspect.signature(Example)
+    widths = [3, 4, 5]
+    made = direct(2, 3, widths=widths, kernel=5)
+    assert made.given == (2, 3, None, "auto", widths, "fast", 5)
+    assert made.given[4] is widths
+    assert copy.deepcopy(made).given == made.given
+    with pytest.raises(TypeError, match="'count'"):
+        direct()
+    with pytest.raises(TypeError, match="counts"):
+        direct(counts=1)
 
 
 def test_function_that_takes_anything_is_given_anything():

@@ -143,7 +143,7 @@ def test_evaluate_without_a_run_says_what_to_give(command):
 def test_evaluate_refuses_what_it_cannot_use(command, train, tmp_path):
     train()
     outcome = command("evaluate.py", "run=run", "accelerator=foo")
-    assert outcome.error_lines == ["error: accelerator=foo: input should be 'auto', 'cpu' or 'gpu'"]
+    assert outcome.error_lines == ["error: accelerator=foo: must be 'auto', 'cpu' or 'gpu'"]
     outcome = command("evaluate.py", "run=run/run.json")
     assert outcome.error_lines == [
         "error: run/run.json: cannot be read as a checkpoint of plain data: it is no file that torch saved;"

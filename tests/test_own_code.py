@@ -238,9 +238,9 @@ def test_without_monai_its_nets_say_what_to_install(command: Command, monkeypatc
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("model=monai_unet model.channels=[8]", "model.channels=[8]: must be at least 2"),
+        ("model=monai_unet model.channels=[8]", "model.channels=[8]: must have at least 2"),
         ("model=monai_unet model.channels=[8,0]", "model.channels[1]=0: "),
-        ("model=monai_basic_unet model.features=[8,8]", "model.features=[8, 8]: must be six"),
+        ("model=monai_basic_unet model.features=[8,8]", "model.features=[8, 8]: must have at least 6"),
         ("model=monai_segresnet model.groups=5", "model.groups=5: must divide"),
         ("model=monai_segresnet model.blocks_down=[1]", "model.blocks_down=[1]: "),
     ],

@@ -1,12 +1,54 @@
-"""Arguments that come from a configuration or a file, checked against the signature they are passed to."""
+"""Arguments checked against the signature they are passed to: types, ranges and choices stand in its annotations."""
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, get_type_hints
+from types import NoneType
+from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from segsweep.errors import UserError
+
+Class = TypeVar("Class", bound=type)
+
+AtLeast1 = Annotated[int, Field(ge=1)]
+AtLeast0 = Annotated[int, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+From0To1 = Annotated[float, Field(ge=0, le=1)]
+From0Below1 = Annotated[float, Field(ge=0, lt=1)]
+Above0To1 = Annotated[float, Field(gt=0, le=1)]
+
+_SAID = {
+    "greater_than_equal": "must be at least {ge:g}",
+    "greater_than": "must be above {gt:g}",
+    "less_than_equal": "must be at most {le:g}",
+    "less_than": "must be below {lt:g}",
+    "finite_number": "must be finite",
+    "literal_error": "must be {expected}",
+    "too_short": "must have at least {min_length} entries",
+    "too_long": "must have at most {max_length} entries",
+    "value_error": "{error}",
+}
+"""What is said for pydantic's types of error; for others its own words."""
+
+
+def checked(made: Class) -> Class:
+    """Class decorator: objects built in Python refuse what those built from a configuration refuse.
+
+    The constructor compares every call with its annotations, as `check_arguments` does, and gets its values as they came.
+    """
+    construct = made.__init__  # type: ignore[misc]
+    signature = inspect.signature(construct)
+
+    @functools.wraps(construct)
+    def checking(self: Any, *args: Any, **kwargs: Any) -> None:
+        _check_values(construct, signature.bind(self, *args, **kwargs).arguments)
+        construct(self, *args, **kwargs)
+
+    made.__init__ = checking  # type: ignore[misc]
+    return made
 
 
 def check_arguments(
@@ -14,8 +56,8 @@ def check_arguments(
 ) -> None:
     """Refuses arguments that `function` does not take, misses, or takes in another type.
 
-    Types are checked strictly: "16" is no integer and True no number, but 1 is a float. Parameters without an annotation
-    are not checked.
+    Types are checked strictly: "16" is no integer and True no number, but 1 is a float; ranges and choices as the
+    annotation has them, `Annotated[int, Field(ge=1)]` or `Literal[...]`. Parameters without an annotation are not checked.
 
     Args:
         function: a class or a function.
@@ -37,33 +79,54 @@ def check_arguments(
         required = parameter.default is parameter.empty and not anything
         if required and name not in arguments and name not in known:
             raise UserError(f"{prefix}{name}: needs a value")
-    hints = get_type_hints(function.__init__ if inspect.isclass(function) else function)
-    for name, value in arguments.items():
-        if name not in hints:
-            continue
+    _check_values(function.__init__ if inspect.isclass(function) else function, arguments, prefix)
+
+
+def _check_values(function: Callable[..., Any], arguments: Mapping[str, Any], prefix: str = "") -> None:
+    hints = _hints(function)
+    for name in (name for name in arguments if name in hints):
         try:
-            TypeAdapter(hints[name], config=_config(hints[name])).validate_python(value, strict=True)
+            _adapter(function, name).validate_python(arguments[name], strict=True)
         except ValidationError as error:
-            # Of a type with alternatives, those that came furthest into a list: a list is then what is meant.
-            furthest = max(len(_positions(entry["loc"])) for entry in error.errors())
-            errors = [entry for entry in error.errors() if len(_positions(entry["loc"])) == furthest]
-            first = errors[0]
-            place = "".join(f"[{part}]" for part in _positions(first["loc"]))
-            choices = "; or ".join(dict.fromkeys(_lower_first(entry["msg"]) for entry in errors))
-            raise UserError(f"{prefix}{name}{place}={_shown(first['input'])}: {choices}") from error
+            raise UserError(f"{prefix}{name}{_said(error, hints[name])}") from error
 
 
-def _config(hint: Any) -> ConfigDict | None:
+def _said(error: ValidationError, hint: Any) -> str:
+    """Where in the value the error is, what stands there, and what would be right."""
+    # Of a type with alternatives, those that came furthest into a list: a list is then what is meant. Where the type is
+    # right and the value is not, another type is no advice.
+    errors = error.errors()
+    furthest = max(len(_positions(entry["loc"])) for entry in errors)
+    errors = [entry for entry in errors if len(_positions(entry["loc"])) == furthest]
+    if any(entry["type"] in _SAID and entry["type"] != "literal_error" for entry in errors):
+        errors = [entry for entry in errors if entry["type"] in _SAID]
+    place = _positions(errors[0]["loc"])
+    right = [
+        _SAID[entry["type"]].format(**entry.get("ctx", {})) if entry["type"] in _SAID else _lower_first(entry["msg"])
+        for entry in errors
+    ]
+    if not place and NoneType in get_args(hint):
+        right.append("null")
+    value = errors[0]["input"]
+    shown = value if isinstance(value, str) else repr(value)
+    return f"{''.join(f'[{part}]' for part in place)}={shown}: {'; or '.join(dict.fromkeys(right))}"
+
+
+@functools.lru_cache(maxsize=256)
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    return get_type_hints(function, include_extras=True)
+
+
+@functools.lru_cache(maxsize=1024)
+def _adapter(function: Callable[..., Any], name: str) -> TypeAdapter[Any]:
+    hint = _hints(function)[name]
     # Pydantic refuses a configuration for types that bring their own.
-    return None if hasattr(hint, "__pydantic_config__") else ConfigDict(arbitrary_types_allowed=True)
+    own = hasattr(hint, "__pydantic_config__")
+    return TypeAdapter(hint, config=None if own else ConfigDict(arbitrary_types_allowed=True))
 
 
 def _positions(location: tuple[int | str, ...]) -> list[int]:
     return [part for part in location if isinstance(part, int)]
-
-
-def _shown(value: Any) -> str:
-    return value if isinstance(value, str) else repr(value)
 
 
 def _lower_first(text: str) -> str:

@@ -108,7 +108,7 @@ class naming_keys:  # noqa: N801  (reads as a statement)
         if isinstance(error, ValueError):
             name = re.match(r"[a-z_0-9]+(?=[=:\[])", str(error))
             if name is None:
-                message = f"{self.where}: {error}"
+                message = str(error) if str(error).startswith(f"{self.where}.") else f"{self.where}: {error}"
             else:
                 message = str(error) if name.group() in ROOT_KEYS else f"{self.where}.{error}"
             raise UserError(message) from error

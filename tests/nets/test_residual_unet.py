@@ -140,16 +140,17 @@ def test_default_net_normalises_its_input_only():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"levels": 0}, "levels=0"),
+        ({"levels": 0}, "levels=0: must be at least 1"),
+        ({"levels": 13}, "levels=13: must be at most 12"),
         ({"blocks": 0}, "blocks=0"),
         ({"channels": 0}, "channels=0"),
         ({"max_channels": 0}, "max_channels=0"),
         ({"stem_channels": 0}, "stem_channels=0"),
         ({"kernel_size": 2}, "kernel_size=2.*use 1 or 3"),
         ({"stem_kernel_size": 6}, "stem_kernel_size=6.*use 5 or 7"),
-        ({"norm": "layer"}, "norm='layer'.*none, batch, group"),
-        ({"stem": "fourier"}, "stem='fourier'.*cosine, convolution"),
-        ({"upsampling": "bicubic"}, "upsampling='bicubic'.*nearest, bilinear"),
+        ({"norm": "layer"}, "norm=layer.*'none', 'batch' or 'group'"),
+        ({"stem": "fourier"}, "stem=fourier.*'cosine' or 'convolution'"),
+        ({"upsampling": "bicubic"}, "upsampling=bicubic.*'nearest' or 'bilinear'"),
     ],
 )
 def test_wrong_value_is_named(arguments, message: str):

@@ -1,35 +1,25 @@
-"""Checks that every net makes of its own arguments, so that a wrong one is named before any layer is built."""
+"""Checks that nets share."""
+
+from typing import Annotated
 
 import torch
+from pydantic import AfterValidator
 from torch import Tensor
 
-
-def require_positive(**values: int) -> None:
-    """Refuses counts and sizes below 1.
-
-    Args:
-        **values: the arguments to check, under the names that the message should use.
-
-    Raises:
-        ValueError: naming the first argument below 1 and its value.
-    """
-    for name, value in values.items():
-        if value < 1:
-            raise ValueError(f"{name}={value}: must be at least 1")
+from segsweep.arguments import AtLeast1
 
 
-def require_odd(name: str, kernel_size: int) -> None:
-    """Refuses kernels that cannot give an output of the input's size with the same padding on both sides.
-
-    Raises:
-        ValueError: naming the value and its odd neighbours.
-    """
-    require_positive(**{name: kernel_size})
+def _odd(kernel_size: int) -> int:
     if kernel_size % 2 == 0:
         raise ValueError(
-            f"{name}={kernel_size}: an even kernel has no centre, so the output would not have the image's size; "
+            f"an even kernel has no centre, so the output would not have the image's size; "
             f"use {kernel_size - 1} or {kernel_size + 1}"
         )
+    return kernel_size
+
+
+KernelSize = Annotated[AtLeast1, AfterValidator(_odd)]
+"""Of a kernel whose output has the size of its input with the same padding on both sides."""
 
 
 def require_image(image: Tensor, in_channels: int) -> None:

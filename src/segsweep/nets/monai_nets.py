@@ -5,15 +5,19 @@ Shapes: B images, C channels in, K classes, H x W pixels.
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from pydantic import Field
 from torch import Tensor, nn
 
-from segsweep.nets.checks import require_image, require_positive
+from segsweep.arguments import AtLeast0, AtLeast1, From0Below1
+from segsweep.nets.checks import require_image
 from segsweep.nets.fitting import crop, extended
 from segsweep.nets.registry import register_net
 
 Norm = Literal["instance", "batch"]
+Levels = Annotated[Sequence[AtLeast1], Field(min_length=2)]
+"""A number for each level."""
 
 
 class _MonaiNet(nn.Module):
@@ -24,7 +28,6 @@ class _MonaiNet(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, name: str, stride: int, **arguments: Any) -> None:
         super().__init__()
-        require_positive(in_channels=in_channels, out_channels=out_channels)
         self.in_channels, self.stride = in_channels, stride
         self.net: nn.Module = _class(name)(
             spatial_dims=2, in_channels=in_channels, out_channels=out_channels, **arguments
@@ -45,13 +48,6 @@ def _class(name: str) -> Any:
     return getattr(nets, name)
 
 
-def _require_channels(channels: Sequence[int], least: int = 2) -> None:
-    if len(channels) < least:
-        raise ValueError(f"channels={list(channels)}: must be at least {least} numbers, one for each level")
-    for position, width in enumerate(channels):
-        require_positive(**{f"channels[{position}]": width})
-
-
 @register_net
 class MonaiUNet(_MonaiNet):
     """MONAI's `UNet`: residual units, strided convolutions down and transposed ones up (Kerfoot et al., 2018).
@@ -69,10 +65,9 @@ class MonaiUNet(_MonaiNet):
     """
 
     def __init__(
-        self, in_channels: int = 3, out_channels: int = 6, channels: Sequence[int] = (16, 32, 64, 128),
-        num_res_units: int = 2, norm: Norm = "instance", dropout: float = 0.0,
+        self, in_channels: AtLeast1 = 3, out_channels: AtLeast1 = 6, channels: Levels = (16, 32, 64, 128),
+        num_res_units: AtLeast0 = 2, norm: Norm = "instance", dropout: From0Below1 = 0.0,
     ) -> None:  # fmt: skip
-        _require_channels(channels)
         steps = len(channels) - 1
         super().__init__(
             in_channels, out_channels, "UNet", 2**steps,
@@ -96,13 +91,10 @@ class MonaiBasicUNet(_MonaiNet):
     """
 
     def __init__(
-        self, in_channels: int = 3, out_channels: int = 6, features: Sequence[int] = (16, 16, 32, 64, 128, 16),
-        norm: Norm = "instance", dropout: float = 0.0,
+        self, in_channels: AtLeast1 = 3, out_channels: AtLeast1 = 6,
+        features: Annotated[Sequence[AtLeast1], Field(min_length=6, max_length=6)] = (16, 16, 32, 64, 128, 16),
+        norm: Norm = "instance", dropout: From0Below1 = 0.0,
     ) -> None:  # fmt: skip
-        if len(features) != 6:
-            raise ValueError(f"features={list(features)}: must be six numbers, of five levels and of the last layer")
-        for position, width in enumerate(features):
-            require_positive(**{f"features[{position}]": width})
         super().__init__(
             in_channels, out_channels, "BasicUNet", 16,
             features=tuple(features), norm=(norm, {"affine": True}), dropout=dropout,
@@ -125,12 +117,11 @@ class MonaiAttentionUnet(_MonaiNet):
 
     def __init__(
         self,
-        in_channels: int = 3,
-        out_channels: int = 6,
-        channels: Sequence[int] = (16, 32, 64, 128),
-        dropout: float = 0.0,
+        in_channels: AtLeast1 = 3,
+        out_channels: AtLeast1 = 6,
+        channels: Levels = (16, 32, 64, 128),
+        dropout: From0Below1 = 0.0,
     ) -> None:
-        _require_channels(channels)
         steps = len(channels) - 1
         super().__init__(
             in_channels, out_channels, "AttentionUnet", 2**steps,
@@ -154,12 +145,9 @@ class MonaiSegResNet(_MonaiNet):
     """
 
     def __init__(
-        self, in_channels: int = 3, out_channels: int = 6, init_filters: int = 16,
-        blocks_down: Sequence[int] = (1, 2, 2, 4), groups: int = 8,
+        self, in_channels: AtLeast1 = 3, out_channels: AtLeast1 = 6, init_filters: AtLeast1 = 16,
+        blocks_down: Levels = (1, 2, 2, 4), groups: AtLeast1 = 8,
     ) -> None:  # fmt: skip
-        require_positive(init_filters=init_filters, groups=groups)
-        if len(blocks_down) < 2 or min(blocks_down) < 1:
-            raise ValueError(f"blocks_down={list(blocks_down)}: must be at least two numbers of at least 1")
         if math.gcd(init_filters, groups) != groups:
             raise ValueError(f"groups={groups}: must divide init_filters={init_filters}")
         steps = len(blocks_down) - 1

@@ -17,7 +17,7 @@ from torch.nn.modules.module import (
 )
 from torch.overrides import TorchFunctionMode
 
-from segsweep.arguments import check_arguments
+from segsweep.arguments import check_arguments, checked
 from segsweep.errors import UserError
 
 NetClass = TypeVar("NetClass", bound=type[nn.Module])
@@ -30,7 +30,7 @@ SLACK_BYTES = 256 << 20
 
 
 def register_net(net_class: NetClass) -> NetClass:
-    """Class decorator: makes a net of this package known to checkpoints as `segsweep.nets.<class name>`.
+    """Class decorator: makes a net of this package known to checkpoints as `segsweep.nets.<class name>`, and `checked`.
 
     A net in a file of a user's own needs no decorator: see `segsweep.load_code`.
 
@@ -40,7 +40,8 @@ def register_net(net_class: NetClass) -> NetClass:
     target = f"segsweep.nets.{net_class.__name__}"
     if NETS.get(target, net_class) is not net_class:
         raise ValueError(f"{target} is already registered, by {NETS[target].__module__}")
-    NETS[target] = net_class
+    if target not in NETS:
+        NETS[target] = checked(net_class)
     return net_class
 
 

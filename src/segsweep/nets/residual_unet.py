@@ -7,13 +7,15 @@ import contextlib
 import itertools
 import math
 from collections.abc import Iterator
-from typing import Literal, get_args
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segsweep.nets.checks import require_image, require_odd, require_positive
+from segsweep.arguments import AtLeast1
+from segsweep.nets.checks import KernelSize, require_image
 from segsweep.nets.fitting import crop, must_extend, rounded_up
 from segsweep.nets.registry import register_net
 
@@ -21,7 +23,6 @@ BlockNorm = Literal["none", "batch", "group"]
 Stem = Literal["cosine", "convolution"]
 Upsampling = Literal["nearest", "bilinear"]
 
-MOST_LEVELS = 12
 _GROUP_SIZE = 8
 
 
@@ -155,33 +156,20 @@ class ResidualUNet(nn.Module):
 
     def __init__(
         self,
-        in_channels: int = 1,
-        out_channels: int = 1,
-        channels: int = 16,
-        levels: int = 3,
-        max_channels: int = 64,
-        blocks: int = 1,
-        kernel_size: int = 3,
+        in_channels: AtLeast1 = 1,
+        out_channels: AtLeast1 = 1,
+        channels: AtLeast1 = 16,
+        levels: Annotated[int, Field(ge=1, le=12)] = 3,
+        max_channels: AtLeast1 = 64,
+        blocks: AtLeast1 = 1,
+        kernel_size: KernelSize = 3,
         norm: BlockNorm = "none",
         stem: Stem = "cosine",
-        stem_kernel_size: int = 7,
-        stem_channels: int = 64,
+        stem_kernel_size: KernelSize = 7,
+        stem_channels: AtLeast1 = 64,
         upsampling: Upsampling = "nearest",
     ) -> None:
         super().__init__()
-        require_positive(in_channels=in_channels, out_channels=out_channels, channels=channels, levels=levels)
-        require_positive(max_channels=max_channels, blocks=blocks, stem_channels=stem_channels)
-        if levels > MOST_LEVELS:
-            raise ValueError(f"levels={levels}: must be at most {MOST_LEVELS}")
-        require_odd("kernel_size", kernel_size)
-        require_odd("stem_kernel_size", stem_kernel_size)
-        for name, value, choices in (
-            ("norm", norm, get_args(BlockNorm)),
-            ("stem", stem, get_args(Stem)),
-            ("upsampling", upsampling, get_args(Upsampling)),
-        ):
-            if value not in choices:
-                raise ValueError(f"{name}={value!r}: must be one of {', '.join(choices)}")
         self.in_channels = in_channels
         self.stride = 2 ** (levels - 1)
         self.upsampling = upsampling

@@ -6,12 +6,13 @@ Shapes: B images, C channels in, K channels out, H x W pixels.
 import itertools
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from segsweep.nets.checks import require_image, require_odd, require_positive
+from segsweep.arguments import AtLeast1
+from segsweep.nets.checks import KernelSize, require_image
 from segsweep.nets.registry import register_net
 
 Norm = Literal["shared", "block", "none"]
@@ -54,21 +55,17 @@ class TextureCNN(nn.Module):
 
     def __init__(
         self,
-        in_channels: int = 1,
-        out_channels: int = 1,
-        channels: int = 16,
-        kernel_size: int = 5,
+        in_channels: AtLeast1 = 1,
+        out_channels: AtLeast1 = 1,
+        channels: AtLeast1 = 16,
+        kernel_size: KernelSize = 5,
         bias: bool = True,
         norm: Norm = "shared",
-        blocks: int = 3,
+        blocks: AtLeast1 = 3,
         residual: bool = False,
-        dilation: int | Sequence[int] = 1,
+        dilation: AtLeast1 | Sequence[AtLeast1] = 1,
     ) -> None:
         super().__init__()
-        require_positive(in_channels=in_channels, out_channels=out_channels, channels=channels, blocks=blocks)
-        require_odd("kernel_size", kernel_size)
-        if norm not in get_args(Norm):
-            raise ValueError(f"norm={norm!r}: must be one of {', '.join(get_args(Norm))}")
         if isinstance(dilation, Sequence) and len(dilation) != blocks:
             raise ValueError(f"dilation={list(dilation)}: must be one number, or {blocks}, one for each block")
         dilations: Iterable[int] = dilation if isinstance(dilation, Sequence) else itertools.repeat(dilation)
@@ -78,7 +75,6 @@ class TextureCNN(nn.Module):
         self.residual = residual
         # Block by block: whoever limits how large a net may become then stops it at the first that is too many.
         for number, distance in zip(range(1, blocks + 1), dilations, strict=False):
-            require_positive(dilation=distance)
             block_norm: nn.Module = nn.Identity() if norm == "none" else nn.BatchNorm2d(channels)
             if number == 1 and norm != "none":
                 # The published name, and first, as there: `parameters()` then has the published order.

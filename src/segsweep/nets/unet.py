@@ -4,13 +4,15 @@ Shapes: B images, C channels in, K classes, H x W pixels.
 """
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segsweep.nets.checks import require_image, require_positive
+from segsweep.arguments import AtLeast1
+from segsweep.nets.checks import require_image
 from segsweep.nets.fitting import crop, extended
 from segsweep.nets.registry import register_net
 
@@ -52,20 +54,13 @@ class UNet(nn.Module):
 
     def __init__(
         self,
-        in_channels: int = 3,
-        out_channels: int = 6,
-        widths: Sequence[int] = (32, 64, 128),
-        head_width: int = 16,
+        in_channels: AtLeast1 = 3,
+        out_channels: AtLeast1 = 6,
+        widths: Annotated[Sequence[AtLeast1], Field(min_length=3, max_length=3)] = (32, 64, 128),
+        head_width: AtLeast1 = 16,
         head: Head = "exact",
     ) -> None:
         super().__init__()
-        if len(widths) != 3:
-            raise ValueError(f"widths={list(widths)}: must be three numbers, the channels of conv1, conv2 and conv3")
-        for position, width in enumerate(widths):
-            require_positive(**{f"widths[{position}]": width})
-        require_positive(in_channels=in_channels, out_channels=out_channels, head_width=head_width)
-        if head not in get_args(Head):
-            raise ValueError(f"head={head!r}: must be one of {', '.join(get_args(Head))}")
         self.in_channels = in_channels
         self.head = head
         first, second, third = widths
