@@ -167,7 +167,7 @@ def test_checked_class_gets_its_values_as_they_came_and_keeps_its_signature():
     with pytest.raises(TypeError, match="'count'"):
         direct()
     with pytest.raises(TypeError, match="counts"):
-        direct(counts=1)
+        direct(1, counts=1)
 
 
 def test_function_that_takes_anything_is_given_anything():

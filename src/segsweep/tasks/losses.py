@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from segsweep.arguments import Positive, checked
 from segsweep.labels import IGNORE
 
 TaskKind = Literal["binary", "multiclass"]
@@ -110,6 +111,7 @@ class BCE(_BinaryMean):
         return F.binary_cross_entropy_with_logits(logits, target, reduction="none")
 
 
+@checked
 class Dice(Loss):
     """1 - (2 sum(p y) + s) / (sum(p) + sum(y) + s), sums over the pixels of an image, mean over images and classes.
 
@@ -130,10 +132,8 @@ class Dice(Loss):
 
     fits = frozenset({"binary", "multiclass"})
 
-    def __init__(self, smooth: float = 1.0) -> None:
+    def __init__(self, smooth: Positive = 1.0) -> None:
         super().__init__()
-        if not (math.isfinite(smooth) and smooth > 0):
-            raise ValueError(f"smooth={smooth}: must be positive")
         self.smooth = smooth
 
     def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
@@ -170,8 +170,6 @@ class _WithDice(Loss):
 
     def __init__(self, pixels: Loss, dice_weight: float, smooth: float) -> None:
         super().__init__()
-        if not (math.isfinite(dice_weight) and dice_weight > 0):
-            raise ValueError(f"dice_weight={dice_weight}: must be positive")
         self.pixels, self.dice, self.dice_weight = pixels, Dice(smooth), dice_weight
 
     def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
@@ -183,12 +181,13 @@ class _WithDice(Loss):
         return torch.cat([self.pixels.totals(logits, mask), dice])
 
 
+@checked
 class BCEDice(_WithDice):
     """Binary cross-entropy plus `dice_weight` times Dice."""
 
     fits = frozenset({"binary"})
 
-    def __init__(self, dice_weight: float = 1.0, smooth: float = 1.0) -> None:
+    def __init__(self, dice_weight: Positive = 1.0, smooth: Positive = 1.0) -> None:
         super().__init__(BCE(), dice_weight, smooth)
 
 
@@ -244,6 +243,7 @@ class CrossEntropy(Loss):
         return valid if self.weight is None else self.weight[torch.where(valid, mask, 0)].mul(valid)
 
 
+@checked
 class CEDice(_WithDice):
     """Cross-entropy plus `dice_weight` times Dice."""
 
@@ -252,7 +252,7 @@ class CEDice(_WithDice):
     def __init__(
         self,
         weights: Sequence[float] | Literal["balanced"] | None = None,
-        dice_weight: float = 1.0,
-        smooth: float = 1.0,
+        dice_weight: Positive = 1.0,
+        smooth: Positive = 1.0,
     ) -> None:
         super().__init__(CrossEntropy(weights), dice_weight, smooth)

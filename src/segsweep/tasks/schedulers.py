@@ -3,9 +3,13 @@
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Annotated
 
+from pydantic import Field
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+
+from segsweep.arguments import Above0To1, From0Below1, checked
 
 
 class Schedule(ABC):
@@ -20,6 +24,7 @@ class Schedule(ABC):
         """The scheduler of a training of `total_steps` optimizer steps."""
 
 
+@checked
 @dataclass(frozen=True)
 class Exponential(Schedule):
     """The learning rate times `gamma` after every epoch; the texture notebook has 0.95.
@@ -27,31 +32,25 @@ class Exponential(Schedule):
     Source: texture notebook (docs/sources.md), section 4.1.
     """
 
-    gamma: float = 0.95
-
-    def __post_init__(self) -> None:
-        if not 0 < self.gamma <= 1:
-            raise ValueError(f"gamma={self.gamma}: must be above 0 and at most 1")
+    gamma: Above0To1 = 0.95
 
     def __call__(self, optimizer: Optimizer, total_steps: int, steps_per_epoch: int) -> LRScheduler:
         return LambdaLR(optimizer, lambda step: self.gamma ** (step // steps_per_epoch))
 
 
+@checked
 @dataclass(frozen=True)
 class Cosine(Schedule):
     """Half a cosine from the learning rate to `final_fraction` of it over the whole training."""
 
-    final_fraction: float = 0.0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.final_fraction < 1:
-            raise ValueError(f"final_fraction={self.final_fraction}: must be at least 0 and below 1")
+    final_fraction: From0Below1 = 0.0
 
     def __call__(self, optimizer: Optimizer, total_steps: int, steps_per_epoch: int) -> LRScheduler:
         low = self.final_fraction
         return LambdaLR(optimizer, lambda step: low + (1 - low) * _half_cosine(step / total_steps))
 
 
+@checked
 @dataclass(frozen=True)
 class OneCycle(Schedule):
     """Up to the learning rate over `warmup_fraction` of the training, then down to nearly 0 (Smith and Topin, 2018).
@@ -59,14 +58,8 @@ class OneCycle(Schedule):
     Momentum is left as it is, so that `momentum` keeps its meaning.
     """
 
-    warmup_fraction: float = 0.3
-    start_fraction: float = 0.04
-
-    def __post_init__(self) -> None:
-        if not 0 < self.warmup_fraction < 1:
-            raise ValueError(f"warmup_fraction={self.warmup_fraction}: must be above 0 and below 1")
-        if not (math.isfinite(self.start_fraction) and 0 < self.start_fraction <= 1):
-            raise ValueError(f"start_fraction={self.start_fraction}: must be above 0 and at most 1")
+    warmup_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    start_fraction: Above0To1 = 0.04
 
     def __call__(self, optimizer: Optimizer, total_steps: int, steps_per_epoch: int) -> LRScheduler:
         peak = self.warmup_fraction * total_steps
