@@ -23,12 +23,16 @@ Levels = Annotated[Sequence[AtLeast1], Field(min_length=2)]
 class _MonaiNet(nn.Module):
     """A net of MONAI that computes on multiples of `stride` pixels, of which instance norms need two.
 
-    Images of other sizes are extended by repeating the last row and column, and the logits cropped.
+    Images of other sizes are extended by repeating the last row and column, and the logits cropped. `reach` is how many
+    pixels on each side of a pixel its logits depend on; None is the whole image, where a norm is by the image at hand. A
+    step at a level of stride s counts s pixels; the strides of all levels but the coarsest add up to `stride - 1`.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, name: str, stride: int, **arguments: Any) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, name: str, stride: int, reach: int | None, **arguments: Any
+    ) -> None:
         super().__init__()
-        self.in_channels, self.stride = in_channels, stride
+        self.in_channels, self.stride, self.reach = in_channels, stride, reach
         self.net: nn.Module = _class(name)(
             spatial_dims=2, in_channels=in_channels, out_channels=out_channels, **arguments
         )
@@ -69,8 +73,11 @@ class MonaiUNet(_MonaiNet):
         num_res_units: AtLeast0 = 2, norm: Norm = "instance", dropout: From0Below1 = 0.0,
     ) -> None:  # fmt: skip
         steps = len(channels) - 1
+        below, convolutions = 2**steps - 1, max(num_res_units, 1)
+        # Down: one strided convolution and the others on the coarser level; up: a transposed one, and another in a unit.
+        reach = below * (1 + 2 * (convolutions - 1)) + convolutions * 2**steps + below * (1 + (num_res_units > 0))
         super().__init__(
-            in_channels, out_channels, "UNet", 2**steps,
+            in_channels, out_channels, "UNet", 2**steps, reach if norm == "batch" else None,
             channels=tuple(channels), strides=(2,) * steps, num_res_units=num_res_units, norm=norm, dropout=dropout,
         )  # fmt: skip
 
@@ -96,14 +103,15 @@ class MonaiBasicUNet(_MonaiNet):
         norm: Norm = "instance", dropout: From0Below1 = 0.0,
     ) -> None:  # fmt: skip
         super().__init__(
-            in_channels, out_channels, "BasicUNet", 16,
+            # Two convolutions on each of the levels 1, 2, 4, 8 and 16, and on the way up again; and the resampling.
+            in_channels, out_channels, "BasicUNet", 16, 2 * 31 + 2 * 15 + 15 if norm == "batch" else None,
             features=tuple(features), norm=(norm, {"affine": True}), dropout=dropout,
         )  # fmt: skip
 
 
 @register_net
 class MonaiAttentionUnet(_MonaiNet):
-    """MONAI's `AttentionUnet`: gates on the skips, batch norm (Oktay et al., 2018).
+    """MONAI's `AttentionUnet`: gates on the skips, batch norm and, where levels merge, instance norm (Oktay et al., 2018).
 
     Args:
         in_channels: channels of the image.
@@ -124,7 +132,8 @@ class MonaiAttentionUnet(_MonaiNet):
     ) -> None:
         steps = len(channels) - 1
         super().__init__(
-            in_channels, out_channels, "AttentionUnet", 2**steps,
+            # MONAI merges the levels with an instance norm.
+            in_channels, out_channels, "AttentionUnet", 2**steps, None,
             channels=tuple(channels), strides=(2,) * steps, dropout=dropout,
         )  # fmt: skip
 
@@ -152,6 +161,6 @@ class MonaiSegResNet(_MonaiNet):
             raise ValueError(f"groups={groups}: must divide init_filters={init_filters}")
         steps = len(blocks_down) - 1
         super().__init__(
-            in_channels, out_channels, "SegResNet", 2**steps, init_filters=init_filters, blocks_down=tuple(blocks_down),
-            blocks_up=(1,) * steps, norm=("group", {"num_groups": groups}),
+            in_channels, out_channels, "SegResNet", 2**steps, None, init_filters=init_filters,
+            blocks_down=tuple(blocks_down), blocks_up=(1,) * steps, norm=("group", {"num_groups": groups}),
         )  # fmt: skip

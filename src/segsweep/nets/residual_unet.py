@@ -173,6 +173,7 @@ class ResidualUNet(nn.Module):
         self.in_channels = in_channels
         self.stride = 2 ** (levels - 1)
         self.upsampling = upsampling
+        self.reach = None if norm == "group" else self._reach(stem_kernel_size, blocks, kernel_size)
         widths = [min(channels * 2**level, max_channels) for level in range(levels)]
 
         def level_blocks(width: int) -> nn.Sequential:
@@ -198,6 +199,13 @@ class ResidualUNet(nn.Module):
             bottom, right = (rounded_up(size, self.stride) - size for size in (height, width))
             return crop(self._forward_fitting(extend(image, 0, right, 0, bottom)), height, width)
         return self._forward_fitting(image)
+
+    def _reach(self, stem_kernel_size: int, blocks: int, kernel_size: int) -> int:
+        """Pixels on each side of a pixel that its logits depend on: a step of level i is worth 2**i of them."""
+        below = self.stride - 1  # 1 + 2 + 4 + ... over all levels but the coarsest
+        encoder_and_decoder = (below + self.stride) + below
+        resampling = below * (2 if self.upsampling == "bilinear" else 1)
+        return stem_kernel_size // 2 + 2 * blocks * (kernel_size // 2) * encoder_and_decoder + resampling
 
     def _forward_fitting(self, image: Tensor) -> Tensor:
         x = self.stem(image)

@@ -69,6 +69,7 @@ class TextureCNN(nn.Module):
         if isinstance(dilation, Sequence) and len(dilation) != blocks:
             raise ValueError(f"dilation={list(dilation)}: must be one number, or {blocks}, one for each block")
         dilations: Iterable[int] = dilation if isinstance(dilation, Sequence) else itertools.repeat(dilation)
+        self.reach = kernel_size // 2 * (1 + (sum(dilation) if isinstance(dilation, Sequence) else blocks * dilation))
         self.in_channels = in_channels
         self.norm = norm
         self.blocks = blocks

@@ -51,6 +51,8 @@ class UNet(nn.Module):
 
     stride = 2
     """What height and width are extended to multiples of, in pixels."""
+    reach = 7
+    """Pixels on each side of a pixel that its logits depend on."""
 
     def __init__(
         self,
