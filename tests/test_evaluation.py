@@ -51,6 +51,9 @@ def test_numbers_are_those_of_the_training_s_own_test_to_the_last_digit(command,
     outcome = command("evaluate.py", "run=run", "output=out", "accelerator=cpu")
     assert (outcome.code, outcome.err) == (0, "")
     assert written(tmp_path / "out")["metrics"] == own_test(run)
+    cut = "data.tile_margin=7 data.tile_size=46 is enough, data.tile_size=48 cuts no image"
+    said = [cut in text for text in (outcome.out, (run / "train.log").read_text())]
+    assert said == ["tile_size=40" in how] * 2
 
 
 @pytest.mark.parametrize("script", ["evaluate.py", "predict.py"])

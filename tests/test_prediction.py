@@ -79,7 +79,8 @@ def test_tiles_give_the_mask_of_the_whole_image_and_no_tile_is_larger_than_asked
     seen: list[tuple[int, ...]] = []
     forward = type(run.net).forward
     monkeypatch.setattr(type(run.net), "forward", lambda net, x: (seen.append(tuple(x.shape[2:])), forward(net, x))[1])
-    predict(run, tmp_path / "large.png", tmp_path / "tiled", tile=128, overlap=64, probabilities="float32")
+    result = predict(run, tmp_path / "large.png", tmp_path / "tiled", tile=128, overlap=64, probabilities="float32")
+    assert result.caution is None
     assert max(max(shape) for shape in seen) <= 128
     assert len(seen) > 6
     predict(run, tmp_path / "large.png", tmp_path / "whole", probabilities="float32")
@@ -94,11 +95,26 @@ def test_tiles_too_small_for_the_net_are_refused_before_any_work_where_an_image_
         picture(tmp_path / f"photos/{name}.png", *size)
     (tmp_path / "photos/c.png").write_bytes(b"broken")
     run.net.stride = 96  # tiles are then multiples of 96 pixels
-    with pytest.raises(UserError, match=r"^tile=128: must be at least 192 pixels.*b\.png does not fit into one tile$"):
-        predict(run, tmp_path / "photos", tmp_path / "out", tile=128, overlap=32)
+    with pytest.raises(UserError, match=r"^tile=128: must be at least 130 pixels.*b\.png does not fit into one tile$"):
+        predict(run, tmp_path / "photos", tmp_path / "out", tile=128, overlap=34)
     assert not (tmp_path / "out").exists()
     (tmp_path / "photos/b.png").unlink()
-    assert predict(run, tmp_path / "photos", tmp_path / "out", tile=128, overlap=32).written == ["a"]
+    assert predict(run, tmp_path / "photos", tmp_path / "out", tile=128, overlap=34).written == ["a"]
+
+
+def test_one_line_says_that_tiles_change_what_a_net_sees_and_what_to_type(command, tmp_path: Path):
+    train_on_scenes(command, tmp_path)
+    picture(tmp_path / "small/a.png", 64, 64)
+    picture(tmp_path / "large/a.png", 65, 99)
+    (tmp_path / "large/broken.png").write_bytes(b"")
+    predicting = ("predict.py", "run=run", "accelerator=cpu", "tile=64")
+    outcome = command(*predicting, "input=small", "output=one", "overlap=8")
+    assert (outcome.code, outcome.err) == (0, "")
+    outcome = command(*predicting, "input=large", "output=two", "overlap=8")
+    assert len(outcome.error_lines) == 3  # with those of the broken file
+    assert all(word in outcome.error_lines[0] for word in ("UNet sees 7 pixels", "overlap=19 is enough", "tile=99"))
+    outcome = command(*predicting, "input=large/a.png", "output=three", "overlap=19")
+    assert (outcome.code, outcome.err) == (0, "")
 
 
 @pytest.mark.parametrize(("asked", "found"), [(True, "float16"), ("float16", "float16"), ("float32", "float32")])
@@ -251,8 +267,8 @@ MISTAKES = {
     "run=run input=photos": "output: needs a value",
     "run=run input=nowhere output=out": "input=nowhere: no such file or folder",
     "run=nowhere input=photos output=out": "nowhere: no checkpoint there",
-    "run=run input=photos output=out tile=10": "tile=10: must be at least 64",
-    "run=run input=photos output=out tile=100 overlap=80": "twice the overlap",
+    "run=run input=photos output=out tile=10": "tile=10: must be at least 192 pixels with overlap=128",
+    "run=run input=photos output=out tile=100 overlap=80": "tile=100: must be at least 120 pixels with overlap=80",
     "run=run input=photos output=out tile=big": "tile=big",
     "run=run input=photos output=out probabilities=float64": "probabilities=float64",
     "run=run input=photos output=out overlays=perhaps": "overlays=perhaps",

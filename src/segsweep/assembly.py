@@ -64,6 +64,7 @@ def assemble(
             f"data.batch_size={data.batch_size}: must be divisible by the {processes} processes that share it"
         )
     task = build_task(settings, data.source, trainer_settings)
+    data.source = data.source.for_net(task.net)
     objective = settings["objective"]
     if objective not in task.metric_names:
         raise UserError(f"objective={objective}: no such metric; there are {', '.join(task.metric_names)}")

@@ -146,6 +146,9 @@ class _Bar:
     def begin(self, images: int) -> None:
         self._bar.update(self._task, total=images)
 
+    def cautioned(self, line: str) -> None:
+        self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
     def written(self, name: str) -> None:
         self._bar.advance(self._task)
 

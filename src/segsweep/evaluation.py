@@ -4,7 +4,7 @@ Shapes: C image channels, K classes, H x W pixels.
 """
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -94,7 +94,9 @@ class Evaluator:
         self, run: Run, data: ScoredData | None = None, accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     ) -> None:
         self.run = run
-        self.data = data or data_of(run)
+        data = data or data_of(run)
+        source = data.source.for_net(run.net)
+        self.data = replace(data, source=source, notes=[*data.notes, *source.cautions([data.split])])
         self.module = self.data.module()
         trained = settings_of(run, "trainer")
         precision = trained.get("precision", "32-true")

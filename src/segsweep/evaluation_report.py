@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ from segsweep.absence import MARK, absence, rests_on
 from segsweep.errors import UserError
 from segsweep.evaluation import Evaluation, Evaluator, Sample
 from segsweep.plots import confusion, overlay_panels, save, scored_samples
-from segsweep.run_data import ScoredData, data_of
+from segsweep.run_data import data_of
 from segsweep.runs.files import write_json, write_text
 from segsweep.runs.find import find_runs, short_names
 from segsweep.runs.load import Run, load_run
@@ -80,8 +80,8 @@ def _evaluators(
     for run in runs:
         data = data_of(run, changes, split)
         # Runs of one sweep share their data, which then is read once.
-        same: ScoredData | None = next((one.data for one in evaluators if one.data.settings == data.settings), None)
-        evaluators.append(Evaluator(run, same or data, accelerator))
+        same = next((one.data for one in evaluators if one.data.settings == data.settings), data)
+        evaluators.append(Evaluator(run, replace(data, source=same.source), accelerator))
     return evaluators
 
 

@@ -22,7 +22,7 @@ from segsweep.data.images import ImageRule, image_shape
 from segsweep.data.inputs import InputImage, find_inputs, read_input
 from segsweep.data.parallel import available_cores, parallel_map
 from segsweep.errors import UserError
-from segsweep.nets.tiling import ALIGNMENT, check_tiling, tiled_logits
+from segsweep.nets.tiling import ReceptiveField, check_blending, least_blended, margin_of, overlap_of, tiled_logits
 from segsweep.run_data import reads_files, settings_of
 from segsweep.runs.load import Run
 from segsweep.runs.predictions import Precision, PredictionFolder
@@ -38,6 +38,9 @@ class Progress(Protocol):
     def begin(self, images: int) -> None:
         """So many images are to be predicted."""
 
+    def cautioned(self, line: str) -> None:
+        """Cutting an image into tiles changes its mask."""
+
     def written(self, name: str) -> None:
         """One has a mask."""
 
@@ -47,6 +50,8 @@ class Progress(Protocol):
 
 class _Silence:
     def begin(self, images: int) -> None: ...
+
+    def cautioned(self, line: str) -> None: ...
 
     def written(self, name: str) -> None: ...
 
@@ -61,6 +66,8 @@ class Prediction:
     """Names of the images that have a mask now."""
     failed: dict[Path, str] = field(default_factory=dict)
     """Why the others have none, in a line each."""
+    caution: str | None = None
+    """Why the masks of images that were cut into tiles differ from those of whole images; None where they do not."""
     pixels: int = 0
     seconds: float = 0.0
     device: str = "cpu"
@@ -103,7 +110,7 @@ def predict(
         OSError: a file could not be written; those before it are whole.
     """
     try:
-        check_tiling(tile, overlap)
+        check_blending(tile, overlap)
     except ValueError as error:
         raise UserError(error) from error
     device = torch.device(device_of(accelerator))
@@ -113,12 +120,12 @@ def predict(
     folder = PredictionFolder(Path(output), run.labels, overlays, wanted)
     images = [entry.path for entry in inputs.images]
     folder.check([entry.name for entry in inputs.images], [*images, *inputs.masks], overwrite)
-    stride = int(getattr(run.net, "stride", 1))
-    _check_tiles(images, reader, tile, overlap, stride)
+    field = ReceptiveField.of(run.net)
+    caution = _check_tiles(images, reader, tile, overlap, field)
 
     net = copy.deepcopy(run.net).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     progress = progress or _Silence()
-    result = Prediction(device=str(device))
+    result = Prediction(device=str(device), caution=caution)
     started = time.perf_counter()
 
     def prepare(part: Tensor) -> Tensor:
@@ -129,7 +136,7 @@ def predict(
         mask = np.empty((height, width), dtype=np.uint8)
 
         def bands() -> Iterator[tuple[int, NDArray[np.float32]]]:
-            for top, logits in tiled_logits(net, torch.from_numpy(image), prepare, tile, overlap, stride):
+            for top, logits in tiled_logits(net, torch.from_numpy(image), prepare, tile, overlap, field.alignment):
                 mask[top : top + logits.shape[1]] = run.task.predict(logits[None])[0].to(torch.uint8).numpy()
                 yield top, run.task.probabilities(logits[None])[0].numpy() if wanted else np.empty(0, np.float32)
 
@@ -152,6 +159,8 @@ def predict(
             yield _writing(folder, entry, image, mask)
 
     progress.begin(len(inputs.images))
+    if caution is not None:
+        progress.cautioned(caution)
     for name in parallel_map(lambda job: job(), jobs(), _threads()):
         result.written.append(name)
         progress.written(name)
@@ -161,14 +170,33 @@ def predict(
     return result
 
 
-def _check_tiles(images: Sequence[Path], reader: "_Reader", tile: int, overlap: int, stride: int) -> None:
-    """Refuses tiles that are too small for the net, where an image has to be cut."""
-    try:
-        check_tiling(tile, overlap, math.lcm(ALIGNMENT, stride))
-    except ValueError as error:
-        for path, shape in zip(images, parallel_map(reader.shape, images, _threads()), strict=True):
-            if not isinstance(shape, UserError) and max(shape) > tile:
-                raise UserError(f"{error}, for this net; {path} does not fit into one tile") from error
+def _check_tiles(
+    images: Sequence[Path], reader: "_Reader", tile: int, overlap: int, field: ReceptiveField
+) -> str | None:
+    """What to say where an image has to be cut, and that may change the net's logits.
+
+    Raises:
+        UserError: an image has to be cut, and tiles are too small for the net.
+    """
+
+    def wider(margin: int) -> str:
+        enough = overlap_of(margin)
+        least = least_blended(enough, field.alignment)
+        return f"overlap={enough}" + (f" tile={least}" if least > tile else "")
+
+    least = least_blended(overlap, field.alignment)
+    if tile >= least and field.caution(margin_of(overlap), wider, "") is None:
+        return None  # without reading the headers of all images
+    shapes = zip(images, parallel_map(reader.shape, images, _threads()), strict=True)
+    large = {path: max(shape) for path, shape in shapes if not isinstance(shape, UserError) and max(shape) > tile}
+    if not large:
+        return None
+    if tile < least:
+        raise UserError(
+            f"tile={tile}: must be at least {least} pixels with overlap={overlap} for this net; {next(iter(large))} does"
+            " not fit into one tile"
+        )
+    return field.caution(margin_of(overlap), wider, f"tile={max(large.values())}")
 
 
 @dataclass(frozen=True)

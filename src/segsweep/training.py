@@ -106,7 +106,7 @@ def _train(
         record.parameters = sum(parameter.numel() for parameter in session.task.net.parameters())
         record.device = _device_name(session.trainer)
         record.precision = session.settings.precision
-        _read_splits(session)
+        cautions = _read_splits(session)
         note_absent_classes(record, session)
         if record.contents is None and _first_process():
             with contextlib.suppress(UserError):  # something beside the images that cannot be read
@@ -114,7 +114,7 @@ def _train(
         begin()
         for line in session.data.source.describe():
             log.info(line)
-        for line in absence_lines(record, session):
+        for line in [*cautions, *absence_lines(record, session)]:
             log.warning(line)
         log.info(
             "%s with %s parameters on %s, %s, seed %s", type(session.task.net).__name__, f"{record.parameters:,}",
@@ -173,14 +173,17 @@ def _begun(
     return record, step
 
 
-def _read_splits(session: Session) -> None:
-    """A file that cannot be read is to be found before the training."""
+def _read_splits(session: Session) -> list[str]:
+    """Finds a file that cannot be read before the training; gives what a person should know of the scored splits."""
     # In this order, because memory for decoded images goes to who comes first.
     wanted: dict[Split, bool] = {
         "train": True, "val": not session.data.overfit_samples, "test": session.settings.test
     }  # fmt: skip
-    for split in (split for split, is_wanted in wanted.items() if is_wanted):
+    splits = [split for split, is_wanted in wanted.items() if is_wanted]
+    cautions = session.data.source.cautions(splits)
+    for split in splits:
         session.data.source.dataset(split)
+    return cautions
 
 
 def _threads(settings: dict[str, Any]) -> contextlib.AbstractContextManager[None]:

@@ -15,10 +15,12 @@ from PIL import Image
 from torch.utils.data import DataLoader, default_collate
 
 from segsweep.arguments import check_arguments
-from segsweep.data.crops import Sample, file_order, tiles_of
+from segsweep.data.crops import Sample, Tiling, file_order
 from segsweep.data.folder import FolderSource
 from segsweep.data.source import Batch
 from segsweep.errors import UserError
+from segsweep.nets import UNet
+from segsweep.nets.tiling import ReceptiveField, least_tile
 
 CPU = torch.device("cpu")
 NAMES = {"train": ["a", "b", "c", "d", "e"], "val": ["f", "g", "h"], "test": ["i"]}
@@ -166,27 +168,41 @@ def test_small_images_are_refused_where_that_is_asked(folder: Folder) -> None:
 
 
 @settings(deadline=None)
-@given(height=st.integers(1, 90), width=st.integers(1, 90), size=st.integers(1, 40), margin=st.integers(0, 19))
-def test_every_pixel_counts_in_one_tile_and_has_its_margin(height: int, width: int, size: int, margin: int) -> None:
-    margin = min(margin, (size - 1) // 2)
+@given(
+    height=st.integers(1, 300), width=st.integers(1, 300), margin=st.integers(0, 19), extra=st.integers(0, 80),
+    alignment=st.sampled_from([32, 96]),
+)  # fmt: skip
+def test_every_pixel_counts_in_one_tile_and_has_its_margin(
+    height: int, width: int, margin: int, extra: int, alignment: int
+) -> None:
+    size = least_tile(margin, 0, alignment) + extra
     counted = np.zeros((height, width), dtype=int)
-    tiles = tiles_of(0, height, width, size, margin)
+    tiles = Tiling(size, margin, ReceptiveField("Net", alignment, 0)).tiles([(height, width)])
     for tile in tiles:
         top, left, bottom, right = tile.inner
         counted[top:bottom, left:right] += 1
         assert 0 <= tile.top <= tile.top + tile.height <= height
         assert 0 <= tile.left <= tile.left + tile.width <= width
+        assert tile.top % alignment == tile.left % alignment == 0
         assert top - tile.top >= margin or tile.top == 0
         assert left - tile.left >= margin or tile.left == 0
         assert tile.top + tile.height - bottom >= margin or tile.top + tile.height == height
         assert tile.left + tile.width - right >= margin or tile.left + tile.width == width
     assert (counted == 1).all()
-    assert len({(tile.height, tile.width) for tile in tiles}) == 1
+    assert extra < alignment - 1 or len({(tile.height, tile.width) for tile in tiles}) == 1
     assert (len(tiles) == 1) == (height <= size and width <= size)
 
 
-def test_tiles_of_a_split_hold_each_labelled_pixel_once(folder: Folder) -> None:
-    whole, tiled = source(folder), source(folder, tile_size=11, tile_margin=2)
+@pytest.fixture
+def large(folder: Folder) -> Folder:
+    """With validation images that tiles of some forty pixels cut."""
+    for name in NAMES["val"]:
+        folder.pair(name, (50, 83), "val/")
+    return folder
+
+
+def test_tiles_of_a_split_hold_each_labelled_pixel_once(large: Folder) -> None:
+    whole, tiled = source(large), source(large, tile_size=40, tile_margin=2)
     assert tiled.size("val") > whole.size("val") == 3
     counts = [
         sum(
@@ -197,7 +213,27 @@ def test_tiles_of_a_split_hold_each_labelled_pixel_once(folder: Folder) -> None:
     ]
     assert np.array_equal(counts[0], counts[1])
     assert whole.name("val", 0) == "val/f"
-    assert tiled.name("val", 1) == "val/f [0:11, 7:18]"
+    assert tiled.name("val", 1) == "val/f [0:40, 32:72]"
+
+
+def test_tiles_for_a_net_are_its_own_and_images_are_read_once(large: Folder) -> None:
+    src = source(large, tile_size=40, tile_margin=4)
+    net, other = UNet(widths=[2, 2, 2]), UNet(widths=[2, 2, 2])
+    other.stride = 64
+    own = src.for_net(net)
+    assert own.arrays("val") is src.arrays("val")
+    (line,) = own.cautions(["train", "val", "test"])
+    assert all(word in line for word in ("UNet sees 7", "data.tile_margin=7 data.tile_size=46", "data.tile_size=83"))
+    assert not src.cautions(["val"])  # of no net
+    assert not own.cautions(["train", "test"])  # nothing is cut
+    assert not source(large, tile_size=46, tile_margin=7).for_net(net).cautions(["val"])
+    for use in (lambda: src.for_net(other).cautions(["val"]), lambda: src.for_net(other).dataset("val")):
+        with pytest.raises(UserError, match=r"^data\.tile_size=40: must be at least 72 with data\.tile_margin=4"):
+            use()
+    assert src.for_net(other).size("test") == 1
+    at_64 = source(large, tile_size=72, tile_margin=4).for_net(other)
+    assert {tile.left for tile in at_64.tiles("val")} == {0, 64}
+    assert len(own.tiles("val")) == len(src.tiles("val"))
 
 
 def test_batches_hold_every_sample_once_and_one_size_each(folder: Folder) -> None:
@@ -320,6 +356,7 @@ def test_a_file_that_changes_between_listing_and_reading_is_refused_by_name(
         {"cache_gib": -1.0},
         {"brightness": 2.0},
         {"tile_size": 64, "tile_margin": 32},
+        {"tile_size": 64, "tile_margin": -1},
         {"small": "crop"},
         {"fractions": [1.0]},
         {"map_colors": {"#000000": "lava"}},
@@ -344,16 +381,15 @@ def test_a_configuration_s_plain_values_fit_the_signature(folder: Folder) -> Non
         check_arguments(FolderSource, {"root": "x", "image_size": "16"}, prefix="data.")
 
 
-def test_naming_every_sample_lays_the_tiles_out_once(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_naming_every_sample_lays_the_tiles_out_once(large: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once for every name, 2,000 images took longer to name than to score."""
     laid_out: list[int] = []
-    monkeypatch.setattr(
-        "segsweep.data.folder.tiles_of", lambda file, *rest: (laid_out.append(file), tiles_of(file, *rest))[1]
-    )
-    src = source(folder, tile_size=16, tile_margin=2)
+    lay_out = Tiling.tiles
+    monkeypatch.setattr(Tiling, "tiles", lambda self, shapes: (laid_out.append(len(shapes)), lay_out(self, shapes))[1])
+    src = source(large, tile_size=40, tile_margin=2)
     names = [src.name("val", index) for index in range(src.size("val"))]
     assert len(set(names)) == len(names) > len(NAMES["val"])
-    assert laid_out == list(range(len(NAMES["val"])))
+    assert laid_out == [len(NAMES["val"])]
 
 
 def test_the_real_folder_gives_its_tiles(dubai: Path) -> None:

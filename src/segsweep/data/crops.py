@@ -5,6 +5,7 @@ Shapes: C channels, H x W pixels. Decoded pairs are uint8 [C + 1, H, W], the mas
 
 import functools
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +16,9 @@ from torch.utils.data import Dataset
 
 from segsweep.data.augment import FLIP_COLUMNS, FLIP_ROWS, TURN, random_below, random_between, random_words
 from segsweep.data.seeds import Split, sample_seed
+from segsweep.errors import UserError
 from segsweep.labels import IGNORE
+from segsweep.nets.tiling import ALIGNMENT, ReceptiveField, least_tile, spans
 
 Pixels = NDArray[np.uint8]
 
@@ -48,6 +51,63 @@ class Tile(NamedTuple):
     width: int
     inner: tuple[int, int, int, int]
     """Top, left, bottom and right of what counts, in the image."""
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How val and test images are cut: every pixel counts in exactly one window.
+
+    Args:
+        size: data.tile_size, the largest height and width of a window in pixels; an image that fits is not cut.
+        margin: data.tile_margin, how far what counts lies from where its window cuts through the image, in pixels.
+        field: of the net that the windows are for.
+    """
+
+    size: int
+    margin: int
+    field: ReceptiveField | None = None
+
+    @property
+    def alignment(self) -> int:
+        """Windows begin at multiples of it, in pixels."""
+        return ALIGNMENT if self.field is None else self.field.alignment
+
+    def tiles(self, shapes: Sequence[tuple[int, int]]) -> list[Tile]:
+        """The windows of images of these heights and widths, from the top left of each on.
+
+        Raises:
+            UserError: an image has to be cut, and `size` leaves no room for that.
+        """
+        least = least_tile(self.margin, 0, self.alignment)
+        if self.size < least and (large := [shape for shape in shapes if max(shape) > self.size]):
+            raise UserError(
+                f"data.tile_size={self.size}: must be at least {least} with data.tile_margin={self.margin}, to cut an image"
+                f" of {large[0][0]} x {large[0][1]} pixels for this net"
+            )
+        tiles = []
+        for file, shape in enumerate(shapes):
+            rows, columns = (spans(length, self.size, self.margin, alignment=self.alignment) for length in shape)
+            tiles += [
+                Tile(
+                    file, row.start, column.start, row.stop - row.start, column.stop - column.start,
+                    (row.inner_start, column.inner_start, row.inner_stop, column.inner_stop),
+                )
+                for row in rows
+                for column in columns
+            ]  # fmt: skip
+        return tiles
+
+    def caution(self, shapes: Sequence[tuple[int, int]]) -> str | None:
+        """What to say where images of these heights and widths are cut, and that may change the net's logits."""
+        largest = max(map(max, shapes), default=0)
+        if largest <= self.size or self.field is None:
+            return None
+
+        def wider(margin: int) -> str:
+            least = least_tile(margin, 0, self.alignment)
+            return f"data.tile_margin={margin}" + (f" data.tile_size={least}" if least > self.size else "")
+
+        return self.field.caution(self.margin, wider, f"data.tile_size={largest}")
 
 
 def symmetries(flips: bool, turns: bool) -> tuple[int, ...]:
@@ -141,31 +201,6 @@ class Tiles(Dataset[Sample]):
 
     def __len__(self) -> int:
         return len(self.tiles)
-
-
-def tiles_of(file: int, height: int, width: int, size: int, margin: int) -> list[Tile]:
-    """An image whole where it fits into `size` x `size`, else in windows of that size at most.
-
-    Every pixel counts in exactly one window, and lies at least `margin` pixels from where that cuts through the image.
-    All windows of one image are equally large, so they can share batches.
-    """
-    rows, columns = _spans(height, size, margin), _spans(width, size, margin)
-    return [
-        Tile(file, top, left, min(height, size), min(width, size), (inner_top, inner_left, inner_bottom, inner_right))
-        for top, inner_top, inner_bottom in rows
-        for left, inner_left, inner_right in columns
-    ]
-
-
-def _spans(length: int, size: int, margin: int) -> list[tuple[int, int, int]]:
-    """Start of each window along one axis, and start and end of what counts in it."""
-    if length <= size:
-        return [(0, 0, length)]
-    step = size - 2 * margin
-    count = -(-(length - 2 * margin) // step)
-    starts = [min(number * step, length - size) for number in range(count)]
-    inner = [0, *(start + margin for start in starts[1:]), length]
-    return list(zip(starts, inner[:-1], inner[1:], strict=True))
 
 
 def pad(pixels: Pixels, height: int, width: int) -> Pixels:

@@ -3,21 +3,23 @@
 Shapes: B samples, C channels, H x W pixels.
 """
 
+import copy
 import functools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 from torch.utils.data import Dataset
 
 from segsweep.data.augment import apply_jitter, apply_symmetries, to_ids, to_unit
 from segsweep.data.cache import PixelCache, Pixels
-from segsweep.data.crops import RandomCrops, Sample, Tile, Tiles, symmetries, tiles_of
+from segsweep.data.crops import RandomCrops, Sample, Tile, Tiles, Tiling, symmetries
 from segsweep.data.images import Alpha, Exif, ImageRule, image_shape
 from segsweep.data.pairs import Layout, Pair, find_pairs
 from segsweep.data.parallel import parallel_map
@@ -29,6 +31,7 @@ from segsweep.errors import UserError, shown
 from segsweep.labels import Labels
 from segsweep.labels.readers import find_class_table, load_labels
 from segsweep.labels.rules import MaskRule
+from segsweep.nets.tiling import ReceptiveField
 
 _BLOCK = 1 << 20
 """Pixels whose classes are counted at once: numpy makes eight bytes of each."""
@@ -155,8 +158,7 @@ class FolderSource(Source):
         self.brightness = brightness
         self.contrast = contrast
         self.small = small
-        self.tile_size = tile_size
-        self.tile_margin = tile_margin
+        self.tiling = Tiling(tile_size, tile_margin)
         self._samples_per_epoch = samples_per_epoch
         settings = {
             "image": asdict(self.image_rule),
@@ -191,6 +193,16 @@ class FolderSource(Source):
     def prepare(self) -> None:
         _ = self.splits  # so that a folder that does not pair is refused before anything is built for it
 
+    def for_net(self, net: nn.Module) -> "FolderSource":
+        other = copy.copy(self)
+        other.tiling, other._tiles = replace(self.tiling, field=ReceptiveField.of(net)), {}
+        return other
+
+    def cautions(self, splits: Sequence[Split]) -> list[str]:
+        fixed = [split for split in splits if split in ("val", "test") and self.tiles(split)]
+        line = self.tiling.caution([shape for split in fixed for shape in self.shapes(split)])
+        return [] if line is None else [line]
+
     def size(self, split: Split) -> int:
         if split in ("val", "test"):
             return len(self.tiles(split))
@@ -210,7 +222,8 @@ class FolderSource(Source):
             return RandomCrops(self.arrays("train"), self.image_size, self.seed, "train", *changes)
         if split == "norm":
             return RandomCrops(self.arrays("train"), self.image_size, self.split_seed, "norm")
-        return Tiles(self.arrays(split), self.tiles(split))
+        tiles = self.tiles(split)  # first: reading takes long, and a tile size may be refused
+        return Tiles(self.arrays(split), tiles)
 
     def finish(self, collated: Any, split: Split, device: torch.device) -> Batch:
         sample = Sample(*collated)
@@ -235,15 +248,15 @@ class FolderSource(Source):
         return batches
 
     def tiles(self, split: Split) -> list[Tile]:
-        """The samples of `val` or `test`, in order: images by name, and the tiles of each from the top left on."""
+        """The samples of `val` or `test`, in order: images by name, and the tiles of each from the top left on.
+
+        Raises:
+            UserError: as `Tiling.tiles`.
+        """
         if split not in ("val", "test"):
             raise ValueError(f"split={split!r}: only val and test have fixed samples")
         if split not in self._tiles:
-            self._tiles[split] = [
-                tile
-                for file, shape in enumerate(self.shapes(split))
-                for tile in tiles_of(file, *shape, self.tile_size, self.tile_margin)
-            ]
+            self._tiles[split] = self.tiling.tiles(self.shapes(split))
         return self._tiles[split]
 
     def name(self, split: Split, index: int) -> str:

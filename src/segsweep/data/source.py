@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from segsweep.data.seeds import Split
@@ -50,6 +50,18 @@ class Source(ABC):
 
     def describe(self) -> list[str]:
         """What a person should know before training on it: what was inferred, a line each."""
+        return []
+
+    def for_net(self, net: nn.Module) -> "Source":
+        """A source whose val and test samples are cut as `net` needs it; what was read is shared with this one."""
+        return self
+
+    def cautions(self, splits: Sequence[Split]) -> list[str]:
+        """What a person should know before the source's net is scored on these splits, a line each.
+
+        Raises:
+            UserError: an image cannot be cut as the settings say.
+        """
         return []
 
     def unlearnable(self) -> str | None:
