@@ -35,6 +35,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tifffile
 import torch
 from PIL import Image
 
@@ -344,7 +345,23 @@ def image_seeds() -> list[tuple[str, bytes]]:
     seeds += [(".webp", _saved(colour, "WEBP", lossless=lossless, exif=exif)) for lossless in (True, False)]
     seeds += [(".bmp", _saved(image, "BMP")) for image in (colour, palette, colour.convert("1"))]
     seeds += [(".ppm", _saved(colour, "PPM")), (".pgm", _saved(deep, "PPM")), (".ppm", b"P3 2 1 255 1 2 3 4 5 6\n")]
+    seeds += _band_seeds(noise)
     seeds += [(".jp2", _saved(colour, "JPEG2000")), (".jp2", _saved(gray, "JPEG2000", irreversible=True))]
+    return seeds
+
+
+def _band_seeds(noise: np.ndarray) -> list[tuple[str, bytes]]:
+    """Five bands, and floats, in TIFF and .npy files."""
+    five = np.concatenate([noise, noise[..., :2]], 2)
+    seeds: list[tuple[str, bytes]] = []
+    for number, array in enumerate((five, five.astype(np.uint16) * 257, five.astype(np.float32))):
+        for options in ({}, {"tile": (16, 16)}, {"compression": ("zlib", "lzw", "zstd")[number], "rowsperstrip": 7}):
+            buffer = io.BytesIO()
+            tifffile.imwrite(buffer, array, photometric="minisblack", planarconfig="contig", **options)
+            seeds.append((".tif", buffer.getvalue()))
+        buffer = io.BytesIO()
+        np.save(buffer, array)
+        seeds.append((".npy", buffer.getvalue()))
     return seeds
 
 
@@ -423,9 +440,10 @@ def metrics_seeds() -> list[tuple[str, bytes]]:
 
 
 def read_as_image(path: Path, choose: random.Random) -> object:
-    rule = ImageRule(
-        choose.choice((1, 3)), choose.choice(("refuse", "drop")), choose.choice(("apply", "ignore", "refuse"))
-    )
+    channels, bands = choose.choice(((1, None), (3, None), (5, None), (2, (1, 0))))
+    white = choose.choice((None, None, 4095, 65535, 1e9))
+    alpha, exif = choose.choice(("refuse", "drop")), choose.choice(("apply", "ignore", "refuse"))
+    rule = ImageRule(channels, alpha, exif, white, bands)
     try:
         shape = image_shape(path, rule)
     except UserError:

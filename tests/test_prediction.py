@@ -291,3 +291,12 @@ def test_a_mistake_ends_in_one_line_and_leaves_nothing(command, train, tmp_path:
     assert outcome.error_lines[0].startswith("error: ")
     assert MISTAKES[typed] in outcome.error_lines[0]
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_twelve_bit_files_are_pointed_to_data_white_once_unless_it_is_given(run: Run, tmp_path: Path):
+    (tmp_path / "deep").mkdir()
+    for number in range(3):
+        values = np.random.default_rng(number).integers(0, 4096, (20, 24), dtype=np.uint16)
+        Image.fromarray(values).save(tmp_path / f"deep/{number}.png")
+    assert "data.white=4095" in str(predict(run, tmp_path / "deep", tmp_path / "out").doubt)
+    assert predict(run, tmp_path / "deep", tmp_path / "other", reading={"white": 4095}).doubt is None

@@ -56,6 +56,8 @@ def _print_report(report: CheckReport, console: Console) -> None:
     print(f"split: {report.split}: {split}")
     print(f"height x width (images): {', '.join(sizes[:8])}{f', and {len(sizes) - 8} more' if len(sizes) > 8 else ''}")
     print(f"modes: {', '.join(f'{mode} ({count})' for mode, count in report.modes.items())}")
+    if tops := [pair.top for pair in report.pairs if pair.top is not None]:
+        print(f"depth: {len(tops)} images of more than 8 bits are read as 8; their largest value is {max(tops):g}")
     table = Table(
         "class", "pixels", *(f"{part} pixels" for part in ("train", "val", "test")), "images without", "weight"
     )

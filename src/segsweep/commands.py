@@ -78,6 +78,8 @@ def predict(config: DictConfig) -> None:
         with _Bar() as bar:
             result = predict_images(run, **settings, progress=bar)
     _print_prediction(result, Path(settings["output"]))
+    if result.doubt:
+        print(f"warning: {result.doubt}", file=sys.stderr)
     if result.failed:
         number, total = len(result.failed), len(result.failed) + len(result.written)
         print(f"error: {number} of {total} images could not be read; they are named above", file=sys.stderr)

@@ -104,6 +104,8 @@ def describe(run: Run) -> dict[str, Any]:
     )
     # Where the net halves the resolution, a side of one such step is too little for the exporter to keep it free.
     smallest = int(getattr(run.net, "stride", 1)) + 1
+    data = run.config.get("data")
+    reading = data if isinstance(data, dict) else {}
     return {
         "version": VERSION,
         "kind": run.kind,
@@ -114,6 +116,8 @@ def describe(run: Run) -> dict[str, Any]:
             "type": "float32",
             "shape": ["batch", run.channels, "height", "width"],
             "channels": {1: "gray", 3: "RGB"}.get(run.channels, f"{run.channels} channels"),
+            "bands": reading.get("bands"),
+            "white": reading.get("white"),
             "range": [0, 1],
             "smallest": smallest,
         },

@@ -24,6 +24,8 @@ from segsweep.errors import UserError
 
 MAX_PIXELS = 500_000_000
 """Height times width of the largest image or mask that is read; an orthophoto of 20,000 x 20,000 fits."""
+MAX_BYTES = 8 * MAX_PIXELS
+"""What the values of all bands of an image may take; such an orthophoto of four bands of 16 bits fits."""
 
 
 class _Limit(int):

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from segsweep.arguments import check_arguments
 from segsweep.data.augment import to_unit
+from segsweep.data.depth import Brightest
 from segsweep.data.images import ImageRule, image_shape
 from segsweep.data.inputs import InputImage, find_inputs, read_input
 from segsweep.data.parallel import available_cores, parallel_map
@@ -68,6 +69,8 @@ class Prediction:
     """Why the others have none, in a line each."""
     caution: str | None = None
     """Why the masks of images that were cut into tiles differ from those of whole images; None where they do not."""
+    doubt: str | None = None
+    """Why the images were likely not read as they were meant."""
     pixels: int = 0
     seconds: float = 0.0
     device: str = "cpu"
@@ -102,7 +105,7 @@ def predict(
         overlap: of tiles, in pixels; see `tiled_logits`.
         overwrite: write over files that are there.
         accelerator: "auto" takes a CUDA GPU where there is one.
-        reading: settings of `ImageRule` that differ from those the run was trained with: alpha, exif, white.
+        reading: settings of `ImageRule` that differ from those the run was trained with: alpha, exif, white, bands.
         progress: is told of what happens.
 
     Raises:
@@ -164,6 +167,7 @@ def predict(
     for name in parallel_map(lambda job: job(), jobs(), _threads()):
         result.written.append(name)
         progress.written(name)
+    result.doubt = reader.brightest.doubt()
     if result.written:
         folder.write_class_table()
     result.seconds = time.perf_counter() - started
@@ -207,21 +211,25 @@ class _Reader:
     gray_only: bool
     images: str
     masks: str
+    brightest: Brightest
 
     @classmethod
     def of(cls, run: Run, changes: Mapping[str, Any]) -> "_Reader":
         node = settings_of(run, "data")
-        settings = {name: node[name] for name in ("alpha", "exif", "white") if name in node} | dict(changes)
+        settings = {name: node[name] for name in ("alpha", "exif", "white", "bands") if name in node} | dict(changes)
         check_arguments(ImageRule, settings, prefix="data.", known=("channels",))
         rule = ImageRule(channels=run.channels, **settings)
         # A net that was trained on files has seen what reading makes of them; textures were never files.
-        return cls(rule, not reads_files(node), str(node.get("images", "images")), str(node.get("masks", "masks")))
+        folders = str(node.get("images", "images")), str(node.get("masks", "masks"))
+        return cls(rule, not reads_files(node), *folders, Brightest(rule.white))
 
     def read(self, path: Path) -> NDArray[np.uint8] | UserError:
         try:
-            return read_input(path, self.rule, self.gray_only)
+            reading = read_input(path, self.rule, self.gray_only)
         except UserError as error:
             return error
+        self.brightest.add(path, reading.top)
+        return reading.pixels
 
     def shape(self, path: Path) -> tuple[int, int] | UserError:
         """Height and width, by the header."""

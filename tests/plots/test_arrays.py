@@ -42,7 +42,7 @@ def test_anything_with_an_array_interface_is_read():
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        (np.zeros((2, 5, 7)), r"shape \[2, 5, 7\]"),
+        (np.zeros((1, 2, 5, 7)), r"shape \[1, 2, 5, 7\]"),
         (np.zeros(5), r"shape \[5\]"),
         (np.zeros((0, 5)), r"shape \[0, 5\]"),
         (np.full((2, 2), 255.0), "from 255 to 255"),
@@ -55,6 +55,12 @@ def test_what_is_no_image_is_refused_in_one_line(image, message):
     with pytest.raises(ValueError, match=message) as caught:
         as_image(image)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("channels", "drawn"), [(2, [0]), (4, [0, 1, 2]), (5, [0, 1, 2])])
+def test_of_other_channels_the_first_are_drawn(channels, drawn):
+    values = np.random.default_rng(0).random((channels, 5, 7))
+    assert np.array_equal(as_image(values), np.squeeze(values[drawn].transpose(1, 2, 0)))
 
 
 @pytest.mark.parametrize("dtype", [bool, np.uint8, np.int64, np.float32])

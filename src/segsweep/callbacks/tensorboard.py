@@ -17,7 +17,7 @@ from torch import Tensor
 from segsweep.data import Batch, SegmentationData
 from segsweep.data.seeds import Split
 from segsweep.labels import IGNORE
-from segsweep.plots import ERROR_COLORS, class_colors, colorize, confusion, error_map, overlay, to_image
+from segsweep.plots import ERROR_COLORS, class_colors, colorize, confusion, drawn_channels, error_map, overlay, to_image
 from segsweep.tasks import SegmentationTask, Stage
 
 
@@ -95,7 +95,7 @@ def panel_row(
     """Image, true mask, prediction, error and the prediction laid over the image, in one row.
 
     Args:
-        image: float [C, H, W] in [0, 1], C = 1 or 3.
+        image: float [C, H, W] in [0, 1].
         mask: int [H, W], 255 ignored.
         prediction: int [H, W].
         colors: uint8 [K, 3]; by default a colour-blind-safe palette.
@@ -104,7 +104,8 @@ def panel_row(
     Returns:
         uint8 [H, 5 W + gaps, 3].
     """
-    picture, true, predicted = image.detach().float().cpu().numpy(), mask.cpu().numpy(), prediction.cpu().numpy()
+    picture = drawn_channels(image.detach().float().cpu().numpy())
+    true, predicted = mask.cpu().numpy(), prediction.cpu().numpy()
     highest = int(max(true[true != IGNORE].max(initial=0), predicted.max()))
     palette = class_colors(highest + 1) if colors is None else colors
     pixels = np.broadcast_to(picture, (3, *picture.shape[1:])).transpose(1, 2, 0)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segsweep.absence import absence
+from segsweep.data.depth import Brightest
 from segsweep.data.folder import FolderSource
 from segsweep.data.images import ImageReading, read_image
 from segsweep.data.pairs import Pair, scan
@@ -21,10 +22,6 @@ from segsweep.data.reading import require_match, room_for
 from segsweep.data.splits import PARTS, Splits, split_pairs
 from segsweep.errors import UserError, shown
 from segsweep.labels.masks import MaskReading, read_mask
-
-DARK = 16
-"""A 16-bit image whose brightest value becomes no more than this of 255 was most likely scaled by the wrong white: the 4095
-of a 12-bit camera becomes this."""
 
 Progress = Callable[[int, int], None]
 """Called with the number of pairs looked at, and of all."""
@@ -44,7 +41,9 @@ class PairReport:
     height: int = 0
     width: int = 0
     mode: str = ""
-    """Pillow's word for the image's pixels."""
+    """Pillow's word for the image's pixels, or as in "4 bands of uint16"."""
+    top: float | None = None
+    """The largest value in the image's file; None of a file of bytes. Whatever it is, 8 bits are read."""
     mask_mode: str = ""
     """Whether the mask was read by color or by index."""
     pixels: tuple[int, ...] = ()
@@ -183,6 +182,10 @@ def check_folder(source: FolderSource, workers: int | None = None, progress: Pro
             progress(len(reports), len(pairing.pairs))
     errors += [error for report in reports for error in report.errors]
     warnings = [*pairing.skipped, *(warning for report in reports for warning in report.warnings)]
+    brightest = Brightest(source.image_rule.white)
+    for report in reports:
+        brightest.add(Path(report.image), report.top)
+    warnings += [doubt] if (doubt := brightest.doubt()) else []
     twice, repeated = _duplicates(reports)
     return CheckReport(
         str(source.root),
@@ -214,8 +217,9 @@ def check_pair(pair: Pair, split: str, source: FolderSource) -> PairReport:
         errors.append(str(error))
     else:
         _, height, width = image.pixels.shape
-        found |= {"height": height, "width": width, "mode": image.mode, "image_hash": _hash(image.pixels)}
-        warnings += _image_warnings(pair.image, image, source)
+        found |= {"height": height, "width": width, "mode": image.mode, "top": image.top}
+        found["image_hash"] = _hash(image.pixels)
+        warnings += _image_warnings(pair.image, image)
         if split == "train" and (message := source.too_small(pair, (height, width))):
             errors.append(message)
     try:
@@ -240,16 +244,11 @@ def _hash(pixels: NDArray[np.uint8]) -> str:
     return state.hexdigest()
 
 
-def _image_warnings(path: Path, image: ImageReading, source: FolderSource) -> list[str]:
+def _image_warnings(path: Path, image: ImageReading) -> list[str]:
     warnings = []
     low, high = int(image.pixels.min()), int(image.pixels.max())
     if low == high:
         warnings.append(f"{shown(path)}: every pixel is {low}; is this an image?")
-    elif image.mode.startswith("I") and high <= DARK:
-        warnings.append(
-            f"{shown(path)}: its brightest value of 16 bits becomes {high} of 255; set data.white (now"
-            f" {source.image_rule.white}) to the largest value the camera gives"
-        )
     if image.orientation != 1:
         done = "was applied" if image.upright else "was ignored"
         warnings.append(f"{shown(path)}: its EXIF orientation {image.orientation} {done}; look whether the mask fits")

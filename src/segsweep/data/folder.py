@@ -6,6 +6,7 @@ Shapes: B samples, C channels, H x W pixels.
 import copy
 import functools
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from torch.utils.data import Dataset
 from segsweep.data.augment import apply_jitter, apply_symmetries, to_ids, to_unit
 from segsweep.data.cache import PixelCache, Pixels
 from segsweep.data.crops import RandomCrops, Sample, Tile, Tiles, Tiling, symmetries
+from segsweep.data.depth import Brightest
 from segsweep.data.images import Alpha, Exif, ImageRule, image_shape
 from segsweep.data.pairs import Layout, Pair, find_pairs
 from segsweep.data.parallel import parallel_map
@@ -32,6 +34,8 @@ from segsweep.labels import Labels
 from segsweep.labels.readers import find_class_table, load_labels
 from segsweep.labels.rules import MaskRule
 from segsweep.nets.tiling import ReceptiveField
+
+log = logging.getLogger(__name__)
 
 _BLOCK = 1 << 20
 """Pixels whose classes are counted at once: numpy makes eight bytes of each."""
@@ -55,7 +59,7 @@ class FolderSource(Source):
         seed: of the training samples.
         images, masks, image_suffix, mask_suffix: where the files lie; see `Layout`.
         split, train, val, test, fractions, whole_groups, split_seed: what is for which split; see `SplitRule`.
-        channels, alpha, exif, white: how images are read; see `ImageRule`.
+        channels, alpha, exif, white, bands: how images are read; see `ImageRule`.
         by, ignore_colors, ignore_ids, map_colors, map_ids, snap: how masks are read; see `MaskRule`. None: as the
             preset of `labels` says, else the rule's own default.
         flips, turns: whether training samples are mirrored, and turned by quarters.
@@ -99,7 +103,8 @@ class FolderSource(Source):
         channels: int = 3,
         alpha: Alpha = "refuse",
         exif: Exif = "apply",
-        white: int = 65535,
+        white: float | None = None,
+        bands: Sequence[int] | None = None,
         by: Literal["auto", "color", "index"] | None = None,
         ignore_colors: Sequence[str] | None = None,
         ignore_ids: Sequence[int] | None = None,
@@ -137,7 +142,7 @@ class FolderSource(Source):
         self.split_rule = SplitRule(
             split, _names(train), _names(val), _names(test), _three(fractions), whole_groups, split_seed
         )
-        self.image_rule = ImageRule(channels, alpha, exif, white)
+        self.image_rule = ImageRule(channels, alpha, exif, white, bands)
         self.labels, self.mask_rule, self.labels_from = _labels(self.root, labels)
         given = {
             "by": by,
@@ -170,6 +175,7 @@ class FolderSource(Source):
         self._shapes: dict[str, list[tuple[int, int]]] = {}
         self._tiles: dict[str, list[Tile]] = {}
         self._arrays: dict[str, list[Pixels]] = {}
+        self._brightest = Brightest(white)
 
     @functools.cached_property
     def splits(self) -> Splits:
@@ -313,10 +319,13 @@ class FolderSource(Source):
         if part not in self._arrays:
             shapes = [(self.channels + 1, height, width) for height, width in self.shapes(part)]
             self._arrays[part] = self._cache.load(self.splits[part], shapes, self._decode)
+            if doubt := self._brightest.doubt():
+                log.warning(doubt)
         return self._arrays[part]
 
     def _decode(self, pair: Pair) -> Pixels:
         image, mask = read_pair(pair, self.labels, self.image_rule, self.mask_rule)
+        self._brightest.add(pair.image, image.top)
         return np.concatenate([image.pixels, mask.mask[None]])
 
 

@@ -5,13 +5,12 @@ Shapes: C image channels, H x W pixels.
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from segsweep.data.images import ImageRule, read_image
+from segsweep.data.images import ImageReading, ImageRule, read_image
 from segsweep.data.pairs import IMAGE_TYPES
 from segsweep.errors import UserError
 
@@ -90,8 +89,8 @@ def _files(root: Path, images: str, masks: str, output: Path | None) -> Iterator
                 yield Path(folder, name), folder in among_masks
 
 
-def read_input(path: Path, rule: ImageRule, gray_only: bool = False) -> NDArray[np.uint8]:
-    """Decodes one image, uint8 [C, H, W].
+def read_input(path: Path, rule: ImageRule, gray_only: bool = False) -> ImageReading:
+    """Decodes one image; its pixels may be written to, as torch asks.
 
     Args:
         path: of the image.
@@ -102,10 +101,12 @@ def read_input(path: Path, rule: ImageRule, gray_only: bool = False) -> NDArray[
     Raises:
         UserError: as `read_image`, or a colour image where gray is wanted.
     """
-    if not (gray_only and rule.channels == 1):
-        # What Pillow gives may be its own memory, which torch does not take.
-        return np.require(read_image(path, rule).pixels, requirements=["C", "W"])
-    pixels = read_image(path, ImageRule(3, rule.alpha, rule.exif, rule.white)).pixels
-    if not ((pixels[0] == pixels[1]).all() and (pixels[0] == pixels[2]).all()):
-        raise UserError(f"{path}: is a colour image, and this net was trained on gray ones; save it in gray")
-    return np.require(pixels[:1], requirements=["C", "W"])
+    gray_only = gray_only and rule.channels == 1 and rule.bands is None
+    reading = read_image(path, replace(rule, channels=3) if gray_only else rule)
+    pixels = reading.pixels
+    if gray_only:
+        if not ((pixels[0] == pixels[1]).all() and (pixels[0] == pixels[2]).all()):
+            raise UserError(f"{path}: is a colour image, and this net was trained on gray ones; save it in gray")
+        pixels = pixels[:1]
+    # What Pillow gives may be its own memory.
+    return replace(reading, pixels=np.require(pixels, requirements=["C", "W"]))

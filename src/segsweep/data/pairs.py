@@ -9,8 +9,8 @@ from pathlib import Path
 
 from segsweep.errors import UserError, shown
 
-IMAGE_TYPES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".jp2", ".ppm", ".pgm")
-MASK_TYPES = (*IMAGE_TYPES, ".gif", ".npy")
+IMAGE_TYPES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".jp2", ".ppm", ".pgm", ".npy")
+MASK_TYPES = (*IMAGE_TYPES, ".gif")
 
 
 @dataclass(frozen=True)

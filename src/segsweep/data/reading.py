@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 
-from segsweep.data.images import TURNED, ImageReading, ImageRule, image_shape, read_image
+from segsweep.data.images import TURNED, ImageReading, ImageRule, read_image, room_needed
 from segsweep.data.pairs import Pair
 from segsweep.errors import UserError, shown
 from segsweep.labels import IGNORE, Labels
@@ -35,8 +35,7 @@ def room_for(pair: Pair) -> Iterator[None]:
     pixels = 0
     for path in (pair.image, pair.mask):
         with contextlib.suppress(UserError):  # reading it will say what is wrong with it
-            height, width = image_shape(path)
-            pixels = max(pixels, height * width)
+            pixels = max(pixels, room_needed(path))
     with room.take(pixels):
         yield
 

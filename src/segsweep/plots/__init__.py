@@ -5,7 +5,7 @@ notebook that says `%matplotlib inline`, a Figure at the end of a cell shows its
 `to_image` gives its pixels.
 """
 
-from segsweep.plots.arrays import class_colors, colorize
+from segsweep.plots.arrays import class_colors, colorize, drawn_channels
 from segsweep.plots.borders import border_distance, border_errors
 from segsweep.plots.confusion import confusion, row_shares
 from segsweep.plots.curves import curves, loss_curve
@@ -27,6 +27,7 @@ __all__ = [
     "confusion",
     "contact_sheet",
     "curves",
+    "drawn_channels",
     "error_map",
     "feature_maps",
     "filters",

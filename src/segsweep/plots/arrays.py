@@ -48,8 +48,9 @@ def as_image(value: Any, name: str = "image") -> NDArray[Any]:
     """One picture, ready to draw.
 
     Args:
-        value: [H, W], [1, H, W], [3, H, W], or channels last [H, W, 1], [H, W, 3]; floats in [0, 1] or unsigned
-            integers over their type's full range. Where both layouts would fit, channels come first.
+        value: [H, W], [C, H, W], or channels last [H, W, 1], [H, W, 3]; floats in [0, 1] or unsigned integers over
+            their type's full range. Where both layouts would fit, channels come first. Of
+            many channels those of `drawn_channels` are drawn.
         name: what to call it in an error.
 
     Returns:
@@ -60,12 +61,12 @@ def as_image(value: Any, name: str = "image") -> NDArray[Any]:
     """
     image = to_array(value, name)
     shape = image.shape
-    if image.ndim == 3 and shape[0] in (1, 3):
-        image = np.moveaxis(image, 0, -1)
+    if image.ndim not in (2, 3) or image.size == 0:
+        raise ValueError(f"{name} has shape {list(shape)}; give [H, W] or [channels, H, W].")
+    if image.ndim == 3 and (shape[0] in (1, 3) or shape[2] not in (1, 3)):
+        image = np.moveaxis(drawn_channels(image), 0, -1)
     if image.ndim == 3 and image.shape[-1] == 1:
         image = image[..., 0]
-    if not (image.ndim == 2 or (image.ndim == 3 and image.shape[-1] == 3)) or image.size == 0:
-        raise ValueError(f"{name} has shape {list(shape)}; give [H, W], [1, H, W] or [3, H, W].")
     if image.dtype == bool:
         return image.astype(np.float32)
     if image.dtype.kind == "u":
@@ -79,6 +80,11 @@ def as_image(value: Any, name: str = "image") -> NDArray[Any]:
     if not (low >= -1e-3 and high <= 1 + 1e-3):
         raise ValueError(f"{name} has values from {low:.4g} to {high:.4g}; give floats in [0, 1].")
     return np.clip(image, 0, 1)
+
+
+def drawn_channels(image: NDArray[Any]) -> NDArray[Any]:
+    """Those of an image's channels [C, H, W] that are drawn: of three or more the first three, as RGB; else the first."""
+    return image[:3] if len(image) >= 3 else image[:1]
 
 
 def as_mask(value: Any, name: str = "mask") -> NDArray[np.int64]:
@@ -111,7 +117,7 @@ def as_mask(value: Any, name: str = "mask") -> NDArray[np.int64]:
 
 
 def as_images(batch: Batch, name: str = "images") -> list[NDArray[Any]]:
-    """Several pictures: [N, H, W], [N, 1, H, W] or [N, 3, H, W], or a list of single ones of any sizes."""
+    """Several pictures: [N, H, W] or [N, C, H, W], or a list of single ones of any sizes."""
     _refuse_empty(batch, name)
     return [as_image(batch[index], f"{name}[{index}]") for index in range(len(batch))]
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from segsweep.errors import UserError
 from segsweep.labels import Labels, write_mask
-from segsweep.plots import overlay
+from segsweep.plots import drawn_channels, overlay
 from segsweep.runs.files import write_json, write_whole
 
 Precision = Literal["float16", "float32"]
@@ -137,8 +137,9 @@ class PredictionFolder:
 def painted(image: NDArray[np.uint8], mask: NDArray[np.uint8], labels: Labels) -> NDArray[np.uint8]:
     """The mask laid over its image, the background clear: [C, H, W] and [H, W] to uint8 [H, W, 3]."""
     picture = np.empty((*mask.shape, 3), dtype=np.uint8)
+    drawn = drawn_channels(image)
     for rows in _bands(len(mask)):
-        laid_over = overlay(image[:, rows], mask[rows], labels.colors, background=labels.background_index)
+        laid_over = overlay(drawn[:, rows], mask[rows], labels.colors, background=labels.background_index)
         picture[rows] = np.round(laid_over * 255).astype(np.uint8)
     return picture
 

@@ -1,0 +1,65 @@
+"""Cameras of fewer bits than their files are pointed to data.white, once, by all files that are read."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+from data_folders import Folder
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from segsweep.data.depth import Brightest
+from segsweep.data.folder import FolderSource
+
+tifffile = pytest.importorskip("tifffile")
+
+
+@given(tops=st.lists(st.integers(0, 65535) | st.none(), max_size=6))
+def test_a_command_is_told_once_where_no_file_reaches_the_upper_three_quarters(tops: list[int | None]) -> None:
+    brightest, given_white = Brightest(None), Brightest(65535)
+    for number, top in enumerate(tops):
+        brightest.add(Path(f"{number}.png"), top)
+        given_white.add(Path(f"{number}.png"), top)
+    deep = [top for top in tops if top is not None]
+    doubt = brightest.doubt()
+    assert (doubt is not None) == (bool(deep) and max(deep) < 2**14)
+    if doubt is not None:
+        bits = next(bits for bits in (8, 10, 12, 14) if max(deep) < 2**bits)
+        assert f"data.white={2**bits - 1} " in doubt
+        assert doubt.startswith(f"{tops.index(max(deep))}.png: ")
+        assert f"of {len(deep)} such files" in doubt
+    assert brightest.doubt() is None
+    assert given_white.doubt() is None
+
+
+@pytest.mark.parametrize("kind", ["gray.png", "gray.tif", "colour.tif", "bands.tif", "bands.npy"])
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+def test_decoding_a_folder_says_so_once(folder: Folder, caplog: pytest.LogCaptureFixture, kind: str, bits: int) -> None:
+    what, _, extension = kind.partition(".")
+    channels = {"gray": 1, "colour": 3, "bands": 4}[what]
+    for part, names in (("train", "ab"), ("val", "c"), ("test", "d")):
+        for name in names:
+            folder.pair(name, folder=f"{part}/")
+            path = folder.root / part / "images" / f"{name}.png"
+            path.unlink()
+            values = np.random.default_rng(ord(name)).integers(0, 2**bits, (20, 24, channels), dtype=np.uint16)
+            values[0, 0], path = 2**bits - 1, path.with_suffix(f".{extension}")
+            if extension == "npy":
+                np.save(path, values)
+            elif extension == "tif":
+                squeezed, photometric = np.squeeze(values), "rgb" if what == "colour" else "minisblack"
+                options = {} if what == "gray" else {"planarconfig": "contig"}
+                tifffile.imwrite(path, squeezed, photometric=photometric, **options)
+            else:
+                Image.fromarray(values[..., 0]).save(path)
+    folder.table()
+    for white, expected in ((None, int(bits < 16)), (65535, 0), (2**bits - 1, 0)):
+        caplog.clear()
+        source = FolderSource(str(folder.root), channels=channels, white=white)
+        with caplog.at_level(logging.WARNING, "segsweep"):
+            for split in ("train", "val", "test"):
+                source.dataset(split)  # type: ignore[arg-type]
+        lines = [line for line in caplog.messages if f"data.white={2**bits - 1}" in line]
+        assert len(lines) == len(caplog.messages) == expected
