@@ -1,11 +1,14 @@
 """Building a training: data, net, task, callbacks and trainer from a configuration, checked to fit together."""
 
+import inspect
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import lightning as L
 import torch
+from hydra.utils import get_object
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
@@ -23,6 +26,7 @@ from segsweep.config import build, naming_keys
 from segsweep.data import SegmentationData, Source
 from segsweep.data.check import balanced_weights
 from segsweep.errors import UserError
+from segsweep.keys import alike, unknown
 from segsweep.runs import MetricsCSV, RunDirectory, objective_mode
 from segsweep.tasks import TASKS, CrossEntropy, Loss, SegmentationTask
 from segsweep.trainer import TrainerSettings, build_trainer
@@ -55,6 +59,7 @@ def assemble(
         stop: ends the training at a signal.
         step: the step at which the training is continued; what was logged behind it is dropped.
     """
+    require_known_settings(settings)
     L.seed_everything(settings["seed"], workers=True, verbose=False)
     trainer_settings: TrainerSettings = build(settings["trainer"], "trainer")
     data = build_data(settings["data"])
@@ -93,6 +98,52 @@ def assemble(
         torch._dynamo.reset()
         task.net.compile()
     return Session(trainer_settings, data, task, trainer, training_log)
+
+
+def require_known_settings(settings: Mapping[str, Any]) -> None:
+    """Refuses settings that no part of a training takes, before anything is built; their values `build` checks.
+
+    Args:
+        settings: the configuration as plain data, or some groups of it. A target that cannot be imported is passed over.
+
+    Raises:
+        UserError: names the key, and the one that was probably meant.
+    """
+    groups = ("data", "model", "loss", "optim", "scheduler", "trainer", "logger")
+    nodes = {name: settings[name] for name in groups if name in settings}
+    nodes |= {f"callbacks.{name}": node for name, node in settings.get("callbacks", {}).items() if node is not None}
+    for where, node in nodes.items():
+        if not isinstance(node, Mapping):
+            raise UserError(f"{where}={node}: must be settings with a _target_")
+        if (names := _settings_of(where, node)) is None:
+            continue
+        for key in node:
+            if key.startswith("_") or key in names:
+                continue
+            if where == "data" and key == "root":
+                raise UserError(unknown("data.root"))  # says which data has one
+            near = alike(key, names)
+            raise UserError(
+                f"{where}.{key}: no such setting{f', did you mean {where}.{near}' if near else ''}; "
+                f"there are {', '.join(names) or 'none'}"
+            )
+    if settings.get("data", {}).get("root") == "":
+        raise UserError("data.root=: needs a value; give a folder of images and masks, as in data.root=my_images")
+
+
+def _settings_of(where: str, node: Mapping[str, Any]) -> list[str] | None:
+    """What a node may hold beside its `_target_`; None where its target takes anything, or is not known here."""
+    if where == "logger":
+        return ["tensorboard"]
+    if (target := node.get("_target_")) is None:
+        return [] if where == "scheduler" else None
+    try:
+        parameters = inspect.signature(get_object(target)).parameters
+    except Exception:  # whatever the import of a user's module raises; `build` says so
+        return None
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return None
+    return [*parameters, *(LOADING_KEYS if where == "data" else ())]
 
 
 def build_data(node: dict[str, Any]) -> SegmentationData:

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from segsweep.assembly import LOADING_KEYS
+from segsweep.assembly import LOADING_KEYS, require_known_settings
 from segsweep.config import build, to_plain
 from segsweep.data import FolderSource
 from segsweep.data.check import CheckReport, check_folder
@@ -35,6 +35,7 @@ def check(config: DictConfig, directory: Path) -> CheckReport:
         UserError: the data is not a folder, or there is nothing in it to check.
     """
     settings = to_plain(config)
+    require_known_settings(settings)
     source = build({key: value for key, value in settings["data"].items() if key not in LOADING_KEYS}, "data")
     if not isinstance(source, FolderSource):
         raise UserError("data: check_data looks at files; give data=folder data.root=PATH")

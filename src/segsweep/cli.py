@@ -25,6 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 from segsweep.absence import MARK, absence, rests_on
 from segsweep.errors import DivergedError, UserError, os_error_behind, shown
 from segsweep.identity import NAME
+from segsweep.keys import unknown
 
 if TYPE_CHECKING:
     from segsweep.runs import RunRecord
@@ -173,6 +174,11 @@ def explain(error: BaseException) -> str | None:
         return _one_line(mistake)
     if (found := re.search(r"UserError raised while resolving interpolation: (.*)", str(error))) is not None:
         return found[1]  # a resolver's; OmegaConf keeps only its text
+    if (found := re.search(r"Could not (?:override|delete from config\.) '([^']+)'", str(error))) is not None:
+        return unknown(found[1])
+    if (found := re.search(r"An item is already at '([^']+)'|Multiple values for ([\w/]+)\.", str(error))) is not None:
+        key = found[1] or found[2]
+        return f"+{key}: there is such a key; type {key}=... without the +"
     if isinstance(error, HydraException | OmegaConfBaseException):
         reason = f" ({_one_line(error.__cause__)})" if isinstance(error.__cause__, OmegaConfBaseException) else ""
         return f"{_one_line(error)}{reason}; python {sys.argv[0]} --help lists what there is"

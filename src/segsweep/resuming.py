@@ -12,9 +12,8 @@ from yaml import YAMLError
 from segsweep.config import to_plain
 from segsweep.errors import UserError
 from segsweep.identity import ROOT, differences, flatten
+from segsweep.keys import GROUPS
 from segsweep.own_code import is_known, load_code, targets
-
-GROUPS = ("data", "model", "loss", "optim", "scheduler", "trainer", "callbacks", "logger")
 
 
 def resumed(directory: Path, overrides: Sequence[str], config_name: str = "train") -> tuple[DictConfig, list[str]]:

@@ -10,10 +10,12 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from segsweep.assembly import require_known_settings
 from segsweep.config import check_root, to_plain
 from segsweep.data import SOURCES
 from segsweep.errors import UserError
 from segsweep.identity import Leaf, differences, flatten, job_key, result_settings, typed
+from segsweep.keys import require_known
 from segsweep.own_code import load_code
 from segsweep.sweeps.record import Job, SweepRecord
 from segsweep.sweeps.replicates import Key, entry_key
@@ -41,12 +43,14 @@ def describe(config: DictConfig, overrides: Sequence[str], axes: Sequence[str]) 
         axes: the swept keys.
 
     Raises:
-        UserError: a setting is missing or of the wrong type, or the job would not train in one process.
+        UserError: a setting is missing, unknown or of the wrong type, or the job would not train in one process.
     """
+    require_known(config, "train")
     choices = {str(group): choice for group, choice in config.hydra.runtime.choices.items()}
     own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     settings = to_plain(own)
     check_root(settings)
+    require_known_settings(settings)
     trainer = settings.get("trainer") or {}
     if trainer.get("strategy") == "ddp" or trainer.get("devices") not in (1, None):
         raise SeveralProcessesError(

@@ -1,0 +1,254 @@
+"""Keys that a command has, and the one that was meant by a key that it has not.
+
+Hydra refuses an unknown key and advises a `+` before it; with the `+` it takes the key and nothing ever reads it.
+"""
+
+import difflib
+import re
+import shlex
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra import initialize_config_dir
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from segsweep.errors import UserError
+
+GROUPS = ("data", "model", "loss", "optim", "scheduler", "trainer", "callbacks", "logger")
+"""Groups of a training's configuration."""
+KEYS = {
+    "train": ("lr", "momentum", "seed", "name", "objective", "resume", "on_error", "code", *GROUPS),
+    "check_data": ("seed", "workers", "sheet_pairs", "data"),
+    "evaluate": ("run", "split", "index", "pictures", "output", "accelerator", "code", "data"),
+    "predict": (
+        "run", "input", "output", "overlays", "probabilities", "tile", "overlap", "overwrite", "accelerator", "code",
+        "data",
+    ),
+    "export": ("run", "format", "output", "overwrite", "code"),
+}  # fmt: skip
+"""Keys at the root of conf/<command>.yaml once it is composed."""
+
+SYNONYMS = {
+    "optim": "optimizer optimiser opt solver",
+    "lr": "learning_rate base_lr max_lr initial_lr",
+    "momentum": "beta1",
+    "model": "net network architecture arch backbone",
+    "loss": "criterion loss_fn loss_function",
+    "data": "dataset datamodule",
+    "scheduler": "schedule lr_scheduler lr_schedule sched",
+    "seed": "random_seed manual_seed random_state",
+    "objective": "metric monitor",
+    "name": "run_name exp_name experiment_name",
+    "resume": "resume_from checkpoint ckpt ckpt_path",
+    "run": "checkpoint ckpt ckpt_path weights model model_path",
+    "input": "image images folder path source",
+    "output": "out out_dir output_dir save_dir",
+    "data.batch_size": "batch bs minibatch train_batch_size",
+    "data.num_workers": "workers",
+    "data.root": "root path folder data_dir data_path data_root dataset_dir dataset_path",
+    "data.image_size": "size img_size imgsz crop_size patch_size resolution",
+    "data.labels": "labels classes num_classes class_names",
+    "trainer.max_steps": "steps num_steps iterations num_iterations iters max_iters",
+    "trainer.max_epochs": "epochs num_epochs n_epochs",
+    "trainer.accelerator": "device cuda gpu",
+    "trainer.devices": "gpus num_gpus",
+    "trainer.gradient_clip_val": "clip grad_clip gradient_clip clip_grad",
+    "trainer.precision": "amp fp16 bf16 mixed_precision",
+    "optim.weight_decay": "wd l2",
+}
+"""What other projects call a key; the first that the command has is meant."""
+
+# The root of what an interpolation names: "base" in ${base}, ${..base.lr}, ${base[0]} and ${oc.select:base, 1}.
+_REFERENCE = re.compile(
+    r"\$\{\s*(?:oc\.(?:select|dict\.keys|dict\.values|deprecated)\s*:\s*)?\.*([A-Za-z_]\w*)\s*[.\[,}]"
+)
+
+
+class KnownKeys(Callback):
+    """Refuses unknown keys at the root of a command's configuration before anything is made, and once for a sweep.
+
+    Args:
+        command: in whose configuration this callback is; a key of `KEYS`.
+    """
+
+    def __init__(self, command: str) -> None:
+        self.command = command
+
+    def on_run_start(self, config: DictConfig, **_: object) -> None:
+        self._check(config)
+
+    def on_multirun_start(self, config: DictConfig, **_: object) -> None:
+        self._check(config)
+
+    def _check(self, config: DictConfig) -> None:
+        # Keys of a sweep are not in the configuration yet. A sweep's axes may stand in a study too.
+        hydra = _raw(config)["hydra"]
+        swept = hydra["sweeper"].get("params") or {}
+        try:
+            require_known(config, self.command, _typed([*hydra["overrides"]["task"], *(f"{key}=0" for key in swept)]))
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)  # raised, Hydra would go on
+            sys.exit(1)
+
+
+def require_known(config: DictConfig, command: str, typed: Iterable[str] = ()) -> None:
+    """Refuses a key at the root that the command does not have, with or without `+`, and a key that was left out.
+
+    A key that an interpolation names is read there: `+base=0.1 lr='${base}'`.
+
+    Args:
+        config: as composed, with Hydra's node.
+        command: a key of `KEYS`.
+        typed: more keys, with dots.
+
+    Raises:
+        UserError: names the key, and the one that was probably meant.
+    """
+    known = {"hydra", *KEYS[command]}
+    used = set(_REFERENCE.findall(repr(_raw(config))))
+    for key in [*typed, *(str(key) for key in config)]:
+        if (root := key.partition(".")[0]) not in known and root not in used:
+            raise UserError(unknown(key, OmegaConf.masked_copy(config, [key for key in config if key in known])))
+    for key in KEYS[command]:
+        if key not in config:
+            raise UserError(f"{key}: cannot be left out; take ~{key} away")
+
+
+def _raw(config: DictConfig) -> dict[Any, Any]:
+    """The configuration with its interpolations as they are written."""
+    raw = OmegaConf.to_container(config, resolve=False)
+    assert isinstance(raw, dict)
+    return raw
+
+
+def _typed(overrides: Iterable[str]) -> Iterator[str]:
+    """The keys that overrides set, without those that choose from a group."""
+    loader = GlobalHydra.instance().config_loader()
+    for override in OverridesParser.create(config_loader=loader).parse_overrides(list(overrides)):
+        if override.package is None and not loader.get_group_options(override.key_or_group):
+            yield override.key_or_group
+
+
+def unknown(key: str, config: DictConfig | None = None) -> str:
+    """One line for a key that is not there: says which was probably meant.
+
+    Args:
+        key: as typed, without `+`: "optimizer", "data.batchsize".
+        config: the command's, with Hydra's node; None composes it anew from the command line of this process.
+    """
+    if config is None and (config := _composed()) is None:
+        return f"{key}: no such key; python {sys.argv[0]} --help lists what there is"
+    folder = next(Path(s.path) for s in config.hydra.runtime.config_sources if s.provider == "main")
+    settings = {str(name): value for name, value in _raw(config).items() if name != "hydra"}
+    found = nearest(key, settings)
+    group, _, name = (found or key).partition(".")
+    if (
+        name
+        and group in settings
+        and found not in dict(_flat(settings))
+        and (has := _choices_with(folder / group, name))
+    ):
+        choice = config.hydra.runtime.choices.get(group)
+        command = shlex.join([f"{group}={has[0]}", *(_renamed(word, key, f"{group}.{name}") for word in sys.argv[1:])])
+        return f"{key}: no such key with {group}={choice}; add {group}={has[0]}: python {sys.argv[0]} {command}"
+    if found is None:
+        return f"{key}: no such key; python {sys.argv[0]} --help lists what there is"
+    choices = ", ".join(sorted(path.stem for path in (folder / found).glob("*.yaml")))
+    return f"{key}: no such key; did you mean {found}{choices and f' ({choices})'}?"
+
+
+def _renamed(word: str, key: str, name: str) -> str:
+    """An argument of the command line with the key that was meant."""
+    return re.sub(rf"^\+*{re.escape(key)}=", f"{name}=", word)
+
+
+def nearest(key: str, settings: Mapping[str, Any]) -> str | None:
+    """The key that was probably meant by one that is not there; None where nothing is near.
+
+    Args:
+        key: "batch_size", "data.batchsize".
+        settings: the composed configuration, nested.
+    """
+    real = dict(_flat(settings))
+    root, _, rest = key.partition(".")
+    if rest and root not in settings:
+        meant = _synonym(root, settings) or alike(root, settings)
+        return None if meant is None else nearest(f"{meant}.{rest}", settings) or meant
+    if key in real:
+        return key
+    last = key.rpartition(".")[2]
+    # Within the group that was typed, where one was; then anywhere.
+    for part in ([name for name in real if name.startswith(f"{root}.")], list(real)) if rest else (list(real),):
+        by_last: dict[str, str] = {}
+        for name in sorted(part, key=lambda name: name.count("."), reverse=True):
+            by_last[name.rpartition(".")[2]] = name
+        if last in by_last:
+            return by_last[last]
+        if (meant := _synonym(last, settings)) is not None and (meant in part or meant not in real):
+            return meant
+        if (near := alike(last, by_last)) is not None:
+            return by_last[near]
+    return None
+
+
+def _synonym(word: str, settings: Mapping[str, Any]) -> str | None:
+    meant = (key for key, words in SYNONYMS.items() if _letters(word) in map(_letters, words.split()))
+    return next((key for key in meant if key.partition(".")[0] in settings), None)
+
+
+def alike(word: str, names: Iterable[str]) -> str | None:
+    """The name that is spelt most like a word; None where none is."""
+    by_letters = {_letters(name): name for name in names}
+    close = difflib.get_close_matches(_letters(word), by_letters, n=1, cutoff=0.7)
+    return by_letters[close[0]] if close else None
+
+
+def _letters(word: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", word.lower())
+
+
+def _flat(settings: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every key, groups too, with dots: "data", "data.root"."""
+    for key, value in settings.items():
+        if not str(key).startswith("_"):
+            yield f"{prefix}{key}", value
+            if isinstance(value, Mapping):
+                yield from _flat(value, f"{prefix}{key}.")
+
+
+def _choices_with(folder: Path, name: str) -> list[str]:
+    """The choices of a group whose files have a key at the root."""
+    files = {path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.yaml"))}
+    return [choice for choice, content in files.items() if isinstance(content, dict) and name in content]
+
+
+def _composed() -> DictConfig | None:
+    """The command's configuration with the groups that were typed; None where it cannot be composed."""
+    command, folder = Path(sys.argv[0]).stem, Path(sys.argv[0]).resolve().parent / "conf"
+    if command not in KEYS or not folder.is_dir():
+        return None
+    groups = [word for word in sys.argv[1:] if re.fullmatch(r"\+?[a-z_]+=[\w/]+", word)]
+    typed = [word for word in groups if (folder / word.lstrip("+").partition("=")[0]).is_dir()]
+    for overrides in (typed, []):
+        try:
+            if GlobalHydra.instance().is_initialized():
+                return _load(GlobalHydra.instance().config_loader(), command, overrides)
+            with initialize_config_dir(str(folder), version_base="1.3"):
+                return _load(GlobalHydra.instance().config_loader(), command, overrides)
+        except (HydraException, OmegaConfBaseException):
+            continue
+    return None
+
+
+def _load(loader: ConfigLoader, command: str, overrides: list[str]) -> DictConfig:
+    return loader.load_configuration(command, overrides, RunMode.RUN)

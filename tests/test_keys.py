@@ -1,0 +1,205 @@
+"""A key that a command does not have is refused by name, with or without +, before anything is made."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hypothesis import given
+from hypothesis import strategies as st
+from omegaconf import DictConfig, OmegaConf
+from support import ROOT, SMALL, Command
+
+from segsweep import cli  # noqa: F401  (registers the resolvers that the configuration needs)
+from segsweep.assembly import require_known_settings
+from segsweep.config import to_plain
+from segsweep.errors import UserError
+from segsweep.keys import KEYS, SYNONYMS, nearest, require_known
+
+
+def composed(command: str, *overrides: str, folder: Path = ROOT / "conf") -> DictConfig:
+    with initialize_config_dir(str(folder), version_base="1.3"):
+        return compose(command, overrides=list(overrides), return_hydra_config=True)
+
+
+MEANT = {
+    "optimizer=sgd": "optim (adam, adamw, rmsprop, sgd)",
+    "learning_rate=0.1": "lr",
+    "batch_size=4": "data.batch_size",
+    "data.batchsize=4": "data.batch_size",
+    "data.root=images": "python {script} data=folder data.root=images",
+    "root=images": "python {script} data=folder data.root=images",
+    "max_steps=4": "trainer.max_steps",
+    "epochs=4": "trainer.max_epochs",
+    "num_workers=4": "data.num_workers",
+    "optimizer.weight_decay=0.1": "optim.weight_decay",
+    "lrr=0.1": "lr",
+}
+
+
+@pytest.mark.parametrize("plus", ["", "+", "++"])
+@pytest.mark.parametrize("typed", MEANT)
+def test_an_unknown_key_is_refused_and_the_one_that_was_meant_is_named(
+    command: Command, tmp_path: Path, typed: str, plus: str
+):
+    outcome = command("train.py", plus + typed)
+    assert outcome.code == 1
+    assert len(outcome.error_lines) == 1, outcome.err
+    assert outcome.err.startswith(f"error: {typed.partition('=')[0]}: no such ")
+    assert MEANT[typed].format(script=ROOT / "train.py") in outcome.err
+    if "data." not in typed:  # what a group takes, its signature says, and that is read when the run has a folder
+        assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command_name", KEYS)
+@pytest.mark.parametrize("typed", ["nothing=1", "+nothing=1", "++nothing.below=1"])
+def test_every_command_refuses_an_unknown_key(command: Command, tmp_path: Path, command_name: str, typed: str):
+    outcome = command(f"{command_name}.py", typed)
+    assert outcome.code == 1
+    assert len(outcome.error_lines) == 1
+    assert outcome.err.startswith("error: nothing")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("swept", ["+optimizer=sgd,adam", "optimizer=sgd,adam", "+optimizer=sgd lr=0.1,0.2", "lrr=1,2"])
+@pytest.mark.parametrize("sweeper", ["grid", "coordinate", "optuna"])
+def test_a_sweep_with_an_unknown_key_is_refused_once(command: Command, tmp_path: Path, swept: str, sweeper: str):
+    outcome = command("train.py", "-m", f"hydra/sweeper={sweeper}", *SMALL, *swept.split())
+    assert outcome.code == 1
+    assert len(outcome.error_lines) == 1, outcome.err
+    assert outcome.out == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_sweep_over_settings_that_no_part_takes_is_refused_once(command: Command, tmp_path: Path):
+    outcome = command("train.py", "-m", *SMALL, "+data.batchsize=2,4")
+    assert (outcome.code, len(outcome.error_lines)) == (1, 1)
+    assert "data.batch_size" in outcome.err
+    assert not any(tmp_path.rglob("run.json"))
+
+
+@pytest.mark.parametrize("command_name", KEYS)
+def test_the_known_keys_are_those_of_the_configuration(command_name: str):
+    keys = set(map(str, composed(command_name))) - {"hydra"}
+    assert keys == set(KEYS[command_name])
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        ["+base=0.1", "lr=${base}"],
+        ["+my.base=0.1", "lr=${my.base}"],
+        ["+rates=[0.1,0.2]", "lr=${rates[1]}"],
+        ["+base=0.1", "+other=${base}", "lr=${other}"],
+        ["+base=0.1", "data.sigma1=${..base}"],
+        ["+base=0.1", "lr='${oc.select:base,0.2}'"],
+        ["+tag=a", "name='run ${tag}'"],
+        ["+tag=a", "hydra.run.dir='outputs/${tag}'"],
+    ],
+)
+def test_a_key_that_an_interpolation_names_is_known(typed: list[str]):
+    require_known(composed("train", *typed), "train")
+    with pytest.raises(UserError, match=rf"^{typed[0][1:].split('=')[0].split('.')[0]}: no such key"):
+        require_known(composed("train", typed[0]), "train")
+
+
+def test_a_key_in_a_file_of_the_user_s_own_is_known_where_it_is_used(tmp_path: Path, command: Command):
+    (tmp_path / "mine/experiment").mkdir(parents=True)
+    for name, used in (("used", "${base}"), ("unused", "0.2")):
+        path = tmp_path / f"mine/experiment/{name}.yaml"
+        path.write_text(f"# @package _global_\nbase: 0.1\nlr: {used}\n")
+    outcome = command("train.py", "--config-dir", "mine", "experiment=unused", *SMALL)
+    assert (outcome.code, len(outcome.error_lines)) == (1, 1), outcome.err
+    assert outcome.err.startswith("error: base: no such key")
+    outcome = command("train.py", "--config-dir", "mine", "experiment=used", *SMALL, "optim=sgd", "hydra.run.dir=run")
+    assert outcome.code == 0, outcome.err
+    assert OmegaConf.load(tmp_path / "run/config.yaml").optim.lr == 0.1
+
+
+def test_a_swept_key_that_an_interpolation_names_is_swept(command: Command, tmp_path: Path):
+    outcome = command("train.py", "-m", *SMALL, "+base=0.1,0.2", "lr=${base}", "name=mine")
+    assert outcome.code == 0, outcome.err
+    configs = sorted((tmp_path / "multirun/mine").glob("*/config.yaml"))
+    assert [OmegaConf.load(path).optim.lr for path in configs] == [0.1, 0.2]
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "data.nothing=1", "model.nothing=1", "loss.nothing=1", "optim.nothing=1", "scheduler.nothing=1",
+        "trainer.nothing=1", "logger.nothing=1", "callbacks.panel.nothing=1", "callbacks.last_checkpoint.nothing=1",
+        "callbacks.nothing=1",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("data", ["textures", "rgb_demo"])
+def test_every_group_refuses_a_setting_that_it_does_not_take(data: str, typed: str):
+    config = OmegaConf.masked_copy(composed("train", f"data={data}", f"+{typed}"), KEYS["train"])
+    with pytest.raises(UserError, match=rf"^{typed.rpartition('=')[0]}\b"):
+        require_known_settings(to_plain(config))
+
+
+@pytest.mark.parametrize("group", ["optim", "trainer", "lr"])
+def test_a_group_that_is_left_out_is_refused(command: Command, group: str):
+    outcome = command("train.py", f"~{group}")
+    assert (outcome.code, len(outcome.error_lines)) == (1, 1)
+    assert outcome.err.startswith(f"error: {group}: ")
+
+
+@pytest.mark.parametrize("typed", ["+optim=sgd", "+lr=0.1"])
+def test_a_plus_before_a_key_that_is_there_is_named(command: Command, typed: str):
+    outcome = command("train.py", typed)
+    assert (outcome.code, len(outcome.error_lines)) == (1, 1)
+    assert f"type {typed[1:].partition('=')[0]}=" in outcome.err
+
+
+def test_an_empty_folder_is_refused_by_its_key(command: Command):
+    for script, typed in (("train.py", ["data=folder"]), ("check_data.py", [])):
+        outcome = command(script, *typed, "data.root=")
+        assert outcome.code == 1
+        assert outcome.error_lines[-1].startswith("error: data.root=: needs a value")
+
+
+SETTINGS = {name: to_plain(OmegaConf.masked_copy(composed(name, *more), KEYS[name])) for name, more in (
+    ("train", ["data=folder", "data.root=x"]), ("check_data", ["data.root=x"]),
+)}  # fmt: skip
+REAL = [
+    (name, f"{group}.{key}") for name, content in SETTINGS.items()
+    for group, node in content.items() if isinstance(node, dict) for key in node if not key.startswith("_")
+]  # fmt: skip
+
+
+@given(st.sampled_from(REAL), st.sampled_from(["", "_", "-"]), st.booleans())
+def test_a_key_spelt_with_other_dashes_or_capitals_is_found(real: tuple[str, str], dash: str, capitals: bool):
+    command, key = real
+    group, _, name = key.partition(".")
+    typed = name.replace("_", dash)
+    assert nearest(f"{group}.{typed.upper() if capitals else typed}", SETTINGS[command]) == key
+
+
+@given(st.sampled_from(REAL))
+def test_a_key_without_its_group_is_found(real: tuple[str, str]):
+    command, key = real
+    name = key.rpartition(".")[2]
+    found = nearest(name, SETTINGS[command])
+    assert found is not None
+    assert found.rpartition(".")[2] == name
+
+
+@pytest.mark.parametrize("key", SYNONYMS)
+def test_what_other_projects_call_a_key_leads_to_a_key_that_is_there(key: str):
+    commands = [command for command, keys in KEYS.items() if key.partition(".")[0] in keys]
+    assert commands
+    group, _, name = key.partition(".")
+    assert not name or any((group, name) == tuple(real.split(".")) for _, real in REAL)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("typed", ["optimizer=sgd", "+optimizer=sgd"])
+def test_an_unknown_key_is_answered_without_importing_torch(tmp_path: Path, typed: str):
+    code = f"import sys, runpy; sys.argv = ['train.py', {typed!r}]\n"
+    code += f"try: runpy.run_path({str(ROOT / 'train.py')!r}, run_name='__main__')\n"
+    code += "except SystemExit as e: print(e.code, 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True)
+    assert done.stdout.strip() == "1 False"
+    assert len(done.stderr.strip().splitlines()) == 1
