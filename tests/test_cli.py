@@ -15,8 +15,8 @@ MISTAKES = {
     "data.sigma_1=2": ["sigma_1"],
     "trainer.max_stepz=2": ["max_stepz"],
     "lr=abc": ["lr=abc", "number"],
-    "lr=0": ["lr=0", "positive"],
-    "lr=-0.1": ["lr=-0.1", "positive"],
+    "lr=0": ["lr=0", "above 0"],
+    "lr=-0.1": ["lr=-0.1", "above 0"],
     "lr=nan": ["lr=nan", "finite"],
     "lr=inf": ["lr=inf", "finite"],
     "lr=null": ["lr", "number"],
@@ -31,7 +31,7 @@ MISTAKES = {
     "data.batch_size=0": ["data.batch_size=0", "at least 1"],
     "data.batch_size=many": ["data.batch_size=many", "integer"],
     "data.batch_size=4096": ["data.batch_size=4096", "an epoch has only"],
-    "data.num_workers=-1": ["data.num_workers=-1", "0 or more"],
+    "data.num_workers=-1": ["data.num_workers=-1", "at least 0"],
     "trainer.max_steps=0": ["trainer.max_steps=0", "at least 1"],
     "trainer.precision=64": ["trainer.precision=64", "bf16-mixed"],
     "trainer.log_every_n_steps=0": ["trainer.log_every_n_steps=0"],
@@ -150,7 +150,7 @@ def test_evaluate_refuses_what_it_cannot_use(command, train, tmp_path):
         " give a .ckpt file of a run"
     ]
     outcome = command("evaluate.py", "run=run", "split=everything")
-    assert outcome.error_lines == ["error: split=everything: must be val, test or all"]
+    assert outcome.error_lines == ["error: split=everything: must be 'val', 'test' or 'all'"]
 
 
 def test_evaluate_names_a_run_that_is_not_there(command):

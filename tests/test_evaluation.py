@@ -61,7 +61,7 @@ def test_numbers_are_those_of_the_training_s_own_test_to_the_last_digit(command,
     ("accelerator", "reason"),
     [
         ("gpu", "torch sees no CUDA GPU on this machine; use accelerator=auto or accelerator=cpu"),
-        ("tpu", "input should be 'auto', 'cpu' or 'gpu'"),
+        ("tpu", "must be 'auto', 'cpu' or 'gpu'"),
     ],
 )
 def test_an_accelerator_that_is_not_there_is_named_by_the_key_that_was_typed(
@@ -327,7 +327,7 @@ MISTAKES = {
     "run=unfinished": "unfinished: this run has no checkpoint (status failed: UserError: broken)",
     "run=sweep": "sweep: is a sweep of 1 run; give one of its runs, as in \"run='sweep/lr=0.1'\"",
     "run=folder": "folder: is no run, but a folder with 1 run",
-    "run=run split=train": "split=train: must be val, test or all",
+    "run=run split=train": "split=train: must be 'val', 'test' or 'all'",
     "run=run split=all": "split=all: only a folder has an all",
     "run=run accelerator=foo": "accelerator=foo",
     "run=run index=16": "index=16: test has 2 images, 0 to 1",

@@ -3,14 +3,15 @@
 import functools
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import is_dataclass
 from types import NoneType
 from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, InstanceOf, TypeAdapter, ValidationError
 
 from segsweep.errors import UserError
 
-Class = TypeVar("Class", bound=type)
+Callee = TypeVar("Callee", bound=Callable[..., Any])
 
 AtLeast1 = Annotated[int, Field(ge=1)]
 AtLeast0 = Annotated[int, Field(ge=0)]
@@ -34,21 +35,23 @@ _SAID = {
 """What is said for pydantic's types of error; for others its own words."""
 
 
-def checked(made: Class) -> Class:
-    """Class decorator: objects built in Python refuse what those built from a configuration refuse.
+def checked(callee: Callee) -> Callee:
+    """Decorator for a class or a function: a call from Python refuses what one from a configuration refuses.
 
-    The constructor compares every call with its annotations, as `check_arguments` does, and gets its values as they came.
+    Every call, of a class its constructor's, is compared with the annotations as `check_arguments` does; the values are
+    passed on as they came.
     """
-    construct = made.__init__  # type: ignore[misc]
-    signature = inspect.signature(construct)
+    if inspect.isclass(callee):
+        callee.__init__ = checked(callee.__init__)  # type: ignore[method-assign]
+        return callee
+    signature = inspect.signature(callee)
 
-    @functools.wraps(construct)
-    def checking(self: Any, *args: Any, **kwargs: Any) -> None:
-        _check_values(construct, signature.bind(self, *args, **kwargs).arguments)
-        construct(self, *args, **kwargs)
+    @functools.wraps(callee)
+    def checking(*args: Any, **kwargs: Any) -> Any:
+        _check_values(callee, signature.bind(*args, **kwargs).arguments)
+        return callee(*args, **kwargs)
 
-    made.__init__ = checking  # type: ignore[misc]
-    return made
+    return checking  # type: ignore[return-value]
 
 
 def check_arguments(
@@ -68,7 +71,7 @@ def check_arguments(
     Raises:
         UserError: names the argument, its value and what would be right.
     """
-    parameters = inspect.signature(function).parameters
+    parameters, _ = _signature(function)
     takes_any = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
     offered = [name for name in parameters if name not in known]
     for name in arguments:
@@ -79,11 +82,11 @@ def check_arguments(
         required = parameter.default is parameter.empty and not anything
         if required and name not in arguments and name not in known:
             raise UserError(f"{prefix}{name}: needs a value")
-    _check_values(function.__init__ if inspect.isclass(function) else function, arguments, prefix)
+    _check_values(function, arguments, prefix)
 
 
 def _check_values(function: Callable[..., Any], arguments: Mapping[str, Any], prefix: str = "") -> None:
-    hints = _hints(function)
+    _, hints = _signature(function)
     for name in (name for name in arguments if name in hints):
         try:
             _adapter(function, name).validate_python(arguments[name], strict=True)
@@ -113,13 +116,17 @@ def _said(error: ValidationError, hint: Any) -> str:
 
 
 @functools.lru_cache(maxsize=256)
-def _hints(function: Callable[..., Any]) -> dict[str, Any]:
-    return get_type_hints(function, include_extras=True)
+def _signature(function: Callable[..., Any]) -> tuple[Mapping[str, inspect.Parameter], dict[str, Any]]:
+    hints = get_type_hints(function.__init__ if inspect.isclass(function) else function, include_extras=True)
+    return inspect.signature(function).parameters, hints
 
 
+# Making an adapter takes a hundred times as long as using it.
 @functools.lru_cache(maxsize=1024)
 def _adapter(function: Callable[..., Any], name: str) -> TypeAdapter[Any]:
-    hint = _hints(function)[name]
+    hint = _signature(function)[1][name]
+    if is_dataclass(hint):  # ours are built by others, and not looked into
+        return TypeAdapter(InstanceOf[hint])  # type: ignore[misc, valid-type]
     # Pydantic refuses a configuration for types that bring their own.
     own = hasattr(hint, "__pydantic_config__")
     return TypeAdapter(hint, config=None if own else ConfigDict(arbitrary_types_allowed=True))

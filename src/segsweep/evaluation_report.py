@@ -12,10 +12,10 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from segsweep.absence import MARK, absence, rests_on
-from segsweep.errors import UserError
+from segsweep.arguments import AtLeast0, checked
 from segsweep.evaluation import Evaluation, Evaluator, Sample
 from segsweep.plots import confusion, overlay_panels, save, scored_samples
-from segsweep.run_data import data_of
+from segsweep.run_data import ScoredSplit, data_of
 from segsweep.runs.files import write_json, write_text
 from segsweep.runs.find import find_runs, short_names
 from segsweep.runs.load import Run, load_run
@@ -26,12 +26,13 @@ SIDE_BY_SIDE = 6
 _IN_SHORT = ("loss", "iou", "iou_image", "accuracy", "precision", "recall", "f1")
 
 
+@checked
 def evaluate_runs(
     folder: Callable[[], Path],
     run: str | list[str],
-    split: str = "test",
+    split: ScoredSplit = "test",
     index: int | list[int] | None = None,
-    pictures: int = 4,
+    pictures: AtLeast0 = 4,
     accelerator: Literal["auto", "cpu", "gpu"] = "auto",
     data: Mapping[str, Any] | None = None,
 ) -> None:
@@ -50,8 +51,6 @@ def evaluate_runs(
         UserError: a run cannot be loaded, the data cannot be found or does not fit, or a setting is wrong; nothing was
             written.
     """
-    if pictures < 0:
-        raise UserError(f"pictures={pictures}: must be 0 or more")
     paths = find_runs(run)
     names = short_names(paths)
     evaluators = _evaluators([load_run(path) for path in paths], data or {}, split, accelerator)
@@ -74,7 +73,7 @@ def evaluate_runs(
 
 
 def _evaluators(
-    runs: Sequence[Run], changes: Mapping[str, Any], split: str, accelerator: Literal["auto", "cpu", "gpu"]
+    runs: Sequence[Run], changes: Mapping[str, Any], split: ScoredSplit, accelerator: Literal["auto", "cpu", "gpu"]
 ) -> list[Evaluator]:
     evaluators: list[Evaluator] = []
     for run in runs:

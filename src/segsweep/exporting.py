@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.nn import functional as F
 
+from segsweep.arguments import checked
 from segsweep.errors import UserError
 from segsweep.runs.files import write_whole
 from segsweep.runs.load import Run
@@ -52,6 +53,7 @@ class Exported:
     difference: float
 
 
+@checked
 def export(run: Run, format: Format, output: str | Path | None = None, overwrite: bool = False) -> Exported:
     """Writes the net for any number of images of any height and width, and compares the file with the net.
 
@@ -68,8 +70,6 @@ def export(run: Run, format: Format, output: str | Path | None = None, overwrite
         UserError: a package is missing, a file is there already, or the net cannot be exported or not be reproduced.
         OSError: the file could not be written.
     """
-    if format not in SUFFIXES:
-        raise UserError(f"format={format}: must be {' or '.join(SUFFIXES)}")
     if format == "onnx":
         _require_packages("onnx", "onnxruntime", "onnxscript")
     path = Path(output) if output is not None else run.directory / f"model{SUFFIXES[format]}"

@@ -8,12 +8,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from segsweep.arguments import check_arguments
+from segsweep.arguments import check_arguments, checked
 from segsweep.assembly import LOADING_KEYS
 from segsweep.config import naming_keys
 from segsweep.data import SOURCES, FolderSource, SegmentationData, Source
@@ -27,7 +27,7 @@ from segsweep.tasks import LOSSES, Loss
 
 _CACHE = "outputs/cache"
 """Where decoded images go that memory does not keep; a run may say another place, and anybody may have said it."""
-SPLITS = ("val", "test", "all")
+ScoredSplit = Literal["val", "test", "all"]
 _ALL = "split=all scores every image of a folder"
 
 
@@ -65,7 +65,8 @@ class ScoredData:
         return f"{self.name} {index}"
 
 
-def data_of(run: Run, changes: Mapping[str, Any] | None = None, split: str = "test") -> ScoredData:
+@checked
+def data_of(run: Run, changes: Mapping[str, Any] | None = None, split: ScoredSplit = "test") -> ScoredData:
     """What a run is to be scored on: the data it was trained with, unless `changes` says otherwise.
 
     Args:
@@ -80,8 +81,6 @@ def data_of(run: Run, changes: Mapping[str, Any] | None = None, split: str = "te
         UserError: a setting is wrong, the data cannot be found, the split is empty, its classes are not the run's, or
             two class tables read its masks differently.
     """
-    if split not in SPLITS:
-        raise UserError(f"split={split}: must be val, test or all")
     changes = dict(changes or {})
     node = settings_of(run, "data")
     loading = {key: node.pop(key) for key in LOADING_KEYS if key in node}

@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import lightning as L
 import torch
@@ -13,13 +13,16 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.profilers import SimpleProfiler
+from pydantic import Field
 
+from segsweep.arguments import AtLeast1, checked
 from segsweep.callbacks import WholeCheckpointIO
 from segsweep.errors import UserError
 
 NO_GPU = "accelerator=gpu: torch sees no CUDA GPU on this machine"
 
 
+@checked
 @dataclass(frozen=True, kw_only=True)
 class TrainerSettings:
     """The `trainer` group of the configuration.
@@ -45,33 +48,25 @@ class TrainerSettings:
         ValueError: a value is outside its range, or the machine lacks what it asks for.
     """
 
-    max_steps: int = 1000
-    max_epochs: int | None = None
+    max_steps: AtLeast1 | Literal[-1] = 1000
+    max_epochs: AtLeast1 | None = None
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
-    devices: int | Literal["auto"] = 1
+    devices: AtLeast1 | Literal["auto"] = 1
     strategy: Literal["auto", "ddp"] = "auto"
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     channels_last: bool = True
     compile: bool = False
-    gradient_clip_val: float | None = None
-    log_every_n_steps: int = 50
-    val_every_n_steps: int | None = None
+    gradient_clip_val: Annotated[float, Field(gt=0)] | None = None
+    log_every_n_steps: AtLeast1 = 50
+    val_every_n_steps: AtLeast1 | None = None
     progress_bar: bool = True
     test: bool = True
     profile: bool = False
-    threads: int | None = None
+    threads: AtLeast1 | None = None
 
     def __post_init__(self) -> None:
-        if self.max_steps < 1 and self.max_steps != -1:
-            raise ValueError(f"max_steps={self.max_steps}: must be at least 1, or -1 with max_epochs given")
         if self.max_steps == -1 and self.max_epochs is None:
             raise ValueError("max_steps=-1: without max_epochs the training would never end")
-        for name in ("max_epochs", "val_every_n_steps", "log_every_n_steps", "devices", "threads"):
-            value = getattr(self, name)
-            if isinstance(value, int) and value < 1:
-                raise ValueError(f"{name}={value}: must be at least 1")
-        if self.gradient_clip_val is not None and not self.gradient_clip_val > 0:
-            raise ValueError(f"gradient_clip_val={self.gradient_clip_val}: must be positive, or null for none")
         self._check_machine()
 
     def _check_machine(self) -> None:
@@ -101,7 +96,8 @@ class TrainerSettings:
         return device_of(self.accelerator)
 
 
-def device_of(accelerator: str) -> Literal["cpu", "cuda"]:
+@checked
+def device_of(accelerator: Literal["auto", "cpu", "gpu"]) -> Literal["cpu", "cuda"]:
     """Where a run that is there is used.
 
     Args:
@@ -110,8 +106,6 @@ def device_of(accelerator: str) -> Literal["cpu", "cuda"]:
     Raises:
         UserError: there is no such accelerator, or none on this machine.
     """
-    if accelerator not in ("auto", "cpu", "gpu"):
-        raise UserError(f"accelerator={accelerator}: must be auto, cpu or gpu")
     if accelerator == "gpu" and not torch.cuda.is_available():
         raise UserError(f"{NO_GPU}; use accelerator=auto or accelerator=cpu")
     return "cpu" if accelerator == "cpu" or not torch.cuda.is_available() else "cuda"

@@ -286,7 +286,7 @@ def test_a_mistake_when_a_sweep_goes_on_costs_no_checkpoint(sweep: Sweep, tmp_pa
 
     outcome = sweep(*asked, "data.num_workers=-1", "on_error=stop", "name=cut")
     assert outcome.code == 1
-    assert "num_workers=-1: must be 0 or more" in outcome.out
+    assert "num_workers=-1: must be at least 0" in outcome.out
     assert list(statuses(cut).values()) == ["failed", "pending"]
     with monkeypatch.context() as patch:
         patch.setattr(lightning.Trainer, "fit", full)

@@ -9,6 +9,7 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Callback, Checkpoint, ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from segsweep.arguments import AtLeast1, Positive, checked
 from segsweep.callbacks.control import validation_due
 from segsweep.runs.files import write_whole
 from segsweep.runs.load import FORMAT
@@ -60,6 +61,7 @@ class BestCheckpoint(ModelCheckpoint):
             self.best_k_models = {path: score}
 
 
+@checked
 class LastCheckpoint(Checkpoint):
     """Keeps last.ckpt up to date: after every validation, every so many steps and minutes, and when a run is cut off.
 
@@ -75,10 +77,9 @@ class LastCheckpoint(Checkpoint):
         ValueError: an interval is not positive.
     """
 
-    def __init__(self, path: Path, every_n_steps: int | None = None, every_n_minutes: float | None = 5.0) -> None:
-        for name, interval in (("every_n_steps", every_n_steps), ("every_n_minutes", every_n_minutes)):
-            if interval is not None and interval <= 0:
-                raise ValueError(f"{name}={interval}: must be positive, or null for never")
+    def __init__(
+        self, path: Path, every_n_steps: AtLeast1 | None = None, every_n_minutes: Positive | None = 5.0
+    ) -> None:
         self.path = path
         self.every_n_steps = every_n_steps
         self.every_n_minutes = every_n_minutes

@@ -4,11 +4,13 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
 
+from segsweep.arguments import AtLeast1, checked
 from segsweep.data import SegmentationData
 from segsweep.nets import batch_norms, estimate_norm_statistics
 from segsweep.tasks import SegmentationTask
 
 
+@checked
 class NormStatistics(Callback):
     """Estimates the running statistics of every batch norm anew before each validation.
 
@@ -25,9 +27,7 @@ class NormStatistics(Callback):
     Source: Wu and Johnson 2021, Rethinking "Batch" in BatchNorm, section 3.
     """
 
-    def __init__(self, batches: int = 16) -> None:
-        if batches < 1:
-            raise ValueError(f"batches={batches}: must be at least 1")
+    def __init__(self, batches: AtLeast1 = 16) -> None:
         self.batches = batches
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

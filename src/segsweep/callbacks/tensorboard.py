@@ -14,6 +14,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from numpy.typing import NDArray
 from torch import Tensor
 
+from segsweep.arguments import AtLeast1, checked
 from segsweep.data import Batch, SegmentationData
 from segsweep.data.seeds import Split
 from segsweep.labels import IGNORE
@@ -26,6 +27,7 @@ def writers(trainer: L.Trainer) -> list[Any]:
     return [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
 
 
+@checked
 class SamplePanel(Callback):
     """After each validation, the same samples again: image, true mask, prediction, error and overlay, side by side.
 
@@ -36,9 +38,7 @@ class SamplePanel(Callback):
         ValueError: `samples` is below 1.
     """
 
-    def __init__(self, samples: int = 4) -> None:
-        if samples < 1:
-            raise ValueError(f"samples={samples}: must be at least 1")
+    def __init__(self, samples: AtLeast1 = 4) -> None:
         self.samples = samples
         self._batch: Batch | None = None
 

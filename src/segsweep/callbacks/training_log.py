@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import Callback
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from segsweep.arguments import AtLeast1, checked
 from segsweep.errors import os_error_behind
 from segsweep.runs import MetricsCSV
 from segsweep.tasks import SegmentationTask
@@ -27,6 +28,7 @@ class Best:
     metrics: dict[str, float]
 
 
+@checked
 class TrainingLog(Callback):
     """Writes training metrics every so many steps, and validation and test metrics when there are any, to the loggers.
 
@@ -44,10 +46,8 @@ class TrainingLog(Callback):
     """
 
     def __init__(
-        self, every_n_steps: int = 50, objective: str = "val/loss", mode: Literal["min", "max"] = "min"
+        self, every_n_steps: AtLeast1 = 50, objective: str = "val/loss", mode: Literal["min", "max"] = "min"
     ) -> None:
-        if every_n_steps < 1:
-            raise ValueError(f"every_n_steps={every_n_steps}: must be at least 1")
         self.every_n_steps = every_n_steps
         self.objective = objective
         self.mode = mode

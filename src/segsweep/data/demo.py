@@ -7,12 +7,15 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from pydantic import Field
 
+from segsweep.arguments import AtLeast1, checked
 from segsweep.data.folder import FolderSource
 from segsweep.data.textures import toeplitz_gaussian
 from segsweep.errors import UserError
@@ -113,6 +116,7 @@ def write_demo_folder(root: Path, scenes: tuple[int, int, int] = (24, 8, 8), siz
         ) from error
 
 
+@checked
 class DemoFolder(FolderSource):
     """The demo scenes as a source: written once, then read like anybody's folder.
 
@@ -130,16 +134,14 @@ class DemoFolder(FolderSource):
 
     def __init__(
         self,
-        root: str,
-        image_size: int = 128,
-        samples_per_epoch: int | None = None,
+        root: str | Path,
+        image_size: AtLeast1 = 128,
+        samples_per_epoch: AtLeast1 | None = None,
         seed: int = 0,
-        scene_size: int = 384,
-        scenes: Sequence[int] = (24, 8, 8),
+        scene_size: AtLeast1 = 384,
+        scenes: Annotated[Sequence[AtLeast1], Field(min_length=3, max_length=3)] = (24, 8, 8),
     ) -> None:
         if scene_size < image_size:
             raise UserError(f"data.scene_size={scene_size}: must be at least data.image_size={image_size}")
-        if len(scenes) != 3 or min(scenes) < 1:
-            raise UserError(f"data.scenes={list(scenes)}: must be three numbers of at least 1, for train, val and test")
         write_demo_folder(Path(root).expanduser(), (scenes[0], scenes[1], scenes[2]), scene_size)
         super().__init__(root, DEMO_LABELS, image_size, samples_per_epoch, seed)

@@ -10,14 +10,16 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import nn
 from torch.utils.data import Dataset
 
+from segsweep.arguments import AtLeast0, AtLeast1, From0To1, NotNegative, checked
 from segsweep.data.augment import apply_jitter, apply_symmetries, to_ids, to_unit
 from segsweep.data.cache import PixelCache, Pixels
 from segsweep.data.crops import RandomCrops, Sample, Tile, Tiles, Tiling, symmetries
@@ -42,6 +44,7 @@ _BLOCK = 1 << 20
 LabelSpec = str | Sequence[Mapping[str, Any]] | Mapping[str, Any] | Labels
 
 
+@checked
 class FolderSource(Source):
     """Images and masks from files.
 
@@ -79,15 +82,15 @@ class FolderSource(Source):
     # Training crops alone; and how an image is shown to the net, while the same pixels are judged by the same mask.
     unscored = Source.unscored | {
         "image_size", "samples_per_epoch", "flips", "turns", "brightness", "contrast", "small",
-        "channels", "alpha", "white",
+        "channels", "alpha", "white", "bands",
     }  # fmt: skip
 
     def __init__(
         self,
-        root: str,
+        root: str | Path,
         labels: LabelSpec | None = None,
-        image_size: int = 320,
-        samples_per_epoch: int | None = None,
+        image_size: AtLeast1 = 320,
+        samples_per_epoch: AtLeast1 | None = None,
         seed: int = 0,
         images: str = "images",
         masks: str = "masks",
@@ -97,7 +100,7 @@ class FolderSource(Source):
         train: Sequence[str] = (),
         val: Sequence[str] = (),
         test: Sequence[str] = (),
-        fractions: Sequence[float] = (0.7, 0.15, 0.15),
+        fractions: Annotated[Sequence[From0To1], Field(min_length=3, max_length=3)] = (0.7, 0.15, 0.15),
         whole_groups: bool | None = None,
         split_seed: int = 0,
         channels: int = 3,
@@ -113,34 +116,26 @@ class FolderSource(Source):
         snap: bool | None = None,
         flips: bool = True,
         turns: bool = True,
-        brightness: float = 0.0,
-        contrast: float = 0.0,
+        brightness: From0To1 = 0.0,
+        contrast: From0To1 = 0.0,
         small: Literal["pad", "refuse"] = "pad",
-        tile_size: int = 1536,
-        tile_margin: int = 32,
-        cache_gib: float = 4.0,
+        tile_size: AtLeast1 = 1536,
+        tile_margin: AtLeast0 = 32,
+        cache_gib: NotNegative = 4.0,
         cache_dir: str | None = None,
     ) -> None:
-        for name, value, low in (
-            ("image_size", image_size, 1),
-            ("samples_per_epoch", samples_per_epoch, 1),
-            ("cache_gib", cache_gib, 0),
-        ):
-            if value is not None and not value >= low:
-                raise UserError(f"data.{name}={value}: must be at least {low}")
-        for name, value in (("brightness", brightness), ("contrast", contrast)):
-            if not 0 <= value <= 1:
-                raise UserError(f"data.{name}={value}: must be from 0 (off) to 1")
-        if not 0 <= tile_margin < tile_size / 2:
-            raise UserError(
-                f"data.tile_margin={tile_margin}: must be at least 0 and less than half of data.tile_size={tile_size}"
-            )
-        if small not in ("pad", "refuse"):
-            raise UserError(f"data.small={small!r}: must be pad or refuse")
+        if tile_margin >= tile_size / 2:
+            raise UserError(f"data.tile_margin={tile_margin}: must be less than half of data.tile_size={tile_size}")
         self.root = Path(root).expanduser()
         self.layout = Layout(images, masks, image_suffix, mask_suffix)
         self.split_rule = SplitRule(
-            split, _names(train), _names(val), _names(test), _three(fractions), whole_groups, split_seed
+            split,
+            _names(train),
+            _names(val),
+            _names(test),
+            (fractions[0], fractions[1], fractions[2]),
+            whole_groups,
+            split_seed,
         )
         self.image_rule = ImageRule(channels, alpha, exif, white, bands)
         self.labels, self.mask_rule, self.labels_from = _labels(self.root, labels)
@@ -348,9 +343,3 @@ def _labels(root: Path, spec: LabelSpec | None) -> tuple[Labels, MaskRule, str]:
 
 def _names(names: Sequence[str]) -> tuple[str, ...]:
     return (names,) if isinstance(names, str) else tuple(names)
-
-
-def _three(fractions: Sequence[float]) -> tuple[float, float, float]:
-    if len(fractions) != 3:
-        raise UserError(f"data.fractions={list(fractions)}: must be three numbers, for train, val and test")
-    return fractions[0], fractions[1], fractions[2]

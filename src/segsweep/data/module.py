@@ -7,6 +7,7 @@ import lightning as L
 import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
+from segsweep.arguments import AtLeast0, AtLeast1, checked
 from segsweep.data.sampling import TrainBatches
 from segsweep.data.seeds import Split
 from segsweep.data.source import Batch, Source
@@ -38,6 +39,7 @@ class _Modulo(Dataset[Any]):
         return self.dataset[index % self.size]
 
 
+@checked
 class SegmentationData(L.LightningDataModule):
     """Loads a source in batches, and has it finish each batch on the accelerator.
 
@@ -51,14 +53,10 @@ class SegmentationData(L.LightningDataModule):
         ValueError: a value is outside its range.
     """
 
-    def __init__(self, source: Source, batch_size: int = 8, num_workers: int = 0, overfit_samples: int = 0) -> None:
+    def __init__(
+        self, source: Source, batch_size: AtLeast1 = 8, num_workers: AtLeast0 = 0, overfit_samples: AtLeast0 = 0
+    ) -> None:
         super().__init__()
-        if batch_size < 1:
-            raise ValueError(f"batch_size={batch_size}: must be at least 1")
-        if num_workers < 0:
-            raise ValueError(f"num_workers={num_workers}: must be 0 or more")
-        if overfit_samples < 0:
-            raise ValueError(f"overfit_samples={overfit_samples}: must be 0 (off) or more")
         self.source = source
         self.batch_size = batch_size
         self.num_workers = num_workers

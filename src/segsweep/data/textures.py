@@ -8,13 +8,15 @@ Source: texture notebook (docs/sources.md), section 3.1.
 import contextlib
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from segsweep.arguments import AtLeast1, NotNegative, checked
 from segsweep.data.seeds import Split, sample_seed
 from segsweep.data.source import Batch, Source
 from segsweep.labels import LabelClass, Labels
@@ -137,6 +139,7 @@ class _Positions(Dataset[int]):
         return self.size
 
 
+@checked
 class Textures(Source):
     """The notebook's two-texture images.
 
@@ -168,24 +171,17 @@ class Textures(Source):
 
     def __init__(
         self,
-        image_size: int = 128,
+        image_size: Annotated[int, Field(ge=MIN_IMAGE_SIZE)] = 128,
         sigma1: Sigma = 0.2,
         sigma2: Sigma = 1.2,
         sigma: Sigma | None = None,
-        smoothing: float = 1.0,
-        samples_per_epoch: int = 800,
-        val_size: int = 64,
-        test_size: int = 256,
+        smoothing: NotNegative = 1.0,
+        samples_per_epoch: AtLeast1 = 800,
+        val_size: AtLeast1 = 64,
+        test_size: AtLeast1 = 256,
         seed: int = 0,
         eval_seed: int = 0,
     ) -> None:
-        if image_size < MIN_IMAGE_SIZE:
-            raise ValueError(f"image_size={image_size}: must be at least {MIN_IMAGE_SIZE} pixels")
-        for name, size in (("samples_per_epoch", samples_per_epoch), ("val_size", val_size), ("test_size", test_size)):
-            if size < 1:
-                raise ValueError(f"{name}={size}: must be at least 1")
-        if not (math.isfinite(smoothing) and smoothing >= 0):
-            raise ValueError(f"smoothing={smoothing}: must be 0 (none) or a positive number of pixels")
         self.image_size = image_size
         self.sigmas = (
             _sigma_range("sigma", image_size / 5 if sigma is None else sigma),

@@ -5,10 +5,9 @@ from datetime import datetime
 from pathlib import Path
 
 from tensorboard.compat.proto.event_pb2 import Event
-from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 from tensorboard.plugins.hparams import api_pb2, metadata
-from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo
-from tensorboard.plugins.hparams.summary_v2 import hparams_pb
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo, SessionStartInfo
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from segsweep.errors import UserError
@@ -106,13 +105,19 @@ def _write(
     started = time.time() if found.started is None else datetime.fromisoformat(found.started).timestamp()
     ended = started + found.seconds
     try:
-        end = SessionEndInfo(status=ENDED.get(job.status, api_pb2.STATUS_UNKNOWN), end_time_secs=ended)
-        for summary in (
-            _summary(metadata.EXPERIMENT_TAG, HParamsPluginData(experiment=columns)),
-            hparams_pb(row, trial_id=job.directory, start_time_secs=started),
-            _summary(metadata.SESSION_END_INFO_TAG, HParamsPluginData(session_end_info=end)),
+        begun = SessionStartInfo(group_name=job.directory, start_time_secs=started)
+        for key, value in row.items():
+            setattr(begun.hparams[key], "string_value" if isinstance(value, str) else "number_value", value)
+        status = ENDED.get(job.status, api_pb2.STATUS_UNKNOWN)
+        for tag, content in (
+            (metadata.EXPERIMENT_TAG, HParamsPluginData(experiment=columns)),
+            (metadata.SESSION_START_INFO_TAG, HParamsPluginData(session_start_info=begun)),
+            (
+                metadata.SESSION_END_INFO_TAG,
+                HParamsPluginData(session_end_info=SessionEndInfo(status=status, end_time_secs=ended)),
+            ),
         ):
-            writer.add_event(Event(wall_time=started, summary=summary))
+            writer.add_event(Event(wall_time=started, summary=_plugin_summary(tag, content)))
         for name, value in metrics.items():
             if logged and _tag(name) == name:
                 continue  # is there already
@@ -123,8 +128,9 @@ def _write(
         writer.close()
 
 
-def _summary(tag: str, content: HParamsPluginData) -> Summary:
-    # TensorBoard's `experiment_pb` and `session_end_pb` need TensorFlow, and its `hparams_config_pb` and torch's `hparams`
-    # can say neither which columns differ nor how a job ended.
-    about = metadata.create_summary_metadata(content)
-    return Summary(value=[Summary.Value(tag=tag, metadata=about, tensor=metadata.NULL_TENSOR)])
+def _plugin_summary(tag: str, content: HParamsPluginData) -> Summary:
+    # As TensorBoard's own helper makes it, which needs TensorFlow.
+    content.version = metadata.PLUGIN_DATA_VERSION
+    data = SummaryMetadata.PluginData(plugin_name=metadata.PLUGIN_NAME, content=content.SerializeToString())
+    value = Summary.Value(tag=tag, metadata=SummaryMetadata(plugin_data=data), tensor=metadata.NULL_TENSOR)
+    return Summary(value=[value])
