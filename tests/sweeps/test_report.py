@@ -14,7 +14,7 @@ from segsweep.errors import UserError
 from segsweep.identity import typed
 from segsweep.runs import Objective, RunRecord
 from segsweep.runs.files import write_json
-from segsweep.sweeps.lines import job_line
+from segsweep.sweeps.lines import Tally, job_line
 from segsweep.sweeps.load import Sweep, load_sweep
 from segsweep.sweeps.planning import FINAL
 from segsweep.sweeps.printed import printed
@@ -71,7 +71,7 @@ def noisy(values: Values, spread: float = 0.002) -> float:
 
 
 def lines(sweep: Sweep, width: int) -> list[str]:
-    return [part.plain for part in printed(sweep.directory, sweep.record, width)]
+    return [part.plain for part in printed(sweep.results, width)]
 
 
 def texts(figure: Figure) -> list[str]:
@@ -309,7 +309,8 @@ def test_heatmap_of_one_axis_and_seeds_is_a_row_of_means(made: Made):
 def test_a_completed_job_without_an_objective_is_not_announced_as_failed(made: Made):
     sweep = made({"lr": [0.1, 0.2]}, lambda values: float("nan") if values["lr"] == 0.1 else 0.5, "val/iou/Car")
     job = sweep.record.jobs[0]
-    assert job_line(sweep.directory, sweep.record, job).split(" · ")[1] == (
+    found = sweep.results.runs[job.directory]
+    assert job_line(sweep.record, job, found, Tally(1, 1, 9.0)).split(" · ")[1] == (
         "val/iou/Car is not defined on this validation split"
     )
 

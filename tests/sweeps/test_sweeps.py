@@ -29,6 +29,7 @@ from segsweep.sweeps.__main__ import main as sweeps_main
 from segsweep.sweeps.load import load_sweep
 from segsweep.sweeps.planning import add
 from segsweep.sweeps.record import Job, SweepDirectory, SweepRecord
+from segsweep.sweeps.running import RunningSweep
 from segsweep.sweeps.statistics import compare
 
 Finished = tuple[Path, Outcome]
@@ -330,13 +331,13 @@ def test_a_signal_interrupts_the_job_writes_the_report_and_the_same_command_goes
 
 
 def test_sigterm_between_two_jobs_writes_the_report_too(sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    def write_tables_and_signal(*arguments: object) -> None:
-        write_tables(*arguments)
+    def ended_and_signal(self: RunningSweep, job: Job) -> None:
+        ended(self, job)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    write_tables = jobs.write_tables
+    ended = RunningSweep.ended
     with monkeypatch.context() as patch:
-        patch.setattr(jobs, "write_tables", write_tables_and_signal)
+        patch.setattr(RunningSweep, "ended", ended_and_signal)
         outcome = sweep("lr=0.001,0.01", "name=cut")
     cut = tmp_path / "multirun/cut"
     assert outcome.code == 143

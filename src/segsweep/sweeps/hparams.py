@@ -1,20 +1,22 @@
 """TensorBoard's HPARAMS tab: the swept values and the final metrics of every job, failed ones too."""
 
+import io
+import os
+import socket
 import time
 from datetime import datetime
-from pathlib import Path
 
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 from tensorboard.plugins.hparams import api_pb2, metadata
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo, SessionStartInfo
-from tensorboard.summary.writer.event_file_writer import EventFileWriter
+from tensorboard.summary.writer.record_writer import RecordWriter
 
-from segsweep.errors import UserError
 from segsweep.identity import typed
 from segsweep.runs import RunRecord
 from segsweep.sweeps.ranking import is_diverged
-from segsweep.sweeps.record import Job, SweepDirectory, SweepRecord
+from segsweep.sweeps.record import Job, SweepRecord
+from segsweep.sweeps.results import Results
 
 SUFFIX = ".hparams"
 ALWAYS = ("optim", "lr", "momentum", "seed")
@@ -26,17 +28,12 @@ ENDED = {"completed": api_pb2.STATUS_SUCCESS, "failed": api_pb2.STATUS_FAILURE, 
 Row = dict[str, str | float]
 
 
-def write_hparams(sweep: SweepDirectory, record: SweepRecord) -> None:
-    """Writes an event file beside those of every job that was started; one from before is replaced.
+def write_hparams(results: Results) -> None:
+    """Writes an event file beside those of every job that was started, in place of one that said something else.
 
     A job that is not completed has a row without metrics, as in summary.csv: what it had reached is no result.
     """
-    found: dict[str, RunRecord] = {}
-    for job in record.jobs:
-        try:
-            found[job.directory] = RunRecord.read(sweep.run(job).record)
-        except (OSError, UserError):
-            continue
+    sweep, record, found = results.sweep, results.record, results.runs
     started = [job for job in record.jobs if job.directory in found]
     rows = _rows(record, started)
     metrics = {job.directory: _metrics(found[job.directory]) for job in started if job.status == "completed"}
@@ -45,9 +42,17 @@ def write_hparams(sweep: SweepDirectory, record: SweepRecord) -> None:
     for job, row in zip(started, rows, strict=True):
         folder = sweep.run(job).tensorboard
         folder.mkdir(parents=True, exist_ok=True)
-        for old in folder.glob(f"*{SUFFIX}"):
-            old.unlink()
-        _write(folder, job, found[job.directory], columns, row, metrics.get(job.directory, {}))
+        files = [name for name in os.listdir(folder) if "tfevents" in name]
+        before = [folder / name for name in files if name.endswith(SUFFIX)]
+        logged = len(before) < len(files)
+        content = _events(job, found[job.directory], columns, row, metrics.get(job.directory, {}), logged)
+        if [path.read_bytes() for path in before] == [content]:
+            continue
+        for path in before:
+            path.unlink()
+        # A name of its own, as TensorBoard makes them: one that is running reads no file twice.
+        name = f"events.out.tfevents.{time.time():010.0f}.{socket.gethostname()}.{os.getpid()}.{job.number}{SUFFIX}"
+        (folder / name).write_bytes(content)
 
 
 def _rows(record: SweepRecord, jobs: list[Job]) -> list[Row]:
@@ -97,35 +102,35 @@ def _tag(name: str) -> str:
     return name if name.startswith(("test/", "train/")) else f"{name} (best)"
 
 
-def _write(
-    folder: Path, job: Job, found: RunRecord, columns: api_pb2.Experiment, row: Row, metrics: dict[str, float]
-) -> None:
-    logged = any(folder.glob("events.out.tfevents.*"))
-    writer = EventFileWriter(str(folder), filename_suffix=SUFFIX)
-    started = time.time() if found.started is None else datetime.fromisoformat(found.started).timestamp()
+def _events(
+    job: Job, found: RunRecord, columns: api_pb2.Experiment, row: Row, metrics: dict[str, float], logged: bool
+) -> bytes:
+    """The content of an event file; the same for the same arguments."""
+    started = 0.0 if found.started is None else datetime.fromisoformat(found.started).timestamp()
     ended = started + found.seconds
-    try:
-        begun = SessionStartInfo(group_name=job.directory, start_time_secs=started)
-        for key, value in row.items():
-            setattr(begun.hparams[key], "string_value" if isinstance(value, str) else "number_value", value)
-        status = ENDED.get(job.status, api_pb2.STATUS_UNKNOWN)
-        for tag, content in (
-            (metadata.EXPERIMENT_TAG, HParamsPluginData(experiment=columns)),
-            (metadata.SESSION_START_INFO_TAG, HParamsPluginData(session_start_info=begun)),
-            (
-                metadata.SESSION_END_INFO_TAG,
-                HParamsPluginData(session_end_info=SessionEndInfo(status=status, end_time_secs=ended)),
-            ),
-        ):
-            writer.add_event(Event(wall_time=started, summary=_plugin_summary(tag, content)))
-        for name, value in metrics.items():
-            if logged and _tag(name) == name:
-                continue  # is there already
-            scalar = Summary(value=[Summary.Value(tag=_tag(name), simple_value=value)])
-            step = found.steps if found.best_step is None or _tag(name) == name else found.best_step
-            writer.add_event(Event(wall_time=ended, step=step, summary=scalar))
-    finally:
-        writer.close()
+    begun = SessionStartInfo(group_name=job.directory, start_time_secs=started)
+    for key, value in row.items():
+        setattr(begun.hparams[key], "string_value" if isinstance(value, str) else "number_value", value)
+    end = SessionEndInfo(status=ENDED.get(job.status, api_pb2.STATUS_UNKNOWN), end_time_secs=ended)
+    events = [Event(wall_time=started, file_version="brain.Event:2")]
+    for tag, content in (
+        (metadata.EXPERIMENT_TAG, HParamsPluginData(experiment=columns)),
+        (metadata.SESSION_START_INFO_TAG, HParamsPluginData(session_start_info=begun)),
+        (metadata.SESSION_END_INFO_TAG, HParamsPluginData(session_end_info=end)),
+    ):
+        events.append(Event(wall_time=started, summary=_plugin_summary(tag, content)))
+    for name, value in metrics.items():
+        if logged and _tag(name) == name:
+            continue  # is there already
+        scalar = Summary(value=[Summary.Value(tag=_tag(name), simple_value=value)])
+        step = found.steps if found.best_step is None or _tag(name) == name else found.best_step
+        events.append(Event(wall_time=ended, step=step, summary=scalar))
+    buffer = io.BytesIO()
+    writer = RecordWriter(buffer)
+    for event in events:
+        # A map has no order of its own, and the same content has to give the same bytes.
+        writer.write(event.SerializeToString(deterministic=True))
+    return buffer.getvalue()
 
 
 def _plugin_summary(tag: str, content: HParamsPluginData) -> Summary:

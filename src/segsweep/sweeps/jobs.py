@@ -17,11 +17,10 @@ from segsweep.callbacks import Interrupted, StopOnSignal
 from segsweep.config import name_of
 from segsweep.errors import UserError
 from segsweep.runs import Objective, RunDirectory, RunRecord, objective_mode
+from segsweep.sweeps import running
 from segsweep.sweeps.engines import abandoned, engine_of, here, jobs_at_once, threads_of_job
-from segsweep.sweeps.lines import job_line
 from segsweep.sweeps.planning import UNSWEPT, describe, key_of
 from segsweep.sweeps.record import Job, SweepDirectory, SweepRecord, held
-from segsweep.sweeps.report import write_tables
 from segsweep.trainer import cpu_threads
 from segsweep.training import train
 
@@ -29,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 def run_job(config: DictConfig, full: DictConfig, sweep: SweepDirectory, run: RunDirectory) -> float | None:
-    """Trains the job whose run directory is `run`, unless it is completed, and brings the sweep up to date.
+    """Trains the job whose run directory is `run`, unless it is completed; its own run.json is all that it writes.
 
     A job that fails, whatever the way, is recorded with its traceback, and the next one runs.
 
@@ -51,15 +50,17 @@ def run_job(config: DictConfig, full: DictConfig, sweep: SweepDirectory, run: Ru
     engine, local, parent = engine_of(full.hydra), here(full.hydra), os.getppid()
     if local and not held(sweep.lock):
         return None  # the sweep was stopped while this job waited
-    job, planned = _find(full, sweep, run)
-    if planned and config.get("on_error") == "stop" and _one_failed(sweep):
+    job, record = _find(full, sweep, run)
+    planned = job.stage != "other"
+    stops = planned and elsewhere and config.get("on_error") == "stop"
+    if stops and any(other.status == "failed" for other in record.jobs if other.key in record.asked):
         return None
     before = _record_of(run)
     if before is not None and before.status == "completed":
         return before.objective.value
     overrides = [override for override in job.overrides if not key_of(override).startswith("hydra")]
     failure: BaseException | None = None
-    at_once = sweep.read().at_once if planned else jobs_at_once(full, full.hydra.sweeper.get("n_jobs") or 1)
+    at_once = record.at_once if planned else jobs_at_once(full, full.hydra.sweeper.get("n_jobs") or 1)
     if engine in ("joblib", "submitit_local") and at_once > 1:
         _take_a_gpu(job.number)
     requeue = _requeue_handlers() if elsewhere else {}
@@ -77,7 +78,7 @@ def run_job(config: DictConfig, full: DictConfig, sweep: SweepDirectory, run: Ru
         with cpu_threads(None if share is None else min(share, torch.get_num_threads())):
             train(config, run.path, overrides, resume=None, wait=True, stop=stop)
     except (Interrupted, KeyboardInterrupt) as error:
-        _finish(sweep, job, run)
+        _finish(job, run)
         if isinstance(error, Interrupted) and (again := requeue.get(error.signum)) is not None:
             again(error.signum, None)  # has the job started again, and ends the process
         if elsewhere:
@@ -91,7 +92,10 @@ def run_job(config: DictConfig, full: DictConfig, sweep: SweepDirectory, run: Ru
         _record_failure(config, run, overrides, error)
     finally:
         quiet()
-    value = _finish(sweep, job, run)
+    value = _finish(job, run)
+    if failure is not None and stops:
+        sweep.refresh(job)
+        sweep.enter([job])  # now, so that no process begins another one
     if stop.signum is not None and not elsewhere:
         raise Interrupted(stop.signum)  # it came when there was nothing left to stop
     if isinstance(failure, Exception) and not planned:
@@ -107,11 +111,18 @@ def _record_of(run: RunDirectory) -> RunRecord | None:
         return None
 
 
-def _find(full: DictConfig, sweep: SweepDirectory, run: RunDirectory) -> tuple[Job, bool]:
-    """The job of this directory; and whether it was planned, or comes from another sweeper."""
+def _find(full: DictConfig, sweep: SweepDirectory, run: RunDirectory) -> tuple[Job, SweepRecord]:
+    """The job of this directory, and sweep.json; a job that another sweeper than ours asks for is entered there."""
     directory = run.path.resolve().relative_to(sweep.path.resolve()).as_posix()
-    if sweep.record.exists() and (job := sweep.read().job_at(directory)) is not None:
-        return job, job.stage != "other"
+    here = running.here
+    if here is not None and here.record is not None:
+        # Without reading sweep.json, which is the longer the more jobs there are.
+        if (known := here.job_at(directory)) is not None:
+            return known, here.record
+    elif sweep.record.exists():
+        there = sweep.read()
+        if (known := there.job_at(directory)) is not None:
+            return known, there
     overrides = list(full.hydra.overrides.task)
     job = describe(full, overrides, [key_of(override) for override in overrides])
     job.directory, job.stage = directory, "other"
@@ -134,20 +145,18 @@ def _find(full: DictConfig, sweep: SweepDirectory, run: RunDirectory) -> tuple[J
         name=name_of(full),
         started=datetime.now().astimezone().isoformat(timespec="seconds"), sweeper="other",
     )  # fmt: skip
-    there = sweep.update(enter, first).job_at(directory)
-    assert there is not None
-    return there, False
+    record = sweep.update(enter, first)
+    if here is not None:
+        here.adopt(record)
+    entered = record.job_at(directory) if here is None else here.job_at(directory)
+    assert entered is not None
+    return entered, record
 
 
 def _varies(record: SweepRecord, key: str) -> bool:
     # What no result depends on is only known of jobs that it was typed for.
     counts = any(key in job.settings or key in job.choices for job in record.jobs)
     return len({str(record.value_of(job, key)) for job in record.jobs if counts or key in job.values}) > 1
-
-
-def _one_failed(sweep: SweepDirectory) -> bool:
-    record = sweep.read()
-    return any(job.status == "failed" for job in record.jobs if job.key in record.asked)
 
 
 def _record_failure(config: DictConfig, run: RunDirectory, overrides: list[str], error: BaseException) -> None:
@@ -171,16 +180,12 @@ def _record_failure(config: DictConfig, run: RunDirectory, overrides: list[str],
     record.write(run.record)
 
 
-def _finish(sweep: SweepDirectory, job: Job, run: RunDirectory) -> float | None:
-    """Brings sweep.json and the tables up to date, and says in one line how the job ended."""
-    record = sweep.update(lambda _: None)
-    write_tables(sweep, record)
+def _finish(job: Job, run: RunDirectory) -> float | None:
+    """The objective of a job that has ended; the process that runs the sweep says how, and brings its files up to date."""
+    if running.here is not None:
+        running.here.ended(job)  # else that process looks itself
     found = _record_of(run)
-    if found is None:
-        return None  # stopped before it began
-    if cli.sweeping is not None:  # else the process that began the sweep prints it
-        print(job_line(sweep, record, job), flush=True)
-    return found.objective.value if found.status == "completed" else None
+    return found.objective.value if found is not None and found.status == "completed" else None
 
 
 def _requeue_handlers() -> dict[int, Callable[[int, None], object]]:

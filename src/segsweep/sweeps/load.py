@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 from segsweep.errors import UserError
 from segsweep.runs.load import Run, load_run
 from segsweep.sweeps.pictures import sweep_curves, sweep_heatmap
-from segsweep.sweeps.ranking import best_directory, comparison, histories, summary
+from segsweep.sweeps.ranking import histories
 from segsweep.sweeps.record import SweepDirectory, SweepRecord
+from segsweep.sweeps.results import Results
 from segsweep.sweeps.statistics import Comparison
 
 
@@ -19,9 +20,16 @@ from segsweep.sweeps.statistics import Comparison
 class Sweep:
     """A sweep, as far as it has come when it is read."""
 
-    directory: SweepDirectory
-    record: SweepRecord
-    """sweep.json."""
+    results: Results
+
+    @property
+    def directory(self) -> SweepDirectory:
+        return self.results.sweep
+
+    @property
+    def record(self) -> SweepRecord:
+        """sweep.json, with the status of each job as its run.json has it."""
+        return self.results.record
 
     @property
     def path(self) -> Path:
@@ -32,10 +40,10 @@ class Sweep:
         """The swept keys."""
         return list(self.record.axes)
 
-    @cached_property
+    @property
     def summary(self) -> pd.DataFrame:
         """A row per job, the best first; the columns are those of summary.csv."""
-        return summary(self.directory, self.record)
+        return self.results.table
 
     @cached_property
     def histories(self) -> dict[str, pd.DataFrame]:
@@ -43,17 +51,16 @@ class Sweep:
         found = histories(self.directory, self.record)
         return {name: found[name] for name in self.summary["directory"] if name in found}
 
-    @cached_property
+    @property
     def comparison(self) -> Comparison:
         """Which settings are really worse than the best: `.table`, `.verdict`; `.parts` of jobs scored on other images.
 
         Raises:
             UserError: no job is completed yet.
         """
-        found = comparison(self.record, self.summary)
-        if found is None:
+        if self.results.compared is None:
             raise UserError(f"{self.path}: no job is completed yet, so there is nothing to compare")
-        return found
+        return self.results.compared
 
     def curves(self) -> Figure:
         """What curves.png shows.
@@ -61,7 +68,7 @@ class Sweep:
         Raises:
             UserError: no job has logged anything yet.
         """
-        return self._drawn(sweep_curves(self.record, self.summary, histories(self.directory, self.record)))
+        return self._drawn(sweep_curves(self.results))
 
     def heatmap(self) -> Figure:
         """What heatmap.png shows.
@@ -69,7 +76,7 @@ class Sweep:
         Raises:
             UserError: no job has ended yet, or nothing but the seed was swept.
         """
-        return self._drawn(sweep_heatmap(self.record, self.summary))
+        return self._drawn(sweep_heatmap(self.results))
 
     def _drawn(self, figure: Figure | None) -> Figure:
         if figure is None:
@@ -86,12 +93,11 @@ class Sweep:
         Raises:
             UserError: no job is completed yet, or they were scored on other images.
         """
-        directory = best_directory(self.record, self.summary)
-        if directory is None:
+        if self.results.best is None:
             if why := self.comparison.why:
                 raise UserError(f"{self.path}: {why}, so there is no best one; .run(directory) gives any")
             raise UserError(f"{self.path}: no job is completed yet, so there is no best one")
-        return self.run(directory)
+        return self.run(self.results.best)
 
 
 def load_sweep(path: str | Path) -> Sweep:
@@ -100,8 +106,4 @@ def load_sweep(path: str | Path) -> Sweep:
     Raises:
         UserError: there is no sweep, or its sweep.json is damaged.
     """
-    directory = SweepDirectory(Path(path))
-    record = directory.read()
-    for job in record.jobs:
-        directory.refresh(job)
-    return Sweep(directory, record)
+    return Sweep(Results.read(SweepDirectory(Path(path))))

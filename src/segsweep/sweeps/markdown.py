@@ -2,22 +2,20 @@
 
 import shlex
 
-import pandas as pd
-
-from segsweep.sweeps.ranking import absences, best_directory, comparison, settings_axes
-from segsweep.sweeps.record import SweepDirectory, SweepRecord
+from segsweep.sweeps.ranking import absences, settings_axes
+from segsweep.sweeps.results import Results
 from segsweep.sweeps.tables import Table, failures, final_trainings, jobs_table, settings_table
 
 
-def markdown(sweep: SweepDirectory, record: SweepRecord, table: pd.DataFrame) -> str:
+def markdown(results: Results) -> str:
     """The content of summary.md; pictures are shown that are there."""
+    sweep, record, table, compared = results.sweep, results.record, results.table, results.compared
     counts = ", ".join(f"{number} {status}" for status, number in table["status"].value_counts().items())
     better = "the higher the better" if record.mode == "max" else "the lower the better"
     lines = [f"# {record.name or sweep.path.name}", "", f"    python train.py -m {shlex.join(record.overrides)}", ""]
     lines += [f"{len(table)} jobs: {counts}. Objective: {record.objective['name']}, {better}.", ""]
-    if absent := absences(sweep, record, table):
+    if absent := absences(results.runs, record, table):
         lines += ["; ".join(absent) + ".", ""]
-    compared = comparison(record, table)
     if compared is not None:
         first, *others = compared.sentences()
         lines += [f"**{first}**", "", *(f"- {group}" for group in others), ""] if compared.parts else [
@@ -25,7 +23,7 @@ def markdown(sweep: SweepDirectory, record: SweepRecord, table: pd.DataFrame) ->
         ]  # fmt: skip
     if said := final_trainings(record, table):
         lines += [" ".join(said), ""]
-    if (best := best_directory(record, table)) is not None:
+    if (best := results.best) is not None:
         checkpoint = table.set_index("directory")["checkpoint"][best]
         lines += [f"The run to take: `{best}`" + (f" (`{checkpoint}`)." if checkpoint else "."), ""]
     lines += [f"![{path.stem}]({path.name})\n" for path in (sweep.heatmap, sweep.curves) if path.exists()]

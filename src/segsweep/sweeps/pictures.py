@@ -1,57 +1,55 @@
 """curves.png and heatmap.png of a sweep."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Sequence
+from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from segsweep.identity import Leaf
 from segsweep.plots import curves, heatmap, save
+from segsweep.runs import read_metrics
 from segsweep.sweeps.planning import FINAL
-from segsweep.sweeps.ranking import comparison, ends, histories, is_diverged, settings_axes
-from segsweep.sweeps.record import SweepDirectory, SweepRecord
-from segsweep.sweeps.replicates import UNFINISHED
+from segsweep.sweeps.ranking import ends, is_diverged, settings_axes
+from segsweep.sweeps.replicates import UNFINISHED, entry_key
+from segsweep.sweeps.results import Results
 from segsweep.sweeps.statistics import Comparison
 from segsweep.sweeps.tables import missing
 from segsweep.sweeps.verdict import entry_text, setting_name
 
 MOST_CURVES = 100
+MOST_CHOICES = 40
+"""Of an axis of heatmap.png; more could not be read, and of thousands no picture can be made."""
 _MOST_GROUPS = 8
 _GROUP = "scored on"
 """Column, and label, of the groups of jobs that were scored on the same images."""
 
 
-def draw(sweep: SweepDirectory, record: SweepRecord, table: pd.DataFrame) -> None:
+def draw(results: Results) -> None:
     """Writes both pictures, as far as there is something to draw."""
-    for figure, path in (
-        (sweep_curves(record, table, histories(sweep, record)), sweep.curves),
-        (sweep_heatmap(record, table), sweep.heatmap),
-    ):
+    sweep = results.sweep
+    for figure, path in ((sweep_curves(results), sweep.curves), (sweep_heatmap(results), sweep.heatmap)):
         if figure is not None:
             save(figure, path)
 
 
-def sweep_curves(record: SweepRecord, table: pd.DataFrame, logged: Mapping[str, pd.DataFrame]) -> Figure | None:
+def sweep_curves(results: Results) -> Figure | None:
     """The objective and the running loss of training against steps, a curve a setting; None where nothing is logged.
 
-    Args:
-        record: sweep.json.
-        table: the summary.
-        logged: metrics.csv by the job's directory.
+    Of many jobs the best `MOST_CURVES`.
     """
+    record, table = results.record, results.table
     objective = record.objective["name"]
-    columns = [name for name in (objective, "train/loss_running") if any(name in h for h in logged.values())]
-    best_first = [name for name in table["directory"] if name in logged]
-    kept = set(best_first[:MOST_CURVES])
-    drawn = {name: history for name, history in logged.items() if name in kept}
+    drawn = _logged(results, MOST_CURVES)
+    columns = [name for name in (objective, "train/loss_running") if any(name in h for h in drawn.values())]
     if not columns:
         return None
     axes = settings_axes(record)
-    rows = {str(row["directory"]): row for _, row in table.iterrows()}
+    rows = {str(row["directory"]): row for _, row in table[table["directory"].isin(list(drawn))].iterrows()}
     settings = {name: _setting(rows[name], axes) for name in drawn}
     first = "optim" if "optim" in axes else (axes[0] if axes else None)
-    compared = comparison(record, table)
+    compared = results.compared
     apart = compared is not None and bool(compared.parts)
     groups = None
     if first is not None and len(axes) > 1 and 1 < len({str(rows[name][first]) for name in drawn}) <= _MOST_GROUPS:
@@ -62,6 +60,16 @@ def sweep_curves(record: SweepRecord, table: pd.DataFrame, logged: Mapping[str, 
         # Of jobs that were scored on other images none is the best.
         best=None if apart else {objective: record.mode, "train/loss_running": "min"},
     )  # fmt: skip
+
+
+def _logged(results: Results, most: int) -> dict[str, pd.DataFrame]:
+    """metrics.csv of the best jobs that have logged something, in the order of the jobs."""
+    found: dict[str, pd.DataFrame] = {}
+    for directory in results.table["directory"]:
+        path = results.sweep.path / directory / "metrics.csv"
+        if len(found) < most and path.exists() and len(history := read_metrics(path)):
+            found[directory] = history
+    return {job.directory: found[job.directory] for job in results.record.jobs if job.directory in found}
 
 
 def _setting(row: "pd.Series", axes: list[str]) -> str:
@@ -80,16 +88,16 @@ def _title(table: pd.DataFrame, drawn: dict[str, pd.DataFrame], settings: int) -
     return what
 
 
-def sweep_heatmap(record: SweepRecord, table: pd.DataFrame) -> Figure | None:
+def sweep_heatmap(results: Results) -> Figure | None:
     """The objective over two axes, of more than two the best over the others; None before a job has ended.
 
     Jobs that were scored on other images have a row each group, and no cell is marked as the best.
     """
+    record, table, compared = results.record, results.table, results.compared
     axes = settings_axes(record)
     ended = table[table["rank"].notna()].copy()
     if not axes or not len(ended):
         return None
-    compared = comparison(record, table)
     name = record.objective["name"]
     parts = {} if compared is None else compared.parts
     inner = [axis for axis in axes if not parts or any(axis in part.settings for part in parts.values())]
@@ -119,6 +127,9 @@ def sweep_heatmap(record: SweepRecord, table: pd.DataFrame) -> Figure | None:
         ended = _as_asked(ended, axis, [record.value_of(job, axis) for job in record.jobs])
     if not rows:
         ended[rows] = ""
+    for axis in (columns, rows):
+        ended, choices = _best_choices(ended, axis, rows, columns, name, record.mode)
+        of += f", {MOST_CHOICES} of {choices:,} {axis}" if choices > MOST_CHOICES else ""
     star = f"; ★ {'highest' if record.mode == 'max' else 'lowest'}" if ended[name].notna().any() else ""
     if parts and compared is not None:
         star = f"; {compared.why}"
@@ -138,17 +149,30 @@ def sweep_heatmap(record: SweepRecord, table: pd.DataFrame) -> Figure | None:
 def _over_the_same_seeds(ended: pd.DataFrame, compared: Comparison) -> pd.DataFrame:
     """The jobs that settings are compared by; of settings that are not finished, a row without a value that says so."""
     settings, rows = list(compared.settings), []
-    names = pd.Series([setting_name(row, settings) for _, row in ended.iterrows()], index=ended.index)
+    of_setting: dict[tuple[str, ...], list[dict[Hashable, Any]]] = {}
+    for job in ended.to_dict("records"):
+        of_setting.setdefault(tuple(entry_text(job[axis]) for axis in settings), []).append(job)
     for _, setting in compared.table.iterrows():
         reasons = [reason.partition(" ")[2] for reason in setting["missing"].split(", ") if reason]
         if reasons and all(reason in UNFINISHED for reason in reasons):
             told = {"objective": math.nan, "status": missing(setting["missing"])}
-            rows.append(pd.DataFrame([{**setting[settings], **told}]))
+            rows.append({**setting[settings], **told})
         else:
-            own = ended[names == setting_name(setting, settings)]
-            left_out = [f"seed={entry_text(seed)}" in compared.left_out for seed in own["seed"]]
-            rows.append(own if reasons else own[[not out for out in left_out]])
-    return pd.concat(rows, ignore_index=True)
+            own = of_setting[tuple(entry_text(setting[axis]) for axis in settings)]
+            left_out = [f"seed={entry_text(job['seed'])}" in compared.left_out for job in own]
+            rows += [job for job, out in zip(own, left_out, strict=True) if reasons or not out]
+    return pd.DataFrame(rows)
+
+
+def _best_choices(
+    table: pd.DataFrame, axis: str, rows: str, columns: str, name: str, mode: str
+) -> tuple[pd.DataFrame, int]:
+    """The rows with the `MOST_CHOICES` values of an axis that hold the best cells, and how many values there are."""
+    row, column, own = (table[key].map(lambda entry: entry_key(entry)[2]) for key in (rows, columns, axis))
+    cells = table.groupby([row.rename("row"), column.rename("column")])[name].mean()
+    best = cells.groupby(level="row" if axis == rows else "column").agg(mode)
+    kept = best.sort_values(ascending=mode == "min").index[:MOST_CHOICES]
+    return table[own.isin(kept)], len(best)
 
 
 def _as_asked(table: pd.DataFrame, axis: str, asked: Sequence[Leaf]) -> pd.DataFrame:

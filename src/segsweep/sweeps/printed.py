@@ -6,31 +6,29 @@ import shutil
 from rich.text import Text
 
 from segsweep.sweeps import tables
-from segsweep.sweeps.ranking import absences, comparison, settings_axes, summary
-from segsweep.sweeps.record import SweepDirectory, SweepRecord
+from segsweep.sweeps.ranking import absences, settings_axes
+from segsweep.sweeps.results import Results
 
 _MOST_ROWS = 30
 _DISPENSABLE = ("seconds", "test/loss", "test/iou", "n", "± std", "difference")
 """Columns that are left out where the terminal is too narrow, one after the other."""
 
 
-def printed(sweep: SweepDirectory, record: SweepRecord, width: int | None = None) -> list[Text]:
+def printed(results: Results, width: int | None = None) -> list[Text]:
     """What to print: the settings, or jobs where each setting has one, the failed jobs, and the verdict.
 
     Args:
-        sweep: the directory.
-        record: its sweep.json.
+        results: of the sweep.
         width: of the terminal, in letters; None asks it.
     """
     width = shutil.get_terminal_size((100, 24)).columns if width is None else width
-    table = summary(sweep, record)
-    compared = comparison(record, table)
+    record, table, compared = results.record, results.table, results.compared
     if compared is not None and settings_axes(record) and compared.table["n"].max() > 1:
         parts = _laid_out(tables.settings_table(compared, details=False), width)
     else:
         parts = _laid_out(tables.jobs_table(record, table, details=False), width)
     parts += [Text(f"failed: {line}") for line in tables.failures(record, table)]
-    parts += [Text(line) for line in absences(sweep, record, table)]
+    parts += [Text(line) for line in absences(results.runs, record, table)]
     if compared is not None:
         parts += [Text(line) for line in compared.verdict.splitlines()]
     return parts + [Text(line) for line in tables.final_trainings(record, table)]

@@ -1,12 +1,13 @@
 """The jobs of a sweep as one table, the best first, and which of them to take."""
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
 from segsweep.absence import absence
-from segsweep.errors import DivergedError, UserError
+from segsweep.errors import DivergedError
 from segsweep.runs import RunRecord, read_metrics
 from segsweep.sweeps.planning import FINAL, key_of
 from segsweep.sweeps.record import Job, SweepDirectory, SweepRecord
@@ -15,18 +16,16 @@ from segsweep.sweeps.statistics import Comparison
 from segsweep.sweeps.verdict import entry_text
 
 
-def summary(sweep: SweepDirectory, record: SweepRecord) -> pd.DataFrame:
+def summary(record: SweepRecord, runs: Mapping[str, RunRecord]) -> pd.DataFrame:
     """A row per job, the best first; failed and diverged ones last, without a rank those that are not finished.
 
     Jobs that were scored on other images have ranks of their own, one group behind the other.
+
+    Args:
+        record: sweep.json, up to date.
+        runs: run.json by the job's directory.
     """
-    rows = []
-    for job in record.jobs:
-        try:
-            found = RunRecord.read(sweep.run(job).record)
-        except (OSError, UserError):
-            found = None
-        rows.append(_row(record, job, found))
+    rows = [_row(record, job, runs.get(job.directory)) for job in record.jobs]
     mode = record.objective["mode"]
     order = {"completed": 0, "failed": 1}
 
@@ -79,14 +78,13 @@ def _row(record: SweepRecord, job: Job, found: RunRecord | None) -> dict[str, An
     return row
 
 
-def best_directory(record: SweepRecord, table: pd.DataFrame) -> str | None:
+def best_directory(record: SweepRecord, table: pd.DataFrame, compared: Comparison | None) -> str | None:
     """The job to take: the best replicate of the best setting, or its final training; None before a job is completed,
     and where jobs were scored on other images, so that none is better than another.
 
     The best of all jobs may be a lucky seed of a setting that is worse.
     """
     completed = table[table["status"] == "completed"]
-    compared = comparison(record, table)
     if compared is not None and compared.parts:
         return None
     final = completed[completed["stage"] == FINAL] if "stage" in completed else completed[:0]
@@ -137,12 +135,12 @@ def comparison(record: SweepRecord, table: pd.DataFrame) -> Comparison | None:
     )  # fmt: skip
 
 
-def absences(sweep: SweepDirectory, record: SweepRecord, table: pd.DataFrame) -> list[str]:
+def absences(runs: Mapping[str, RunRecord], record: SweepRecord, table: pd.DataFrame) -> list[str]:
     """A line for the classes that val does not show, of each group of jobs that were scored on the same images."""
     group = scoring(record, record.jobs).group
     lines: dict[str, None] = {}
     for directory in table[table["status"] == "completed"].groupby(table["directory"].map(group))["directory"].first():
-        names = RunRecord.read(sweep.path / directory / "run.json").absent_classes.get("val")
+        names = runs[directory].absent_classes.get("val")
         lines |= {absence("val", names): None} if names else {}
     return list(lines)
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -162,7 +162,7 @@ class SweepDirectory:
             raise UserError(f"{self.record}: damaged, or no sweep.json ({error})") from error
 
     def update(self, change: Callable[[SweepRecord], None], first: SweepRecord | None = None) -> SweepRecord:
-        """Changes sweep.json, and brings the status of every job up to date; one process at a time.
+        """Changes sweep.json; one process at a time.
 
         Args:
             change: what to change.
@@ -171,10 +171,24 @@ class SweepDirectory:
         with FileLock(self.path / ".sweep.lock"):
             record = first if first is not None and not self.record.exists() else self.read()
             change(record)
-            for job in record.jobs:
-                self.refresh(job)
             write_json(self.record, record.to_dict())
         return record
+
+    def write(self, record: SweepRecord) -> None:
+        """Writes sweep.json, whatever it is now."""
+        with FileLock(self.path / ".sweep.lock"):
+            write_json(self.record, record.to_dict())
+
+    def enter(self, jobs: Iterable[Job]) -> SweepRecord:
+        """Writes into sweep.json how far some of its jobs are; gives its content."""
+        known = {job.directory: job for job in jobs}
+
+        def change(record: SweepRecord) -> None:
+            for job in record.jobs:
+                if (now := known.get(job.directory)) is not None:
+                    job.status, job.error = now.status, now.error
+
+        return self.update(change)
 
     def refresh(self, job: Job) -> RunRecord | None:
         """Reads what a job has come to into it; gives its run.json, where there is one."""

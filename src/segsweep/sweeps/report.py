@@ -2,37 +2,33 @@
 
 from pathlib import Path
 
-import pandas as pd
-
 from segsweep.runs.files import write_text, write_whole
 from segsweep.sweeps.hparams import write_hparams
 from segsweep.sweeps.markdown import markdown
 from segsweep.sweeps.pictures import draw
-from segsweep.sweeps.ranking import summary
-from segsweep.sweeps.record import SweepDirectory, SweepRecord
+from segsweep.sweeps.record import SweepDirectory
+from segsweep.sweeps.results import Results
 
 
-def report(sweep: SweepDirectory) -> SweepRecord:
+def report(sweep: SweepDirectory) -> Results:
     """Brings everything in a sweep directory up to date from its jobs' folders: tables, pictures and HPARAMS.
 
     Raises:
         UserError: there is no sweep, or its sweep.json is damaged.
     """
-    sweep.read()
-    record = sweep.update(lambda _: None)
-    table = summary(sweep, record)
-    draw(sweep, record, table)
-    write_tables(sweep, record)  # which shows the pictures
-    write_hparams(sweep, record)
-    return record
+    results = Results.read(sweep)
+    sweep.enter(results.record.jobs)
+    draw(results)
+    write_tables(results)  # which shows the pictures
+    write_hparams(results)
+    return results
 
 
-def write_tables(sweep: SweepDirectory, record: SweepRecord) -> pd.DataFrame:
-    """Writes summary.csv and summary.md; gives the summary."""
-    table = summary(sweep, record)
-    write_whole(sweep.summary_csv, lambda path: table.to_csv(path, index=False))
-    write_text(sweep.summary_md, markdown(sweep, record, table))
-    return table
+def write_tables(results: Results) -> None:
+    """Writes summary.csv and summary.md."""
+    sweep = results.sweep
+    write_whole(sweep.summary_csv, lambda path: results.table.to_csv(path, index=False))
+    write_text(sweep.summary_md, markdown(results))
 
 
 def relative(path: Path) -> Path:

@@ -5,7 +5,7 @@ from itertools import product
 
 from segsweep.errors import UserError
 from segsweep.sweeps.planning import FINAL, key_of
-from segsweep.sweeps.ranking import comparison, summary
+from segsweep.sweeps.ranking import comparison
 from segsweep.sweeps.record import Job
 from segsweep.sweeps.session import SweepSession
 
@@ -88,7 +88,7 @@ def _train_finally(session: SweepSession, best: Sequence[str], seeds: Sequence[s
 def _best(session: SweepSession, jobs: Sequence[Job], axis: str) -> str:
     """The override of `axis` in the best setting among `jobs`."""
     directories = {job.directory for job in jobs}
-    table = summary(session.sweep, session.record)
+    table = session.results.table
     table = table[table["directory"].isin(directories)]
     compared = comparison(session.record, table)
     if compared is None:

@@ -23,12 +23,13 @@ from segsweep.callbacks import Interrupted
 from segsweep.config import name_of
 from segsweep.continuing import put_back
 from segsweep.errors import UserError
-from segsweep.runs import RunRecord, objective_mode
-from segsweep.runs.files import write_json
+from segsweep.runs import objective_mode
+from segsweep.sweeps import running
 from segsweep.sweeps.engines import batches, engine_of, here, jobs_at_once, settle_optuna
-from segsweep.sweeps.lines import job_lines
 from segsweep.sweeps.planning import UNSWEPT, SeveralProcessesError, add, broken, describe, require_same_kind
 from segsweep.sweeps.record import Job, SweepDirectory, SweepRecord, held
+from segsweep.sweeps.results import Results
+from segsweep.sweeps.running import ENDED, RunningSweep, watched
 from segsweep.sweeps.scored import Scoring, scoring
 
 log = logging.getLogger(__name__)
@@ -84,6 +85,7 @@ class SweepSession:
                 self.record = record
                 yield
             finally:
+                running.here = None
                 if new and not self.sweep.record.exists():
                     _remove_if_empty(self.sweep.path)
 
@@ -111,25 +113,35 @@ class SweepSession:
             self._same_kind = True
         jobs = add(self.record, wanted)
         self.record.asked = [job.key for job in jobs]
+        if running.here is None:
+            running.here = RunningSweep(self.sweep, self.record)
+        here = running.here
         for job in jobs:
-            self.sweep.refresh(job)
+            here.refresh(job)
         self._announce(jobs)
         for job in jobs:
             if job.status == "failed" and job.settings:
                 put_back(self.sweep.run(job))
                 job.error = None
-                self.sweep.refresh(job)
-        write_json(self.sweep.record, self.record.to_dict())
+                here.refresh(job)
+        left = [job for job in jobs if job.status != "completed" and job.settings]
+        if left:
+            self.record.at_once = jobs_at_once(self.config, len(left))
+        here.save_planned()
         cli.sweeping = self.sweep.path
         OmegaConf.save(self.config, self.sweep.path / "multirun.yaml")
         stop = self.config.get("on_error") == "stop"
         if stop and not all(job.settings for job in jobs):
             self._say_stopped()
         else:
-            self._start([job for job in jobs if job.status != "completed" and job.settings], stop)
-        self.record = self.sweep.update(lambda _: None)
-        keys = {job.key for job in jobs}
-        return [job for job in self.record.jobs if job.key in keys]
+            self._start(left, stop, here)
+        return jobs
+
+    @property
+    def results(self) -> Results:
+        """What the jobs have come to so far."""
+        assert running.here is not None
+        return running.here.results
 
     def scoring(self, job_overrides: Sequence[Sequence[str]]) -> Scoring:
         """Which jobs with these overrides would be scored on the same images; what cannot be composed is left out."""
@@ -170,28 +182,27 @@ class SweepSession:
         self.stopped = True
         print("stopped at the first job that failed (on_error=stop)", file=sys.stderr)
 
-    def _start(self, jobs: Sequence[Job], stop: bool) -> None:
+    def _start(self, jobs: Sequence[Job], stop: bool, here: RunningSweep) -> None:
         if not jobs:
             return
-        at_once = jobs_at_once(self.config, len(jobs))
-        self.sweep.update(lambda record: setattr(record, "at_once", at_once))
         config = self.config
         if self.engine == "joblib":
             # It divides the cores among n_jobs, however many jobs there are.
             config = copy.deepcopy(config)
-            config.hydra.launcher.n_jobs = at_once
+            config.hydra.launcher.n_jobs = self.record.at_once
         launcher: Launcher = Plugins.instance().instantiate_launcher(
             hydra_context=self.context, task_function=self._task, config=config
         )
-        with contextlib.nullcontext() if self.engine == "basic" else job_lines(self.sweep):
+        with contextlib.nullcontext() if self.engine == "basic" else watched(here):
             for batch in batches(self.config, jobs):
                 self._launch(launcher, batch)
                 if stop and any(self.sweep.refresh(job) is not None and job.status == "failed" for job in batch):
                     self._say_stopped()
                     return
         for job in jobs:
-            self.sweep.refresh(job)
-        if left := [job.name for job in jobs if job.status not in ("completed", "failed")]:
+            if job.status not in ENDED:
+                here.refresh(job)
+        if left := [job.name for job in jobs if job.status not in ENDED]:
             raise UserError(
                 f"{len(left)} job{'s' if len(left) > 1 else ''} did not end ({'; '.join(left[:3])}"
                 f"{' ...' if len(left) > 3 else ''}); {self._continued}"
@@ -280,8 +291,13 @@ def kept_for_others(config: DictConfig, folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     settle_optuna(config)
     OmegaConf.save(config, folder / "multirun.yaml")  # not every sweeper does
-    with sweep.locked(), contextlib.nullcontext() if engine_of(config.hydra) == "basic" else job_lines(sweep):
-        yield
+    with sweep.locked():
+        running.here = RunningSweep(sweep, sweep.read() if sweep.record.exists() else None)
+        try:
+            with contextlib.nullcontext() if engine_of(config.hydra) == "basic" else watched(running.here):
+                yield
+        finally:
+            running.here = None
 
 
 def _remove_if_empty(folder: Path) -> None:
@@ -298,20 +314,19 @@ def finish(sweep: SweepDirectory) -> bool:
     from rich.console import Console
 
     from segsweep.sweeps.printed import printed
-    from segsweep.sweeps.ranking import best_directory, summary
     from segsweep.sweeps.report import relative, report
 
-    record = report(sweep)
+    results = report(sweep)
     console = Console(soft_wrap=True)
-    for part in printed(sweep, record):
+    for part in printed(results):
         console.print(part, highlight=False)
     shown = relative(sweep.path)
     files = (sweep.summary_md, sweep.summary_csv, sweep.curves, sweep.heatmap)
     print(f"Everything is in {shown}: {', '.join(path.name for path in files if path.exists())}")
     print("Next:")
     print(f"  tensorboard --host localhost --logdir {shlex.quote(str(shown))}")
-    if (best := best_directory(record, summary(sweep, record))) is not None:
-        job = record.job_at(best)
+    if (best := results.best) is not None:
+        job = results.record.job_at(best)
         tests = job is not None and bool(job.settings.get("trainer.test"))
-        print(f"  {cli.evaluation(shown / best, RunRecord.read(sweep.path / best / 'run.json').metrics, tests)}")
-    return not any(job.status == "failed" for job in record.jobs)
+        print(f"  {cli.evaluation(shown / best, results.runs[best].metrics, tests)}")
+    return not any(job.status == "failed" for job in results.record.jobs)
