@@ -241,7 +241,7 @@ def test_a_class_that_val_does_not_show_is_named_in_the_report(made: Made):
         record.absent_classes = {"val": ["Car"], "test": []}
         record.write(run)
     report(sweep.directory)
-    for where in ("\n".join(lines(sweep, 100)), sweep.path.joinpath("summary.md").read_text()):
+    for where in ("\n".join(lines(load_sweep(sweep.path), 100)), sweep.path.joinpath("summary.md").read_text()):
         assert where.count("Car has no pixel in val") == 1
 
 
