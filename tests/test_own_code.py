@@ -243,6 +243,9 @@ def test_without_monai_its_nets_say_what_to_install(command: Command, monkeypatc
         ("model=monai_basic_unet model.features=[8,8]", "model.features=[8, 8]: must have at least 6"),
         ("model=monai_segresnet model.groups=5", "model.groups=5: must divide"),
         ("model=monai_segresnet model.blocks_down=[1]", "model.blocks_down=[1]: "),
+        ("model=monai_unet model.norm=group", "model.norm=group: must be 'instance' or 'batch'"),
+        ("model=monai_attention_unet +model.norm=batch", "model.norm: no such setting; there are channels, dropout"),
+        ("model=monai_unet model.architecture=VNet", "model.architecture=VNet: must be 'UNet', "),
     ],
 )
 def test_settings_of_monai_s_nets_are_checked(command: Command, override: str, said: str):

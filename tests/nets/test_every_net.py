@@ -31,18 +31,14 @@ VARIANTS: dict[str, list[dict]] = {
     ],
 }
 if importlib.util.find_spec("monai") is not None:
-    VARIANTS |= {
-        "segsweep.nets.MonaiUNet": [
-            {"channels": [4, 8, 8]},
-            {"channels": [4, 8], "num_res_units": 0, "norm": "batch"},
-        ],
-        "segsweep.nets.MonaiBasicUNet": [
-            {"features": [4, 4, 4, 8, 8, 4]},
-            {"features": [4, 4, 4, 8, 8, 4], "norm": "batch"},
-        ],
-        "segsweep.nets.MonaiAttentionUnet": [{"channels": [4, 8]}],
-        "segsweep.nets.MonaiSegResNet": [{"init_filters": 4, "blocks_down": [1, 1], "groups": 2}],
-    }
+    VARIANTS["segsweep.nets.MonaiNet"] = [
+        {"architecture": "UNet", "channels": [4, 8, 8]},
+        {"architecture": "UNet", "channels": [4, 8], "num_res_units": 0, "norm": "batch"},
+        {"architecture": "BasicUNet", "features": [4, 4, 4, 8, 8, 4]},
+        {"architecture": "BasicUNet", "features": [4, 4, 4, 8, 8, 4], "norm": "batch"},
+        {"architecture": "AttentionUnet", "channels": [4, 8]},
+        {"architecture": "SegResNet", "init_filters": 4, "blocks_down": [1, 1], "groups": 2},
+    ]
 CASES = [(target, variant) for target in sorted(VARIANTS) for variant in VARIANTS[target]]
 
 every_net = pytest.mark.parametrize(("target", "variant"), CASES, ids=[f"{t.split('.')[-1]}-{v}" for t, v in CASES])
@@ -78,7 +74,7 @@ def test_gives_float_logits_for_every_pixel(target: str, variant: dict, in_chann
 @every_net
 def test_logits_are_linear_in_the_last_layer(target: str, variant: dict):
     """So no sigmoid and no softmax is applied to them."""
-    if target == "segsweep.nets.MonaiUNet":
+    if variant.get("architecture") == "UNet":
         pytest.skip("what goes into its last convolution is also added to what comes out")
     net = trained(build(target, variant))
     batch = images(2)

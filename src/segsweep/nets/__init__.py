@@ -1,6 +1,6 @@
 """Networks: plain torch modules from an image [B, C, H, W] to logits [B, K, H, W] (K = 1 for a binary mask)."""
 
-from segsweep.nets.monai_nets import MonaiAttentionUnet, MonaiBasicUNet, MonaiSegResNet, MonaiUNet
+from segsweep.nets.monai_nets import MonaiNet
 from segsweep.nets.norm_statistics import batch_norms, estimate_norm_statistics
 from segsweep.nets.registry import NETS, build_net, register_net
 from segsweep.nets.residual_unet import ResidualUNet
@@ -9,10 +9,7 @@ from segsweep.nets.unet import UNet
 
 __all__ = [
     "NETS",
-    "MonaiAttentionUnet",
-    "MonaiBasicUNet",
-    "MonaiSegResNet",
-    "MonaiUNet",
+    "MonaiNet",
     "ResidualUNet",
     "TextureCNN",
     "UNet",
