@@ -84,7 +84,8 @@ class MonaiNet(nn.Module):
       level, `num_res_units` convolutions of a residual unit (0: plain ones), `norm`, `dropout`.
     - "BasicUNet": pairs of convolutions, max pooling, five levels (after Falk et al., 2019); `features` of the five levels
       and of the last layer, `norm`, `dropout`.
-    - "AttentionUnet": gates on the skips, batch norm and, where levels merge, instance norm (Oktay et al., 2018); `channels` of each level, `dropout`.
+    - "AttentionUnet": gates on the skips, batch norm and, where levels merge, instance norm (Oktay et al., 2018);
+      `channels` of each level, `dropout`.
     - "SegResNet": residual blocks with group norm (Myronenko, 2018); `init_filters` at full resolution, twice as many on
       each coarser level, `blocks_down` of each level from the finest, `groups` of the norms, which divide `init_filters`.
 
