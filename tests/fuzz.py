@@ -39,10 +39,10 @@ import tifffile
 import torch
 from PIL import Image
 
-from segsweep import opening
 from segsweep.data.images import ImageRule, image_shape, read_image
 from segsweep.errors import LONGEST, UserError, shown
-from segsweep.labels import LabelClass, Labels, MaskRule, find_class_table, pixels, read_mask, read_table
+from segsweep.image_files import limits
+from segsweep.labels import LabelClass, Labels, MaskRule, find_class_table, read_mask, read_table
 from segsweep.nets import TextureCNN, UNet
 from segsweep.runs import Objective, RunRecord, read_metrics
 from segsweep.runs.load import FORMAT, load_run, load_weights
@@ -494,7 +494,7 @@ KINDS = {
 
 
 def limit_pixels() -> None:
-    opening.MAX_PIXELS = pixels.MAX_PIXELS = PIXELS
+    limits.MAX_PIXELS, limits.MAX_BYTES = PIXELS, 8 * PIXELS
 
 
 def work(names: list[str], first: int, deadline: float, folder: Path) -> None:

@@ -18,14 +18,14 @@ SETTINGS = [
 
 @pytest.fixture
 def plants(tmp_path: Path) -> Path:
-    """Ten images of four bands: three of noise, and an infrared one in which the class is bright."""
+    """Ten images of four bands of 16 bits: three of noise, and an infrared one in which the class is bright."""
     root = tmp_path / "plants"
     for folder in ("images", "masks"):
         (root / folder).mkdir(parents=True)
     for number in range(10):
         draw = np.random.default_rng(number)
         mask = np.kron(draw.random((3, 3)) > 0.5, np.ones((16, 16))).astype(np.uint8)
-        bands = np.dstack([draw.integers(80, 120, (48, 48, 3)), np.where(mask, 220, 40)]).astype(np.uint8)
+        bands = np.dstack([draw.integers(80, 120, (48, 48, 3)), np.where(mask, 220, 40)]).astype(np.uint16) * 257
         tifffile.imwrite(root / f"images/{number}.tif", bands, photometric="rgb", extrasamples=["unspecified"])
         Image.fromarray(mask * 255).save(root / f"masks/{number}.png")
     (root / "classes.csv").write_text("name,r,g,b\nbackground,0,0,0\nplant,255,255,255\n")
@@ -41,7 +41,10 @@ def test_what_the_fourth_band_alone_shows_is_refused_of_three_channels_and_learn
     assert outcome.out.count("data.channels=4") == 10
     assert command("train.py", *SETTINGS).code == 1
 
-    assert command("check_data.py", f"data.root={plants}", "data.channels=4").code == 0
+    outcome = command("check_data.py", f"data.root={plants}", "data.channels=4")
+    assert outcome.code == 0, outcome.err
+    assert "4 bands of uint16 (10)" in outcome.out
+    assert f"depth: 10 images of more than 8 bits are read as 8; their largest value is {220 * 257}" in outcome.out
     outcome = command("train.py", *SETTINGS, "data.channels=4", "trainer.max_steps=80", "hydra.run.dir=run")
     assert outcome.code == 0, outcome.err
     assert json.loads((tmp_path / "run/run.json").read_text())["metrics"]["test/iou/plant"] > 0.9
@@ -54,7 +57,7 @@ def test_what_the_fourth_band_alone_shows_is_refused_of_three_channels_and_learn
     )
     assert outcome.code == 0, outcome.err
     # A fifth band in front is passed over where it is said which four are meant.
-    with_another = np.insert(tifffile.imread(plants / "images/0.tif"), 0, 255, axis=2)
+    with_another = np.insert(tifffile.imread(plants / "images/0.tif"), 0, 65535, axis=2)
     np.save(tmp_path / "five.npy", with_another)
     asked = ["predict.py", "run=run", "input=five.npy", "output=five", "accelerator=cpu"]
     assert command(*asked).code == 1

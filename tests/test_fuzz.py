@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 @pytest.fixture(autouse=True, scope="module")
 def limit() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(fuzz.opening, "MAX_PIXELS", fuzz.PIXELS)
-        monkeypatch.setattr(fuzz.pixels, "MAX_PIXELS", fuzz.PIXELS)
+        monkeypatch.setattr(fuzz.limits, "MAX_PIXELS", fuzz.PIXELS)
+        monkeypatch.setattr(fuzz.limits, "MAX_BYTES", 8 * fuzz.PIXELS)
         yield
 
 

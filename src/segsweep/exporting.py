@@ -106,6 +106,7 @@ def describe(run: Run) -> dict[str, Any]:
     smallest = int(getattr(run.net, "stride", 1)) + 1
     data = run.config.get("data")
     reading = data if isinstance(data, dict) else {}
+    bands, usual = reading.get("bands"), {1: "gray", 3: "RGB"}
     return {
         "version": VERSION,
         "kind": run.kind,
@@ -115,8 +116,8 @@ def describe(run: Run) -> dict[str, Any]:
             "name": "image",
             "type": "float32",
             "shape": ["batch", run.channels, "height", "width"],
-            "channels": {1: "gray", 3: "RGB"}.get(run.channels, f"{run.channels} channels"),
-            "bands": reading.get("bands"),
+            "channels": f"{run.channels} channels" if bands or run.channels not in usual else usual[run.channels],
+            "bands": bands,
             "white": reading.get("white"),
             "range": [0, 1],
             "smallest": smallest,

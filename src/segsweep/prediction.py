@@ -21,8 +21,8 @@ from segsweep.data.augment import to_unit
 from segsweep.data.depth import Brightest
 from segsweep.data.images import ImageRule, image_shape
 from segsweep.data.inputs import InputImage, find_inputs, read_input
-from segsweep.data.parallel import available_cores, parallel_map
 from segsweep.errors import UserError
+from segsweep.image_files.parallel import available_cores, parallel_map
 from segsweep.nets.tiling import ReceptiveField, check_blending, least_blended, margin_of, overlap_of, tiled_logits
 from segsweep.run_data import reads_files, settings_of
 from segsweep.runs.load import Run

@@ -272,8 +272,9 @@ def test_bombs_are_refused_by_their_header(tmp_path: Path, height: int, width: i
         )
         file.truncate(10**12)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    for name in ("x.tif", "x.npy"):
-        assert "too large" in refused(tmp_path / name, ImageRule(5))
+    assert "too large" in refused(tmp_path / "x.tif", ImageRule(5))
+    words = "too large" if 10 * height * width < 10**12 else "not a whole .npy array"
+    assert words in refused(tmp_path / "x.npy", ImageRule(5))
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
 
 

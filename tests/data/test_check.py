@@ -71,12 +71,12 @@ def _cut(path: Path) -> None:
 
 
 SPOILERS: dict[str, Any] = {
-    "train/images/a.png: is empty": lambda f: (f.root / "train/images/a.png").write_bytes(b""),
+    "train/images/a.png: the file is empty": lambda f: (f.root / "train/images/a.png").write_bytes(b""),
     "train/masks/a.png: the file is empty": lambda f: (f.root / "train/masks/a.png").write_bytes(b""),
     "train/images/b.png: is damaged": lambda f: _cut(f.root / "train/images/b.png"),
-    "train/masks/b.png: is truncated": lambda f: _cut(f.root / "train/masks/b.png"),
+    "train/masks/b.png: is damaged": lambda f: _cut(f.root / "train/masks/b.png"),
     "train/images/a.png: is a text file": lambda f: (f.root / "train/images/a.png").write_text("hello"),
-    "train/masks/a.png: is not an image": lambda f: (f.root / "train/masks/a.png").write_text("hello"),
+    "train/masks/a.png: is a text file, not an image": lambda f: (f.root / "train/masks/a.png").write_text("hello"),
     "val/images/c.png: is 9 x 9 pixels": lambda f: f.image("val/images/c.png", (9, 9)),
     "test/masks/d.png: 480 pixels of colour #010203": lambda f: Image.new("RGB", (24, 20), (1, 2, 3)).save(
         f.root / "test/masks/d.png"

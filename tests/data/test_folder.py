@@ -305,7 +305,7 @@ def test_the_rule_of_a_preset_holds_where_nothing_else_is_said(folder: Folder) -
 
 def test_an_unreadable_file_is_refused_by_name_before_training(folder: Folder) -> None:
     (folder.root / "train/images/c.png").write_bytes(b"")
-    with pytest.raises(UserError, match=r"train/images/c.png: is empty"):
+    with pytest.raises(UserError, match=r"train/images/c.png: the file is empty"):
         source(folder).dataset("train")
     assert source(folder).size("val") == 3
 

@@ -3,11 +3,8 @@ import re
 import resource
 import struct
 import tempfile
-import threading
-import time
 import warnings
 import zlib
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +17,9 @@ from support import write_bmp
 
 from segsweep.data.images import ImageRule, image_shape, read_image
 from segsweep.data.pairs import Pair
-from segsweep.data.parallel import parallel_map
 from segsweep.data.reading import read_pair
 from segsweep.errors import UserError
 from segsweep.labels.rules import MaskRule
-from segsweep.opening import Room
 
 NOISE = np.random.default_rng(0).integers(0, 256, (7, 5, 3), dtype=np.uint8)
 
@@ -140,7 +135,7 @@ def test_a_transparent_palette_colour_is_refused(tmp_path: Path) -> None:
 
 def test_files_that_are_no_image_are_refused_by_name(tmp_path: Path) -> None:
     contents = {
-        "is empty": b"",
+        "file is empty": b"",
         "text file": b"this is not a picture",
         "Git LFS": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
         "no image": bytes(range(200, 256)) * 3,
@@ -224,24 +219,6 @@ def test_a_palette_that_is_missing_is_damage(tmp_path: Path) -> None:
     (length,) = struct.unpack_from(">I", content, at)
     (tmp_path / "x.png").write_bytes(content[:at] + content[at + 12 + length :])
     assert "damaged" in refused(tmp_path / "x.png")
-
-
-def test_large_images_are_decoded_one_after_another_and_small_ones_together() -> None:
-    room, together, most = Room(100), Counter(), Counter()
-    lock = threading.Lock()
-
-    def decode(pixels: int) -> None:
-        with room.take(pixels):
-            with lock:
-                together[pixels] += 1
-                most[pixels] = max(most[pixels], together[pixels])
-            time.sleep(0.01)
-            with lock:
-                together[pixels] -= 1
-
-    for pixels, expected in ((1000, 1), (60, 1), (25, 4)):
-        list(parallel_map(decode, [pixels] * 12, workers=6))
-        assert most[pixels] == expected
 
 
 @pytest.mark.parametrize("mode", ["CMYK", "LAB"])

@@ -209,7 +209,7 @@ def test_sixteen_bits_a_color_channel_are_refused_and_not_cut_to_eight(tmp_path,
 def test_a_declared_size_beyond_reason_is_refused_before_memory_is_taken(tmp_path):
     path = tmp_path / "mask.png"
     path.write_bytes(png(50_000, 50_000, 8, 2, b"\0"))
-    assert "pixels, which looks like a damaged or hostile file" in refusal(path)
+    assert "is too large" in refusal(path)
 
 
 def test_an_array_with_holes_of_more_pixels_than_fit_is_refused_before_memory_is_taken(tmp_path):
@@ -218,7 +218,7 @@ def test_an_array_with_holes_of_more_pixels_than_fit_is_refused_before_memory_is
     with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
         file.truncate(file.tell() + (1 << 40))
-    assert refusal(path).startswith("declares more than 500,000,000 pixels")
+    assert refusal(path).startswith("is too large")
     with path.open("rb+") as file:
         file.truncate(1000)
     assert refusal(path).startswith("is not a whole .npy array")
@@ -227,7 +227,7 @@ def test_an_array_with_holes_of_more_pixels_than_fit_is_refused_before_memory_is
 def test_what_pillow_would_start_a_program_for_is_no_mask(tmp_path):
     path = tmp_path / "mask.png"
     path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n")
-    assert refusal(path).startswith("is not an image, whatever its name says")
+    assert refusal(path).startswith("is a text file, not an image")
 
 
 def test_a_number_outside_the_palette_is_refused(tmp_path):
@@ -252,27 +252,27 @@ def test_an_empty_file_is_refused(tmp_path):
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path):
-    assert refusal(tmp_path / "none.png") == "there is no such file."
+    assert refusal(tmp_path / "none.png") == "there is no such file"
     assert "folder" in refusal(tmp_path)
 
 
 def test_a_text_file_that_is_called_an_image_is_refused(tmp_path):
     path = tmp_path / "mask.png"
     path.write_text("not an image\n" * 20)
-    assert refusal(path).startswith("is not an image, whatever its name says")
+    assert refusal(path).startswith("is a text file, not an image")
 
 
 def test_a_truncated_image_is_refused(tmp_path):
     path = tmp_path / "mask.png"
     rgb(*[(0x3C, 0x10, 0x98)] * 100).save(path)
     path.write_bytes(path.read_bytes()[:-30])
-    assert refusal(path).startswith("is truncated or damaged")
+    assert refusal(path).startswith("is damaged or cut short")
 
 
 def test_several_images_in_one_file_are_refused(tmp_path):
     path = tmp_path / "mask.tif"
     rgb((0x3C, 0x10, 0x98)).save(path, save_all=True, append_images=[rgb((0x84, 0x29, 0xF6))])
-    assert refusal(path).startswith("holds 2 images")
+    assert refusal(path).startswith("holds 2 frames")
 
 
 def test_gray_counted_from_white_is_refused(tmp_path):

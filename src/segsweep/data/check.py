@@ -17,10 +17,10 @@ from segsweep.data.depth import Brightest
 from segsweep.data.folder import FolderSource
 from segsweep.data.images import ImageReading, read_image
 from segsweep.data.pairs import Pair, scan
-from segsweep.data.parallel import parallel_map
 from segsweep.data.reading import require_match, room_for
 from segsweep.data.splits import PARTS, Splits, split_pairs
 from segsweep.errors import UserError, shown
+from segsweep.image_files.parallel import parallel_map
 from segsweep.labels.masks import MaskReading, read_mask
 
 Progress = Callable[[int, int], None]

@@ -39,7 +39,7 @@ def to_uint8(
     """
     height, width, _ = values.shape
     if values.dtype == np.uint8:
-        return np.ascontiguousarray(values[..., bands].transpose(2, 0, 1)), None
+        return np.stack([values[..., band] for band in bands]), None
     if values.dtype.kind not in "iuf":
         raise UserError(f"{path}: holds values of type {values.dtype}; save it as uint8, uint16 or float32")
     low, high = _extremes(path, values, bands)

@@ -26,12 +26,12 @@ from segsweep.data.crops import RandomCrops, Sample, Tile, Tiles, Tiling, symmet
 from segsweep.data.depth import Brightest
 from segsweep.data.images import Alpha, Exif, ImageRule, image_shape
 from segsweep.data.pairs import Layout, Pair, find_pairs
-from segsweep.data.parallel import parallel_map
 from segsweep.data.reading import read_pair
 from segsweep.data.seeds import Split
 from segsweep.data.source import Batch, Source
 from segsweep.data.splits import SplitBy, SplitRule, Splits, split_pairs
 from segsweep.errors import UserError, shown
+from segsweep.image_files.parallel import parallel_map
 from segsweep.labels import Labels
 from segsweep.labels.readers import find_class_table, load_labels
 from segsweep.labels.rules import MaskRule

@@ -3,33 +3,26 @@
 Shapes: C channels, N bands of a file, H x W pixels.
 """
 
-import contextlib
 import math
-import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from segsweep.data.depth import FULL, to_uint8
 from segsweep.errors import UserError
 from segsweep.image_files.arrays import is_npy, npy_header, read_npy
-from segsweep.image_files.tiff import TiffLayout, read_bands, tiff_layout
-from segsweep.opening import MAX_PIXELS, open_image
+from segsweep.image_files.pillow import TURNED, is_deep_colour, open_image, orientation, upright
+from segsweep.image_files.tiff import TiffLayout, in_words, read_bands, tiff_layout
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "JPEG2000", "PPM")
 """What images are read from, in Pillow's words. Pillow knows more, and some of those start other programs."""
 Alpha = Literal["refuse", "drop"]
 Exif = Literal["apply", "ignore", "refuse"]
-ORIENTATION = 0x0112
-LARGEST_EXIF = 1 << 16
-"""Bytes of EXIF that are looked at; in a JPEG file it can have no more."""
-TURNED = (5, 6, 7, 8)
-"""EXIF orientations that swap height and width."""
 _RGB_BYTES = 6
 """Of a pixel in RGB, as stored and as decoded."""
 _COLOUR_MODES = ("RGB", "RGBX", "YCbCr")
@@ -105,28 +98,24 @@ def read_image(path: Path, rule: ImageRule = ImageRule()) -> ImageReading:
         UserError: the file is missing, empty, truncated, no image, larger than `MAX_PIXELS`, has several frames, or
             pixels of a kind that `rule` refuses or nobody could guess the meaning of.
     """
-    _refuse_no_file(path)
     if is_npy(path):
         values = read_npy(path)
         first = _bands_are_first(path, values.shape, rule)
         values = np.atleast_3d(np.moveaxis(values, 0, 2) if first else values)
-        return _from_bands(path, values, f"{values.shape[2]} bands of {values.dtype}", rule)
+        return _from_bands(path, values, in_words(values.shape[2], str(values.dtype)), rule)
     if (layout := _bands_beyond_pillow(path, rule)) is not None:
         _chosen(path, layout.samples, rule)  # before anything is decoded, or tifffile asked for
         return _from_bands(path, read_bands(path, layout), layout.mode, rule)
-    with _opened(path) as image:
-        orientation = _orientation(image, path)
-        with _decoding(path):
-            _refuse_by_header(image, path, orientation, rule)
-            deep = _is_deep_colour(image)
-            mode = f"{image.mode};16" if deep else image.mode
-            image.load()
-            pixels, top = _from_pillow(image, path, rule)
-        if deep:  # Pillow keeps the upper 8 bits
-            top = float(pixels.max()) * 256 + 255
-        if rule.exif == "apply" and image.format != "TIFF":  # Pillow turns TIFF files itself
-            pixels = _upright(pixels.transpose(1, 2, 0), orientation).transpose(2, 0, 1)
-    return ImageReading(np.ascontiguousarray(pixels), mode, orientation, rule.exif == "apply", top)
+    with open_image(path, FORMATS) as image:
+        stated, deep = orientation(path, image), is_deep_colour(image)
+        _refuse_by_header(image, path, stated, rule)
+        mode = f"{image.mode};16" if deep else image.mode
+        image.load()
+        turned = upright(image, stated) if rule.exif == "apply" else image
+        pixels, top = _from_pillow(turned, path, rule)
+    if deep:  # Pillow keeps the upper 8 bits
+        top = float(pixels.max()) * 256 + 255
+    return ImageReading(np.ascontiguousarray(pixels), mode, stated, rule.exif == "apply", top)
 
 
 def image_shape(path: Path, rule: ImageRule = ImageRule()) -> tuple[int, int]:
@@ -135,15 +124,14 @@ def image_shape(path: Path, rule: ImageRule = ImageRule()) -> tuple[int, int]:
     Raises:
         UserError: the file is missing, empty or no image.
     """
-    _refuse_no_file(path)
     if is_npy(path):
         shape, _ = npy_header(path)
         return shape[1:3] if _bands_are_first(path, shape, rule) else shape[:2]  # type: ignore[return-value]  # of two
     if (layout := _bands_beyond_pillow(path, rule)) is not None:
         return layout.height, layout.width
-    with _opened(path) as image:
+    with open_image(path, FORMATS) as image:
         width, height = image.size
-        turned = rule.exif == "apply" and image.format != "TIFF" and _orientation(image, path) in TURNED
+        turned = rule.exif == "apply" and image.format != "TIFF" and orientation(path, image) in TURNED
     return (width, height) if turned else (height, width)
 
 
@@ -153,7 +141,6 @@ def room_needed(path: Path) -> int:
     Raises:
         UserError: the file is missing, empty or no image.
     """
-    _refuse_no_file(path)
     if is_npy(path):
         shape, dtype = npy_header(path)
         return math.prod(shape) * dtype.itemsize // _RGB_BYTES
@@ -224,133 +211,20 @@ def _bands_are_first(path: Path, shape: tuple[int, ...], rule: ImageRule) -> boo
     return first < last
 
 
-def _refuse_no_file(path: Path) -> None:
-    if not path.exists():
-        raise UserError(f"{path}: there is no such file")
-    if not path.is_file():
-        raise UserError(f"{path}: is a folder or device, not an image file")
-    if path.stat().st_size == 0:
-        raise UserError(f"{path}: is empty (0 bytes); copy it again or remove it")
-    try:
-        path.open("rb").close()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be opened ({_one_line(error)})") from error
-
-
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
-    with contextlib.ExitStack() as stack:
-        try:
-            image = stack.enter_context(open_image(path, FORMATS))
-        except UserError:
-            raise
-        except UnidentifiedImageError as error:
-            raise UserError(f"{path}: {_what_instead(path)}; replace it by an image or remove it") from error
-        except Image.DecompressionBombError as error:
-            raise _too_large(path) from error
-        except OSError as error:
-            raise UserError(f"{path}: cannot be opened ({_one_line(error)})") from error
-        except Exception as error:  # decoders raise whatever a broken header makes them trip over
-            raise UserError(
-                f"{path}: cannot be read as an image ({_one_line(error)}); copy it again or remove it"
-            ) from error
-        yield image
-
-
-@contextlib.contextmanager
-def _decoding(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except UserError:
-        raise
-    except Image.DecompressionBombError as error:
-        raise _too_large(path) from error
-    except Exception as error:  # as above; a truncated file is an OSError, a broken PNG a SyntaxError
-        raise UserError(f"{path}: is damaged or cut short ({_one_line(error)}); copy it again or remove it") from error
-
-
-def _too_large(path: Path) -> UserError:
-    return UserError(
-        f"{path}: is too large, it declares more than {MAX_PIXELS:,} pixels; cut it into tiles, or remove it if it is"
-        " not what you expect"
-    )
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
-
-
-def _what_instead(path: Path) -> str:
-    with path.open("rb") as file:
-        start = file.read(64)
-    if start.startswith(b"version https://git-lfs"):
-        return "is a Git LFS pointer, not the image (git lfs pull fetches it)"
-    if all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in start):
-        return "is a text file, not an image"
-    return "is no image of a kind that can be read, whatever its name says"
-
-
-def _orientation(image: Image.Image, path: Path) -> int:
-    """The EXIF orientation, 1 to 8, without decoding any pixels."""
-    with contextlib.suppress(Exception):  # a broken EXIF block states no orientation; the pixels may be sound
-        if image.format == "PNG":
-            # Pillow decodes the whole file to find what may lie behind the pixels.
-            exif = Image.Exif()
-            exif.load(_png_exif(path))
-        else:
-            exif = image.getexif()
-        value = exif.get(ORIENTATION, 1)
-        if value in range(1, 9):
-            return int(value)
-    return 1
-
-
-def _png_exif(path: Path) -> bytes:
-    """The eXIf chunk of a PNG file, wherever in the file it lies; b"" where there is none."""
-    with path.open("rb") as file:
-        file.seek(8)
-        while len(header := file.read(8)) == 8:
-            length, kind = struct.unpack(">I4s", header)
-            if kind == b"eXIf":
-                return file.read(min(length, LARGEST_EXIF))
-            file.seek(length + 4, 1)
-    return b""
-
-
-def _refuse_by_header(image: Image.Image, path: Path, orientation: int, rule: ImageRule) -> None:
-    frames = getattr(image, "n_frames", 1)
-    if frames > 1 and image.format != "MPO":  # an MPO's further frames are previews
-        raise UserError(f"{path}: holds {frames} frames or pages; save the one that is meant")
-    if orientation != 1 and rule.exif == "refuse":
+def _refuse_by_header(image: Image.Image, path: Path, stated: int, rule: ImageRule) -> None:
+    if stated != 1 and rule.exif == "refuse":
         raise UserError(
-            f"{path}: has EXIF orientation {orientation}; set data.exif=apply to turn it as viewers do,"
+            f"{path}: has EXIF orientation {stated}; set data.exif=apply to turn it as viewers do,"
             " or data.exif=ignore if its mask was drawn on the pixels as stored"
         )
-    if orientation != 1 and rule.exif == "ignore" and image.format == "TIFF":
+    if stated != 1 and rule.exif == "ignore" and image.format == "TIFF":
+        raise UserError(f"{path}: is a TIFF with orientation {stated}, which cannot be ignored; set data.exif=apply")
+    if is_deep_colour(image) and rule.white not in (None, FULL):
+        way_out = "choose bands with data.bands=[0,1,2]" if image.format == "TIFF" else "save it as TIFF or as 8-bit"
         raise UserError(
-            f"{path}: is a TIFF with orientation {orientation}, which cannot be ignored; set data.exif=apply"
+            f"{path}: holds 16-bit colour, of which data.white={rule.white:g} is not read from this file; {way_out}, or"
+            " leave out data.white"
         )
-    if _is_deep_colour(image) and rule.white not in (None, FULL):
-        raise UserError(
-            f"{path}: 16-bit colour is only read at its full range, but of a TIFF; save it as TIFF or as 8-bit, or set"
-            " data.white=65535"
-        )
-
-
-def _is_deep_colour(image: Image.Image) -> bool:
-    """Whether the file has 16 bits a channel, of which Pillow keeps the upper 8."""
-    return not image.mode.startswith("I") and any(";16" in str(tile[3]) for tile in getattr(image, "tile", []))
-
-
-def _upright(pixels_HWC: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
-    """Undoes an EXIF orientation (EXIF 2.32, tag 0x0112)."""
-    if orientation in TURNED:
-        pixels_HWC = pixels_HWC.transpose(1, 0, 2)
-    if orientation in (3, 4, 7, 8):
-        pixels_HWC = pixels_HWC[::-1]
-    if orientation in (2, 3, 6, 7):
-        pixels_HWC = pixels_HWC[:, ::-1]
-    return pixels_HWC
 
 
 def _from_pillow(image: Image.Image, path: Path, rule: ImageRule) -> tuple[NDArray[np.uint8], float | None]:
@@ -361,16 +235,17 @@ def _from_pillow(image: Image.Image, path: Path, rule: ImageRule) -> tuple[NDArr
     if image.mode not in (*_COLOUR_MODES, *_GRAY_MODES, "P", "PA", "LA", "La", "RGBA", "RGBa"):
         raise UserError(f"{path}: has pixels of mode {image.mode}, which does not say what is seen; save it as RGB")
     by_band = rule.bands is not None or rule.channels not in (1, 3)
-    if image.has_transparency_data and not (by_band and image.mode in ("LA", "RGBA")):
+    gray, alpha_is_a_band = image.mode in _GRAY_MODES, by_band and image.mode in ("LA", "RGBA")
+    if image.has_transparency_data and not alpha_is_a_band:
         image = _opaque(image, path, rule)
     if by_band:
-        if image.mode not in ("LA", "RGBA"):
-            image = image.convert("L" if image.mode in _GRAY_MODES else "RGB")
+        if not alpha_is_a_band:
+            image = image.convert("L" if gray else "RGB")
         values = np.atleast_3d(np.asarray(image))
         return to_uint8(path, values, _chosen(path, values.shape[2], rule), None)
     if image.mode in _GRAY_MODES:
-        gray = np.asarray(image.convert("L"))
-        return np.broadcast_to(gray, (rule.channels, *gray.shape)), None
+        luma = np.asarray(image.convert("L"))
+        return np.broadcast_to(luma, (rule.channels, *luma.shape)), None
     if rule.channels == 1:
         return np.asarray(image.convert("RGB").convert("L"))[None], None
     return np.asarray(image if image.mode == "RGB" else image.convert("RGB")).transpose(2, 0, 1), None

@@ -3,13 +3,14 @@
 import contextlib
 from collections.abc import Iterator
 
-from segsweep.data.images import TURNED, ImageReading, ImageRule, read_image, room_needed
+from segsweep.data.images import ImageReading, ImageRule, read_image, room_needed
 from segsweep.data.pairs import Pair
 from segsweep.errors import UserError, shown
+from segsweep.image_files.limits import budget
+from segsweep.image_files.pillow import TURNED
 from segsweep.labels import IGNORE, Labels
 from segsweep.labels.masks import MaskReading, read_mask
 from segsweep.labels.rules import MaskRule
-from segsweep.opening import room
 
 
 def read_pair(
@@ -36,7 +37,7 @@ def room_for(pair: Pair) -> Iterator[None]:
     for path in (pair.image, pair.mask):
         with contextlib.suppress(UserError):  # reading it will say what is wrong with it
             pixels = max(pixels, room_needed(path))
-    with room.take(pixels):
+    with budget.take(pixels):
         yield
 
 

@@ -1,5 +1,6 @@
 """Arrays in .npy files: their header, and their values. Nothing in them is unpickled or mapped."""
 
+import math
 import os
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -8,12 +9,18 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from segsweep import opening
 from segsweep.errors import UserError
+from segsweep.image_files import limits
+from segsweep.image_files.limits import one_line, require_file, too_large
 
 
 def is_npy(path: Path) -> bool:
-    """Whether a file is a NumPy array by its first bytes, or by its name."""
+    """Whether a file is a NumPy array by its first bytes, or by its name.
+
+    Raises:
+        UserError: there is no file that can be read.
+    """
+    require_file(path)
     with path.open("rb") as file:
         return file.read(6) == npy.MAGIC_PREFIX or path.suffix.lower() == ".npy"
 
@@ -40,9 +47,7 @@ def read_npy(path: Path) -> NDArray[Any]:
         try:
             array = npy.read_array(file, allow_pickle=False)
         except (ValueError, OSError) as error:
-            raise UserError(
-                f"{path}: is damaged or cut short ({_one_line(error)}); copy it again or remove it"
-            ) from error
+            raise _not_whole(path, error) from error
     return array.astype(dtype.newbyteorder("="), copy=False)
 
 
@@ -53,25 +58,21 @@ def _header(path: Path, file: BinaryIO) -> tuple[tuple[int, ...], np.dtype[Any]]
         read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[version]
         shape, _, dtype = read(file)
     except Exception as error:  # of a broken header, among others tokenize.TokenError and SyntaxError
-        raise UserError(f"{path}: is not a whole .npy array of numbers ({_one_line(error)}); save it again") from error
+        file.seek(0)
+        raise _not_whole(path, "it is an archive of several arrays" if file.read(2) == b"PK" else error) from error
     if dtype.hasobject or dtype.kind not in "biuf":
-        raise UserError(f"{path}: holds values of type {dtype}; save an array of numbers")
+        raise _not_whole(path, f"it holds values of type {dtype}")
     if 0 in shape:
         raise UserError(f"{path}: has the shape {list(shape)}, so no pixel; replace it or remove it")
-    # In Python's integers: a product of declared sizes may not fit into others.
-    values = 1
-    for size in shape:
-        values *= size
+    size = math.prod(shape) * dtype.itemsize
+    if os.fstat(file.fileno()).st_size < file.tell() + size:
+        raise _not_whole(path, "it is cut short")
     # A file with holes takes no room on disk, but would in memory.
-    if values * dtype.itemsize > opening.MAX_BYTES:
-        raise UserError(
-            f"{path}: is too large, it declares the shape {list(shape)} of {dtype}, more than"
-            f" {opening.MAX_BYTES / 1e9:g} GB; cut it into tiles"
-        )
-    if os.fstat(file.fileno()).st_size < file.tell() + values * dtype.itemsize:
-        raise UserError(f"{path}: is damaged or cut short (it is not a whole array); copy it again or remove it")
+    pixels = math.prod(shape) // (min(shape) if len(shape) == 3 else 1)
+    if pixels > limits.MAX_PIXELS or size > limits.MAX_BYTES:
+        raise too_large(path, f"the shape {list(shape)} of {dtype}")
     return tuple(shape), dtype
 
 
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+def _not_whole(path: Path, reason: BaseException | str) -> UserError:
+    return UserError(f"{path}: is not a whole .npy array of numbers ({one_line(reason)}); save it again")

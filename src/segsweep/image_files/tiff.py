@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from segsweep import opening
 from segsweep.errors import UserError
+from segsweep.image_files import limits
+from segsweep.image_files.limits import damaged, too_large
 
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2
 _UNSIGNED, _SIGNED, _FLOAT = 1, 2, 3
@@ -81,7 +82,11 @@ class TiffLayout:
     def mode(self) -> str:
         """In words: "5 bands of uint16"."""
         kind = {_UNSIGNED: "uint", _SIGNED: "int", _FLOAT: "float"}.get(self.sample_format, "unknown ")
-        return f"{self.samples} band{'' if self.samples == 1 else 's'} of {kind}{self.bits}"
+        return in_words(self.samples, f"{kind}{self.bits}")
+
+
+def in_words(bands: int, type_of_values: str) -> str:
+    return f"{bands} band{'' if bands == 1 else 's'} of {type_of_values}"
 
 
 def tiff_layout(path: Path) -> TiffLayout | None:
@@ -138,8 +143,7 @@ def read_bands(path: Path, layout: TiffLayout) -> NDArray[Any]:
     except UserError:
         raise
     except Exception as error:  # decoders raise whatever broken bytes make them trip over
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{path}: is damaged or cut short ({reason}); copy it again or remove it") from error
+        raise damaged(path, error) from error
     # Bands lie together (one plane of N samples) or apart (N planes of one).
     return np.moveaxis(values[:, 0], 0, 2).reshape(height, width, -1) if planes > 1 else values[0, 0]
 
@@ -148,13 +152,10 @@ def _refuse(path: Path, layout: TiffLayout) -> None:
     """Refuses by the header what has no right reading, before any value is read."""
     height, width = max(layout.height, layout.tile[0]), max(layout.width, layout.tile[1])
     if min(layout.height, layout.width, layout.samples) < 1:
-        raise UserError(f"{path}: is damaged, it declares no pixels; copy it again or remove it")
+        raise damaged(path, "it declares no pixels")
     size = layout.bytes // (layout.height * layout.width) * height * width
-    if height * width > opening.MAX_PIXELS or size > opening.MAX_BYTES:
-        raise UserError(
-            f"{path}: is too large, it declares {layout.height:,} x {layout.width:,} pixels of {layout.mode}; more than"
-            f" {opening.MAX_PIXELS:,} pixels or {opening.MAX_BYTES / 1e9:g} GB are not read; cut it into tiles"
-        )
+    if height * width > limits.MAX_PIXELS or size > limits.MAX_BYTES:
+        raise too_large(path, f"{height:,} x {width:,} pixels of {layout.mode}")
     if layout.pages:
         raise UserError(
             f"{path}: holds several frames or pages; save the one that is meant, or bands in one page (tifffile:"
