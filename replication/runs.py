@@ -8,17 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from omegaconf import OmegaConf
 
 from replication import ROOT
 from segsweep import cli  # noqa: F401  (registers the resolvers that the configuration needs)
 from segsweep.config import to_plain
-from segsweep.errors import UserError
 from segsweep.identity import job_key, result_settings
 from segsweep.runs import RunDirectory, RunRecord, read_metrics
+from segsweep.runs.stored import read_plain
 from segsweep.sweeps.ranking import is_diverged
 
 
@@ -51,9 +49,9 @@ class FinishedRuns:
         for path in sorted(path for folder in folders for path in _run_records(folder)):
             try:
                 record = RunRecord.read(path)
-                settings = to_plain(OmegaConf.create(yaml.safe_load((path.parent / "config.yaml").read_text("utf-8"))))
+                settings = read_plain(path.parent / "config.yaml")
                 key, tested = key_without_seed(settings), _is_tested(settings)
-            except (OSError, UserError, ValueError, AssertionError, KeyError, yaml.YAMLError):
+            except (OSError, ValueError, TypeError, AttributeError, KeyError):
                 continue
             if record.status == "completed" or (record.status == "failed" and is_diverged(record.error)):
                 # Runs of the same settings and seed are the same run: whichever is found first.

@@ -6,7 +6,8 @@ import sys
 import pytest
 from support import ROOT, SMALL
 
-from segsweep.cli import explain, hydra_argument
+from segsweep.cli import explain
+from segsweep.console import hydra_argument
 
 MISTAKES = {
     "optim=foo": ["optim=foo", "adam, adamw, rmsprop, sgd"],

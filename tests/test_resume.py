@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 import segsweep.nets
 from segsweep.callbacks import BestCheckpoint, LastCheckpoint, TrainingLog
-from segsweep.cli import quoted
+from segsweep.console import quoted
 from segsweep.continuing import put_back
 from segsweep.data.demo import write_demo_folder
 from segsweep.nets.registry import NETS, register_net

@@ -12,12 +12,12 @@ from rich.table import Table
 
 from segsweep.assembly import LOADING_KEYS, require_known_settings
 from segsweep.config import build, to_plain
+from segsweep.console import progress_bar
 from segsweep.data import FolderSource
 from segsweep.data.check import CheckReport, check_folder
 from segsweep.data.reading import read_pair
 from segsweep.errors import UserError, shown
 from segsweep.plots import contact_sheet, save
-from segsweep.progress import progress_bar
 from segsweep.runs.files import write_json
 
 SHOWN = 20

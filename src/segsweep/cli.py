@@ -10,7 +10,7 @@ import re
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -23,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from segsweep.absence import MARK, absence, rests_on
+from segsweep.console import evaluation, relative
 from segsweep.errors import DivergedError, UserError, os_error_behind, shown
 from segsweep.identity import NAME
 from segsweep.keys import unknown
@@ -218,18 +219,18 @@ def _one_line(error: BaseException | None) -> str:
 
 def train(config: DictConfig) -> float | None:
     """The job of train.py: trains, and says what came out and what to type next."""
+    from segsweep.resuming import resumed, store_plain, typed_overrides
     from segsweep.training import train as train_run
 
     hydra = HydraConfig.get()
-    directory = Path(hydra.runtime.output_dir)
-    overrides, resume = list(hydra.overrides.task), config.resume is not None
+    directory, resume = Path(hydra.runtime.output_dir), config.resume is not None
     if hydra.mode is RunMode.MULTIRUN:
         return _train_in_sweep(config, directory)
     try:
         if resume:
-            from segsweep.resuming import resumed
-
-            config, overrides = resumed(directory, overrides)
+            config, overrides = resumed(directory, typed_overrides(_with_hydra(config)))
+        else:
+            overrides = store_plain(directory, _with_hydra(config))
         record = train_run(config, directory, overrides, resume=resume)
     except Exception as error:
         # Hydra would put a line of its own before ours. In a sweep it has to see the exception, to go on with the others.
@@ -244,15 +245,21 @@ def train(config: DictConfig) -> float | None:
 
 
 def _train_in_sweep(config: DictConfig, directory: Path) -> float | None:
+    from segsweep.resuming import store_plain
     from segsweep.runs import RunDirectory
     from segsweep.sweeps.jobs import run_job
     from segsweep.sweeps.record import SweepDirectory
 
-    hydra = HydraConfig.get()
+    full = _with_hydra(config)
+    store_plain(directory, full)
+    return run_job(config, full, SweepDirectory(Path(str(full.hydra.sweep.dir))), RunDirectory(directory))
+
+
+def _with_hydra(config: DictConfig) -> DictConfig:
     full = config.copy()
     OmegaConf.set_struct(full, False)
-    full.hydra = hydra
-    return run_job(config, full, SweepDirectory(Path(str(hydra.sweep.dir))), RunDirectory(directory))
+    full.hydra = HydraConfig.get()
+    return full
 
 
 def check_data(config: DictConfig) -> None:
@@ -266,22 +273,10 @@ def check_data(config: DictConfig) -> None:
         if (line := explain(error)) is not None:
             _fail(line)
         raise
-    print(f"The report and a contact sheet are in {_relative(directory)}")
+    print(f"The report and a contact sheet are in {relative(directory)}")
     if not report.ok:
         number = len(report.errors)
         _fail(f"{report.root}: {number} mistake{'s' if number > 1 else ''}; training on this would be wrong")
-
-
-def evaluation(run: Path, metrics: Iterable[str], tests: bool) -> str:
-    """The command that scores a run: on val where there were no images to test on.
-
-    Args:
-        run: its directory.
-        metrics: that it has, by name.
-        tests: whether it was to be tested.
-    """
-    untested = tests and not any(name.startswith("test/") for name in metrics)
-    return f"python evaluate.py {hydra_argument('run', run)}{' split=val' if untested else ''}"
 
 
 def _print_result(record: "RunRecord", directory: Path, tests: bool) -> None:
@@ -301,33 +296,9 @@ def _print_result(record: "RunRecord", directory: Path, tests: bool) -> None:
     for split, classes in absent.items():
         if classes:
             print(f"{MARK.strip()} {absence(split, classes)}")
-    shown = _relative(directory)
+    shown = relative(directory)
     speed = f", {record.steps_per_second:.1f} steps/s" if record.steps_per_second else ""
     print(f"{record.steps:,} steps in {record.seconds:.0f} s{speed}. Everything is in {shown}")
     print("Next:")
     print(f"  tensorboard --host localhost --logdir {shlex.quote(str(shown / 'tensorboard'))}")
     print(f"  {evaluation(shown, record.metrics, tests)}")
-
-
-def _relative(path: Path) -> Path:
-    try:
-        return path.relative_to(Path.cwd())
-    except ValueError:
-        return path
-
-
-def hydra_argument(key: str, value: object) -> str:
-    """`key=value` as it can be typed: where Hydra's grammar wants quotes, these, and the shell's around them."""
-    argument = quoted(key, value)
-    # Hydra's quotes are single ones: around these, double ones are easier to read, where the shell leaves the rest alone.
-    return f'"{argument}"' if "'" in argument and not re.search(r'[$`"\\!]', argument) else shlex.quote(argument)
-
-
-def quoted(key: str, value: object) -> str:
-    """`key=value` as Hydra reads it, with quotes where its grammar wants them."""
-    text = str(value)
-    if not re.fullmatch(r"[A-Za-z_/.][A-Za-z0-9_/.-]*", text):
-        # A backslash is one of the value's own, except before a quote.
-        escaped = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), text)
-        text = f"'{escaped}'"
-    return f"{key}={text}"

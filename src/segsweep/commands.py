@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from segsweep.cli import _new_folder, _relative, mistakes_in_one_line
+from segsweep.cli import _new_folder, mistakes_in_one_line
+from segsweep.console import progress_bar, relative
 from segsweep.errors import UserError
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def _made(folder: Path | None) -> Path:
     if folder is None:
         return Path(_new_folder("outputs"))
     folder.mkdir(parents=True, exist_ok=True)
-    return _relative(folder)
+    return relative(folder)
 
 
 @contextlib.contextmanager
@@ -133,8 +134,6 @@ class _Bar:
     """Shows how far a prediction is, and names the files that cannot be read as they are met."""
 
     def __init__(self) -> None:
-        from segsweep.progress import progress_bar
-
         self._bar = progress_bar()
         self._task = self._bar.add_task("predicting", total=None)
 

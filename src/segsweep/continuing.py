@@ -6,14 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-from omegaconf import OmegaConf
-
-from segsweep.config import to_plain
 from segsweep.errors import DivergedError, UserError, os_error_behind
 from segsweep.identity import Leaf, data_contents, differences, flatten, result_settings
 from segsweep.runs import RunDirectory, RunRecord
 from segsweep.runs.checkpoint import read_checkpoint
+from segsweep.runs.stored import read_plain
 
 log = logging.getLogger(__name__)
 
@@ -57,11 +54,9 @@ def continued(settings: Mapping[str, Any], run: RunDirectory) -> Continued | Non
 
 def _read(run: RunDirectory) -> tuple[RunRecord, dict[str, Any]]:
     """run.json and config.yaml."""
-    try:
-        record = RunRecord.read(run.record)
-        begun = to_plain(OmegaConf.create(yaml.safe_load(run.config.read_text(encoding="utf-8"))))
-    except (ValueError, yaml.YAMLError, AssertionError) as error:
-        raise UserError(f"{run.path}: its run.json or config.yaml is damaged ({error})") from error
+    record, begun = RunRecord.read(run.record), read_plain(run.config)
+    if not isinstance(begun, dict):
+        raise UserError(f"{run.config}: is cut short, or no configuration of a run")
     return record, begun
 
 

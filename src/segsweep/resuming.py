@@ -1,19 +1,27 @@
 """The configuration with which a run is continued: its own, with what the command line changes."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import yaml
 from hydra import compose
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from segsweep.config import to_plain
+from segsweep.console import quoted
 from segsweep.errors import UserError
 from segsweep.identity import ROOT, differences, flatten
 from segsweep.keys import GROUPS
 from segsweep.own_code import is_known, load_code, targets
+from segsweep.runs.files import write_text
+from segsweep.runs.stored import is_unresolved, read_plain, require_resolved
 
 
 def resumed(directory: Path, overrides: Sequence[str], config_name: str = "train") -> tuple[DictConfig, list[str]]:
@@ -21,26 +29,108 @@ def resumed(directory: Path, overrides: Sequence[str], config_name: str = "train
 
     A run keeps what it was begun with, also where a default has changed since. What the overrides change is found by
     composing with and without them, so that a group, such as trainer=gpu, does what it does when a run is begun.
+    Interpolations are resolved where they were typed now, never where they are stored: the directory may be a stranger's.
 
     Raises:
         UserError: the directory's configuration cannot be read, or what it was begun with is no longer there.
     """
-    begun, typed = _read(directory / "config.yaml"), _read(directory / ".hydra" / "overrides.yaml")
-    if not isinstance(begun, DictConfig) or (missing := [key for key in (*ROOT, *GROUPS) if key not in begun]):
-        lacks = f" (it lacks {', '.join(missing)})" if isinstance(begun, DictConfig) else ""
+    stored = directory / ".hydra" / "overrides.yaml"
+    plain, before = _read(directory / "config.yaml"), _read(stored) or []
+    if not isinstance(plain, dict) or (missing := [key for key in (*ROOT, *GROUPS) if key not in plain]):
+        lacks = f" (it lacks {', '.join(missing)})" if isinstance(plain, dict) else ""
         raise UserError(f"{directory / 'config.yaml'}: is cut short, or no configuration of a run{lacks}")
-    before = [str(override) for override in typed] if isinstance(typed, ListConfig) else []
+    before = [str(override) for override in before] if isinstance(before, list) else []
+    require_plain_overrides(stored, before)
+    try:
+        begun = OmegaConf.create(plain)
+    except OmegaConfBaseException as error:
+        raise UserError(f"{directory / 'config.yaml'}: is no configuration of a run ({error})") from error
     try:
         old = compose(config_name, before)
     except (HydraException, OmegaConfBaseException) as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"{directory / '.hydra' / 'overrides.yaml'}: cannot be composed any more ({reason})") from error
+        raise UserError(f"{stored}: cannot be composed any more ({reason})") from error
     also = [override for override in overrides if not override.lstrip("+").startswith("resume=")]
-    new = compose(config_name, [*before, *also])
+    new = compose(config_name, [*before, *also], return_hydra_config=True)
+    settled = plain_overrides(also, new)
+    new = OmegaConf.masked_copy(new, [str(key) for key in new if key != "hydra"])
     for key in differences(flatten(to_plain(old)), flatten(to_plain(new))):
         OmegaConf.update(begun, key, OmegaConf.select(new, key), force_add=True)
     _require_known_targets(begun, directory, also, config_name)
-    return begun, [*before, *also]
+    return begun, [*before, *settled]
+
+
+def require_plain_overrides(path: Path, overrides: Sequence[str]) -> None:
+    """Refuses stored overrides that would do more than set plain values and choose from groups.
+
+    Raises:
+        UserError: names the file and the override.
+    """
+    loader = GlobalHydra.instance().config_loader()
+    for text in overrides:
+        try:
+            (override,) = OverridesParser.create().parse_overrides([text])
+        except HydraException as error:
+            raise UserError(f"{path}: {text} cannot be read ({' '.join(str(error).split())})") from error
+        key, value = override.key_or_group, override.value()
+        # The parser takes backslashes away: $\{a} is an interpolation too.
+        require_resolved(path, [text, value if isinstance(value, dict | list) else str(value)], key)
+        if key.partition("/")[0].partition(".")[0] == "hydra":
+            raise UserError(f"{path}: {text} is a setting of Hydra's, and only what is typed may change these")
+        if override.is_sweep_override():
+            raise UserError(f"{path}: {text} is several values")
+        if ".." in str(value).split("/") and loader.get_group_options(key):
+            raise UserError(f"{path}: {text} is no choice of {key}, but a file elsewhere")
+
+
+def plain_overrides(overrides: Sequence[str], config: DictConfig) -> list[str]:
+    """Overrides with the values that their interpolations had: `lr='${base}'` becomes lr=0.1.
+
+    What is stored is not resolved again, so it has to be stored like this.
+
+    Args:
+        overrides: as typed, without sweeps.
+        config: composed of them, with Hydra's node.
+    """
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    return [_plain(override, config) if _is_unresolved(override) else str(override.input_line) for override in parsed]
+
+
+def _is_unresolved(override: Override) -> bool:
+    return is_unresolved(str(override.input_line)) or is_unresolved(str(override.value()))
+
+
+def _plain(override: Override, config: DictConfig) -> str:
+    key = override.get_key_element()
+    if override.is_delete():
+        return key
+    choices = config.hydra.runtime.choices
+    if override.key_or_group in choices:
+        return quoted(key, choices[override.key_or_group])
+    node = OmegaConf.select(config, override.key_or_group)
+    return quoted(key, OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node)
+
+
+def store_plain(directory: Path, config: DictConfig) -> list[str]:
+    """The overrides of a run that begins, with plain values: those that Hydra has stored become these.
+
+    Args:
+        directory: of the run.
+        config: the run's, with Hydra's node.
+    """
+    typed = typed_overrides(config)
+    plain, stored = plain_overrides(typed, config), directory / ".hydra/overrides.yaml"
+    if plain != typed and stored.is_file() and int(os.environ.get("LOCAL_RANK", 0)) == 0:
+        write_text(stored, yaml.safe_dump(plain, allow_unicode=True))
+    return plain
+
+
+def typed_overrides(config: DictConfig) -> list[str]:
+    """The overrides that a configuration was composed of, with interpolations as they were typed; it has Hydra's node."""
+    # Read one by one, OmegaConf would resolve them.
+    typed = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
+    assert isinstance(typed, list)
+    return [str(override) for override in typed]
 
 
 def _require_known_targets(begun: DictConfig, directory: Path, typed: Sequence[str], config_name: str) -> None:
@@ -61,9 +151,9 @@ def _require_known_targets(begun: DictConfig, directory: Path, typed: Sequence[s
             )
 
 
-def _read(path: Path) -> DictConfig | ListConfig:
+def _read(path: Path) -> Any:
     try:
-        return OmegaConf.load(path)
-    except (OSError, ValueError, YAMLError, AssertionError) as error:
-        reason = " ".join(str(error).split())
+        return read_plain(path)
+    except OSError as error:
+        reason = error.strerror or " ".join(str(error).split())
         raise UserError(f"{path}: cannot be read, so what the run was begun with is not known ({reason})") from error

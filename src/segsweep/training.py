@@ -38,6 +38,7 @@ from segsweep.runs import (
     versions,
 )
 from segsweep.runs.files import write_text
+from segsweep.runs.stored import require_resolved
 from segsweep.trainer import cpu_threads
 
 log = logging.getLogger(__name__)
@@ -78,6 +79,7 @@ def train(
     settings = to_plain(config)
     check_root(settings)
     run = RunDirectory(directory)
+    require_resolved(run.config, settings)
     with run.locked(wait) if _first_process() else contextlib.nullcontext():
         if resume is None:
             put_back(run)

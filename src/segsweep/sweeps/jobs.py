@@ -10,12 +10,14 @@ from collections.abc import Callable
 from datetime import datetime
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+import yaml
+from omegaconf import DictConfig
 
 from segsweep import cli
 from segsweep.callbacks import Interrupted, StopOnSignal
 from segsweep.config import name_of
 from segsweep.errors import UserError
+from segsweep.resuming import typed_overrides
 from segsweep.runs import Objective, RunDirectory, RunRecord, objective_mode
 from segsweep.sweeps import running
 from segsweep.sweeps.engines import abandoned, engine_of, here, jobs_at_once, threads_of_job
@@ -123,7 +125,7 @@ def _find(full: DictConfig, sweep: SweepDirectory, run: RunDirectory) -> tuple[J
         there = sweep.read()
         if (known := there.job_at(directory)) is not None:
             return known, there
-    overrides = list(full.hydra.overrides.task)
+    overrides = typed_overrides(full)
     job = describe(full, overrides, [key_of(override) for override in overrides])
     job.directory, job.stage = directory, "other"
 
@@ -137,9 +139,10 @@ def _find(full: DictConfig, sweep: SweepDirectory, run: RunDirectory) -> tuple[J
 
     objective = str(full.objective)
     begun = sweep.path / "multirun.yaml"  # by Hydra
-    typed = OmegaConf.select(OmegaConf.load(begun), "hydra.overrides") if begun.exists() else None
+    # As text: an interpolation in it was resolved where it was typed.
+    typed = yaml.safe_load(begun.read_text(encoding="utf-8"))["hydra"]["overrides"] if begun.exists() else None
     # Without the sweeper the command would be another one.
-    command = [*(o for o in typed.hydra if re.match(r"hydra[./]sweeper", o)), *typed.task] if typed is not None else []
+    command = [*(o for o in typed["hydra"] if re.match(r"hydra[./]sweeper", o)), *typed["task"]] if typed else []
     first = SweepRecord(
         command, {"name": objective, "mode": objective_mode(objective)},
         name=name_of(full),

@@ -17,7 +17,8 @@ from segsweep.errors import UserError
 from segsweep.identity import Leaf, differences, flatten, job_key, result_settings, typed
 from segsweep.keys import require_known
 from segsweep.own_code import load_code
-from segsweep.sweeps.record import Job, SweepRecord
+from segsweep.resuming import plain_overrides, require_plain_overrides
+from segsweep.sweeps.record import Job, SweepDirectory, SweepRecord
 from segsweep.sweeps.replicates import Key, entry_key
 from segsweep.sweeps.scored import scored_settings
 
@@ -64,7 +65,7 @@ def describe(config: DictConfig, overrides: Sequence[str], axes: Sequence[str]) 
         with contextlib.suppress(UserError):  # the job will say what is wrong with it
             load_code(settings.get("code"))  # where a source of the user's is, which says what it is scored on
     return Job(
-        job_key(result), -1, list(overrides), "", values, result,
+        job_key(result), -1, plain_overrides(overrides, config), "", values, result,
         {group: choice for group, choice in choices.items() if not group.startswith("hydra/")},
         scored_settings(result, str(settings["objective"])),
     )  # fmt: skip
@@ -90,22 +91,32 @@ def broken(overrides: Sequence[str], axes: Sequence[str], error: str) -> Job:
     return Job(job_key({"broken": " ".join(overrides)}), -1, list(overrides), "", values, status="failed", error=error)
 
 
-def require_same_kind(record: SweepRecord, wanted: Sequence[Job], compose: Callable[[list[str]], Job]) -> None:
+def require_same_kind(
+    sweep: SweepDirectory,
+    record: SweepRecord,
+    wanted: Sequence[Job],
+    typed: Sequence[Sequence[str]],
+    compose: Callable[[list[str]], Job],
+) -> None:
     """That the command which asks for more would train what the sweep has as it was trained, so only axes differ.
 
     Args:
-        record: the sweep, with the axes of this command too.
+        sweep: its directory.
+        record: its content, with the axes of this command too.
         wanted: the jobs that the command asks for.
+        typed: the overrides of each, with interpolations: what is not swept may follow from what is.
         compose: gives the job of overrides, or raises.
 
     Raises:
         UserError: something is different that is not swept; says what.
     """
-    new = [job for job in wanted if job.settings and job.stage != FINAL]
+    new = [
+        (job, overrides) for job, overrides in zip(wanted, typed, strict=True) if job.settings and job.stage != FINAL
+    ]
     if not new:
         return
-    unswept = [override for override in new[0].overrides if key_of(override) not in record.axes]
-    asked = {job_key(job.settings) for job in new}
+    unswept = [override for override in new[0][1] if key_of(override) not in record.axes]
+    asked = {job_key(job.settings) for job, _ in new}
     # The replicates of a setting were compared when they were added: one of them answers for all.
     settings: dict[tuple[Key, ...], list[Job]] = {}
     for job in _compared(record):
@@ -114,6 +125,7 @@ def require_same_kind(record: SweepRecord, wanted: Sequence[Job], compose: Calla
         if any(job_key(job.settings) in asked for job in replicates):
             continue
         old = replicates[0]
+        require_plain_overrides(sweep.record, old.overrides)
         try:
             again = compose([*(override for override in old.overrides if key_of(override) in record.axes), *unswept])
         except UserError:

@@ -14,6 +14,7 @@ from segsweep.identity import Leaf, typed
 from segsweep.runs.directory import RunDirectory
 from segsweep.runs.files import write_json
 from segsweep.runs.record import RunRecord
+from segsweep.runs.stored import require_resolved
 
 FORMAT = 1
 _SHARED = ("settings", "choices", "scored")
@@ -157,9 +158,13 @@ class SweepDirectory:
         if not self.record.is_file():
             raise UserError(f"{self.path}: no sweep there; give a sweep directory, one with a sweep.json")
         try:
-            return SweepRecord.from_dict(json.loads(self.record.read_text(encoding="utf-8")))
+            record = SweepRecord.from_dict(json.loads(self.record.read_text(encoding="utf-8")))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UserError(f"{self.record}: damaged, or no sweep.json ({error})") from error
+        # These are handed to Hydra when the sweep goes on; a job that could not be composed is dropped then.
+        for at, job in ((at, job) for at, job in enumerate(record.jobs) if job.settings):
+            require_resolved(self.record, {"directory": job.directory, "overrides": job.overrides}, f"jobs.{at}")
+        return record
 
     def update(self, change: Callable[[SweepRecord], None], first: SweepRecord | None = None) -> SweepRecord:
         """Changes sweep.json; one process at a time.

@@ -1,7 +1,5 @@
 """What a sweep leaves beside its jobs: the ranked tables, the pictures, and TensorBoard's HPARAMS tab."""
 
-from pathlib import Path
-
 from segsweep.runs.files import write_text, write_whole
 from segsweep.sweeps.hparams import write_hparams
 from segsweep.sweeps.markdown import markdown
@@ -29,11 +27,3 @@ def write_tables(results: Results) -> None:
     sweep = results.sweep
     write_whole(sweep.summary_csv, lambda path: results.table.to_csv(path, index=False))
     write_text(sweep.summary_md, markdown(results))
-
-
-def relative(path: Path) -> Path:
-    """As a person would type it from here."""
-    try:
-        return path.resolve().relative_to(Path.cwd())
-    except ValueError:
-        return path

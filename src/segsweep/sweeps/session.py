@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from segsweep import cli
 from segsweep.callbacks import Interrupted
 from segsweep.config import name_of
+from segsweep.console import evaluation, hydra_argument, quoted, relative
 from segsweep.continuing import put_back
 from segsweep.errors import UserError
 from segsweep.runs import objective_mode
@@ -109,7 +110,7 @@ class SweepSession:
         for job in wanted:
             job.stage = stage
         if not self._same_kind:
-            require_same_kind(self.record, wanted, self._describe)
+            require_same_kind(self.sweep, self.record, wanted, job_overrides, self._describe)
             self._same_kind = True
         jobs = add(self.record, wanted)
         self.record.asked = [job.key for job in jobs]
@@ -216,7 +217,7 @@ class SweepSession:
 
     @property
     def _continued(self) -> str:
-        added = "" if self.record.name else f" with {cli.hydra_argument('hydra.sweep.dir', self.sweep.path)}"
+        added = "" if self.record.name else f" with {hydra_argument('hydra.sweep.dir', self.sweep.path)}"
         return f"the same command{added} goes on with what is left"
 
     @contextlib.contextmanager
@@ -270,7 +271,7 @@ class SweepSession:
             time.sleep(0.2)
 
     def _overrides(self, job: Job) -> list[str]:
-        folder, below = (cli.quoted(key, value) for key, value in (
+        folder, below = (quoted(key, value) for key, value in (
             ("hydra.sweep.dir", self.sweep.path), ("hydra.sweep.subdir", job.directory),
         ))  # fmt: skip
         return [*job.overrides, folder, below]
@@ -314,7 +315,7 @@ def finish(sweep: SweepDirectory) -> bool:
     from rich.console import Console
 
     from segsweep.sweeps.printed import printed
-    from segsweep.sweeps.report import relative, report
+    from segsweep.sweeps.report import report
 
     results = report(sweep)
     console = Console(soft_wrap=True)
@@ -328,5 +329,5 @@ def finish(sweep: SweepDirectory) -> bool:
     if (best := results.best) is not None:
         job = results.record.job_at(best)
         tests = job is not None and bool(job.settings.get("trainer.test"))
-        print(f"  {cli.evaluation(shown / best, results.runs[best].metrics, tests)}")
+        print(f"  {evaluation(shown / best, results.runs[best].metrics, tests)}")
     return not any(job.status == "failed" for job in results.record.jobs)
