@@ -5,12 +5,12 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from segsweep import cli, commands
+from segsweep import cli
 
 
 @hydra.main(version_base="1.3", config_path=str(Path(__file__).parent / "conf"), config_name="export")
 def main(config: DictConfig) -> None:
-    commands.export(config)
+    cli.export(config)
 
 
 if __name__ == "__main__":

@@ -5,12 +5,12 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from segsweep import cli, commands
+from segsweep import cli
 
 
 @hydra.main(version_base="1.3", config_path=str(Path(__file__).parent / "conf"), config_name="predict")
 def main(config: DictConfig) -> None:
-    commands.predict(config)
+    cli.predict(config)
 
 
 if __name__ == "__main__":

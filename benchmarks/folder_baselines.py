@@ -30,8 +30,8 @@ from measure import CONF
 from numpy.typing import NDArray
 
 from segsweep.assembly import LOADING_KEYS
-from segsweep.cli import explain
 from segsweep.config import build, to_plain
+from segsweep.console import explain
 from segsweep.data import FolderSource
 from segsweep.errors import UserError
 from segsweep.labels import IGNORE, Labels

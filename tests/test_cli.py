@@ -6,8 +6,7 @@ import sys
 import pytest
 from support import ROOT, SMALL
 
-from segsweep.cli import explain
-from segsweep.console import hydra_argument
+from segsweep.console import explain, hydra_argument
 
 MISTAKES = {
     "optim=foo": ["optim=foo", "adam, adamw, rmsprop, sgd"],
@@ -94,10 +93,10 @@ def test_a_folder_that_holds_a_run_is_not_written_over(command, train):
 
 
 def test_runs_of_the_same_second_get_folders_of_their_own(tmp_path):
-    from segsweep.cli import _new_folder
+    from segsweep.cli.resolvers import new_folder
 
     parent = str(tmp_path / "outputs")
-    assert len({_new_folder(parent) for _ in range(5)}) == 5
+    assert len({new_folder(parent) for _ in range(5)}) == 5
 
 
 def test_help_names_every_group_choice_and_root_key(command):

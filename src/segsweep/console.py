@@ -1,11 +1,18 @@
-"""Text for a terminal: arguments that can be typed, paths from here, and the bar of long work."""
+"""Text for a terminal: a user's mistake as one line, arguments that can be typed, paths from here, and a bar."""
 
+import contextlib
 import re
 import shlex
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf.errors import OmegaConfBaseException
+
+from segsweep.errors import DivergedError, UserError, os_error_behind, shown
+from segsweep.keys import unknown
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -80,3 +87,74 @@ def progress_bar() -> "Progress":
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True, soft_wrap=True)
     return Progress(*columns, console=console, disable=not sys.stderr.isatty())
+
+
+@contextlib.contextmanager
+def mistakes_in_one_line() -> Iterator[None]:
+    """Ends the program at a user's mistake, in one line, before Hydra adds a line of its own."""
+    try:
+        yield
+    except Exception as error:
+        if (line := explain(error)) is not None:
+            fail(line)
+        raise
+
+
+def fail(line: str) -> NoReturn:
+    """Ends the program with exit code 1 and a line on stderr."""
+    print(f"error: {shown(line)}", file=sys.stderr)
+    sys.exit(1)
+
+
+def explain(error: BaseException) -> str | None:
+    """One line for an error that its user can mend; None for one that is ours."""
+    if isinstance(error, MissingConfigException) and error.options:
+        group = Path(str(error.missing_cfg_file))
+        choices = ", ".join(option for option in error.options)
+        return f"{group.parent}={group.name}: no such choice; there are {choices}"
+    if isinstance(error, OverrideParseException):
+        return f"{error.override}: cannot be read as KEY=VALUE ({_one_line(error).split(' See http')[0]})"
+    if (mistake := _mistake_behind(error)) is not None:
+        return _one_line(mistake)
+    if (found := re.search(r"UserError raised while resolving interpolation: (.*)", str(error))) is not None:
+        return found[1]  # a resolver's; OmegaConf keeps only its text
+    if (found := re.search(r"Could not (?:override|delete from config\.) '([^']+)'", str(error))) is not None:
+        return unknown(found[1])
+    if (found := re.search(r"An item is already at '([^']+)'|Multiple values for ([\w/]+)\.", str(error))) is not None:
+        key = found[1] or found[2]
+        return f"+{key}: there is such a key; type {key}=... without the +"
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        reason = f" ({_one_line(error.__cause__)})" if isinstance(error.__cause__, OmegaConfBaseException) else ""
+        return f"{_one_line(error)}{reason}; python {sys.argv[0]} --help lists what there is"
+    if isinstance(error, ValueError) and "Config group override" in str(error):
+        null = next((argument for argument in sys.argv if re.fullmatch(r"[a-z/_]+=null", argument)), "null")
+        return f"{null}: a group needs a choice; python {sys.argv[0]} --help lists them"
+    if type(error).__module__.partition(".")[0] in ("joblib", "submitit", "ray"):
+        if "timed-out" in str(error):
+            return (
+                "a job ran out of time, hydra.launcher.timeout_min; its state is saved, and the same command with the same "
+                "name= goes on with it. hydra.launcher.max_num_timeout=3 has that done three times without asking"
+            )
+        return (
+            f"the process of a job has died, perhaps for lack of memory ({type(error).__name__}); "
+            "the same command with the same name= goes on with what is left"
+        )
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error).lower()):
+        return f"out of memory ({_one_line(error)[:120]}): try a smaller data.batch_size or data.image_size"
+    if (failed := os_error_behind(error)) is not None:
+        return f"{failed.filename}: {failed.strerror}" if failed.filename and failed.strerror else _one_line(failed)
+    return None
+
+
+def _mistake_behind(error: BaseException | None) -> BaseException | None:
+    seen: set[int] = set()
+    while error is not None and not isinstance(error, UserError | DivergedError):
+        if id(error) in seen:
+            return None  # two errors that are each other's cause
+        seen.add(id(error))
+        error = error.__cause__
+    return error
+
+
+def _one_line(error: BaseException | None) -> str:
+    return " ".join(str(error).split())

@@ -17,7 +17,6 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -74,33 +73,6 @@ _REFERENCE = re.compile(
 )
 
 
-class KnownKeys(Callback):
-    """Refuses unknown keys at the root of a command's configuration before anything is made, and once for a sweep.
-
-    Args:
-        command: in whose configuration this callback is; a key of `KEYS`.
-    """
-
-    def __init__(self, command: str) -> None:
-        self.command = command
-
-    def on_run_start(self, config: DictConfig, **_: object) -> None:
-        self._check(config)
-
-    def on_multirun_start(self, config: DictConfig, **_: object) -> None:
-        self._check(config)
-
-    def _check(self, config: DictConfig) -> None:
-        # Keys of a sweep are not in the configuration yet. A sweep's axes may stand in a study too.
-        hydra = _raw(config)["hydra"]
-        swept = hydra["sweeper"].get("params") or {}
-        try:
-            require_known(config, self.command, _typed([*hydra["overrides"]["task"], *(f"{key}=0" for key in swept)]))
-        except UserError as error:
-            print(f"error: {error}", file=sys.stderr)  # raised, Hydra would go on
-            sys.exit(1)
-
-
 def require_known(config: DictConfig, command: str, typed: Iterable[str] = ()) -> None:
     """Refuses a key at the root that the command does not have, with or without `+`, and a key that was left out.
 
@@ -131,12 +103,16 @@ def _raw(config: DictConfig) -> dict[Any, Any]:
     return raw
 
 
-def _typed(overrides: Iterable[str]) -> Iterator[str]:
-    """The keys that overrides set, without those that choose from a group."""
-    loader = GlobalHydra.instance().config_loader()
-    for override in OverridesParser.create(config_loader=loader).parse_overrides(list(overrides)):
-        if override.package is None and not loader.get_group_options(override.key_or_group):
-            yield override.key_or_group
+def typed_keys(config: DictConfig) -> list[str]:
+    """The keys that the overrides of a configuration set, without those that choose from a group; it has Hydra's node.
+
+    Of a sweep they are not in the configuration yet, and some may stand in a study.
+    """
+    hydra, loader = _raw(config)["hydra"], GlobalHydra.instance().config_loader()
+    swept = (f"{key}=0" for key in hydra["sweeper"].get("params") or {})
+    parsed = OverridesParser.create(config_loader=loader).parse_overrides([*hydra["overrides"]["task"], *swept])
+    found = (override.key_or_group for override in parsed if override.package is None)
+    return [key for key in found if not loader.get_group_options(key)]
 
 
 def unknown(key: str, config: DictConfig | None = None) -> str:

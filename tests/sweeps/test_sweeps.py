@@ -21,7 +21,7 @@ from PIL import Image
 from support import Command, Outcome
 from sweep_support import GRID, TINY, TRAP, Sweep, content, run_record, same_weights, state, statuses
 
-from segsweep import cli
+from segsweep.cli import resolvers
 from segsweep.identity import job_key
 from segsweep.runs import RunDirectory
 from segsweep.sweeps import jobs
@@ -150,12 +150,12 @@ def test_load_sweep_answers_for_summary_histories_and_the_best(finished: Finishe
 
 
 def test_sweeps_begun_in_the_same_second_have_a_folder_each(sweep: Sweep, tmp_path: Path, monkeypatch):
-    class Clock(cli.datetime):
+    class Clock(resolvers.datetime):
         @classmethod
         def now(cls, tz=None):
             return cls(2026, 1, 2, 3, 4, 5, tzinfo=tz)
 
-    monkeypatch.setattr(cli, "datetime", Clock)
+    monkeypatch.setattr(resolvers, "datetime", Clock)
     outcomes = [sweep("lr=0.1,0.2", "trainer.max_steps=1") for _ in range(2)]
     assert [outcome.code for outcome in outcomes] == [0, 0]
     assert [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.glob("multirun/*/*"))] == [
@@ -163,7 +163,7 @@ def test_sweeps_begun_in_the_same_second_have_a_folder_each(sweep: Sweep, tmp_pa
     ]  # fmt: skip
     assert all(set(statuses(path).values()) == {"completed"} for path in tmp_path.glob("multirun/*/*"))
     found: list[str] = []
-    threads = [threading.Thread(target=lambda: found.append(cli._new_folder(str(tmp_path)))) for _ in range(16)]
+    threads = [threading.Thread(target=lambda: found.append(resolvers.new_folder(str(tmp_path)))) for _ in range(16)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -28,6 +28,7 @@ class _SegsweepSweeper(Sweeper):
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
 
     def sweep(self, arguments: list[str]) -> None:
+        from segsweep.sweeps.callback import report_at_end
         from segsweep.sweeps.session import SweepSession
 
         assert self.hydra_context is not None
@@ -41,8 +42,12 @@ class _SegsweepSweeper(Sweeper):
         session = SweepSession(self.hydra_context, self.task_function, self.config, self.name)
         choices = self._choices(overrides)
         axes = [key.lstrip("+") for key, values in choices.items() if len(values) > 1]
-        with session.begun([*also, *arguments], axes):
-            self._search(session, choices)
+        try:
+            with session.begun([*also, *arguments], axes):
+                self._search(session, choices)
+        finally:
+            if session.planned:
+                report_at_end(session.sweep.path)
 
     @staticmethod
     def _choices(overrides: Sequence[Override]) -> dict[str, list[str]]:

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from segsweep.cli import explain
+from segsweep.console import explain
 from segsweep.sweeps.record import SweepDirectory
 from segsweep.sweeps.session import finish
 

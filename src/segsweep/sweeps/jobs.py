@@ -13,13 +13,13 @@ import torch
 import yaml
 from omegaconf import DictConfig
 
-from segsweep import cli
 from segsweep.callbacks import Interrupted, StopOnSignal
 from segsweep.config import name_of
 from segsweep.errors import UserError
 from segsweep.resuming import typed_overrides
 from segsweep.runs import Objective, RunDirectory, RunRecord, objective_mode
 from segsweep.sweeps import running
+from segsweep.sweeps.callback import is_worker
 from segsweep.sweeps.engines import abandoned, engine_of, here, jobs_at_once, threads_of_job
 from segsweep.sweeps.planning import UNSWEPT, describe, key_of
 from segsweep.sweeps.record import Job, SweepDirectory, SweepRecord, held
@@ -48,7 +48,7 @@ def run_job(config: DictConfig, full: DictConfig, sweep: SweepDirectory, run: Ru
         Interrupted: a signal asked to stop; last.ckpt holds the state.
         Exception: the job failed, and another sweeper than ours has to know.
     """
-    elsewhere = cli.sweeping is None
+    elsewhere = is_worker(full)
     engine, local, parent = engine_of(full.hydra), here(full.hydra), os.getppid()
     if local and not held(sweep.lock):
         return None  # the sweep was stopped while this job waited

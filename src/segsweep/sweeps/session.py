@@ -18,10 +18,9 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from segsweep import cli
 from segsweep.callbacks import Interrupted
 from segsweep.config import name_of
-from segsweep.console import evaluation, hydra_argument, quoted, relative
+from segsweep.console import evaluation, explain, hydra_argument, quoted, relative
 from segsweep.continuing import put_back
 from segsweep.errors import UserError
 from segsweep.runs import objective_mode
@@ -55,6 +54,8 @@ class SweepSession:
         self.sweep = SweepDirectory(Path(str(config.hydra.sweep.dir)))
         self.stopped = False
         """Whether on_error=stop has ended the sweep."""
+        self.planned = False
+        """Whether there are jobs to report."""
         self._task = task_function
         self._same_kind = False  # until the first jobs are asked for: what is not swept stays as it is in one command
         self.engine = engine_of(config.hydra)
@@ -66,7 +67,6 @@ class SweepSession:
         Raises:
             UserError: a key cannot be swept, or another process runs the same sweep.
         """
-        cli.sweeping = None  # until there is something to report
         new = not self.sweep.path.exists() or not any(self.sweep.path.iterdir())
         refused = [f"{key}: cannot be swept, {reason}" for key, reason in UNSWEPT.items() if key in axes]
         if self.config.get("resume") is not None:
@@ -129,7 +129,7 @@ class SweepSession:
         if left:
             self.record.at_once = jobs_at_once(self.config, len(left))
         here.save_planned()
-        cli.sweeping = self.sweep.path
+        self.planned = True
         OmegaConf.save(self.config, self.sweep.path / "multirun.yaml")
         stop = self.config.get("on_error") == "stop"
         if stop and not all(job.settings for job in jobs):
@@ -157,7 +157,7 @@ class SweepSession:
         except SeveralProcessesError:
             raise
         except Exception as error:
-            if (line := cli.explain(error)) is None:
+            if (line := explain(error)) is None:
                 raise
             return broken(overrides, self.record.axes, line)
 

@@ -1,26 +1,118 @@
-"""The jobs of the entry points that use a trained run: evaluate.py, predict.py and export.py.
+"""The jobs of the entry points.
 
 Nothing heavy is imported before the settings are there: `--help` and a mistyped key should answer at once.
 """
 
 import contextlib
+import os
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from segsweep.cli import _new_folder, mistakes_in_one_line
-from segsweep.console import progress_bar, relative
+from segsweep.absence import MARK, absence, rests_on
+from segsweep.cli.resolvers import new_folder
+from segsweep.console import evaluation, explain, fail, mistakes_in_one_line, progress_bar, relative
 from segsweep.errors import UserError
 
 if TYPE_CHECKING:
     from segsweep.prediction import Prediction
+    from segsweep.runs import RunRecord
     from segsweep.runs.load import Run
 
 _A_RUN = "a run directory or a checkpoint, as in run=outputs/<date>/<time>"
+
+
+def train(config: DictConfig) -> float | None:
+    """The job of train.py: trains, and says what came out and what to type next."""
+    from segsweep.resuming import resumed, store_plain, typed_overrides
+    from segsweep.training import train as train_run
+
+    hydra = HydraConfig.get()
+    directory, resume = Path(hydra.runtime.output_dir), config.resume is not None
+    if hydra.mode is RunMode.MULTIRUN:
+        return _train_in_sweep(config, directory)
+    try:
+        if resume:
+            config, overrides = resumed(directory, typed_overrides(_with_hydra(config)))
+        else:
+            overrides = store_plain(directory, _with_hydra(config))
+        record = train_run(config, directory, overrides, resume=resume)
+    except Exception as error:
+        # Hydra would put a line of its own before ours. In a sweep it has to see the exception, to go on with the others.
+        if hydra.mode is RunMode.RUN and (line := explain(error)) is not None:
+            fail(line)
+        raise
+    if int(os.environ.get("LOCAL_RANK", 0)) == 0:
+        _print_result(record, directory, tests=bool(config.trainer.test))
+    if record.overfit_check == "failed":
+        sys.exit(1)
+    return record.objective.value
+
+
+def _train_in_sweep(config: DictConfig, directory: Path) -> float | None:
+    from segsweep.resuming import store_plain
+    from segsweep.runs import RunDirectory
+    from segsweep.sweeps.jobs import run_job
+    from segsweep.sweeps.record import SweepDirectory
+
+    full = _with_hydra(config)
+    store_plain(directory, full)
+    return run_job(config, full, SweepDirectory(Path(str(full.hydra.sweep.dir))), RunDirectory(directory))
+
+
+def _with_hydra(config: DictConfig) -> DictConfig:
+    full = config.copy()
+    OmegaConf.set_struct(full, False)
+    full.hydra = HydraConfig.get()
+    return full
+
+
+def _print_result(record: "RunRecord", directory: Path, tests: bool) -> None:
+    """The last lines of a run; `tests` says whether it was to be tested."""
+    from rich.console import Console
+    from rich.table import Table
+
+    absent = record.absent_classes
+    table = Table("metric", "train (latest)", f"val (step {record.best_step})", "test", title=None)
+    names = dict.fromkeys(name.split("/", 1)[1] for name in record.metrics if name.startswith(("val/", "train/")))
+    for name in names:
+        values = {split: record.metrics.get(f"{split}/{name}") for split in ("train", "val", "test")}
+        marks = {split: MARK if rests_on(name, absent.get(split, [])) else "" for split in values}
+        table.add_row(name, *("" if value is None else f"{value:.4f}{marks[split]}" for split, value in values.items()))
+    console = Console(soft_wrap=True, markup=False, emoji=False)  # names of classes are no markup
+    console.print(table)
+    for split, classes in absent.items():
+        if classes:
+            print(f"{MARK.strip()} {absence(split, classes)}")
+    shown = relative(directory)
+    speed = f", {record.steps_per_second:.1f} steps/s" if record.steps_per_second else ""
+    print(f"{record.steps:,} steps in {record.seconds:.0f} s{speed}. Everything is in {shown}")
+    print("Next:")
+    print(f"  tensorboard --host localhost --logdir {shlex.quote(str(shown / 'tensorboard'))}")
+    print(f"  {evaluation(shown, record.metrics, tests)}")
+
+
+def check_data(config: DictConfig) -> None:
+    """The job of check_data.py: looks at every file, and exits with 1 where training on them would be wrong."""
+    from segsweep.checking import check
+
+    directory = Path(HydraConfig.get().runtime.output_dir)
+    try:
+        report = check(config, directory)
+    except Exception as error:
+        if (line := explain(error)) is not None:
+            fail(line)
+        raise
+    print(f"The report and a contact sheet are in {relative(directory)}")
+    if not report.ok:
+        number = len(report.errors)
+        fail(f"{report.root}: {number} mistake{'s' if number > 1 else ''}; training on this would be wrong")
 
 
 def evaluate(config: DictConfig) -> None:
@@ -45,7 +137,7 @@ def evaluate(config: DictConfig) -> None:
 
 def _made(folder: Path | None) -> Path:
     if folder is None:
-        return Path(_new_folder("outputs"))
+        return Path(new_folder("outputs"))
     folder.mkdir(parents=True, exist_ok=True)
     return relative(folder)
 

@@ -1,0 +1,74 @@
+"""Hydra's hook for sweeps: jobs are told who began the sweep, and its report is written when the command ends."""
+
+import contextlib
+import os
+import platform
+from pathlib import Path
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from segsweep.console import mistakes_in_one_line, quoted
+
+_PARENT = "hydra.callbacks.sweep.parent"
+_at_end = contextlib.ExitStack()
+"""Holds the directory of another sweeper than ours. Hydra tells a callback of the end only where no job failed."""
+_reported: list[Path] = []
+"""The directory of the sweep of this command, once there is something to report."""
+
+
+class SweepReport(Callback):
+    """Keeps the directory of a sweep by another sweeper than ours, which knows nothing of it; has the report written.
+
+    Args:
+        parent: the process that began the sweep; set for its jobs.
+    """
+
+    def __init__(self, parent: str | None = None) -> None:
+        self.parent = parent
+
+    def on_multirun_start(self, config: DictConfig, **_: object) -> None:
+        try:
+            folder = Path(str(config.hydra.sweep.dir))
+        except OmegaConfBaseException:  # the sweeper will say what is wrong with it
+            return
+        # A job's configuration is composed anew, from its own overrides and these.
+        config.hydra.overrides.hydra.append(quoted(_PARENT, _this_process()))
+        if not str(config.hydra.sweeper.get("_target_")).startswith("hydra_plugins.segsweep_sweepers"):
+            from segsweep.sweeps.session import kept_for_others
+
+            with mistakes_in_one_line():  # Hydra would go on
+                _at_end.enter_context(kept_for_others(config, folder))
+            report_at_end(folder)
+
+
+def is_worker(config: DictConfig) -> bool:
+    """Whether a job runs in another process than the one that began its sweep.
+
+    Args:
+        config: the job's, with Hydra's node.
+    """
+    return OmegaConf.select(config, _PARENT) != _this_process()
+
+
+def _this_process() -> str:
+    return f"{platform.node()}:{os.getpid()}"
+
+
+def report_at_end(folder: Path) -> None:
+    """Has the report of the command's sweep written when the command ends, however it does."""
+    _reported.append(folder)
+
+
+def finish_sweep() -> bool:
+    """Writes the report of the command's sweep, if it is one; whether none of its jobs failed."""
+    _at_end.close()
+    folders = [folder for folder in _reported if (folder / "sweep.json").exists()]
+    _reported.clear()
+    if not folders:
+        return True
+    from segsweep.sweeps.record import SweepDirectory
+    from segsweep.sweeps.session import finish
+
+    return finish(SweepDirectory(folders[0]))
