@@ -2,15 +2,25 @@
 
 import contextlib
 import io
+import itertools
 import os
 import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support import ROOT, Command, Outcome
-from sweep_support import GRID, TINY
+from sweep_support import DIVERGED, GRID, TINY, Made, Values
+
+from segsweep.identity import typed
+from segsweep.runs import Objective, RunRecord
+from segsweep.runs.files import write_json
+from segsweep.sweeps.load import load_sweep
+from segsweep.sweeps.planning import FINAL
+from segsweep.sweeps.record import Job, SweepDirectory, SweepRecord
+from segsweep.sweeps.report import report
 
 
 @pytest.fixture
@@ -45,3 +55,40 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
 def grid(finished: tuple[Path, Outcome], tmp_path: Path) -> Path:
     """A copy of the finished sweep, with the times of its files, that can be gone on with under its name."""
     return Path(shutil.copytree(finished[0], tmp_path / "multirun/grid"))
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Made:
+    """A sweep over `axes` whose jobs have the objective `score(values)`; None diverges, "pending" has not begun."""
+
+    def make(
+        axes: dict[str, list[Any]], score: Callable[[Values], Any], objective: str = "val/iou", final: bool = False
+    ):
+        jobs, folder = [], tmp_path / "made"
+        folder.mkdir()
+        mode = "min" if objective.endswith("loss") else "max"
+        asked = [(dict(zip(axes, values, strict=True)), None) for values in itertools.product(*axes.values())]
+        for number, (values, stage) in enumerate([*asked, *([(asked[0][0], FINAL)] if final else [])]):
+            name = ",".join([*([FINAL] if stage else []), *(f"{key}={typed(value)}" for key, value in values.items())])
+            settings = {"optim": "adam", "lr": 0.1, "momentum": None, "seed": 0} | values
+            scored = {key: value for key, value in values.items() if key.startswith("data.")}
+            jobs.append(Job(f"{number:012d}", number, [], name, values, settings, scored=scored, stage=stage))
+            if (value := score(values)) == "pending":
+                continue
+            run = SweepDirectory(folder).run(jobs[-1])
+            run.path.mkdir(parents=True)
+            record = RunRecord("completed", None, 0, [], Objective(objective, mode, value), seconds=9.0)
+            if value is None:
+                record.status, record.error = "failed", DIVERGED
+            else:
+                record.metrics = {objective: value, "test/iou": 0.9, "test/loss": 0.0123}
+                run.metrics.write_text(f"step,epoch,{objective}\n50,0,{value / 2}\n100,0,{value}\n")
+            record.write(run.record)
+        write_json(
+            folder / "sweep.json",
+            SweepRecord(["lr=0.1,0.2"], {"name": objective, "mode": mode}, jobs, list(axes), "made").to_dict(),
+        )
+        report(SweepDirectory(folder))
+        return load_sweep(folder)
+
+    return make

@@ -8,12 +8,17 @@ from typing import Any
 import torch
 from support import SMALL, Outcome
 
+from segsweep.sweeps.load import Sweep as LoadedSweep
+
 # Without pictures of single runs.
 TINY = [*SMALL, "callbacks.panel=null", "callbacks.confusion=null"]
 GRID = ["optim=sgd,adam", "lr=0.001,0.01"]
 TRAP = "+callbacks.trap._target_=traps.Trap"
 
 Sweep = Callable[..., Outcome]
+Values = dict[str, Any]
+Made = Callable[..., LoadedSweep]
+DIVERGED = "DivergedError: loss or weights became NaN or infinite at step 512"
 
 
 def content(sweep: Path) -> dict[str, Any]:

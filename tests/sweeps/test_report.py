@@ -1,67 +1,21 @@
 """What a sweep says, of sweeps made up here: tables that fit a terminal, pictures that leave nothing out unsaid."""
 
-import itertools
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from sweep_support import DIVERGED, Made, Values
 
 from segsweep.errors import UserError
-from segsweep.identity import typed
-from segsweep.runs import Objective, RunRecord
-from segsweep.runs.files import write_json
+from segsweep.runs import RunRecord
 from segsweep.sweeps.lines import Tally, job_line
 from segsweep.sweeps.load import Sweep, load_sweep
-from segsweep.sweeps.planning import FINAL
+from segsweep.sweeps.pictures import MOST_CHOICES
 from segsweep.sweeps.printed import printed
-from segsweep.sweeps.record import Job, SweepDirectory, SweepRecord
 from segsweep.sweeps.report import report
 from segsweep.sweeps.tables import decimals, missing
-
-Values = dict[str, Any]
-Made = Callable[..., Sweep]
-DIVERGED = "DivergedError: loss or weights became NaN or infinite at step 512"
-
-
-@pytest.fixture
-def made(tmp_path: Path) -> Made:
-    """A sweep over `axes` whose jobs have the objective `score(values)`; None diverges, "pending" has not begun."""
-
-    def make(
-        axes: dict[str, list[Any]], score: Callable[[Values], Any], objective: str = "val/iou", final: bool = False
-    ):
-        jobs, folder = [], tmp_path / "made"
-        folder.mkdir()
-        mode = "min" if objective.endswith("loss") else "max"
-        asked = [(dict(zip(axes, values, strict=True)), None) for values in itertools.product(*axes.values())]
-        for number, (values, stage) in enumerate([*asked, *([(asked[0][0], FINAL)] if final else [])]):
-            name = ",".join([*([FINAL] if stage else []), *(f"{key}={typed(value)}" for key, value in values.items())])
-            settings = {"optim": "adam", "lr": 0.1, "momentum": None, "seed": 0} | values
-            scored = {key: value for key, value in values.items() if key.startswith("data.")}
-            jobs.append(Job(f"{number:012d}", number, [], name, values, settings, scored=scored, stage=stage))
-            if (value := score(values)) == "pending":
-                continue
-            run = SweepDirectory(folder).run(jobs[-1])
-            run.path.mkdir(parents=True)
-            record = RunRecord("completed", None, 0, [], Objective(objective, mode, value), seconds=9.0)
-            if value is None:
-                record.status, record.error = "failed", DIVERGED
-            else:
-                record.metrics = {objective: value, "test/iou": 0.9, "test/loss": 0.0123}
-                run.metrics.write_text(f"step,epoch,{objective}\n50,0,{value / 2}\n100,0,{value}\n")
-            record.write(run.record)
-        write_json(
-            folder / "sweep.json",
-            SweepRecord(["lr=0.1,0.2"], {"name": objective, "mode": mode}, jobs, list(axes), "made").to_dict(),
-        )
-        report(SweepDirectory(folder))
-        return load_sweep(folder)
-
-    return make
 
 
 def noisy(values: Values, spread: float = 0.002) -> float:
@@ -333,6 +287,18 @@ def test_heatmap_of_three_axes_has_names_in_the_order_in_which_they_were_asked_f
     drawn = figure.axes[0]
     assert [label.get_text() for label in drawn.get_yticklabels()] == axes["model"]
     assert figure.axes[0].get_xlabel() == "momentum"
+
+
+def test_heatmap_of_very_many_values_shows_the_best_and_the_one_that_leads(made: Made):
+    rates = [0.01 * 1.1**power for power in range(-30, 31)]
+    sweep = made({"lr": rates, "optim": ["sgd", "adam"], "seed": [0, 1]}, noisy)
+    figure = sweep.heatmap()
+    labels = [float(label.get_text()) for label in figure.axes[0].get_xticklabels()]
+    assert len(labels) == MOST_CHOICES
+    assert min(abs(label / 0.01 - 1) for label in labels) < 1e-3
+    assert texts(figure).count("★") == 1
+    assert f", {MOST_CHOICES} of {len(rates)} lr;" in texts(figure)[0]
+    assert sorted(labels) == labels
 
 
 def test_nothing_but_seeds_has_curves_and_no_heatmap(made: Made):

@@ -146,6 +146,16 @@ def test_a_report_written_again_replaces_what_hparams_had(swept: Path):
         assert len(list(RunDirectory(swept / job).tensorboard.glob(f"*{SUFFIX}"))) == 1
 
 
+def test_a_report_that_says_the_same_writes_no_file_of_hparams_anew(swept: Path):
+    def files() -> dict[Path, int]:
+        return {path: path.stat().st_mtime_ns for path in swept.rglob(f"*{SUFFIX}")}
+
+    before = files()
+    report(SweepDirectory(swept))
+    assert files() == before
+    assert len(before) == len(JOBS)
+
+
 def test_hparams_has_its_metrics_without_the_tensorboard_logger(swept: Path, tmp_path: Path):
     sweep = Path(shutil.copytree(swept, tmp_path / "tb"))
     folder = RunDirectory(sweep / JOBS[0]).tensorboard

@@ -54,8 +54,8 @@ def run_job(config: DictConfig, full: DictConfig, sweep: SweepDirectory, run: Ru
         return None  # the sweep was stopped while this job waited
     job, record = _find(full, sweep, run)
     planned = job.stage != "other"
-    stops = planned and elsewhere and config.get("on_error") == "stop"
-    if stops and any(other.status == "failed" for other in record.jobs if other.key in record.asked):
+    stops = planned and config.get("on_error") == "stop"
+    if stops and _one_failed(record):
         return None
     before = _record_of(run)
     if before is not None and before.status == "completed":
@@ -80,7 +80,7 @@ def run_job(config: DictConfig, full: DictConfig, sweep: SweepDirectory, run: Ru
         with cpu_threads(None if share is None else min(share, torch.get_num_threads())):
             train(config, run.path, overrides, resume=None, wait=True, stop=stop)
     except (Interrupted, KeyboardInterrupt) as error:
-        _finish(job, run)
+        _finish(sweep, job, run)
         if isinstance(error, Interrupted) and (again := requeue.get(error.signum)) is not None:
             again(error.signum, None)  # has the job started again, and ends the process
         if elsewhere:
@@ -94,9 +94,8 @@ def run_job(config: DictConfig, full: DictConfig, sweep: SweepDirectory, run: Ru
         _record_failure(config, run, overrides, error)
     finally:
         quiet()
-    value = _finish(job, run)
-    if failure is not None and stops:
-        sweep.refresh(job)
+    value = _finish(sweep, job, run)
+    if failure is not None and stops and elsewhere:
         sweep.enter([job])  # now, so that no process begins another one
     if stop.signum is not None and not elsewhere:
         raise Interrupted(stop.signum)  # it came when there was nothing left to stop
@@ -162,6 +161,11 @@ def _varies(record: SweepRecord, key: str) -> bool:
     return len({str(record.value_of(job, key)) for job in record.jobs if counts or key in job.values}) > 1
 
 
+def _one_failed(record: SweepRecord) -> bool:
+    asked = set(record.asked)
+    return any(job.status == "failed" for job in record.jobs if job.key in asked)
+
+
 def _record_failure(config: DictConfig, run: RunDirectory, overrides: list[str], error: BaseException) -> None:
     """Says in run.json that the job failed, where its training did not come so far as to say it."""
     if held(run.lock):
@@ -183,11 +187,9 @@ def _record_failure(config: DictConfig, run: RunDirectory, overrides: list[str],
     record.write(run.record)
 
 
-def _finish(job: Job, run: RunDirectory) -> float | None:
-    """The objective of a job that has ended; the process that runs the sweep says how, and brings its files up to date."""
-    if running.here is not None:
-        running.here.ended(job)  # else that process looks itself
-    found = _record_of(run)
+def _finish(sweep: SweepDirectory, job: Job, run: RunDirectory) -> float | None:
+    """Gives the objective of a job that has ended, and tells the process that runs the sweep, unless it looks itself."""
+    found = sweep.refresh(job) if running.here is None else running.here.ended(job)
     return found.objective.value if found is not None and found.status == "completed" else None
 
 

@@ -1,6 +1,7 @@
 """Which jobs a command asks for, which of them are there already, and whether they belong to the same sweep."""
 
 import contextlib
+import itertools
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -161,6 +162,7 @@ def add(record: SweepRecord, wanted: Sequence[Job]) -> list[Job]:
     _tell_apart(record, wanted)
     there = {job.key: job for job in record.jobs}
     directories = {job.directory for job in record.jobs}
+    numbers = itertools.count(1 + max((job.number for job in record.jobs), default=-1))
     found: dict[str, Job] = {}
     for job in wanted:
         if (known := there.get(job.key)) is not None:
@@ -171,7 +173,7 @@ def add(record: SweepRecord, wanted: Sequence[Job]) -> list[Job]:
                 known.stage = job.stage  # a search that asks for it compares it
             found[job.key] = known
             continue
-        job.number = 1 + max((other.number for other in record.jobs), default=-1)
+        job.number = next(numbers)
         job.directory = _directory(job, directories)
         directories.add(job.directory)
         record.jobs.append(job)

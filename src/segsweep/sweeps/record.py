@@ -184,8 +184,8 @@ class SweepDirectory:
         with FileLock(self.path / ".sweep.lock"):
             write_json(self.record, record.to_dict())
 
-    def enter(self, jobs: Iterable[Job]) -> SweepRecord:
-        """Writes into sweep.json how far some of its jobs are; gives its content."""
+    def enter(self, jobs: Iterable[Job]) -> None:
+        """Writes into sweep.json how far some of its jobs are."""
         known = {job.directory: job for job in jobs}
 
         def change(record: SweepRecord) -> None:
@@ -193,7 +193,7 @@ class SweepDirectory:
                 if (now := known.get(job.directory)) is not None:
                     job.status, job.error = now.status, now.error
 
-        return self.update(change)
+        self.update(change)
 
     def refresh(self, job: Job) -> RunRecord | None:
         """Reads what a job has come to into it; gives its run.json, where there is one."""

@@ -5,6 +5,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from segsweep.errors import UserError
 from segsweep.runs import RunRecord
@@ -19,6 +20,28 @@ SHARE = 0.02
 ENDED = ("completed", "failed")
 
 
+@dataclass
+class _Known:
+    """What is known of a job.
+
+    Attributes:
+        before: when its run.json had been written when the job was heard of, in nanoseconds; None where there was none.
+            A job whose run.json was not written since was not reached again.
+        written: the same of the run.json that was read last.
+        run: that run.json; None where there is none that can be read.
+        status, seconds: as they are counted; seconds of completed jobs alone.
+        said: whether its line was printed.
+    """
+
+    job: Job
+    before: int | None
+    written: int | None = None
+    run: RunRecord | None = None
+    status: str = ""
+    seconds: float = 0.0
+    said: bool = False
+
+
 class RunningSweep:
     """Keeps in memory what run.json of each job says, so that the end of a job costs the same however many there are.
 
@@ -31,22 +54,15 @@ class RunningSweep:
     """
 
     def __init__(self, sweep: SweepDirectory, record: SweepRecord | None) -> None:
-        self.sweep = sweep
-        self.record = record
-        self._runs: dict[str, RunRecord] = {}
-        self._jobs: dict[str, Job] = {}
-        self._open: dict[str, Job] = {}
-        """Jobs that have not ended."""
-        self._read: dict[str, int | None] = {}
-        """When each run.json that was read had been written."""
-        self._before: dict[str, int | None] = {}
-        """The same when the job was heard of: what is not written since was not reached again."""
-        self._counted: dict[str, tuple[str, float]] = {}
+        self.sweep, self.record = sweep, record
+        self._known: dict[str, _Known] = {}
+        self._open: dict[str, _Known] = {}  # those that have not ended
         self._statuses: Counter[str] = Counter()
         self._seconds = 0.0
-        self._heard: int | None = None
+        self._heard: int | None = None  # when the sweep.json that is known here was written
         self._changed = False
         self._next_save = 0.0
+        self._one_at_a_time = threading.RLock()  # joblib with one process runs jobs in this one, watched all the same
         for job in record.jobs if record is not None else ():
             self.refresh(job)
 
@@ -54,96 +70,100 @@ class RunningSweep:
     def results(self) -> Results:
         """What is known of the jobs now."""
         assert self.record is not None
-        return Results(self.sweep, self.record, dict(self._runs))
+        runs = {name: known.run for name, known in self._known.items() if known.run is not None}
+        return Results(self.sweep, self.record, runs)
 
     def job_at(self, directory: str) -> Job | None:
         """The job of a run directory, relative to the sweep's."""
-        return self._jobs.get(directory)
+        known = self._known.get(directory)
+        return None if known is None else known.job
 
-    def adopt(self, record: SweepRecord) -> None:
-        """Takes over jobs that another process, or another sweeper than ours, has entered into sweep.json."""
+    def adopt(self, record: SweepRecord) -> list[Job]:
+        """Takes over jobs that another process, or another sweeper than ours, has entered into sweep.json; gives these."""
         if self.record is None:
             self.record = record
-        new = [job for job in record.jobs if job.directory not in self._jobs]
+        new = [job for job in record.jobs if job.directory not in self._known]
         if record is not self.record:
             self.record.jobs += new
             self.record.axes = record.axes
         for job in new:
             self.refresh(job)
+        return new
 
     def refresh(self, job: Job) -> RunRecord | None:
         """Reads run.json of one job; gives it where there is one."""
-        name = job.directory
         written = _written(self.sweep, job)
-        found = self.sweep.refresh(job)
-        if name not in self._jobs:
-            self._jobs[name], self._before[name] = job, written
-        self._read[name] = written
-        self._runs.pop(name, None)
-        if found is not None:
-            self._runs[name] = found
-        status, seconds = self._counted.get(name, ("", 0.0))
-        self._statuses[status] -= 1
-        self._seconds -= seconds
-        self._counted[name] = job.status, found.seconds if found is not None and job.status == "completed" else 0.0
-        self._statuses[job.status] += 1
-        self._seconds += self._counted[name][1]
+        known = self._known.setdefault(job.directory, _Known(job, written))
+        self._statuses[known.status] -= 1
+        self._seconds -= known.seconds
+        known.written, known.run, known.status = written, self.sweep.refresh(job), job.status
+        known.seconds = known.run.seconds if known.run is not None and job.status == "completed" else 0.0
+        self._statuses[known.status] += 1
+        self._seconds += known.seconds
         if job.status in ENDED:
-            self._open.pop(name, None)
+            self._open.pop(job.directory, None)
         else:
-            self._open[name] = job
+            self._open[job.directory] = known
         self._changed = True
-        return found
+        return known.run
 
-    def ended(self, job: Job) -> None:
-        """A job of this process has ended: says so in one line, and brings the files up to date where that is due."""
-        self.refresh(job)
-        self._say(job)
-        self.save_if_due()
+    def ended(self, job: Job) -> RunRecord | None:
+        """Says in one line how a job of this process ended, and saves where that is due; gives its run.json."""
+        with self._one_at_a_time:
+            found = self.refresh(job)
+            self._say(job)
+            self.save_if_due()
+            return found
 
     def look(self, over: bool = False) -> None:
-        """Finds out which jobs in other processes have ended, prints their lines, and saves where that is due.
+        """Finds out which jobs in other processes have ended, and prints their lines.
 
         Args:
             over: none of them runs any more, so that those which have not ended were interrupted.
 
         Raises:
-            OSError: a file of the sweep cannot be read or written.
+            OSError: a file of the sweep cannot be read.
             UserError: sweep.json is damaged.
         """
+        with self._one_at_a_time:
+            for job in self._written_since(over):
+                self.refresh(job)
+                if job.status in ENDED or (over and job.status == "interrupted"):
+                    self._say(job)
+
+    def _written_since(self, over: bool) -> list[Job]:
+        """The jobs whose run.json is another than the one that was read, in the order in which they were written."""
+        changed = []
         if self.sweep.record.exists() and (over or self._heard != self.sweep.record.stat().st_mtime_ns):
             self._heard = self.sweep.record.stat().st_mtime_ns
-            self.adopt(self.sweep.read())
-        changed = []
-        for name, job in self._open.items():
-            written = _written(self.sweep, job)
-            if written != self._read[name] or (over and written != self._before[name]):
-                changed.append((written or 0, job))
-        for _, job in sorted(changed, key=lambda entry: entry[0]):
-            self.refresh(job)
-            if job.status in ENDED or (over and job.status == "interrupted"):
-                self._say(job)
-        self.save_if_due()
+            new = [self._known[job.directory] for job in self.adopt(self.sweep.read())]
+            changed += [(known.written or 0, known.job) for known in new if known.status in ENDED]
+        for known in self._open.values():
+            written = _written(self.sweep, known.job)
+            if written != known.written or (over and written != known.before):
+                changed.append((written or 0, known.job))
+        return [job for _, job in sorted(changed, key=lambda entry: entry[0])]
 
     def _say(self, job: Job) -> None:
-        found, record = self._runs.get(job.directory), self.record
-        if found is None or record is None:
-            return  # stopped before it began
+        known, record = self._known[job.directory], self.record
+        if known.run is None or record is None or known.said:
+            return  # without run.json it was stopped before it began
+        known.said = True
         completed = self._statuses["completed"]
         tally = Tally(
             done=completed + self._statuses["failed"],
             left=sum(self._statuses[status] for status in ("pending", "interrupted", "running")),
             seconds=self._seconds / completed if completed else None,
         )
-        print(job_line(record, job, found, tally), flush=True)
+        print(job_line(record, job, known.run, tally), flush=True)
 
     def save_if_due(self) -> None:
         """Brings sweep.json and the tables up to date, unless that would take more than `SHARE` of the time."""
-        if self.record is not None and self._changed and time.monotonic() >= self._next_save:
-            with self._timed():
-                self.adopt(self.sweep.enter(self.record.jobs))
-                self._heard = self.sweep.record.stat().st_mtime_ns
-                write_tables(self.results)
+        with self._one_at_a_time:
+            if self.record is not None and self._changed and time.monotonic() >= self._next_save:
+                with self._timed():
+                    self.sweep.enter(self.record.jobs)
+                    write_tables(self.results)
 
     def save_planned(self) -> None:
         """Writes sweep.json as jobs were planned, and the tables."""
@@ -155,10 +175,12 @@ class RunningSweep:
     @contextlib.contextmanager
     def _timed(self) -> Iterator[None]:
         started = time.monotonic()
-        yield
-        self._changed = False
-        ended = time.monotonic()
-        self._next_save = ended + (ended - started) / SHARE
+        try:
+            yield
+            self._changed = False
+        finally:
+            ended = time.monotonic()
+            self._next_save = ended + (ended - started) / SHARE
 
 
 def _written(sweep: SweepDirectory, job: Job) -> int | None:
@@ -189,6 +211,8 @@ def watched(running: RunningSweep, every: float = 1.0) -> Iterator[None]:
             started = time.monotonic()
             look()
             wait = max(every, (time.monotonic() - started) / SHARE)
+            with contextlib.suppress(OSError, UserError):
+                running.save_if_due()
         look()
 
     def look() -> None:
