@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from segsweep.console import quoted
 from segsweep.data.depth import FULL, to_uint8
 from segsweep.errors import UserError
 from segsweep.image_files.arrays import is_npy, npy_header, read_npy
@@ -67,10 +68,12 @@ class ImageRule:
             return
         object.__setattr__(self, "bands", tuple(self.bands))
         if not self.bands or min(self.bands) < 0:
-            raise UserError(f"data.bands={list(self.bands)}: must be positions of bands, counted from 0; null is all")
+            raise UserError(
+                f"{quoted('data.bands', list(self.bands))}: must be positions of bands, counted from 0; null is all"
+            )
         if len(self.bands) != self.channels:
             raise UserError(
-                f"data.bands={list(self.bands)}: names {len(self.bands)} bands, and data.channels is {self.channels}; set"
+                f"{quoted('data.bands', list(self.bands))}: names {len(self.bands)} bands, and data.channels is {self.channels}; set"
                 f" data.channels={len(self.bands)}"
             )
 
@@ -174,7 +177,7 @@ def _chosen(path: Path, number: int, rule: ImageRule) -> Sequence[int]:
     if rule.bands is not None:
         if max(rule.bands) >= number:
             raise UserError(
-                f"{path}: has {number} bands, 0 to {number - 1}, and data.bands={list(rule.bands)} asks for band"
+                f"{path}: has {number} bands, 0 to {number - 1}, and {quoted('data.bands', list(rule.bands))} asks for band"
                 f" {max(rule.bands)}"
             )
         return rule.bands
@@ -182,7 +185,7 @@ def _chosen(path: Path, number: int, rule: ImageRule) -> Sequence[int]:
         return range(number)
     if number == 1 and rule.channels == 3:
         return (0, 0, 0)
-    some = f", or choose some with data.bands={list(range(rule.channels))}" if number > rule.channels else ""
+    some = f", or choose some with {quoted('data.bands', list(range(rule.channels)))}" if number > rule.channels else ""
     raise UserError(
         f"{path}: has {number} bands, and data.channels is {rule.channels}; set data.channels={number} to read all{some}"
     )

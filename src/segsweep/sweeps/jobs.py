@@ -115,11 +115,11 @@ def _record_of(run: RunDirectory) -> RunRecord | None:
 def _find(full: DictConfig, sweep: SweepDirectory, run: RunDirectory) -> tuple[Job, SweepRecord]:
     """The job of this directory, and sweep.json; a job that another sweeper than ours asks for is entered there."""
     directory = run.path.resolve().relative_to(sweep.path.resolve()).as_posix()
-    here = running.here
-    if here is not None and here.record is not None:
+    current = running.current
+    if current is not None and here.record is not None:
         # Without reading sweep.json, which is the longer the more jobs there are.
-        if (known := here.job_at(directory)) is not None:
-            return known, here.record
+        if (known := current.job_at(directory)) is not None:
+            return known, current.record
     elif sweep.record.exists():
         there = sweep.read()
         if (known := there.job_at(directory)) is not None:
@@ -148,9 +148,9 @@ def _find(full: DictConfig, sweep: SweepDirectory, run: RunDirectory) -> tuple[J
         started=datetime.now().astimezone().isoformat(timespec="seconds"), sweeper="other",
     )  # fmt: skip
     record = sweep.update(enter, first)
-    if here is not None:
-        here.adopt(record)
-    entered = record.job_at(directory) if here is None else here.job_at(directory)
+    if current is not None:
+        current.adopt(record)
+    entered = record.job_at(directory) if current is None else here.job_at(directory)
     assert entered is not None
     return entered, record
 
@@ -189,7 +189,7 @@ def _record_failure(config: DictConfig, run: RunDirectory, overrides: list[str],
 
 def _finish(sweep: SweepDirectory, job: Job, run: RunDirectory) -> float | None:
     """Gives the objective of a job that has ended, and tells the process that runs the sweep, unless it looks itself."""
-    found = sweep.refresh(job) if running.here is None else running.here.ended(job)
+    found = sweep.refresh(job) if running.current is None else running.current.ended(job)
     return found.objective.value if found is not None and found.status == "completed" else None
 
 

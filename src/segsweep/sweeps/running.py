@@ -191,7 +191,7 @@ def _written(sweep: SweepDirectory, job: Job) -> int | None:
         return None
 
 
-here: RunningSweep | None = None
+current: RunningSweep | None = None
 """The sweep that this process runs; None in the processes of its jobs."""
 
 

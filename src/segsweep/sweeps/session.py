@@ -86,7 +86,7 @@ class SweepSession:
                 self.record = record
                 yield
             finally:
-                running.here = None
+                running.current = None
                 if new and not self.sweep.record.exists():
                     _remove_if_empty(self.sweep.path)
 
@@ -114,35 +114,35 @@ class SweepSession:
             self._same_kind = True
         jobs = add(self.record, wanted)
         self.record.asked = [job.key for job in jobs]
-        if running.here is None:
-            running.here = RunningSweep(self.sweep, self.record)
-        here = running.here
+        if running.current is None:
+            running.current = RunningSweep(self.sweep, self.record)
+        current = running.current
         for job in jobs:
-            here.refresh(job)
+            current.refresh(job)
         self._announce(jobs)
         for job in jobs:
             if job.status == "failed" and job.settings:
                 put_back(self.sweep.run(job))
                 job.error = None
-                here.refresh(job)
+                current.refresh(job)
         left = [job for job in jobs if job.status != "completed" and job.settings]
         if left:
             self.record.at_once = jobs_at_once(self.config, len(left))
-        here.save_planned()
+        current.save_planned()
         self.planned = True
         OmegaConf.save(self.config, self.sweep.path / "multirun.yaml")
         stop = self.config.get("on_error") == "stop"
         if stop and not all(job.settings for job in jobs):
             self._say_stopped()
         else:
-            self._start(left, stop, here)
+            self._start(left, stop, current)
         return jobs
 
     @property
     def results(self) -> Results:
         """What the jobs have come to so far."""
-        assert running.here is not None
-        return running.here.results
+        assert running.current is not None
+        return running.current.results
 
     def scoring(self, job_overrides: Sequence[Sequence[str]]) -> Scoring:
         """Which jobs with these overrides would be scored on the same images; what cannot be composed is left out."""
@@ -183,7 +183,7 @@ class SweepSession:
         self.stopped = True
         print("stopped at the first job that failed (on_error=stop)", file=sys.stderr)
 
-    def _start(self, jobs: Sequence[Job], stop: bool, here: RunningSweep) -> None:
+    def _start(self, jobs: Sequence[Job], stop: bool, current: RunningSweep) -> None:
         if not jobs:
             return
         config = self.config
@@ -194,7 +194,7 @@ class SweepSession:
         launcher: Launcher = Plugins.instance().instantiate_launcher(
             hydra_context=self.context, task_function=self._task, config=config
         )
-        with contextlib.nullcontext() if self.engine == "basic" else watched(here):
+        with contextlib.nullcontext() if self.engine == "basic" else watched(current):
             for batch in batches(self.config, jobs):
                 self._launch(launcher, batch)
                 if stop and any(self.sweep.refresh(job) is not None and job.status == "failed" for job in batch):
@@ -202,7 +202,7 @@ class SweepSession:
                     return
         for job in jobs:
             if job.status not in ENDED:
-                here.refresh(job)
+                current.refresh(job)
         if left := [job.name for job in jobs if job.status not in ENDED]:
             raise UserError(
                 f"{len(left)} job{'s' if len(left) > 1 else ''} did not end ({'; '.join(left[:3])}"
@@ -293,12 +293,12 @@ def kept_for_others(config: DictConfig, folder: Path) -> Iterator[None]:
     settle_optuna(config)
     OmegaConf.save(config, folder / "multirun.yaml")  # not every sweeper does
     with sweep.locked():
-        running.here = RunningSweep(sweep, sweep.read() if sweep.record.exists() else None)
+        running.current = RunningSweep(sweep, sweep.read() if sweep.record.exists() else None)
         try:
-            with contextlib.nullcontext() if engine_of(config.hydra) == "basic" else watched(running.here):
+            with contextlib.nullcontext() if engine_of(config.hydra) == "basic" else watched(running.current):
                 yield
         finally:
-            running.here = None
+            running.current = None
 
 
 def _remove_if_empty(folder: Path) -> None:
