@@ -67,13 +67,14 @@ class ImageRule:
         if self.bands is None:
             return
         object.__setattr__(self, "bands", tuple(self.bands))
+        given = quoted("data.bands", self.bands)
         if not self.bands or min(self.bands) < 0:
             raise UserError(
                 f"{quoted('data.bands', list(self.bands))}: must be positions of bands, counted from 0; null is all"
             )
         if len(self.bands) != self.channels:
             raise UserError(
-                f"{quoted('data.bands', list(self.bands))}: names {len(self.bands)} bands, and data.channels is {self.channels}; set"
+                f"{given}: names {len(self.bands)} bands, and data.channels is {self.channels}; set"
                 f" data.channels={len(self.bands)}"
             )
 
@@ -177,7 +178,7 @@ def _chosen(path: Path, number: int, rule: ImageRule) -> Sequence[int]:
     if rule.bands is not None:
         if max(rule.bands) >= number:
             raise UserError(
-                f"{path}: has {number} bands, 0 to {number - 1}, and {quoted('data.bands', list(rule.bands))} asks for band"
+                f"{path}: has {number} bands, 0 to {number - 1}, and {quoted('data.bands', rule.bands)} asks for band"
                 f" {max(rule.bands)}"
             )
         return rule.bands

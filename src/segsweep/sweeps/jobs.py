@@ -150,7 +150,7 @@ def _find(full: DictConfig, sweep: SweepDirectory, run: RunDirectory) -> tuple[J
     record = sweep.update(enter, first)
     if current is not None:
         current.adopt(record)
-    entered = record.job_at(directory) if current is None else here.job_at(directory)
+    entered = record.job_at(directory) if current is None else current.job_at(directory)
     assert entered is not None
     return entered, record
 
