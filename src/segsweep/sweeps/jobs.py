@@ -116,7 +116,7 @@ def _find(full: DictConfig, sweep: SweepDirectory, run: RunDirectory) -> tuple[J
     """The job of this directory, and sweep.json; a job that another sweeper than ours asks for is entered there."""
     directory = run.path.resolve().relative_to(sweep.path.resolve()).as_posix()
     current = running.current
-    if current is not None and here.record is not None:
+    if current is not None and current.record is not None:
         # Without reading sweep.json, which is the longer the more jobs there are.
         if (known := current.job_at(directory)) is not None:
             return known, current.record
