@@ -87,6 +87,12 @@ def test_the_end_of_a_job_reads_its_own_run_and_writes_nothing_that_is_not_due(m
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["[1/4]", "[2/4]", "[3/4]", "[4/4]"]
 
 
+def test_going_on_with_a_sweep_reads_each_run_once_before_and_once_after(grid: Path, sweep: Sweep, reads: Counter[str]):
+    outcome = sweep(*GRID, "name=grid")
+    assert outcome.code == 0, outcome.err
+    assert reads == dict.fromkeys(statuses(grid), 2)
+
+
 # A bounded share of the time
 
 

@@ -115,10 +115,11 @@ class SweepSession:
         jobs = add(self.record, wanted)
         self.record.asked = [job.key for job in jobs]
         if running.current is None:
-            running.current = RunningSweep(self.sweep, self.record)
+            running.current = RunningSweep(self.sweep, self.record)  # reads what every job has come to
         current = running.current
         for job in jobs:
-            current.refresh(job)
+            if current.job_at(job.directory) is None:
+                current.refresh(job)
         self._announce(jobs)
         for job in jobs:
             if job.status == "failed" and job.settings:
