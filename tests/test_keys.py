@@ -38,7 +38,7 @@ MEANT = {
 }
 
 
-@pytest.mark.parametrize("plus", ["", "+", "++"])
+@pytest.mark.parametrize("plus", ["", "+"])
 @pytest.mark.parametrize("typed", MEANT)
 def test_an_unknown_key_is_refused_and_the_one_that_was_meant_is_named(
     command: Command, tmp_path: Path, typed: str, plus: str
@@ -62,8 +62,13 @@ def test_every_command_refuses_an_unknown_key(command: Command, tmp_path: Path, 
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("swept", ["+optimizer=sgd,adam", "optimizer=sgd,adam", "+optimizer=sgd lr=0.1,0.2", "lrr=1,2"])
-@pytest.mark.parametrize("sweeper", ["grid", "coordinate", "optuna"])
+@pytest.mark.parametrize(
+    ("sweeper", "swept"),
+    [
+        ("grid", "+optimizer=sgd,adam"), ("grid", "optimizer=sgd,adam"), ("grid", "+optimizer=sgd lr=0.1,0.2"),
+        ("coordinate", "+optimizer=sgd,adam"), ("optuna", "+optimizer=choice(sgd,adam)"),
+    ],
+)  # fmt: skip
 def test_a_sweep_with_an_unknown_key_is_refused_once(command: Command, tmp_path: Path, swept: str, sweeper: str):
     outcome = command("train.py", "-m", f"hydra/sweeper={sweeper}", *SMALL, *swept.split())
     assert outcome.code == 1
@@ -132,9 +137,8 @@ def test_a_swept_key_that_an_interpolation_names_is_swept(command: Command, tmp_
         "callbacks.nothing=1",
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("data", ["textures", "rgb_demo"])
-def test_every_group_refuses_a_setting_that_it_does_not_take(data: str, typed: str):
-    config = OmegaConf.masked_copy(composed("train", f"data={data}", f"+{typed}"), KEYS["train"])
+def test_every_group_refuses_a_setting_that_it_does_not_take(typed: str):
+    config = OmegaConf.masked_copy(composed("train", f"+{typed}"), KEYS["train"])
     with pytest.raises(UserError, match=rf"^{typed.rpartition('=')[0]}\b"):
         require_known_settings(to_plain(config))
 

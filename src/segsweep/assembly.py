@@ -27,6 +27,7 @@ from segsweep.data import SegmentationData, Source
 from segsweep.data.check import balanced_weights
 from segsweep.errors import UserError
 from segsweep.keys import alike, unknown
+from segsweep.own_code import is_known
 from segsweep.runs import MetricsCSV, RunDirectory, objective_mode
 from segsweep.tasks import TASKS, CrossEntropy, Loss, SegmentationTask
 from segsweep.trainer import TrainerSettings, build_trainer
@@ -104,7 +105,7 @@ def require_known_settings(settings: Mapping[str, Any]) -> None:
     """Refuses settings that no part of a training takes, before anything is built; their values `build` checks.
 
     Args:
-        settings: the configuration as plain data, or some groups of it. A target that cannot be imported is passed over.
+        settings: the configuration as plain data, or some groups of it. Targets that nobody has named are passed over.
 
     Raises:
         UserError: names the key, and the one that was probably meant.
@@ -137,10 +138,9 @@ def _settings_of(where: str, node: Mapping[str, Any]) -> list[str] | None:
         return ["tensorboard"]
     if (target := node.get("_target_")) is None:
         return [] if where == "scheduler" else None
-    try:
-        parameters = inspect.signature(get_object(target)).parameters
-    except Exception:  # whatever the import of a user's module raises; `build` says so
-        return None
+    if not isinstance(target, str) or not is_known(target):
+        return None  # imported when it is built: these settings may be of a stored sweep, which must not name what runs
+    parameters = inspect.signature(get_object(target)).parameters
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         return None
     return [*parameters, *(LOADING_KEYS if where == "data" else ())]

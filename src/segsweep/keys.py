@@ -3,6 +3,7 @@
 Hydra refuses an unknown key and advises a `+` before it; with the `+` it takes the key and nothing ever reads it.
 """
 
+import contextlib
 import difflib
 import re
 import shlex
@@ -122,30 +123,25 @@ def unknown(key: str, config: DictConfig | None = None) -> str:
         key: as typed, without `+`: "optimizer", "data.batchsize".
         config: the command's, with Hydra's node; None composes it anew from the command line of this process.
     """
+    script = f"python {sys.argv[0]}"
     if config is None and (config := _composed()) is None:
-        return f"{key}: no such key; python {sys.argv[0]} --help lists what there is"
-    folder = next(Path(s.path) for s in config.hydra.runtime.config_sources if s.provider == "main")
+        return f"{key}: no such key; {script} --help lists what there is"
+    folder = next(Path(source.path) for source in config.hydra.runtime.config_sources if source.provider == "main")
     settings = {str(name): value for name, value in _raw(config).items() if name != "hydra"}
-    found = nearest(key, settings)
-    group, _, name = (found or key).partition(".")
-    if (
-        name
-        and group in settings
-        and found not in dict(_flat(settings))
-        and (has := _choices_with(folder / group, name))
-    ):
-        choice = config.hydra.runtime.choices.get(group)
-        command = shlex.join([f"{group}={has[0]}", *(_renamed(word, key, f"{group}.{name}") for word in sys.argv[1:])])
-        return f"{key}: no such key with {group}={choice}; add {group}={has[0]}: python {sys.argv[0]} {command}"
-    if found is None:
-        return f"{key}: no such key; python {sys.argv[0]} --help lists what there is"
-    choices = ", ".join(sorted(path.stem for path in (folder / found).glob("*.yaml")))
-    return f"{key}: no such key; did you mean {found}{choices and f' ({choices})'}?"
-
-
-def _renamed(word: str, key: str, name: str) -> str:
-    """An argument of the command line with the key that was meant."""
-    return re.sub(rf"^\+*{re.escape(key)}=", f"{name}=", word)
+    near, chosen = nearest(key, settings), config.hydra.runtime.choices
+    for meant in (key, near or key):
+        group, _, name = meant.partition(".")
+        if group not in chosen or group not in settings or meant in dict(_flat(settings)):
+            continue
+        if (choice := _choice_with(folder / group, name)) is not None:
+            now = f"{group}={chosen[group]}"
+            arguments = [re.sub(rf"^\+*{re.escape(key)}=", f"{meant}=", word) for word in sys.argv[1:]]
+            command = shlex.join([f"{group}={choice}", *arguments])
+            return f"{key}: no such key with {now}; add {group}={choice}: {script} {command}"
+    if near is None:
+        return f"{key}: no such key; {script} --help lists what there is"
+    choices = ", ".join(sorted(path.stem for path in (folder / near).glob("*.yaml"))) if near in chosen else ""
+    return f"{key}: no such key; did you mean {near}{choices and f' ({choices})'}?"
 
 
 def nearest(key: str, settings: Mapping[str, Any]) -> str | None:
@@ -202,10 +198,13 @@ def _flat(settings: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, 
                 yield from _flat(value, f"{prefix}{key}.")
 
 
-def _choices_with(folder: Path, name: str) -> list[str]:
-    """The choices of a group whose files have a key at the root."""
-    files = {path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.yaml"))}
-    return [choice for choice, content in files.items() if isinstance(content, dict) and name in content]
+def _choice_with(folder: Path, name: str) -> str | None:
+    """The first choice of a group whose file has a key at its root."""
+    for path in sorted(folder.glob("*.yaml")):
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if isinstance(content, dict) and name in content:
+            return path.stem
+    return None
 
 
 def _composed() -> DictConfig | None:
@@ -213,16 +212,14 @@ def _composed() -> DictConfig | None:
     command, folder = Path(sys.argv[0]).stem, Path(sys.argv[0]).resolve().parent / "conf"
     if command not in KEYS or not folder.is_dir():
         return None
-    groups = [word for word in sys.argv[1:] if re.fullmatch(r"\+?[a-z_]+=[\w/]+", word)]
-    typed = [word for word in groups if (folder / word.lstrip("+").partition("=")[0]).is_dir()]
+    typed = [word for word in sys.argv[1:] if re.fullmatch(r"\+?[a-z_]+=[\w/]+", word)]
+    typed = [word for word in typed if (folder / word.lstrip("+").partition("=")[0]).is_dir()]
     for overrides in (typed, []):
-        try:
+        with contextlib.suppress(HydraException, OmegaConfBaseException):
             if GlobalHydra.instance().is_initialized():
                 return _load(GlobalHydra.instance().config_loader(), command, overrides)
             with initialize_config_dir(str(folder), version_base="1.3"):
                 return _load(GlobalHydra.instance().config_loader(), command, overrides)
-        except (HydraException, OmegaConfBaseException):
-            continue
     return None
 
 

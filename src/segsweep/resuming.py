@@ -39,7 +39,9 @@ def resumed(directory: Path, overrides: Sequence[str], config_name: str = "train
     if not isinstance(plain, dict) or (missing := [key for key in (*ROOT, *GROUPS) if key not in plain]):
         lacks = f" (it lacks {', '.join(missing)})" if isinstance(plain, dict) else ""
         raise UserError(f"{directory / 'config.yaml'}: is cut short, or no configuration of a run{lacks}")
-    before = [str(override) for override in before] if isinstance(before, list) else []
+    if not isinstance(before, list):
+        raise UserError(f"{stored}: is no list of overrides")
+    before = [str(override) for override in before]
     require_plain_overrides(stored, before)
     try:
         begun = OmegaConf.create(plain)
@@ -74,12 +76,14 @@ def require_plain_overrides(path: Path, overrides: Sequence[str]) -> None:
             raise UserError(f"{path}: {text} cannot be read ({' '.join(str(error).split())})") from error
         key, value = override.key_or_group, override.value()
         # The parser takes backslashes away: $\{a} is an interpolation too.
-        require_resolved(path, [text, value if isinstance(value, dict | list) else str(value)], key)
+        require_resolved(path, text, key)
+        require_resolved(path, value if isinstance(value, dict | list) else str(value), key)
         if key.partition("/")[0].partition(".")[0] == "hydra":
             raise UserError(f"{path}: {text} is a setting of Hydra's, and only what is typed may change these")
         if override.is_sweep_override():
             raise UserError(f"{path}: {text} is several values")
-        if ".." in str(value).split("/") and loader.get_group_options(key):
+        chosen = value if isinstance(value, list) else [value]
+        if loader.get_group_options(key) and any(".." in str(choice).split("/") for choice in chosen):
             raise UserError(f"{path}: {text} is no choice of {key}, but a file elsewhere")
 
 

@@ -47,6 +47,19 @@ def test_an_interpolation_in_a_stored_sweep_is_refused_by_name(
     assert_nothing_was_resolved(tmp_path)
 
 
+def test_no_module_that_a_stored_sweep_names_is_imported(grid: Path, sweep: Sweep, tmp_path: Path, monkeypatch):
+    (tmp_path / "strange.py").write_text("import pathlib\npathlib.Path('MADE').touch()\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    stored = content(grid)
+    stored["axes"].append("model._target_")
+    for job in stored["jobs"]:
+        job["overrides"].append("model._target_=strange.Net")
+    (grid / "sweep.json").write_text(json.dumps(stored))
+    outcome = sweep("optim=sgd,adam", "lr=0.1", "name=grid")
+    assert (outcome.code, len(outcome.error_lines)) == (1, 1), outcome.err
+    assert_nothing_was_resolved(tmp_path)
+
+
 def test_a_job_whose_stored_configuration_is_not_plain_is_trained_anew(grid: Path, sweep: Sweep, tmp_path: Path):
     job = next(path.parent for path in sorted(grid.glob("*/run.json")))
     record = json.loads((job / "run.json").read_text())
