@@ -29,12 +29,12 @@ from hydra import compose, initialize_config_dir
 from measure import CONF
 from numpy.typing import NDArray
 
-from segsweep.assembly import LOADING_KEYS
-from segsweep.config import build, to_plain
+from segsweep.classes import IGNORE, ClassTable
 from segsweep.console import explain
 from segsweep.data import FolderSource
+from segsweep.datamodule import LOADING_KEYS
 from segsweep.errors import UserError
-from segsweep.labels import IGNORE, Labels
+from segsweep.instantiate import build, to_plain
 from segsweep.runs.files import write_json
 from segsweep.tasks import SegmentationMetrics
 
@@ -154,7 +154,7 @@ def _nearest(cells: NDArray[np.int64], others: NDArray[np.int64], bins: int, cha
     return np.concatenate(nearest)
 
 
-def score(predict: Predict, test: Iterable[Pixels], labels: Labels) -> dict[str, float]:
+def score(predict: Predict, test: Iterable[Pixels], labels: ClassTable) -> dict[str, float]:
     """Every metric of predictions for decoded pairs; NaN where one is undefined."""
     metrics = SegmentationMetrics(labels.names, binary=False, background=labels.background_index)
     for pixels in test:
@@ -164,7 +164,7 @@ def score(predict: Predict, test: Iterable[Pixels], labels: Labels) -> dict[str,
 
 
 def baselines(
-    train: Sequence[Pixels], test: Sequence[Pixels], labels: Labels, bins: int
+    train: Sequence[Pixels], test: Sequence[Pixels], labels: ClassTable, bins: int
 ) -> dict[str, dict[str, float]]:
     """The metrics on `test` of both baselines, fitted on `train`, by the baseline's name.
 

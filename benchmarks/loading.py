@@ -19,14 +19,14 @@ from folder_baselines import folder_arguments, opened
 from measure import Row, arguments, interleave, pick_device, report, timing, trainer_group
 from torch.utils.data import DataLoader
 
-from segsweep.assembly import build_data, build_task
-from segsweep.config import build
-from segsweep.data import SegmentationData
 from segsweep.data.sampling import TrainBatches
 from segsweep.data.source import Batch
+from segsweep.datamodule import SegmentationDataModule
+from segsweep.instantiate import build
+from segsweep.training_setup import build_data, build_task
 
 
-def training_batches(data: SegmentationData, device: torch.device) -> Iterator[Batch]:
+def training_batches(data: SegmentationDataModule, device: torch.device) -> Iterator[Batch]:
     """The batches of epoch after epoch, as the DataModule's own loader gives them without workers."""
     steps = 0
     batches = TrainBatches(data.source.size("train"), data.batch_size, lambda: steps)
@@ -42,7 +42,9 @@ def training_batches(data: SegmentationData, device: torch.device) -> Iterator[B
             yield data.source.finish(collated, "train", device)
 
 
-def stepper(node: dict[str, Any], data: SegmentationData, batch: Batch, device: torch.device) -> Callable[[], None]:
+def stepper(
+    node: dict[str, Any], data: SegmentationDataModule, batch: Batch, device: torch.device
+) -> Callable[[], None]:
     """Trains a step on `batch` at every call, as configured."""
     settings = build(node["trainer"], "trainer")
     if settings.precision == "16-mixed":

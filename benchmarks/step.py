@@ -17,9 +17,9 @@ from hydra import compose, initialize_config_dir
 from measure import CONF, Row, arguments, interleave, pick_device, report, timing, trainer_group
 from published import PublishedLoop
 
-from segsweep.assembly import build_data, build_task
-from segsweep.config import build, to_plain
 from segsweep.errors import UserError
+from segsweep.instantiate import build, to_plain
+from segsweep.training_setup import build_data, build_task
 
 CHOICES = {
     "trainer.precision": ("32-true", "bf16-mixed"),

@@ -26,9 +26,9 @@ from typing import Any
 import numpy as np
 from measure import CONF, environment, pick_device
 
-from segsweep.sweeps.record import SweepDirectory
+from segsweep.sweeps.runner import finish
 from segsweep.sweeps.running import RunningSweep
-from segsweep.sweeps.session import finish
+from segsweep.sweeps.state import SweepDirectory
 
 SEEDS, OPTIMIZERS = (0, 1, 2), ("sgd", "adam")
 

@@ -29,11 +29,11 @@ from hydra import compose, initialize_config_dir
 from lightning.pytorch.callbacks import Callback
 from measure import CONF, Row, arguments, interleave, pick_device, report, synchronize, timing, trainer_group
 
-from segsweep.assembly import assemble, build_data, build_task
 from segsweep.callbacks import StopOnSignal
-from segsweep.config import build, to_plain
+from segsweep.instantiate import build, to_plain
 from segsweep.runs import RunDirectory
 from segsweep.training import quiet_libraries
+from segsweep.training_setup import assemble, build_data, build_task
 
 WARM_UP = 10
 """Steps before the clock starts."""

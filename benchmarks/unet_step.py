@@ -23,11 +23,11 @@ import torch
 from measure import Row, arguments, interleave, pick_device, report, timing
 from torch import Tensor, nn
 
+from segsweep.classes import ClassTable, LabelClass
 from segsweep.data.source import Batch
-from segsweep.labels import LabelClass, Labels
 from segsweep.nets import UNet
 from segsweep.tasks import SGD, CrossEntropy, MulticlassTask
-from segsweep.trainer import TrainerSettings
+from segsweep.trainer_settings import TrainerSettings
 
 SHAPE, CLASSES = (8, 3, 320, 320), 6
 TOLERANCE = 1e-5
@@ -76,7 +76,9 @@ class Training:
             channels_last=variant.channels_last,
             compile=variant.compile,
         )
-        labels = Labels([LabelClass(position, f"class {position}", (position, 0, 0)) for position in range(CLASSES)])
+        labels = ClassTable(
+            [LabelClass(position, f"class {position}", (position, 0, 0)) for position in range(CLASSES)]
+        )
         task = MulticlassTask(net, CrossEntropy(), labels, SGD(lr=0.01), channels_last=variant.channels_last)
         self.task = task.to(device).train()
         self.optimizer = task.optimizer(task.net.parameters())

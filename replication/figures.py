@@ -31,9 +31,9 @@ from replication.results import overrides_of, runs_of, values
 from replication.runs import FinishedRun, FinishedRuns
 from segsweep import plots
 from segsweep.data.demo import write_demo_folder
+from segsweep.evaluation_data import data_of
 from segsweep.plots.curves import Best
 from segsweep.plots.style import counted
-from segsweep.run_data import data_of
 from segsweep.runs.load import load_run
 
 EVERY = 1_000

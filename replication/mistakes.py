@@ -39,7 +39,7 @@ def one_norm_for_three_layers(seed: int = 0, steps: int = 1000, size: int = 128)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that the statistics have to be estimated, which comes next
         load_published(estimated, published.state_dict())
-    batches = [source.make(range(start, start + 8), "norm")[0] for start in range(0, 128, 8)]
+    batches = [source.make(range(start, start + 8), "bn_calibration")[0] for start in range(0, 128, 8)]
     estimate_norm_statistics(estimated, batches)
     return {
         "by the batch": _iou(published.train(), images, masks),

@@ -13,8 +13,8 @@ from hydra.core.global_hydra import GlobalHydra
 
 from replication import ROOT
 from segsweep import cli  # noqa: F401  (registers the resolvers that the configuration needs)
-from segsweep.config import to_plain
-from segsweep.identity import job_key, result_settings
+from segsweep.fingerprint import job_key, result_settings
+from segsweep.instantiate import to_plain
 from segsweep.runs import RunDirectory, RunRecord, read_metrics
 from segsweep.runs.stored import read_plain
 from segsweep.sweeps.ranking import is_diverged

@@ -39,10 +39,10 @@ import tifffile
 import torch
 from PIL import Image
 
+from segsweep.classes import ClassTable, LabelClass, MaskRule, find_class_table, read_mask, read_table
 from segsweep.data.images import ImageRule, image_shape, read_image
 from segsweep.errors import LONGEST, UserError, shown
 from segsweep.image_files import limits
-from segsweep.labels import LabelClass, Labels, MaskRule, find_class_table, read_mask, read_table
 from segsweep.nets import TextureCNN, UNet
 from segsweep.runs import Objective, RunRecord, read_metrics
 from segsweep.runs.load import FORMAT, load_run, load_weights
@@ -54,7 +54,7 @@ MEGABYTES = 600
 SECONDS = 20
 """What reading one file may take, on a busy machine."""
 
-LABELS = Labels(
+LABELS = ClassTable(
     [LabelClass(0, "sand", (200, 180, 90)), LabelClass(1, "sea", (0, 80, 200)), LabelClass(2, "wood", (9, 9, 9))]
 )
 
@@ -399,7 +399,7 @@ def table_seeds() -> list[tuple[str, bytes]]:
 def checkpoint_seeds() -> list[tuple[str, bytes]]:
     small = {"_target_": "segsweep.nets.TextureCNN", "channels": 4, "kernel_size": 3, "bias": True, "norm": "shared"}
     unet = {"_target_": "segsweep.nets.UNet", "widths": [4, 4, 8], "head_width": 4, "head": "exact"}
-    labels = {"binary": Labels(LABELS.classes[:2]), "multiclass": LABELS}
+    labels = {"binary": ClassTable(LABELS.classes[:2]), "multiclass": LABELS}
     seeds = []
     for model, kind, net in (
         (small, "binary", TextureCNN(1, 1, 4, 3)),

@@ -42,7 +42,7 @@ MISTAKES = {
     "loss.smooth=1": ["smooth"],
     "objective=val/iuo": ["objective=val/iuo", "val/iou"],
     "scheduler=exponential scheduler.gamma=2": ["scheduler.gamma=2"],
-    "callbacks.norm_statistics.batches=0": ["callbacks.norm_statistics.batches=0"],
+    "callbacks.precise_bn.batches=0": ["callbacks.precise_bn.batches=0"],
     "model._target_=nobody.Net": ["model._target_=nobody.Net", "cannot be imported"],
     "logger=null": ["logger=null", "needs a choice"],
     "seed=-1": ["seed=-1", "from 0"],

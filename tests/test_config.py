@@ -8,9 +8,9 @@ from hydra import compose, initialize_config_dir
 from support import ROOT, SMALL
 
 from segsweep import cli  # noqa: F401  (registers the resolver that the configuration needs)
-from segsweep.config import build, naming_keys, to_plain
 from segsweep.data.demo import write_demo_folder
 from segsweep.errors import UserError
+from segsweep.instantiate import build, naming_keys, to_plain
 
 CONF = ROOT / "conf"
 TEXTURES = sorted(path.stem for path in (CONF / "experiment").glob("texture_*.yaml"))

@@ -15,8 +15,8 @@ from PIL import Image
 from support import ROOT, SMALL, Command
 
 from segsweep import cli  # noqa: F401  (registers the resolvers that the configurations need)
-from segsweep.config import to_plain
 from segsweep.data.demo import write_demo_folder
+from segsweep.instantiate import to_plain
 from segsweep.nets import TextureCNN
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -15,10 +15,10 @@ from support import ROOT, Command, Outcome
 from using_runs import train_on_scenes
 
 from segsweep import load_run
+from segsweep.classes import MaskRule, read_mask
 from segsweep.data.demo import DEMO_LABELS, write_demo_folder
 from segsweep.evaluation import Evaluator, evaluate
-from segsweep.labels import MaskRule, read_mask
-from segsweep.run_data import data_of
+from segsweep.evaluation_data import data_of
 from segsweep.tasks.metrics import class_iou
 
 

@@ -15,10 +15,10 @@ from support import ROOT
 from using_runs import train_on_scenes
 
 from segsweep import load_run
+from segsweep.classes import ClassTable
 from segsweep.data.textures import TEXTURE_LABELS
 from segsweep.errors import UserError
 from segsweep.exporting import SUFFIXES, TOLERANCE, export
-from segsweep.labels import Labels
 from segsweep.runs.load import Run
 
 every_format = pytest.mark.parametrize("format", SUFFIXES)
@@ -69,7 +69,7 @@ def test_what_is_needed_to_use_it_travels_with_it(command, tmp_path: Path, forma
     done = export(run, format)
     assert done.path == tmp_path / f"run/model{SUFFIXES[format]}"
     _, about = opened(done.path)
-    assert Labels.from_dict(about) == run.labels
+    assert ClassTable.from_dict(about) == run.labels
     assert (about["kind"], about["net"], about["step"]) == ("multiclass", "UNet", run.step)
     assert (about["input"]["channels"], about["input"]["range"]) == ("RGB", [0, 1])
     assert about["output"]["shape"] == ["batch", 6, "height", "width"]

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 from support import ROOT
 
+from segsweep.classes import IGNORE
 from segsweep.data import FolderSource
 from segsweep.data.demo import DEMO_LABELS, write_demo_folder
-from segsweep.labels import IGNORE
 
 CLASSES = len(DEMO_LABELS)
 

@@ -13,8 +13,8 @@ from support import SMALL
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from segsweep import load_run
+from segsweep.classes.colors import hex_color
 from segsweep.data.demo import DEMO_LABELS, demo_scene, write_demo_folder
-from segsweep.labels.colors import hex_color
 
 # What debug=fast says of textures does not hold for a folder.
 TINY = ["data=folder", "data.root=scenes", "data.image_size=32", "data.samples_per_epoch=4"]

@@ -12,10 +12,10 @@ from omegaconf import DictConfig, OmegaConf
 from support import ROOT, SMALL, Command
 
 from segsweep import cli  # noqa: F401  (registers the resolvers that the configuration needs)
-from segsweep.assembly import require_known_settings
-from segsweep.config import to_plain
 from segsweep.errors import UserError
+from segsweep.instantiate import to_plain
 from segsweep.keys import KEYS, SYNONYMS, nearest, require_known
+from segsweep.training_setup import require_known_settings
 
 
 def composed(command: str, *overrides: str, folder: Path = ROOT / "conf") -> DictConfig:

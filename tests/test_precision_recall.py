@@ -17,8 +17,8 @@ from using_runs import train_on_scenes
 
 from segsweep import load_run
 from segsweep.callbacks.precision_recall import STEPS, TAGS, count_levels, curve
-from segsweep.labels import IGNORE
-from segsweep.run_data import data_of
+from segsweep.classes import IGNORE
+from segsweep.evaluation_data import data_of
 from segsweep.runs import read_metrics
 from segsweep.tasks import BinaryTask
 

@@ -11,8 +11,8 @@ from PIL import Image
 from using_runs import train_on_scenes
 
 from segsweep import load_run
+from segsweep.classes import ClassTable, MaskRule, read_mask, read_table, written_rule
 from segsweep.errors import UserError
-from segsweep.labels import Labels, MaskRule, read_mask, read_table, written_rule
 from segsweep.prediction import predict
 from segsweep.runs.load import Run
 
@@ -68,7 +68,9 @@ def test_masks_are_read_again_without_change_by_colour_and_by_index(run: Run, tm
 
 def test_masks_of_ids_that_no_byte_holds_are_read_again_too(run: Run, tmp_path: Path):
     classes = [{"id": 1000 + entry.id, "name": entry.name, "color": entry.color} for entry in run.labels.classes]
-    run = Run(run.checkpoint, run.config, Labels.from_dict({"classes": classes}), run.kind, run.channels, 0, run.net)
+    run = Run(
+        run.checkpoint, run.config, ClassTable.from_dict({"classes": classes}), run.kind, run.channels, 0, run.net
+    )
     image = picture(tmp_path / "a.png", 20, 30)
     predict(run, tmp_path / "a.png", tmp_path / "out")
     assert_predicted(run, image, read_mask(tmp_path / "out/masks/a.png", run.labels).mask)
@@ -129,7 +131,7 @@ def test_probabilities_are_the_run_s(run: Run, tmp_path: Path, asked, found: str
 
 
 def test_an_overlay_leaves_the_background_exactly_as_it_is_and_paints_the_rest_half(run: Run, tmp_path: Path):
-    labels = Labels(run.labels.classes, background="Ground")
+    labels = ClassTable(run.labels.classes, background="Ground")
     run = Run(run.checkpoint, run.config, labels, run.kind, run.channels, 0, run.net)
     image = picture(tmp_path / "a.png", 600, 33)  # several bands of rows
     predict(run, tmp_path / "a.png", tmp_path / "out", overlays=True)
@@ -190,7 +192,7 @@ def test_nothing_is_written_over_unless_asked_and_that_is_seen_before_any_work(r
     assert files(tmp_path / "out") == ["classes.json", "masks/a.png", "masks/b.png"]
     picture(tmp_path / "more/c.png", 20, 20)
     predict(run, tmp_path / "more", tmp_path / "out")
-    other = Labels.from_dict({"classes": [{"id": 0, "name": "all", "color": [1, 2, 3]}]})
+    other = ClassTable.from_dict({"classes": [{"id": 0, "name": "all", "color": [1, 2, 3]}]})
     run = Run(run.checkpoint, run.config, other, run.kind, run.channels, 0, run.net)
     picture(tmp_path / "yet more/d.png", 20, 20)
     with pytest.raises(UserError, match="lists other classes"):
@@ -222,7 +224,7 @@ def test_a_failed_write_ends_in_one_line_that_names_the_file_and_leaves_no_part_
         path.write_bytes(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("segsweep.runs.predictions.write_mask", full)
+    monkeypatch.setattr("segsweep.runs.prediction_folder.write_mask", full)
     with pytest.raises(OSError, match=r"masks/a\.png"):
         predict(run, tmp_path / "a.png", tmp_path / "out")
     assert files(tmp_path / "out") == []

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 import segsweep.nets
 from segsweep.callbacks import BestCheckpoint, LastCheckpoint, TrainingLog
 from segsweep.console import quoted
-from segsweep.continuing import put_back
 from segsweep.data.demo import write_demo_folder
 from segsweep.nets.registry import NETS, register_net
+from segsweep.resume import reopen_failed
 from segsweep.runs import RunDirectory, RunRecord
 
 # Epochs of three steps, validations of two batches, and a last step inside an epoch.
@@ -30,7 +30,7 @@ TEXTURES = [*SMALL, *STEPS, "data.val_size=4", "data.test_size=4"]
 FOLDER = [
     *(entry for entry in SMALL if entry != "debug=fast"), *STEPS, "data=rgb_demo", "data.scenes=[2,2,2]",
     "data.scene_size=48", "data.image_size=32", "data.batch_size=2", "model.widths=[4,4,8]", "trainer.log_every_n_steps=2",
-    "callbacks.norm_statistics.batches=2", "callbacks.confusion=null", "optim=adam",
+    "callbacks.precise_bn.batches=2", "callbacks.confusion=null", "optim=adam",
 ]  # fmt: skip
 EVERY_STEP = "callbacks.last_checkpoint.every_n_steps=1"
 OWN = quoted("code", ROOT / "tests/traps.py")
@@ -209,7 +209,7 @@ def test_a_net_with_dropout_is_continued_with_the_same_drops(command: Command, t
         (["data.batch_size=3"], "data.batch_size: 2 before, 3 now; "),
         (["trainer.max_steps=4"], "trainer.max_steps: 8 before, 4 now; "),
         (["data.sigma1=0.3"], "data.sigma1: 0.2 before, 0.3 now; "),
-        (["callbacks.norm_statistics=null"], "callbacks.norm_statistics._target_: "),
+        (["callbacks.precise_bn=null"], "callbacks.precise_bn._target_: "),
         (["objective=val/loss"], "objective: val/iou before, val/loss now; "),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
@@ -453,7 +453,7 @@ def test_a_run_that_failed_is_put_back_to_its_checkpoint_unless_it_diverged(
     run.record.write_text(json.dumps(record(run.path) | {"status": "failed", "error": said}))
     if isinstance(error, OSError):
         monkeypatch.setattr(RunRecord, "read", read)
-    put_back(run)
+    reopen_failed(run)
     assert run.last.exists() == run.record.exists() == kept
     if error is None:
         assert record(run.path)["status"] == "interrupted"

@@ -21,7 +21,7 @@ from support import ROOT, SMALL, Command
 from segsweep import cli
 from segsweep.console import quoted
 from segsweep.errors import UserError
-from segsweep.resuming import plain_overrides, require_plain_overrides
+from segsweep.resume import plain_overrides, require_plain_overrides
 from segsweep.runs.stored import read_plain
 
 SECRET = "geheim-4711"
@@ -190,7 +190,7 @@ def test_an_override_that_is_taken_holds_no_interpolation(text: str, key: str):
         ("name='it is ${word}, yes'", "name='it is a, b, yes'"),
         ("+more={a:'${word}'}", "+more={a:'a, b'}"),
         ("optim=adam", "optim=adam"),
-        ("model='for_${data}'", "model=for_textures"),
+        ("model='default_for_${data}'", "model=default_for_textures"),
     ],
 )
 def test_an_override_is_stored_with_the_value_that_its_interpolation_had(typed: str, stored: str):

@@ -12,9 +12,9 @@ from omegaconf import OmegaConf
 from support import ROOT, SMALL, Command
 
 from segsweep import cli  # noqa: F401  (registers the resolvers that the configuration needs)
-from segsweep.config import to_plain
 from segsweep.data.demo import write_demo_folder
-from segsweep.identity import result_settings
+from segsweep.fingerprint import result_settings
+from segsweep.instantiate import to_plain
 
 CONF = ROOT / "conf"
 TINY = [*SMALL, "callbacks.panel=null", "callbacks.confusion=null", "name=study"]

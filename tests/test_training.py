@@ -428,7 +428,7 @@ def test_a_full_disk_leaves_the_checkpoint_that_was_there(tmp_path: Path):
 @pytest.mark.slow
 def test_the_texture_net_is_as_good_in_eval_mode_as_in_training_for_a_batch_and_for_one_image(train: Train):
     small = ["data.image_size=64", "data.batch_size=8", "data.samples_per_epoch=320", "data.val_size=32"]
-    run = load_run(train(*small, "trainer.max_steps=80", "lr=0.003", "callbacks.norm_statistics.batches=16"))
+    run = load_run(train(*small, "trainer.max_steps=80", "lr=0.003", "callbacks.precise_bn.batches=16"))
     images, masks = Textures(image_size=64).make(range(32), "val")
 
     def iou(prediction: torch.Tensor) -> float:

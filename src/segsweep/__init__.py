@@ -4,15 +4,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from segsweep.own_code import load_code
     from segsweep.runs.load import Run, load_run, load_weights
     from segsweep.sweeps.load import Sweep, load_sweep
+    from segsweep.user_code import load_code
 
 __version__ = "0.1.0"
 __all__ = ["Run", "Sweep", "__version__", "load_code", "load_run", "load_sweep", "load_weights"]
 
 _HOMES = {
-    "load_code": "segsweep.own_code",
+    "load_code": "segsweep.user_code",
     "Run": "segsweep.runs.load", "load_run": "segsweep.runs.load", "load_weights": "segsweep.runs.load",
     "Sweep": "segsweep.sweeps.load", "load_sweep": "segsweep.sweeps.load",
 }  # fmt: skip

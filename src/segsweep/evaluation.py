@@ -15,16 +15,15 @@ import torch
 from numpy.typing import NDArray
 
 from segsweep.absence import scored_classes
-from segsweep.arguments import check_arguments
 from segsweep.callbacks.image_scores import ImageScore, ImageScores, score_images
-from segsweep.config import naming_keys
 from segsweep.errors import UserError
-from segsweep.run_data import ScoredData, data_of, loss_of, settings_of
+from segsweep.evaluation_data import ScoredData, data_of, loss_of, settings_of
+from segsweep.instantiate import check_arguments, naming_keys
 from segsweep.runs.load import Run
 from segsweep.tasks import SGD, SegmentationTask
 from segsweep.tasks.losses import TaskKind
 from segsweep.tasks.metrics import class_scores
-from segsweep.trainer import TrainerSettings, build_trainer, device_of
+from segsweep.trainer_settings import TrainerSettings, build_trainer, device_of
 from segsweep.training import quiet_libraries
 
 

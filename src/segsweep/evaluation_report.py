@@ -12,10 +12,10 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from segsweep.absence import MARK, absence, rests_on
-from segsweep.arguments import AtLeast0, checked
 from segsweep.evaluation import Evaluation, Evaluator, Sample
+from segsweep.evaluation_data import ScoredSplit, data_of
+from segsweep.instantiate import AtLeast0, checked
 from segsweep.plots import confusion, overlay_panels, save, scored_samples
-from segsweep.run_data import ScoredSplit, data_of
 from segsweep.runs.files import write_json, write_text
 from segsweep.runs.find import find_runs, short_names
 from segsweep.runs.load import Run, load_run

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.nn import functional as F
 
-from segsweep.arguments import checked
 from segsweep.errors import UserError
+from segsweep.instantiate import checked
 from segsweep.runs.files import write_whole
 from segsweep.runs.load import Run
 

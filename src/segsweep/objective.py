@@ -4,9 +4,9 @@ import math
 from typing import Literal
 
 from segsweep.absence import absence, objective_warning, scored_classes
-from segsweep.assembly import Session
 from segsweep.errors import UserError
 from segsweep.runs import RunRecord
+from segsweep.training_setup import Session
 
 
 def note_absent_classes(record: RunRecord, session: Session) -> None:

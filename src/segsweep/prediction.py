@@ -16,18 +16,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from segsweep.arguments import check_arguments
 from segsweep.data.augment import to_unit
 from segsweep.data.depth import Brightest
 from segsweep.data.images import ImageRule, image_shape
 from segsweep.data.inputs import InputImage, find_inputs, read_input
 from segsweep.errors import UserError
+from segsweep.evaluation_data import reads_files, settings_of
 from segsweep.image_files.parallel import available_cores, parallel_map
+from segsweep.instantiate import check_arguments
 from segsweep.nets.tiling import ReceptiveField, check_blending, least_blended, margin_of, overlap_of, tiled_logits
-from segsweep.run_data import reads_files, settings_of
 from segsweep.runs.load import Run
-from segsweep.runs.predictions import Precision, PredictionFolder
-from segsweep.trainer import device_of
+from segsweep.runs.prediction_folder import Precision, PredictionFolder
+from segsweep.trainer_settings import device_of
 
 LARGE = 4_000_000
 """Pixels above which an image is decoded when its turn comes and written at once, so that few of them are in memory."""

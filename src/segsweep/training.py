@@ -18,16 +18,14 @@ import torch
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 
-from segsweep.assembly import Session, assemble
 from segsweep.callbacks import Interrupted, StopOnSignal
-from segsweep.config import check_root, to_plain
-from segsweep.continuing import Continued, continued, last_step, put_back
 from segsweep.data.seeds import Split
 from segsweep.errors import UserError
-from segsweep.identity import data_contents
+from segsweep.fingerprint import data_contents
+from segsweep.instantiate import to_plain
 from segsweep.objective import absence_lines, note_absent_classes, require_objective
-from segsweep.own_code import load_code
 from segsweep.plots import loss_curve, save
+from segsweep.resume import Continued, continued, last_step, reopen_failed
 from segsweep.runs import (
     Objective,
     RunDirectory,
@@ -39,7 +37,9 @@ from segsweep.runs import (
 )
 from segsweep.runs.files import write_text
 from segsweep.runs.stored import require_resolved
-from segsweep.trainer import cpu_threads
+from segsweep.trainer_settings import cpu_threads
+from segsweep.training_setup import Session, assemble, check_root
+from segsweep.user_code import load_code
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ def train(
         overrides: what the user typed, for run.json.
         resume: go on from last.ckpt in `directory`, bit for bit as if it had never been cut off; from the beginning where
             nothing was saved. A run that is completed, and is asked for no more steps, is left as it is. None: go on where
-            there is a run by the time that nobody else trains there, with one that failed as `put_back` says.
+            there is a run by the time that nobody else trains there, with one that failed as `reopen_failed` says.
         wait: until another process that trains in `directory` has ended, instead of refusing.
         stop: what ends the training early; None is SIGINT and SIGTERM.
 
@@ -82,7 +82,7 @@ def train(
     require_resolved(run.config, settings)
     with run.locked(wait) if _first_process() else contextlib.nullcontext():
         if resume is None:
-            put_back(run)
+            reopen_failed(run)
             resume = run.record.exists() and run.config.exists()
         before = continued(settings, run) if resume else None
         if before is not None and before.complete:

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from segsweep.labels import LabelClass, Labels
+from segsweep.classes import ClassTable, LabelClass
 
-LABELS = Labels(
+LABELS = ClassTable(
     [LabelClass(0, "sand", (200, 180, 90)), LabelClass(1, "sea", (0, 80, 200)), LabelClass(2, "wood", (20, 120, 40))]
 )
 

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch.utils.data import DataLoader, default_collate
 
-from segsweep.arguments import check_arguments
 from segsweep.data.crops import Sample, Tiling, file_order
 from segsweep.data.folder import FolderSource
 from segsweep.data.source import Batch
 from segsweep.errors import UserError
+from segsweep.instantiate import check_arguments
 from segsweep.nets import UNet
 from segsweep.nets.tiling import ReceptiveField, least_tile
 
@@ -58,7 +58,7 @@ def items(src: FolderSource, indices: list[int], split: Any = "train") -> list[S
 
 
 def finished(src: FolderSource, indices: list[int], split: Any = "train") -> Batch:
-    return src.finish(default_collate(items(src, indices, split)), split, CPU)
+    return src.to_batch(default_collate(items(src, indices, split)), split, CPU)
 
 
 def same(first: Batch, second: Batch) -> bool:
@@ -73,7 +73,7 @@ def test_image_and_mask_stay_together_through_crop_flip_and_turn(folder: Folder)
 
 
 def test_samples_come_in_the_shapes_and_types_of_the_interface(folder: Folder) -> None:
-    for split, size in (("train", (8, 8)), ("norm", (8, 8)), ("val", (20, 24))):
+    for split, size in (("train", (8, 8)), ("bn_calibration", (8, 8)), ("val", (20, 24))):
         batch = finished(source(folder), [0], split)
         assert batch.image.shape == (1, 3, *size)
         assert batch.mask.shape == (1, *size)
@@ -81,7 +81,7 @@ def test_samples_come_in_the_shapes_and_types_of_the_interface(folder: Folder) -
         assert 0 <= batch.image.min() <= batch.image.max() <= 1
 
 
-@pytest.mark.parametrize("split", ["train", "norm", "val"])
+@pytest.mark.parametrize("split", ["train", "bn_calibration", "val"])
 def test_a_sample_does_not_depend_on_workers_or_on_the_order_of_requests(folder: Folder, split: Any) -> None:
     src = source(folder, brightness=0.2, contrast=0.3)
     order = [2, 0, 1] if split == "val" else [3, 19, 0, 11, 7, 4]
@@ -89,7 +89,7 @@ def test_a_sample_does_not_depend_on_workers_or_on_the_order_of_requests(folder:
     for workers in (0, 2):
         loader: Any = DataLoader(src.dataset(split), batch_sampler=[[index] for index in order], num_workers=workers)
         for index, collated in zip(order, loader, strict=True):
-            assert same(src.finish(collated, split, CPU), alone[index])
+            assert same(src.to_batch(collated, split, CPU), alone[index])
     if split != "val":
         together = finished(src, order, split)
         for row, index in enumerate(order):
@@ -99,15 +99,15 @@ def test_a_sample_does_not_depend_on_workers_or_on_the_order_of_requests(folder:
 
 def test_files_are_decoded_before_workers_start_and_never_again(folder: Folder) -> None:
     src = source(folder)
-    datasets = {split: src.dataset(split) for split in ("train", "norm", "val", "test")}
+    datasets = {split: src.dataset(split) for split in ("train", "bn_calibration", "val", "test")}
     before = {split: finished(src, [0], split) for split in datasets}
     shutil.rmtree(folder.root)
     for split, dataset in datasets.items():
         loader: Any = DataLoader(dataset, batch_sampler=[[0]], num_workers=1)
-        assert same(src.finish(next(iter(loader)), split, CPU), before[split])  # type: ignore[arg-type]
+        assert same(src.to_batch(next(iter(loader)), split, CPU), before[split])  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("split", ["train", "norm"])
+@pytest.mark.parametrize("split", ["train", "bn_calibration"])
 def test_every_round_has_every_file_once_and_in_another_order(folder: Folder, split: Any) -> None:
     names = [chr(int(sample.image[2, 0, 0])) for sample in items(source(folder), list(range(60)), split)]
     rounds = [tuple(names[start : start + 5]) for start in range(0, 60, 5)]
@@ -119,7 +119,7 @@ def test_orders_depend_on_seed_split_and_round() -> None:
     orders = [
         file_order(seed, split, round_, 50).tolist()
         for seed in (0, 1)
-        for split in ("train", "norm")
+        for split in ("train", "bn_calibration")
         for round_ in (0, 1)
     ]
     assert len({tuple(order) for order in orders}) == 8
@@ -144,8 +144,8 @@ def test_flips_and_turns_can_be_switched_off(folder: Folder, options: dict[str, 
 
 def test_norm_samples_are_training_crops_without_augmentation_that_no_run_seed_changes(folder: Folder) -> None:
     one, other = source(folder, seed=1, brightness=0.5), source(folder, seed=2, contrast=0.5)
-    batch = finished(one, list(range(20)), "norm")
-    assert same(batch, finished(other, list(range(20)), "norm"))
+    batch = finished(one, list(range(20)), "bn_calibration")
+    assert same(batch, finished(other, list(range(20)), "bn_calibration"))
     pixels = (batch.image * 255).round().long()
     assert (pixels[:, 0, 1:] > pixels[:, 0, :-1]).all()  # rows still run downwards, columns to the right
     assert (pixels[:, 1, :, 1:] > pixels[:, 1, :, :-1]).all()
@@ -257,7 +257,7 @@ def test_validation_samples_are_the_files_whatever_the_seed(folder: Folder) -> N
 
 def test_samples_are_the_same_from_memory_and_from_disk(folder: Folder, tmp_path: Path) -> None:
     memory, disk = source(folder), source(folder, cache_gib=0.0, cache_dir=str(tmp_path / "cache"))
-    for split in ("train", "norm", "val"):
+    for split in ("train", "bn_calibration", "val"):
         assert same(finished(memory, [1], split), finished(disk, [1], split))
     assert isinstance(disk.arrays("train")[0], np.memmap)
     assert not isinstance(memory.arrays("train")[0], np.memmap)
@@ -319,7 +319,7 @@ def test_a_folder_is_only_read(folder: Folder, tmp_path: Path) -> None:
         path.chmod(0o555 if path.is_dir() else 0o444)
     before = states()
     src = source(folder, cache_gib=0.0, cache_dir=str(tmp_path / "cache"))
-    for split in ("train", "norm", "val", "test"):
+    for split in ("train", "bn_calibration", "val", "test"):
         items(src, [0], split)
     assert states() == before
     assert list((tmp_path / "cache").glob("*.pixels"))

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 from support import write_bmp
 
+from segsweep.classes.rules import MaskRule
 from segsweep.data.images import ImageRule, image_shape, read_image
 from segsweep.data.pairs import Pair
 from segsweep.data.reading import read_pair
 from segsweep.errors import UserError
-from segsweep.labels.rules import MaskRule
 
 NOISE = np.random.default_rng(0).integers(0, 256, (7, 5, 3), dtype=np.uint8)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from segsweep.data.seeds import Split, _permute, generator, sample_seed
 
-ROOM: dict[Split, int] = {"train": 2**31, "val": 2**29, "test": 2**29, "norm": 2**30}
+ROOM: dict[Split, int] = {"train": 2**31, "val": 2**29, "test": 2**29, "bn_calibration": 2**30}
 """Samples that a split can have."""
 
 seeds = st.integers(-(2**63), 2**64 - 1)

@@ -275,7 +275,7 @@ def test_sample_is_the_definition_of_its_own_noise(size: int):
 
 def test_validation_and_test_do_not_depend_on_the_seed_and_training_does():
     first, second = Textures(image_size=16, seed=0), Textures(image_size=16, seed=1)
-    for split in ("val", "test", "norm"):
+    for split in ("val", "test", "bn_calibration"):
         for one, other in zip(first.make(range(4), split), second.make(range(4), split), strict=True):
             assert torch.equal(one, other)
     for one, other in zip(first.make(range(4)), second.make(range(4)), strict=True):
@@ -285,14 +285,14 @@ def test_validation_and_test_do_not_depend_on_the_seed_and_training_does():
 def test_training_does_not_depend_on_the_seed_of_evaluation_and_the_others_do():
     first, second = Textures(image_size=16, eval_seed=0), Textures(image_size=16, eval_seed=1)
     assert torch.equal(first.make(range(4))[0], second.make(range(4))[0])
-    for split in ("val", "test", "norm"):
+    for split in ("val", "test", "bn_calibration"):
         images, others = first.make(range(4), split)[0], second.make(range(4), split)[0]
         assert not any(torch.equal(a, b) for a, b in zip(images, others, strict=True))
 
 
 def test_no_two_samples_of_a_run_are_equal():
     source = Textures(image_size=16)
-    images = torch.cat([source.make(range(50), split)[0] for split in ("train", "val", "test", "norm")])
+    images = torch.cat([source.make(range(50), split)[0] for split in ("train", "val", "test", "bn_calibration")])
     assert len({image.numpy().tobytes() for image in images}) == 200
 
 
@@ -343,7 +343,7 @@ def test_state_of_the_global_generators_neither_matters_nor_changes():
 def test_finished_batch_is_the_samples_of_its_indices(variant: dict[str, Any]):
     source = Textures(image_size=24, **variant)
     dataset = source.dataset("val")
-    batch = source.finish(torch.tensor([dataset[index] for index in (5, 2)]), "val", torch.device("cpu"))
+    batch = source.to_batch(torch.tensor([dataset[index] for index in (5, 2)]), "val", torch.device("cpu"))
     image, mask = source.make([5, 2], "val")
     assert torch.equal(batch.image, image)
     assert torch.equal(batch.mask, mask)

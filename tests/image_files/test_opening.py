@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from segsweep.classes import ClassTable, LabelClass, read_mask
 from segsweep.data.images import ImageRule, image_shape, read_image
 from segsweep.errors import UserError
 from segsweep.image_files.limits import DecodeBudget
 from segsweep.image_files.parallel import parallel_map
-from segsweep.labels import LabelClass, Labels, read_mask
 
-LABELS = Labels(
+LABELS = ClassTable(
     [LabelClass(0, "sand", (200, 180, 90)), LabelClass(1, "sea", (0, 80, 200)), LabelClass(2, "wood", (20, 120, 40))]
 )
 POSITIONS = np.add.outer(np.arange(7), np.arange(5)) // 2 % 3

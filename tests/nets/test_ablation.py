@@ -11,7 +11,7 @@ from support import ROOT
 from torch import nn
 
 from segsweep import cli  # noqa: F401  (registers the resolvers that the configuration needs)
-from segsweep.config import build, to_plain
+from segsweep.instantiate import build, to_plain
 from segsweep.nets import TextureCNN
 
 FILES = sorted((ROOT / "conf/model/ablation").glob("*.yaml"))

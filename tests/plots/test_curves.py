@@ -10,7 +10,7 @@ from matplotlib.text import Text
 
 from segsweep import plots
 from segsweep.plots.curves import LABELLED
-from segsweep.plots.direct_labels import spread
+from segsweep.plots.line_labels import spread
 from segsweep.plots.series import thin_band
 
 

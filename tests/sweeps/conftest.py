@@ -14,13 +14,13 @@ import pytest
 from support import ROOT, Command, Outcome
 from sweep_support import DIVERGED, GRID, TINY, Made, Values
 
-from segsweep.identity import typed
+from segsweep.fingerprint import typed
 from segsweep.runs import Objective, RunRecord
 from segsweep.runs.files import write_json
 from segsweep.sweeps.load import load_sweep
-from segsweep.sweeps.planning import FINAL
-from segsweep.sweeps.record import Job, SweepDirectory, SweepRecord
+from segsweep.sweeps.plan import FINAL
 from segsweep.sweeps.report import report
+from segsweep.sweeps.state import Job, SweepDirectory, SweepRecord
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from support import ROOT, Outcome
 from sweep_support import GRID, TINY, content, run_record, same_weights, statuses
 
 from segsweep.sweeps import engines, jobs
-from segsweep.sweeps.record import Job, SweepDirectory
+from segsweep.sweeps.state import Job, SweepDirectory
 
 # One thread each, as divided among two jobs on two cores: on more cores the basic launcher would take more.
 ONE_THREAD = "trainer.threads=1"

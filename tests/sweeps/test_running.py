@@ -16,10 +16,10 @@ from segsweep.runs import Objective, RunRecord
 from segsweep.sweeps import results, running
 from segsweep.sweeps.load import load_sweep
 from segsweep.sweeps.ranking import comparison
-from segsweep.sweeps.record import Job, SweepDirectory, SweepRecord
 from segsweep.sweeps.report import report
+from segsweep.sweeps.runner import finish
 from segsweep.sweeps.running import SHARE, RunningSweep
-from segsweep.sweeps.session import finish
+from segsweep.sweeps.state import Job, SweepDirectory, SweepRecord
 from segsweep.sweeps.statistics import Comparison
 
 FOUR = {"optim": ["sgd", "adam"], "lr": [0.1, 0.2]}

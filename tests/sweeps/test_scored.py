@@ -7,10 +7,10 @@ import pytest
 from sweep_support import Sweep
 
 from segsweep.data import SOURCES
-from segsweep.identity import typed
-from segsweep.sweeps.planning import broken
-from segsweep.sweeps.record import Job, SweepRecord
+from segsweep.fingerprint import typed
+from segsweep.sweeps.plan import broken
 from segsweep.sweeps.scored import Scoring, scored_settings, scoring
+from segsweep.sweeps.state import Job, SweepRecord
 
 FOLDER, TEXTURES = "segsweep.data.FolderSource", "segsweep.data.Textures"
 

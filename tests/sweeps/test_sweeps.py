@@ -22,14 +22,14 @@ from support import Command, Outcome
 from sweep_support import GRID, TINY, TRAP, Sweep, content, run_record, same_weights, state, statuses
 
 from segsweep.cli import resolvers
-from segsweep.identity import job_key
+from segsweep.fingerprint import job_key
 from segsweep.runs import RunDirectory
 from segsweep.sweeps import jobs
 from segsweep.sweeps.__main__ import main as sweeps_main
 from segsweep.sweeps.load import load_sweep
-from segsweep.sweeps.planning import add
-from segsweep.sweeps.record import Job, SweepDirectory, SweepRecord
+from segsweep.sweeps.plan import add
 from segsweep.sweeps.running import RunningSweep
+from segsweep.sweeps.state import Job, SweepDirectory, SweepRecord
 from segsweep.sweeps.statistics import compare
 
 Finished = tuple[Path, Outcome]
@@ -497,7 +497,7 @@ def test_one_more_name_for_the_same_settings_leaves_the_jobs_under_the_old_one(s
     assert sweep("model=texture_cnn,ablation/blocks_1", "seed=0,1", ONE_STEP, "name=names").code == 0
     folder = tmp_path / "multirun/names"
     before = content(folder)["jobs"]
-    outcome = sweep("model=for_textures", "seed=0", ONE_STEP, "name=names")
+    outcome = sweep("model=default_for_textures", "seed=0", ONE_STEP, "name=names")
     assert outcome.code == 0, outcome.err
     assert [job["values"] for job in content(folder)["jobs"]] == [job["values"] for job in before]
 

@@ -19,8 +19,8 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 
 from segsweep.runs import RunDirectory
 from segsweep.sweeps.hparams import SUFFIX
-from segsweep.sweeps.record import SweepDirectory
 from segsweep.sweeps.report import report
+from segsweep.sweeps.state import SweepDirectory
 
 Ask = Callable[..., Any]
 JOBS = [f"lr={rate},momentum={momentum}" for rate in ("0.01", "1e+30") for momentum in ("null", "0.9")]

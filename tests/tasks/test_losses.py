@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from segsweep.labels import IGNORE
+from segsweep.classes import IGNORE
 from segsweep.tasks import BCE, LOSSES, MSE, BCEDice, CEDice, CrossEntropy, Dice, Loss
 from segsweep.tasks.metrics import SplitLoss
 

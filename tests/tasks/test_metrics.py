@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torchmetrics import classification as reference
 
-from segsweep.labels import IGNORE
+from segsweep.classes import IGNORE
 from segsweep.tasks import RunningMean, SegmentationMetrics
 
 seeds = st.integers(0, 2**31)

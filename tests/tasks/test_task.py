@@ -13,9 +13,9 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from segsweep.classes import IGNORE, ClassTable, LabelClass
 from segsweep.data.source import Batch
 from segsweep.errors import DivergedError
-from segsweep.labels import IGNORE, LabelClass, Labels
 from segsweep.tasks import (
     BCE,
     MSE,
@@ -37,8 +37,8 @@ from segsweep.tasks import (
 )
 
 COLORS = [(0, 0, 0), (255, 0, 0), (0, 255, 0), (0, 0, 255)]
-TWO = Labels([LabelClass(0, "ground", COLORS[0]), LabelClass(1, "thing", COLORS[1])])
-FOUR = Labels([LabelClass(i, name, COLORS[i]) for i, name in enumerate(["sea", "land", "sky", "ice"])], "sky")
+TWO = ClassTable([LabelClass(0, "ground", COLORS[0]), LabelClass(1, "thing", COLORS[1])])
+FOUR = ClassTable([LabelClass(i, name, COLORS[i]) for i, name in enumerate(["sea", "land", "sky", "ice"])], "sky")
 
 kinds = pytest.mark.parametrize("kind", ["binary", "multiclass"])
 

@@ -29,7 +29,7 @@ class _SegsweepSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         from segsweep.sweeps.callback import report_at_end
-        from segsweep.sweeps.session import SweepSession
+        from segsweep.sweeps.runner import SweepRunner
 
         assert self.hydra_context is not None
         assert self.task_function is not None
@@ -39,7 +39,7 @@ class _SegsweepSweeper(Sweeper):
         keys = {override.get_key_element().lstrip("+") for override in typed}
         also = [f"{key}={value}" for key, value in self.params.items() if key not in keys]
         overrides = [*parser.parse_overrides(also), *typed]
-        session = SweepSession(self.hydra_context, self.task_function, self.config, self.name)
+        session = SweepRunner(self.hydra_context, self.task_function, self.config, self.name)
         choices = self._choices(overrides)
         axes = [key.lstrip("+") for key, values in choices.items() if len(values) > 1]
         try:
@@ -69,7 +69,7 @@ class GridSweeper(_SegsweepSweeper):
     name = "grid"
 
     def _search(self, session: Any, choices: dict[str, list[str]]) -> None:
-        from segsweep.sweeps.searches import grid
+        from segsweep.sweeps.search import grid
 
         grid(session, choices, self.final)
 
@@ -84,6 +84,6 @@ class CoordinateSweeper(_SegsweepSweeper):
     name = "coordinate"
 
     def _search(self, session: Any, choices: dict[str, list[str]]) -> None:
-        from segsweep.sweeps.searches import coordinate
+        from segsweep.sweeps.search import coordinate
 
         coordinate(session, choices, self.final)

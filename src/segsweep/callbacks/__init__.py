@@ -2,13 +2,13 @@
 
 from segsweep.callbacks.checkpoints import BestCheckpoint, LastCheckpoint, RunConfiguration, WholeCheckpointIO
 from segsweep.callbacks.control import EndOfTraining, Interrupted, StepSeed, StopOnSignal
-from segsweep.callbacks.norm_statistics import NormStatistics
+from segsweep.callbacks.precise_bn import PreciseBN
 from segsweep.callbacks.precision_recall import PrecisionRecall
 from segsweep.callbacks.tensorboard import ConfusionPicture, NetGraph, SamplePanel
 from segsweep.callbacks.training_log import ConsoleProgress, TrainingLog
 
 __all__ = [
     "BestCheckpoint", "ConfusionPicture", "ConsoleProgress", "EndOfTraining", "Interrupted", "LastCheckpoint", "NetGraph",
-    "NormStatistics", "PrecisionRecall", "RunConfiguration", "SamplePanel", "StepSeed", "StopOnSignal", "TrainingLog",
+    "PreciseBN", "PrecisionRecall", "RunConfiguration", "SamplePanel", "StepSeed", "StopOnSignal", "TrainingLog",
     "WholeCheckpointIO",
 ]  # fmt: skip

@@ -9,8 +9,8 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Callback, Checkpoint, ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from segsweep.arguments import AtLeast1, Positive, checked
 from segsweep.callbacks.control import validation_due
+from segsweep.instantiate import AtLeast1, Positive, checked
 from segsweep.runs.files import write_whole
 from segsweep.runs.load import FORMAT
 from segsweep.runs.metrics_csv import MetricsCSV

@@ -56,7 +56,7 @@ class StepSeed(Callback):
 
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
         # Numbers of the split that no training sample is made from.
-        seed = sample_seed(self.seed, "norm", trainer.global_step * trainer.world_size + trainer.global_rank)
+        seed = sample_seed(self.seed, "bn_calibration", trainer.global_step * trainer.world_size + trainer.global_rank)
         # `torch.manual_seed` asks every kind of accelerator, which takes longer than the rest of this.
         torch.default_generator.manual_seed(seed)
         if pl_module.device.type == "cuda":

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from segsweep.callbacks.tensorboard import writers
+from segsweep.classes import IGNORE
 from segsweep.data import Batch
-from segsweep.labels import IGNORE
 from segsweep.tasks import SegmentationTask, Stage
 
 STEPS = 64

@@ -14,10 +14,11 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from numpy.typing import NDArray
 from torch import Tensor
 
-from segsweep.arguments import AtLeast1, checked
-from segsweep.data import Batch, SegmentationData
+from segsweep.classes import IGNORE
+from segsweep.data import Batch
 from segsweep.data.seeds import Split
-from segsweep.labels import IGNORE
+from segsweep.datamodule import SegmentationDataModule
+from segsweep.instantiate import AtLeast1, checked
 from segsweep.plots import ERROR_COLORS, class_colors, colorize, confusion, drawn_channels, error_map, overlay, to_image
 from segsweep.tasks import SegmentationTask, Stage
 
@@ -47,7 +48,7 @@ class SamplePanel(Callback):
             return
         assert isinstance(pl_module, SegmentationTask)
         data = trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it, its class does not declare it
-        assert isinstance(data, SegmentationData)
+        assert isinstance(data, SegmentationDataModule)
         if self._batch is None:
             split: Split = "train" if data.overfit_samples else "val"
             size = data.overfit_samples or data.source.size("val")

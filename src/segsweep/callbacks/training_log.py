@@ -12,8 +12,8 @@ from lightning.pytorch.callbacks import Callback
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from segsweep.arguments import AtLeast1, checked
 from segsweep.errors import os_error_behind
+from segsweep.instantiate import AtLeast1, checked
 from segsweep.runs import MetricsCSV
 from segsweep.tasks import SegmentationTask
 

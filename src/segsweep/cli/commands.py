@@ -30,7 +30,7 @@ _A_RUN = "a run directory or a checkpoint, as in run=outputs/<date>/<time>"
 
 def train(config: DictConfig) -> float | None:
     """The job of train.py: trains, and says what came out and what to type next."""
-    from segsweep.resuming import resumed, store_plain, typed_overrides
+    from segsweep.resume import resumed, store_plain, typed_overrides
     from segsweep.training import train as train_run
 
     hydra = HydraConfig.get()
@@ -56,10 +56,10 @@ def train(config: DictConfig) -> float | None:
 
 
 def _train_in_sweep(config: DictConfig, directory: Path) -> float | None:
-    from segsweep.resuming import store_plain
+    from segsweep.resume import store_plain
     from segsweep.runs import RunDirectory
     from segsweep.sweeps.jobs import run_job
-    from segsweep.sweeps.record import SweepDirectory
+    from segsweep.sweeps.state import SweepDirectory
 
     full = _with_hydra(config)
     store_plain(directory, full)
@@ -100,7 +100,7 @@ def _print_result(record: "RunRecord", directory: Path, tests: bool) -> None:
 
 def check_data(config: DictConfig) -> None:
     """The job of check_data.py: looks at every file, and exits with 1 where training on them would be wrong."""
-    from segsweep.checking import check
+    from segsweep.check_data import check
 
     directory = Path(HydraConfig.get().runtime.output_dir)
     try:
@@ -128,8 +128,8 @@ def evaluate(config: DictConfig) -> None:
         chosen = None if output == Path.cwd() else output
         if chosen is not None and (chosen / "evaluation.json").exists():
             raise UserError(f"{chosen}: holds an evaluation already; give another output, or none")
-        from segsweep.arguments import check_arguments
         from segsweep.evaluation_report import evaluate_runs
+        from segsweep.instantiate import check_arguments
 
         check_arguments(evaluate_runs, settings, known=("folder",))
         evaluate_runs(lambda: _made(chosen), **settings)
@@ -162,7 +162,7 @@ def predict(config: DictConfig) -> None:
         _run_code(settings)
         require(settings, "input", "an image or a folder of images")
         require(settings, "output", "a folder for the masks")
-        from segsweep.arguments import check_arguments
+        from segsweep.instantiate import check_arguments
         from segsweep.prediction import predict as predict_images
 
         run = _one_run(settings.pop("run"))
@@ -181,7 +181,7 @@ def predict(config: DictConfig) -> None:
 
 def _run_code(settings: dict[str, Any]) -> None:
     if (code := settings.pop("code")) is not None:
-        from segsweep.own_code import load_code
+        from segsweep.user_code import load_code
 
         load_code(code)
 
@@ -201,9 +201,9 @@ def export(config: DictConfig) -> None:
         settings = _plain(config)
         require(settings, "run", _A_RUN)
         _run_code(settings)
-        from segsweep.arguments import check_arguments
         from segsweep.exporting import TOLERANCE
         from segsweep.exporting import export as export_run
+        from segsweep.instantiate import check_arguments
 
         run = _one_run(settings.pop("run"))
         check_arguments(export_run, settings, known=("run",))

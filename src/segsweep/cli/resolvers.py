@@ -8,7 +8,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from segsweep.errors import UserError
-from segsweep.identity import NAME
+from segsweep.fingerprint import NAME
 
 
 def new_folder(parent: str) -> str:

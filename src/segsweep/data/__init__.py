@@ -1,9 +1,8 @@
-"""Sources of samples, and the one DataModule around them."""
+"""Sources of samples: made on the fly, or read from files."""
 
 from segsweep.data.check import check_folder
 from segsweep.data.demo import DemoFolder
 from segsweep.data.folder import FolderSource
-from segsweep.data.module import SegmentationData
 from segsweep.data.seeds import sample_seed
 from segsweep.data.source import Batch, Source
 from segsweep.data.textures import Textures, toeplitz_gaussian
@@ -18,7 +17,6 @@ __all__ = [
     "Batch",
     "DemoFolder",
     "FolderSource",
-    "SegmentationData",
     "Source",
     "Textures",
     "check_folder",

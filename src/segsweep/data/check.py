@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segsweep.absence import absence
+from segsweep.classes.masks import MaskReading, read_mask
 from segsweep.data.depth import Brightest
 from segsweep.data.folder import FolderSource
 from segsweep.data.images import ImageReading, read_image
@@ -21,7 +22,6 @@ from segsweep.data.reading import require_match, room_for
 from segsweep.data.splits import PARTS, Splits, split_pairs
 from segsweep.errors import UserError, shown
 from segsweep.image_files.parallel import parallel_map
-from segsweep.labels.masks import MaskReading, read_mask
 
 Progress = Callable[[int, int], None]
 """Called with the number of pairs looked at, and of all."""

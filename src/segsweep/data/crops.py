@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from segsweep.classes import IGNORE
 from segsweep.data.augment import FLIP_COLUMNS, FLIP_ROWS, TURN, random_below, random_between, random_words
 from segsweep.data.seeds import Split, sample_seed
 from segsweep.errors import UserError
-from segsweep.labels import IGNORE
 from segsweep.nets.tiling import ALIGNMENT, ReceptiveField, least_tile, spans
 
 Pixels = NDArray[np.uint8]
@@ -138,7 +138,7 @@ class RandomCrops(Dataset[Sample]):
         size: height and width of a crop, in pixels. A smaller image is reflected below and to the right; its mask there
             is 255.
         seed: of all choices.
-        split: "train" or "norm", which draw differently.
+        split: "train" or "bn_calibration", which draw differently.
         choices: the symmetries to draw from.
         brightness, contrast: how far both are changed at most; 0 is off.
     """

@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import Field
 
-from segsweep.arguments import AtLeast1, checked
+from segsweep.classes import ClassTable, LabelClass
+from segsweep.classes.masks import write_mask
 from segsweep.data.folder import FolderSource
 from segsweep.data.textures import toeplitz_gaussian
 from segsweep.errors import UserError
-from segsweep.labels import LabelClass, Labels
-from segsweep.labels.masks import write_mask
+from segsweep.instantiate import AtLeast1, checked
 
-DEMO_LABELS = Labels(
+DEMO_LABELS = ClassTable(
     [
         LabelClass(0, "Ground", (128, 128, 128)),
         LabelClass(1, "Grass", (0, 158, 115)),

@@ -19,7 +19,9 @@ from pydantic import Field
 from torch import nn
 from torch.utils.data import Dataset
 
-from segsweep.arguments import AtLeast0, AtLeast1, From0To1, NotNegative, checked
+from segsweep.classes import ClassTable
+from segsweep.classes.readers import find_class_table, load_class_table
+from segsweep.classes.rules import MaskRule
 from segsweep.data.augment import apply_jitter, apply_symmetries, to_ids, to_unit
 from segsweep.data.cache import PixelCache, Pixels
 from segsweep.data.crops import RandomCrops, Sample, Tile, Tiles, Tiling, symmetries
@@ -32,16 +34,14 @@ from segsweep.data.source import Batch, Source
 from segsweep.data.splits import SplitBy, SplitRule, Splits, split_pairs
 from segsweep.errors import UserError, shown
 from segsweep.image_files.parallel import parallel_map
-from segsweep.labels import Labels
-from segsweep.labels.readers import find_class_table, load_labels
-from segsweep.labels.rules import MaskRule
+from segsweep.instantiate import AtLeast0, AtLeast1, From0To1, NotNegative, checked
 from segsweep.nets.tiling import ReceptiveField
 
 log = logging.getLogger(__name__)
 
 _BLOCK = 1 << 20
 """Pixels whose classes are counted at once: numpy makes eight bytes of each."""
-LabelSpec = str | Sequence[Mapping[str, Any]] | Mapping[str, Any] | Labels
+LabelSpec = str | Sequence[Mapping[str, Any]] | Mapping[str, Any] | ClassTable
 
 
 @checked
@@ -221,12 +221,12 @@ class FolderSource(Source):
         if split == "train":
             changes = (self.symmetries, self.brightness, self.contrast)
             return RandomCrops(self.arrays("train"), self.image_size, self.seed, "train", *changes)
-        if split == "norm":
-            return RandomCrops(self.arrays("train"), self.image_size, self.split_seed, "norm")
+        if split == "bn_calibration":
+            return RandomCrops(self.arrays("train"), self.image_size, self.split_seed, "bn_calibration")
         tiles = self.tiles(split)  # first: reading takes long, and a tile size may be refused
         return Tiles(self.arrays(split), tiles)
 
-    def finish(self, collated: Any, split: Split, device: torch.device) -> Batch:
+    def to_batch(self, collated: Any, split: Split, device: torch.device) -> Batch:
         sample = Sample(*collated)
         image, mask = (part.to(device, non_blocking=True) for part in (sample.image, sample.mask))
         changed = split == "train"
@@ -324,12 +324,12 @@ class FolderSource(Source):
         return np.concatenate([image.pixels, mask.mask[None]])
 
 
-def _labels(root: Path, spec: LabelSpec | None) -> tuple[Labels, MaskRule, str]:
+def _labels(root: Path, spec: LabelSpec | None) -> tuple[ClassTable, MaskRule, str]:
     """The class table, the rule that comes with it, and in words where it is from."""
-    if isinstance(spec, Labels):
+    if isinstance(spec, ClassTable):
         return spec, MaskRule(), "as given"
     if spec is not None:
-        return *load_labels(spec), f"from {spec}" if isinstance(spec, str) else "as configured"
+        return *load_class_table(spec), f"from {spec}" if isinstance(spec, str) else "as configured"
     if not root.is_dir():
         raise UserError(f"{shown(root)}: no such folder; set data.root to the folder with images and masks")
     table = find_class_table(root)
@@ -338,7 +338,7 @@ def _labels(root: Path, spec: LabelSpec | None) -> tuple[Labels, MaskRule, str]:
             f"{shown(root)}: holds no class table (a .csv or .json file with name and colour of each class);"
             " add one, or name a preset or a file in data.labels"
         )
-    return *load_labels(str(table)), f"from {shown(table)}"
+    return *load_class_table(str(table)), f"from {shown(table)}"
 
 
 def _names(names: Sequence[str]) -> tuple[str, ...]:

@@ -3,18 +3,18 @@
 import contextlib
 from collections.abc import Iterator
 
+from segsweep.classes import IGNORE, ClassTable
+from segsweep.classes.masks import MaskReading, read_mask
+from segsweep.classes.rules import MaskRule
 from segsweep.data.images import ImageReading, ImageRule, read_image, room_needed
 from segsweep.data.pairs import Pair
 from segsweep.errors import UserError, shown
 from segsweep.image_files.limits import budget
 from segsweep.image_files.pillow import TURNED
-from segsweep.labels import IGNORE, Labels
-from segsweep.labels.masks import MaskReading, read_mask
-from segsweep.labels.rules import MaskRule
 
 
 def read_pair(
-    pair: Pair, labels: Labels, image_rule: ImageRule, mask_rule: MaskRule
+    pair: Pair, labels: ClassTable, image_rule: ImageRule, mask_rule: MaskRule
 ) -> tuple[ImageReading, MaskReading]:
     """Decodes an image and its mask.
 

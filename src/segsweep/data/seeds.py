@@ -11,15 +11,15 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 
-Split = Literal["train", "val", "test", "norm"]
+Split = Literal["train", "val", "test", "bn_calibration"]
 """`norm` holds the samples from which batch-norm statistics are estimated; no metric is ever computed on it."""
 
 _HALF = 1 << 31
 _MASK = _HALF - 1
 # Positions within a half: train samples have a half for themselves, the other splits share one.
-_OFFSET: dict[str, int] = {"train": 0, "val": 0, "test": 1 << 29, "norm": 1 << 30}
+_OFFSET: dict[str, int] = {"train": 0, "val": 0, "test": 1 << 29, "bn_calibration": 1 << 30}
 _MULTIPLIERS = (0x7FEB352D, 0x46CA6B51, 0x1B873593)  # odd, so invertible modulo 2**31
-_ROOM: dict[str, int] = {"train": _HALF, "val": 1 << 29, "test": 1 << 29, "norm": 1 << 30}
+_ROOM: dict[str, int] = {"train": _HALF, "val": 1 << 29, "test": 1 << 29, "bn_calibration": 1 << 30}
 
 
 def sample_seed(seed: int, split: Split, index: int) -> int:

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from segsweep.classes import ClassTable
 from segsweep.data.seeds import Split
 from segsweep.errors import UserError
-from segsweep.labels import Labels
 
 
 class Batch(NamedTuple):
@@ -36,7 +36,7 @@ class Source(ABC):
 
     kind: Literal["binary", "multiclass"] = "multiclass"
     """Whether a net for this source has one channel of logits, for class 1 of two, or one a class."""
-    labels: Labels
+    labels: ClassTable
     labels_from: str = "of its source"
     """Where the class table is from, in words."""
     channels: int
@@ -94,7 +94,7 @@ class Source(ABC):
         """The part of making a sample that runs in a DataLoader worker; items are collated by torch's default."""
 
     @abstractmethod
-    def finish(self, collated: Any, split: Split, device: torch.device) -> Batch:
+    def to_batch(self, collated: Any, split: Split, device: torch.device) -> Batch:
         """The part that runs on the accelerator, a batch at a time: from collated items to a Batch on `device`."""
 
     def batches(self, split: Split, batch_size: int) -> list[Sequence[int]]:

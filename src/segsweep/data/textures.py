@@ -16,15 +16,15 @@ from pydantic import Field
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from segsweep.arguments import AtLeast1, NotNegative, checked
+from segsweep.classes import ClassTable, LabelClass
 from segsweep.data.seeds import Split, sample_seed
 from segsweep.data.source import Batch, Source
-from segsweep.labels import LabelClass, Labels
+from segsweep.instantiate import AtLeast1, NotNegative, checked
 
 MIN_IMAGE_SIZE = 16
 """Below this the kernels, as wide as the image, are mostly cut off by its border."""
 
-TEXTURE_LABELS = Labels([LabelClass(0, "texture 2", (38, 70, 83)), LabelClass(1, "texture 1", (244, 162, 97))])
+TEXTURE_LABELS = ClassTable([LabelClass(0, "texture 2", (38, 70, 83)), LabelClass(1, "texture 1", (244, 162, 97))])
 """Class 1 is the notebook's omega_1, which is filled with the first texture."""
 
 _NEGLIGIBLE = 1e-30
@@ -195,7 +195,7 @@ class Textures(Source):
             "train": samples_per_epoch,
             "val": val_size,
             "test": test_size,
-            "norm": samples_per_epoch,
+            "bn_calibration": samples_per_epoch,
         }
         self._matrices: dict[tuple[float, torch.device], Tensor] = {}
 
@@ -208,7 +208,7 @@ class Textures(Source):
     def dataset(self, split: Split) -> Dataset[Any]:
         return _Positions(self.size(split))
 
-    def finish(self, collated: Any, split: Split, device: torch.device) -> Batch:
+    def to_batch(self, collated: Any, split: Split, device: torch.device) -> Batch:
         index = torch.as_tensor(collated)
         image, mask = self.make(index.tolist(), split, device)
         return Batch(image, mask, index)

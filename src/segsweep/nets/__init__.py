@@ -1,7 +1,7 @@
 """Networks: plain torch modules from an image [B, C, H, W] to logits [B, K, H, W] (K = 1 for a binary mask)."""
 
+from segsweep.nets.batch_norm import batch_norms, estimate_norm_statistics
 from segsweep.nets.monai_nets import MonaiNet
-from segsweep.nets.norm_statistics import batch_norms, estimate_norm_statistics
 from segsweep.nets.registry import NETS, build_net, register_net
 from segsweep.nets.residual_unet import ResidualUNet
 from segsweep.nets.texture_cnn import TextureCNN, load_published

@@ -6,7 +6,7 @@ import torch
 from pydantic import AfterValidator
 from torch import Tensor
 
-from segsweep.arguments import AtLeast1
+from segsweep.instantiate import AtLeast1
 
 
 def _odd(kernel_size: int) -> int:

@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import Field
 from torch import Tensor, nn
 
-from segsweep.arguments import AtLeast0, AtLeast1, From0Below1, check_arguments
+from segsweep.instantiate import AtLeast0, AtLeast1, From0Below1, check_arguments
 from segsweep.nets.checks import require_image
-from segsweep.nets.fitting import crop, extended
+from segsweep.nets.padding import crop, pad_to_multiple
 from segsweep.nets.registry import register_net
 
 Norm = Literal["instance", "batch"]
@@ -123,5 +123,5 @@ class MonaiNet(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Images [B, C, H, W] to logits [B, K, H, W]."""
         require_image(image, self.in_channels)
-        logits = self.net(extended(image, self.stride, least=2 * self.stride))
+        logits = self.net(pad_to_multiple(image, self.stride, least=2 * self.stride))
         return crop(logits, *image.shape[-2:])

@@ -17,8 +17,8 @@ from torch.nn.modules.module import (
 )
 from torch.overrides import TorchFunctionMode
 
-from segsweep.arguments import check_arguments, checked
 from segsweep.errors import UserError
+from segsweep.instantiate import check_arguments, checked
 
 NetClass = TypeVar("NetClass", bound=type[nn.Module])
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from segsweep.arguments import AtLeast1
+from segsweep.instantiate import AtLeast1
 from segsweep.nets.checks import KernelSize, require_image
 from segsweep.nets.registry import register_net
 

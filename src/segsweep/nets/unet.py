@@ -11,9 +11,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segsweep.arguments import AtLeast1
+from segsweep.instantiate import AtLeast1
 from segsweep.nets.checks import require_image
-from segsweep.nets.fitting import crop, extended
+from segsweep.nets.padding import crop, pad_to_multiple
 from segsweep.nets.registry import register_net
 
 Head = Literal["exact", "plain"]
@@ -93,7 +93,7 @@ class UNet(nn.Module):
         """Images [B, C, H, W] to logits [B, K, H, W]."""
         require_image(image, self.in_channels)
         height, width = image.shape[-2:]
-        return crop(self._forward_even(extended(image, self.stride)), height, width)
+        return crop(self._forward_even(pad_to_multiple(image, self.stride)), height, width)
 
     def _forward_even(self, image: Tensor) -> Tensor:
         out1 = F.relu(self.conv1(image))

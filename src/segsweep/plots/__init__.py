@@ -13,8 +13,8 @@ from segsweep.plots.files import save, to_image
 from segsweep.plots.heatmap import heatmap, heatmap_cells
 from segsweep.plots.network import feature_maps, filters
 from segsweep.plots.overlays import contact_sheet, overlay, overlay_panels, overlay_rgba, sheet_selection
+from segsweep.plots.predictions import scored_samples
 from segsweep.plots.samples import ERROR_COLORS, error_map, samples, wrong_share
-from segsweep.plots.scored import scored_samples
 from segsweep.plots.series import running_mean
 from segsweep.plots.textures import sigma_study, texture_pair
 

@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
+from segsweep.classes import ClassTable
 from segsweep.errors import UserError
-from segsweep.labels import Labels
 from segsweep.nets import NETS, TextureCNN, load_published
 from segsweep.nets.registry import build_net_for, misfit
 from segsweep.nets.registry import load_weights as load_into
@@ -45,7 +45,7 @@ class Run:
     checkpoint: Path
     config: dict[str, Any]
     """The configuration it was trained with, resolved, as plain data."""
-    labels: Labels
+    labels: ClassTable
     kind: TaskKind
     channels: int
     """C."""
@@ -198,7 +198,7 @@ def load_run(path: str | Path) -> Run:
         )
     try:
         require_plain(own)
-        labels, kind, channels = Labels.from_dict(own["labels"]), own["kind"], own["channels"]
+        labels, kind, channels = ClassTable.from_dict(own["labels"]), own["kind"], own["channels"]
         node = dict(own["config"]["model"])
         target = node.pop("_target_")
         task = TASKS[kind]

@@ -10,8 +10,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
-from segsweep.arguments import check_arguments
 from segsweep.errors import UserError
+from segsweep.instantiate import check_arguments
 from segsweep.runs.files import read_text, write_json
 from segsweep.runs.metrics_csv import LARGEST_FILE
 

@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 from segsweep.console import explain
-from segsweep.sweeps.record import SweepDirectory
-from segsweep.sweeps.session import finish
+from segsweep.sweeps.runner import finish
+from segsweep.sweeps.state import SweepDirectory
 
 
 def main(arguments: list[str] | None = None) -> int:

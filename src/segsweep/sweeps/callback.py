@@ -36,10 +36,10 @@ class SweepReport(Callback):
         # A job's configuration is composed anew, from its own overrides and these.
         config.hydra.overrides.hydra.append(quoted(_PARENT, _this_process()))
         if not str(config.hydra.sweeper.get("_target_")).startswith("hydra_plugins.segsweep_sweepers"):
-            from segsweep.sweeps.session import kept_for_others
+            from segsweep.sweeps.runner import hold_for_foreign_sweeper
 
             with mistakes_in_one_line():  # Hydra would go on
-                _at_end.enter_context(kept_for_others(config, folder))
+                _at_end.enter_context(hold_for_foreign_sweeper(config, folder))
             report_at_end(folder)
 
 
@@ -68,7 +68,7 @@ def finish_sweep() -> bool:
     _reported.clear()
     if not folders:
         return True
-    from segsweep.sweeps.record import SweepDirectory
-    from segsweep.sweeps.session import finish
+    from segsweep.sweeps.runner import finish
+    from segsweep.sweeps.state import SweepDirectory
 
     return finish(SweepDirectory(folders[0]))

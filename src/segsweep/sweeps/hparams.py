@@ -12,11 +12,11 @@ from tensorboard.plugins.hparams import api_pb2, metadata
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo, SessionStartInfo
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from segsweep.identity import typed
+from segsweep.fingerprint import typed
 from segsweep.runs import RunRecord
 from segsweep.sweeps.ranking import is_diverged
-from segsweep.sweeps.record import Job, SweepRecord
 from segsweep.sweeps.results import Results
+from segsweep.sweeps.state import Job, SweepRecord
 
 SUFFIX = ".hparams"
 ALWAYS = ("optim", "lr", "momentum", "seed")

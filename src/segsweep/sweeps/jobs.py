@@ -14,17 +14,17 @@ import yaml
 from omegaconf import DictConfig
 
 from segsweep.callbacks import Interrupted, StopOnSignal
-from segsweep.config import name_of
 from segsweep.errors import UserError
-from segsweep.resuming import typed_overrides
+from segsweep.resume import typed_overrides
 from segsweep.runs import Objective, RunDirectory, RunRecord, objective_mode
 from segsweep.sweeps import running
 from segsweep.sweeps.callback import is_worker
-from segsweep.sweeps.engines import abandoned, engine_of, here, jobs_at_once, threads_of_job
-from segsweep.sweeps.planning import UNSWEPT, describe, key_of
-from segsweep.sweeps.record import Job, SweepDirectory, SweepRecord, held
-from segsweep.trainer import cpu_threads
+from segsweep.sweeps.launchers import abandoned, engine_of, jobs_at_once, runs_locally, threads_of_job
+from segsweep.sweeps.plan import UNSWEPT, describe, key_of
+from segsweep.sweeps.state import Job, SweepDirectory, SweepRecord, held
+from segsweep.trainer_settings import cpu_threads
 from segsweep.training import train
+from segsweep.training_setup import name_of
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ def run_job(config: DictConfig, full: DictConfig, sweep: SweepDirectory, run: Ru
         Exception: the job failed, and another sweeper than ours has to know.
     """
     elsewhere = is_worker(full)
-    engine, local, parent = engine_of(full.hydra), here(full.hydra), os.getppid()
+    engine, local, parent = engine_of(full.hydra), runs_locally(full.hydra), os.getppid()
     if local and not held(sweep.lock):
         return None  # the sweep was stopped while this job waited
     job, record = _find(full, sweep, run)

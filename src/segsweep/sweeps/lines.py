@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from segsweep.identity import typed
+from segsweep.fingerprint import typed
 from segsweep.runs import RunRecord
-from segsweep.sweeps.record import Job, SweepRecord
+from segsweep.sweeps.state import Job, SweepRecord
 
 
 @dataclass(frozen=True)

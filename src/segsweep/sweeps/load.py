@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 
 from segsweep.errors import UserError
 from segsweep.runs.load import Run, load_run
-from segsweep.sweeps.pictures import sweep_curves, sweep_heatmap
+from segsweep.sweeps.figures import sweep_curves, sweep_heatmap
 from segsweep.sweeps.ranking import histories
-from segsweep.sweeps.record import SweepDirectory, SweepRecord
 from segsweep.sweeps.results import Results
+from segsweep.sweeps.state import SweepDirectory, SweepRecord
 from segsweep.sweeps.statistics import Comparison
 
 

@@ -9,9 +9,9 @@ import pandas as pd
 from segsweep.absence import absence
 from segsweep.errors import DivergedError
 from segsweep.runs import RunRecord, read_metrics
-from segsweep.sweeps.planning import FINAL, key_of
-from segsweep.sweeps.record import Job, SweepDirectory, SweepRecord
+from segsweep.sweeps.plan import FINAL, key_of
 from segsweep.sweeps.scored import compare_apart, scoring
+from segsweep.sweeps.state import Job, SweepDirectory, SweepRecord
 from segsweep.sweeps.statistics import Comparison
 from segsweep.sweeps.verdict import entry_text
 

@@ -1,11 +1,11 @@
 """What a sweep leaves beside its jobs: the ranked tables, the pictures, and TensorBoard's HPARAMS tab."""
 
 from segsweep.runs.files import write_text, write_whole
+from segsweep.sweeps.figures import draw
 from segsweep.sweeps.hparams import write_hparams
 from segsweep.sweeps.markdown import markdown
-from segsweep.sweeps.pictures import draw
-from segsweep.sweeps.record import SweepDirectory
 from segsweep.sweeps.results import Results
+from segsweep.sweeps.state import SweepDirectory
 
 
 def report(sweep: SweepDirectory) -> Results:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from segsweep.runs import RunRecord
 from segsweep.sweeps.ranking import best_directory, comparison, summary
-from segsweep.sweeps.record import SweepDirectory, SweepRecord
+from segsweep.sweeps.state import SweepDirectory, SweepRecord
 from segsweep.sweeps.statistics import Comparison
 
 

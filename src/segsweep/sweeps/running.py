@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from segsweep.errors import UserError
 from segsweep.runs import RunRecord
 from segsweep.sweeps.lines import Tally, job_line
-from segsweep.sweeps.record import Job, SweepDirectory, SweepRecord
 from segsweep.sweeps.report import write_tables
 from segsweep.sweeps.results import Results
+from segsweep.sweeps.state import Job, SweepDirectory, SweepRecord
 
 SHARE = 0.02
 """Of the time, at most, goes into sweep.json and the tables while jobs run, and as much into looking at jobs elsewhere."""

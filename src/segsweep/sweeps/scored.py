@@ -7,9 +7,9 @@ from typing import Any
 import pandas as pd
 
 from segsweep.data import SOURCES, Source
-from segsweep.identity import Leaf
-from segsweep.sweeps.record import Job, SweepRecord
+from segsweep.fingerprint import Leaf
 from segsweep.sweeps.replicates import Key, entry_key
+from segsweep.sweeps.state import Job, SweepRecord
 from segsweep.sweeps.statistics import Comparison, compare
 from segsweep.sweeps.verdict import entry_text
 

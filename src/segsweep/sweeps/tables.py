@@ -7,9 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from segsweep.sweeps.planning import FINAL
+from segsweep.sweeps.plan import FINAL
 from segsweep.sweeps.ranking import ends
-from segsweep.sweeps.record import SweepRecord
+from segsweep.sweeps.state import SweepRecord
 from segsweep.sweeps.statistics import Comparison
 from segsweep.sweeps.verdict import entry_text, setting_name
 

@@ -4,7 +4,7 @@ from segsweep.tasks.losses import BCE, MSE, BCEDice, CEDice, CrossEntropy, Dice,
 from segsweep.tasks.metrics import RunningMean, SegmentationMetrics
 from segsweep.tasks.optimizers import SGD, Adam, AdamW, OptimizerFactory, RMSprop
 from segsweep.tasks.schedulers import Cosine, Exponential, OneCycle, Schedule
-from segsweep.tasks.task import TASKS, BinaryTask, MulticlassTask, SegmentationTask, Stage
+from segsweep.tasks.segmentation import TASKS, BinaryTask, MulticlassTask, SegmentationTask, Stage
 
 LOSSES: dict[str, type[Loss]] = {
     f"segsweep.tasks.{loss.__name__}": loss for loss in (MSE, BCE, Dice, BCEDice, CrossEntropy, CEDice)

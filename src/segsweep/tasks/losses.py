@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segsweep.arguments import Positive, checked
-from segsweep.labels import IGNORE
+from segsweep.classes import IGNORE
+from segsweep.instantiate import Positive, checked
 
 TaskKind = Literal["binary", "multiclass"]
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from segsweep.labels import IGNORE
+from segsweep.classes import IGNORE
 
 
 def confusion_per_image(prediction: Tensor, mask: Tensor, num_classes: int) -> Tensor:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from segsweep.arguments import From0Below1, NotNegative, Positive, checked
+from segsweep.instantiate import From0Below1, NotNegative, Positive, checked
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
-from segsweep.arguments import Above0To1, From0Below1, checked
+from segsweep.instantiate import Above0To1, From0Below1, checked
 
 
 class Schedule(ABC):

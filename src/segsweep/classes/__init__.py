@@ -1,0 +1,23 @@
+"""The class table, and masks in and out of colours."""
+
+from segsweep.classes.masks import MaskReading, read_mask, resize_mask, write_mask, written_rule
+from segsweep.classes.presets import PRESETS
+from segsweep.classes.readers import find_class_table, load_class_table, read_table
+from segsweep.classes.rules import MaskRule
+from segsweep.classes.table import IGNORE, ClassTable, LabelClass
+
+__all__ = [
+    "IGNORE",
+    "PRESETS",
+    "ClassTable",
+    "LabelClass",
+    "MaskReading",
+    "MaskRule",
+    "find_class_table",
+    "load_class_table",
+    "read_mask",
+    "read_table",
+    "resize_mask",
+    "write_mask",
+    "written_rule",
+]

@@ -1,0 +1,180 @@
+"""The class table: id, name and colour of every class."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segsweep.classes.colors import Color, hex_color, parse_color, whole_number
+from segsweep.errors import UserError
+
+IGNORE = 255
+"""What masks hold where neither the loss nor any metric looks."""
+
+LARGEST_ID = 65535
+"""The largest id that a class can have: what a 16-bit index image holds."""
+
+LONGEST_NAME = 200
+"""Characters of a class's name, which becomes part of metric names, tables and pictures."""
+
+
+@dataclass(frozen=True)
+class LabelClass:
+    """One class.
+
+    Args:
+        id: the value that stands for the class in index files. Within the program a class is its position in the table,
+            which is also its channel in a net's output, so the ids need not be 0..K-1.
+        name: the class in tables, metric names and configurations.
+        color: red, green and blue in pictures and in colour files, each 0..255.
+
+    Raises:
+        UserError: the name is empty, long or not on one line, the id is not in 0..65535, or the colour is no colour.
+    """
+
+    id: int
+    name: str
+    color: Color
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise UserError(f"the class name {self.name!r} is not text; put it in quotes.")
+        name = self.name.strip()
+        if not name:
+            raise UserError(f"the class with colour {self.color!r} has no name; give it one.")
+        if len(name) > LONGEST_NAME:
+            raise UserError(
+                f"the class name {name[:40]!r}... has {len(name):,} characters; at most {LONGEST_NAME} fit."
+            )
+        if not name.isprintable():
+            raise UserError(f"the class name {name!r} holds line breaks or control characters; remove them.")
+        number = whole_number(self.id)
+        if number is None or not 0 <= number <= LARGEST_ID:
+            raise UserError(f"class {name!r}: the id {self.id!r} is not a whole number in 0..{LARGEST_ID}.")
+        try:
+            color = parse_color(self.color)
+        except UserError as error:
+            raise UserError(f"class {name!r}: {error}") from None
+        for field, value in (("id", number), ("name", name), ("color", color)):
+            object.__setattr__(self, field, value)
+
+
+@dataclass(frozen=True)
+class ClassTable:
+    """The classes of a data set, in the order of their channels in a net's output.
+
+    Args:
+        classes: 1 to 255 classes, each with an id, name and colour of its own.
+        background: the class that `foreground_iou` leaves out and that overlays show clear; None where there is none.
+
+    Raises:
+        UserError: no class, too many, two that share a name, id or colour, or a background that is no class.
+    """
+
+    classes: tuple[LabelClass, ...]
+    background: str | None = None
+
+    def __init__(self, classes: Sequence[LabelClass], background: str | None = None) -> None:
+        object.__setattr__(self, "classes", tuple(classes))
+        object.__setattr__(self, "background", background)
+        if not self.classes:
+            raise UserError("the class table has no class; list at least one with name and color.")
+        # 255 is taken by IGNORE, so positions run to 254.
+        if len(self.classes) > IGNORE:
+            raise UserError(f"the class table has {len(self.classes)} classes; at most {IGNORE} fit.")
+        self._refuse_duplicates()
+        if background is not None and background not in self.names:
+            raise UserError(f"the background {background!r} is no class; choose one of {', '.join(self.names)}.")
+
+    def _refuse_duplicates(self) -> None:
+        names: set[str] = set()
+        ids: dict[int, str] = {}
+        colors: dict[Color, str] = {}
+        for entry in self.classes:
+            if entry.name in names:
+                raise UserError(f"two classes are named {entry.name!r}; give each a name of its own.")
+            names.add(entry.name)
+            if (other := ids.setdefault(entry.id, entry.name)) != entry.name:
+                raise UserError(f"classes {other!r} and {entry.name!r} have the same id {entry.id}; change one.")
+            if (other := colors.setdefault(entry.color, entry.name)) != entry.name:
+                shared = hex_color(entry.color)
+                raise UserError(f"classes {other!r} and {entry.name!r} have the same colour {shared}; change one.")
+
+    @property
+    def names(self) -> list[str]:
+        return [entry.name for entry in self.classes]
+
+    @property
+    def colors(self) -> NDArray[np.uint8]:
+        """uint8 [K, 3], a row per class in the order of the channels."""
+        return np.array([entry.color for entry in self.classes], dtype=np.uint8)
+
+    @property
+    def ignore_color(self) -> Color:
+        """The colour that ignored pixels are drawn in: white, or else black, magenta or a gray that is no class's."""
+        taken = {entry.color for entry in self.classes}
+        grays = [(level, level, level) for level in range(256)]
+        # 255 classes at most and more candidates than that, so one is always free.
+        return next(color for color in [(255, 255, 255), (0, 0, 0), (255, 0, 255), *grays] if color not in taken)
+
+    @property
+    def background_index(self) -> int | None:
+        """The position of the background class; None where there is none."""
+        return None if self.background is None else self.index(self.background)
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+    def index(self, name: str) -> int:
+        """The position of a class in the table, which is its channel and its value in masks.
+
+        Raises:
+            UserError: no class has that name.
+        """
+        try:
+            return self.names.index(name)
+        except ValueError:
+            raise UserError(f"there is no class {name!r}; the classes are {', '.join(self.names)}.") from None
+
+    def colorize(self, mask: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
+        """The mask as a picture: integer [H, W] of positions to uint8 [H, W, 3]; ignored pixels in `ignore_color`.
+
+        Raises:
+            ValueError: a value that is neither a position in the table nor 255.
+        """
+        return self._lookup_colors()[self.checked(mask)]
+
+    def _lookup_colors(self) -> NDArray[np.uint8]:
+        colors = np.zeros((256, 3), dtype=np.uint8)
+        colors[: len(self)] = self.colors
+        colors[IGNORE] = self.ignore_color
+        return colors
+
+    def checked(self, mask: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
+        """The mask as uint8, once it is certain that it holds positions 0..K-1 and 255 alone; else ValueError."""
+        mask = np.asarray(mask)
+        if mask.dtype.kind not in "iu":
+            raise ValueError(f"a mask holds integers, not {mask.dtype}.")
+        wrong = ((mask < 0) | (mask >= len(self))) & (mask != IGNORE)
+        if wrong.any():
+            raise ValueError(f"the mask holds {mask[wrong][0]}, but there are {len(self)} classes (and {IGNORE}).")
+        return mask.astype(np.uint8, copy=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, as checkpoints hold it."""
+        return {
+            "classes": [{"id": c.id, "name": c.name, "color": list(c.color)} for c in self.classes],
+            "background": self.background,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "ClassTable":
+        """The inverse of `to_dict`.
+
+        Raises:
+            UserError: the classes are not a valid table.
+        """
+        classes = [LabelClass(entry["id"], entry["name"], entry["color"]) for entry in data["classes"]]
+        return cls(classes, data.get("background"))

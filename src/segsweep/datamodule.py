@@ -1,0 +1,137 @@
+"""The one LightningDataModule, around any source."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import lightning as L
+import torch
+from torch.utils.data import DataLoader, Dataset, default_collate
+
+from segsweep.data.sampling import TrainBatches
+from segsweep.data.seeds import Split
+from segsweep.data.source import Batch, Source
+from segsweep.instantiate import AtLeast0, AtLeast1, checked
+
+LOADING_KEYS = ("batch_size", "num_workers", "overfit_samples")
+"""Settings in the `data` group that are the DataModule's; the others are the source's."""
+
+
+class _Collated(NamedTuple):
+    """What a loader yields: items of one split, still to be finished by the source."""
+
+    split: Split
+    items: Any
+
+
+class _Collate:
+    def __init__(self, split: Split) -> None:
+        self.split = split
+
+    def __call__(self, items: list[Any]) -> _Collated:
+        return _Collated(self.split, default_collate(items))
+
+
+class _Modulo(Dataset[Any]):
+    """The first few samples of a dataset, over and over."""
+
+    def __init__(self, dataset: Dataset[Any], size: int) -> None:
+        self.dataset = dataset
+        self.size = size
+
+    def __getitem__(self, index: int) -> Any:
+        return self.dataset[index % self.size]
+
+
+@checked
+class SegmentationDataModule(L.LightningDataModule):
+    """Loads a source in batches, and has it finish each batch on the accelerator.
+
+    Args:
+        source: where samples come from.
+        batch_size: samples of an optimizer step, over all processes; also of validation and test batches, in each.
+        num_workers: loader processes; changes no result.
+        overfit_samples: train and validate on this many training samples again and again; 0 is off.
+
+    Raises:
+        ValueError: a value is outside its range.
+    """
+
+    def __init__(
+        self, source: Source, batch_size: AtLeast1 = 8, num_workers: AtLeast0 = 0, overfit_samples: AtLeast0 = 0
+    ) -> None:
+        super().__init__()
+        self.source = source
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.overfit_samples = overfit_samples
+        self.test_split: Split = "test"
+        """Which split `test_dataloader` gives; evaluation may score another."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps of an epoch; samples that fill no batch are left out."""
+        return self.source.size("train") // self.batch_size
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        trainer = self.trainer
+        assert trainer is not None
+        if self.batch_size % trainer.world_size:
+            raise ValueError(f"batch_size={self.batch_size}: must be divisible by the {trainer.world_size} processes")
+        batches = TrainBatches(
+            self.source.size("train"),
+            self.batch_size,
+            lambda: trainer.global_step,
+            trainer.global_rank,
+            trainer.world_size,
+        )
+        return self._loader("train", batches)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        if self.overfit_samples:
+            return self._loader("train", [range(self.overfit_samples)])
+        return self.eval_dataloader("val")
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        return self.eval_dataloader(self.test_split)
+
+    def eval_dataloader(self, split: Split) -> DataLoader[Any]:
+        """A loader over a fixed split. Every process of several scores all of it, and so has the numbers of one alone."""
+        return self._loader(split, self.source.batches(split, self.batch_size))
+
+    def _dataset(self, split: Split) -> Dataset[Any]:
+        dataset = self.source.dataset(split)
+        return _Modulo(dataset, self.overfit_samples) if self.overfit_samples and split == "train" else dataset
+
+    def _loader(self, split: Split, batches: TrainBatches | Sequence[Sequence[int]]) -> DataLoader[Any]:
+        return DataLoader(
+            self._dataset(split),
+            batch_sampler=batches,  # type: ignore[arg-type]  # any sized iterable of index lists serves
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            collate_fn=_Collate(split),
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def transfer_batch_to_device(self, batch: _Collated, device: torch.device, dataloader_idx: int) -> Batch:
+        # The source moves what it needs itself: indices stay where reading them does not wait for the accelerator.
+        return self.source.to_batch(batch.items, batch.split, device)
+
+    def samples(self, split: Split, indices: Sequence[int], device: torch.device | str = "cpu") -> Batch:
+        """The samples at `indices` of a split, as one batch."""
+        dataset = self._dataset(split)
+        return self.source.to_batch(default_collate([dataset[index] for index in indices]), split, torch.device(device))
+
+    def first_batch(self, split: Split, size: int, device: torch.device | str = "cpu") -> Batch:
+        """The first `size` samples of a split, or as many of them as share a batch."""
+        indices = range(size) if split == "train" else self.source.batches(split, size)[0]
+        return self.samples(split, indices, device)
+
+    def calibration_images(self, batches: int, device: torch.device) -> list[torch.Tensor]:
+        """Images float32 [B, C, H, W] from which batch-norm statistics are estimated; the same every time."""
+        split: Split = "train" if self.overfit_samples else "bn_calibration"
+        size = self.overfit_samples or self.source.size(split)
+        starts = range(0, batches * self.batch_size, self.batch_size)
+        return [
+            self.samples(split, [index % size for index in range(start, start + self.batch_size)], device).image
+            for start in starts
+        ]

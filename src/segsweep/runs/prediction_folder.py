@@ -1,0 +1,163 @@
+"""What a prediction leaves on disk: masks, overlays and probabilities, each in a folder of its own, and the class table.
+
+Shapes: C image channels, K classes, H x W pixels.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from segsweep.classes import ClassTable, write_mask
+from segsweep.errors import UserError
+from segsweep.plots import drawn_channels, overlay
+from segsweep.runs.files import write_json, write_whole
+
+Precision = Literal["float16", "float32"]
+
+_ROWS = 512
+"""Rows of an overlay that are painted at a time: painting takes several floats a pixel."""
+
+
+@dataclass(frozen=True)
+class PredictionFolder:
+    """Where the results of a prediction go.
+
+    Args:
+        path: the folder; made when the first file is written.
+        labels: the class table.
+        overlays: whether overlays are wanted.
+        probabilities: whether and in which type probabilities are wanted.
+    """
+
+    path: Path
+    labels: ClassTable
+    overlays: bool = False
+    probabilities: Precision | None = None
+
+    @property
+    def class_table(self) -> Path:
+        return self.path / "classes.json"
+
+    def mask(self, name: str) -> Path:
+        return self.path / "masks" / f"{name}.png"
+
+    def overlay(self, name: str) -> Path:
+        return self.path / "overlays" / f"{name}.png"
+
+    def probability(self, name: str) -> Path:
+        return self.path / "probabilities" / f"{name}.npy"
+
+    def files(self, name: str) -> list[Path]:
+        """Every file that is written for an image."""
+        wanted = [self.mask(name)]
+        wanted += [self.overlay(name)] if self.overlays else []
+        wanted += [self.probability(name)] if self.probabilities else []
+        return wanted
+
+    def check(self, names: Iterable[str], inputs: Sequence[Path], overwrite: bool) -> None:
+        """Refuses to write over anything, before there is anything to write.
+
+        Raises:
+            UserError: a file would be written over an input, or without `overwrite` over any other; masks of other classes
+                are there.
+        """
+        taken = {path.resolve() for path in inputs}
+        targets = [file for name in names for file in self.files(name)]
+        if over := next((file for file in targets if file.resolve() in taken), None):
+            raise UserError(f"output={self.path}: {over} would be written over an input; give another folder")
+        there = [] if overwrite else [file for file in targets if file.exists()]
+        if there:
+            more = f" and {len(there) - 1} more of the files to be written" if len(there) > 1 else ""
+            raise UserError(f"{there[0]}{more}: there already; give another output, or overwrite=true")
+        if self.class_table.exists() and not overwrite and not self._same_table():
+            raise UserError(f"{self.class_table}: lists other classes than this run has; give another output")
+
+    def _same_table(self) -> bool:
+        try:
+            return bool(json.loads(self.class_table.read_text(encoding="utf-8")) == self.labels.to_dict())
+        except (OSError, ValueError):
+            return False
+
+    def write_class_table(self) -> None:
+        write_json(self.class_table, self.labels.to_dict())
+
+    def write_pictures(self, name: str, image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> None:
+        """Writes the mask as a palette PNG in the class colours, and the overlay where one is wanted.
+
+        Args:
+            name: of the image.
+            image: [C, H, W].
+            mask: [H, W] of positions in the class table.
+
+        Raises:
+            OSError: a file could not be written; names it.
+        """
+        _write(self.mask(name), lambda path: _as_png(path, lambda png: write_mask(png, mask, self.labels)))
+        if self.overlays:
+            picture = Image.fromarray(painted(image, mask, self.labels))
+            _write(self.overlay(name), lambda path: picture.save(path, format="PNG"))
+
+    def write_probabilities(
+        self, name: str, shape: tuple[int, int], bands: Iterable[tuple[int, NDArray[np.float32]]]
+    ) -> None:
+        """Writes probabilities [K, H, W] as a .npy file, a band of rows after the other as they come.
+
+        Args:
+            name: of the image.
+            shape: H and W.
+            bands: where each begins, and its probabilities [K, h, W]; together all rows, from the top.
+
+        Raises:
+            OSError: the file could not be written; names it.
+        """
+        assert self.probabilities is not None
+        number_type = np.dtype(self.probabilities).newbyteorder("<")
+        classes, (height, width) = len(self.labels), shape
+        header = {"descr": number_type.str, "fortran_order": False, "shape": (classes, height, width)}
+
+        def write(path: Path) -> None:
+            with path.open("wb") as file:
+                np.lib.format.write_array_header_1_0(file, header)
+                start = file.tell()
+                # Not through a mapped file: on a full disk that would end the process instead of this file.
+                for top, band in bands:
+                    for position, rows in enumerate(band.astype(number_type)):
+                        file.seek(start + (position * height + top) * width * number_type.itemsize)
+                        file.write(rows.tobytes())
+
+        _write(self.probability(name), write)
+
+
+def painted(image: NDArray[np.uint8], mask: NDArray[np.uint8], labels: ClassTable) -> NDArray[np.uint8]:
+    """The mask laid over its image, the background clear: [C, H, W] and [H, W] to uint8 [H, W, 3]."""
+    picture = np.empty((*mask.shape, 3), dtype=np.uint8)
+    drawn = drawn_channels(image)
+    for rows in _bands(len(mask)):
+        laid_over = overlay(drawn[:, rows], mask[rows], labels.colors, background=labels.background_index)
+        picture[rows] = np.round(laid_over * 255).astype(np.uint8)
+    return picture
+
+
+def _bands(height: int) -> Iterator[slice]:
+    return (slice(top, top + _ROWS) for top in range(0, height, _ROWS))
+
+
+def _write(path: Path, write: Callable[[Path], None]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, write)
+
+
+def _as_png(path: Path, write: Callable[[Path], None]) -> None:
+    """Has `write` make a file whose name ends in .png, as it insists on, and calls it `path`."""
+    png = path.with_name(f"{path.name}.png")
+    try:
+        write(png)
+        png.replace(path)
+    finally:
+        png.unlink(missing_ok=True)

@@ -1,0 +1,287 @@
+"""LightningModules: a net, a loss, metrics and an optimizer. Binary and multiclass share all but how logits are read.
+
+Shapes: B images, C channels, K channels of logits, H x W pixels.
+"""
+
+from abc import abstractmethod
+from typing import ClassVar, Literal
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+
+from segsweep.classes import ClassTable
+from segsweep.data.source import Batch
+from segsweep.datamodule import SegmentationDataModule
+from segsweep.errors import DivergedError
+from segsweep.tasks.losses import Loss, TaskKind
+from segsweep.tasks.metrics import RunningMean, SegmentationMetrics, SplitLoss
+from segsweep.tasks.optimizers import OptimizerFactory
+from segsweep.tasks.schedulers import Schedule
+
+Stage = Literal["train", "val", "test"]
+STAGES: tuple[Stage, ...] = ("train", "val", "test")
+
+
+class _Counts(nn.Module):
+    """What is counted in one stage."""
+
+    def __init__(self, metrics: SegmentationMetrics, loss: RunningMean | SplitLoss) -> None:
+        super().__init__()
+        self.metrics = metrics
+        self.loss = loss
+
+
+class SegmentationTask(L.LightningModule):
+    """What is trained, against what, and how it is counted.
+
+    Nothing is logged in a training step: the numbers are added up on the device, and `training_metrics()` gives their
+    means when somebody asks, so that a step costs no wait and no logging.
+
+    Args:
+        net: from images float [B, C, H, W] to logits float [B, K, H, W].
+        loss: one that fits the task.
+        labels: the class table.
+        optimizer: from parameters to an optimizer.
+        schedule: of the learning rate; None keeps it.
+        channels_last: memory format of net and images; faster convolutions on most machines, the same numbers up to
+            rounding.
+
+    Raises:
+        ValueError: the loss does not fit the task.
+    """
+
+    kind: ClassVar[TaskKind]
+
+    def __init__(
+        self,
+        net: nn.Module,
+        loss: Loss,
+        labels: ClassTable,
+        optimizer: OptimizerFactory,
+        schedule: Schedule | None = None,
+        channels_last: bool = True,
+    ) -> None:
+        super().__init__()
+        if self.kind not in loss.fits:
+            raise ValueError(
+                f"{type(loss).__name__} is a loss for {' and '.join(sorted(loss.fits))}: the data is {self.kind}"
+            )
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        # The stubs of `Module.to` lack it.
+        self.net = net.to(memory_format=self.memory_format)  # type: ignore[call-overload]
+        self.loss = loss
+        self.labels = labels
+        self.optimizer = optimizer
+        self.schedule = schedule
+        binary = self.kind == "binary"
+        # Processes share the samples of a training batch; each has all of validation and test.
+        self.metrics = nn.ModuleDict(
+            {
+                f"{stage}_counts": _Counts(
+                    SegmentationMetrics(labels.names, binary, labels.background_index, stage == "train"),
+                    RunningMean() if stage == "train" else SplitLoss(loss.terms, sync_on_compute=False),
+                )
+                for stage in STAGES
+            }
+        )
+        # Since the first step of the training: loss and, for binary tasks, confident accuracy, a mean of step means, as
+        # the published figures are.
+        self.running = nn.ModuleDict({name: RunningMean() for name in ("loss", "confident_accuracy")[: 1 + binary]})
+        # Rows true, columns predicted; of the last training window, validation and test.
+        self.confusions: dict[Stage, Tensor] = {}
+        self._first_bad_step: Tensor | None = None
+        self.last_loss: Tensor | None = None
+
+    @property
+    def metric_names(self) -> list[str]:
+        """What can be an objective."""
+        return ["val/loss", *(f"val/{name}" for name in self._counts("val").metrics.names())]
+
+    @staticmethod
+    @abstractmethod
+    def out_channels(labels: ClassTable) -> int:
+        """How many channels of logits a net for these labels must have."""
+
+    @staticmethod
+    @abstractmethod
+    def probabilities(logits: Tensor) -> Tensor:
+        """Probabilities float32 [B, classes, H, W] of every class, from logits [B, K, H, W]."""
+
+    @staticmethod
+    @abstractmethod
+    def predict(logits: Tensor) -> Tensor:
+        """Class ids int64 [B, H, W]."""
+
+    @abstractmethod
+    def _count(self, stage: Stage, logits: Tensor, mask: Tensor) -> None:
+        """Counts a batch."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits float32 [B, K, H, W] of images [B, C, H, W]."""
+        return self.net(image.to(memory_format=self.memory_format)).float()
+
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+        logits = self(batch.image)
+        loss = self.loss(logits, batch.mask)
+        with torch.no_grad():
+            self._guard(loss)
+            self.last_loss = loss.detach()
+            self._count("train", logits.detach(), batch.mask)
+            self._counts("train").loss.update(self.last_loss)
+            self._running("loss").update(self.last_loss)
+        return loss
+
+    def validation_step(self, batch: Batch, batch_index: int) -> Tensor:
+        """Gives its logits to the callbacks."""
+        return self._evaluate("val", batch)
+
+    def test_step(self, batch: Batch, batch_index: int) -> Tensor:
+        """Gives its logits to the callbacks."""
+        return self._evaluate("test", batch)
+
+    def _evaluate(self, stage: Stage, batch: Batch) -> Tensor:
+        logits = self(batch.image)
+        self._counts(stage).loss.update(self.loss.totals(logits, batch.mask))
+        self._count(stage, logits, batch.mask)
+        return logits
+
+    def on_validation_start(self) -> None:
+        self.raise_if_diverged()
+
+    def on_validation_epoch_end(self) -> None:
+        # For callbacks only: the loggers get it from TrainingLog, at the step that it belongs to.
+        values = self._collect("val")
+        if self.trainer.state.fn == "fit" and not torch.isfinite(values["val/loss"]):
+            self._diverged(self.global_step)
+        self.log_dict(values, logger=False)
+
+    def on_test_epoch_end(self) -> None:
+        self.log_dict(self._collect("test"), logger=False)
+
+    def _counts(self, stage: Stage) -> "_Counts":
+        counts = self.metrics[f"{stage}_counts"]
+        assert isinstance(counts, _Counts)
+        return counts
+
+    def _running(self, name: str) -> RunningMean:
+        mean = self.running[name]
+        assert isinstance(mean, RunningMean)
+        return mean
+
+    def _collect(self, stage: Stage) -> dict[str, Tensor]:
+        """The stage's metrics so far, which then start anew."""
+        counts = self._counts(stage)
+        values = {f"{stage}/loss": counts.loss.compute()}
+        values |= {f"{stage}/{name}": value for name, value in counts.metrics.compute().items()}
+        self.confusions[stage] = counts.metrics.confusion.clone()
+        counts.loss.reset()
+        counts.metrics.reset()
+        return values
+
+    def training_metrics(self) -> dict[str, float]:
+        """Means since the last call, and the running means since the first step of the training."""
+        self.raise_if_diverged()
+        values = self._collect("train")
+        values |= {f"train/{name}_running": self._running(name).compute() for name in self.running}
+        return {name: float(value) for name, value in values.items()}
+
+    def _guard(self, loss: Tensor) -> None:
+        """Notes the first step whose loss is not finite; where reading it costs no wait, stops there."""
+        if loss.device.type == "cpu":
+            if not torch.isfinite(loss):
+                self._diverged(self.global_step + 1)
+            return
+        if self._first_bad_step is None:
+            self._first_bad_step = torch.full((), -1, dtype=torch.int64, device=loss.device)
+        bad = ~torch.isfinite(loss) & (self._first_bad_step < 0)
+        self._first_bad_step = torch.where(bad, self.global_step + 1, self._first_bad_step)
+
+    def raise_if_diverged(self) -> None:
+        """Raises DivergedError if a step's loss so far, or a weight, is not finite; on an accelerator, waits for it."""
+        if self._first_bad_step is not None and (step := int(self._first_bad_step)) >= 0:
+            self._diverged(step)
+        if not all(bool(torch.isfinite(weight).all()) for weight in self.net.parameters()):
+            self._diverged(self.global_step)
+
+    def _diverged(self, step: int) -> None:
+        rate = self.optimizers().param_groups[0]["lr"]  # type: ignore[union-attr]
+        raise DivergedError(
+            f"loss or weights became NaN or infinite at step {step} (learning rate {rate:g}): try a lower lr, "
+            "trainer.gradient_clip_val=1.0, or precision 32-true",
+            step,
+        )
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        optimizer = self.optimizer(self.net.parameters())
+        if self.schedule is None:
+            return optimizer
+        scheduler = self.schedule(optimizer, *self._length())
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _length(self) -> tuple[int, int]:
+        """Optimizer steps of the training, and of an epoch."""
+        trainer = self.trainer
+        data = trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it, its class does not declare it
+        if not isinstance(data, SegmentationDataModule):
+            trainer.fit_loop.setup_data()
+            return int(trainer.estimated_stepping_batches), int(trainer.num_training_batches)
+        # Not Lightning's estimate: it makes the loader, and workers would fetch from the first step on before a
+        # checkpoint has said where to begin.
+        per_epoch = data.steps_per_epoch
+        limits = [trainer.max_steps] if trainer.max_steps > 0 else []
+        limits += [trainer.max_epochs * per_epoch] if trainer.max_epochs and trainer.max_epochs > 0 else []
+        return min(limits), per_epoch
+
+
+class BinaryTask(SegmentationTask):
+    """Two classes and one channel of logits: that of class 1."""
+
+    kind = "binary"
+
+    @staticmethod
+    def out_channels(labels: ClassTable) -> int:
+        return 1
+
+    @staticmethod
+    def probabilities(logits: Tensor) -> Tensor:
+        positive = torch.sigmoid(logits.float())
+        return torch.cat([1 - positive, positive], dim=1)
+
+    @staticmethod
+    def predict(logits: Tensor) -> Tensor:
+        return (logits[:, 0] > 0).long()
+
+    def _count(self, stage: Stage, logits: Tensor, mask: Tensor) -> None:
+        metrics = self._counts(stage).metrics
+        before = metrics.confident.clone()
+        metrics.update(self.predict(logits), mask, torch.sigmoid(logits[:, 0].float()))
+        if stage == "train":
+            near, pixels = metrics.confident - before
+            # A mean of step means, as the published figure is; a step whose pixels are all ignored has none.
+            self._running("confident_accuracy").update(near / pixels.clamp(min=1), weight=(pixels > 0).double())
+
+
+class MulticlassTask(SegmentationTask):
+    """A channel of logits a class."""
+
+    kind = "multiclass"
+
+    @staticmethod
+    def out_channels(labels: ClassTable) -> int:
+        return len(labels)
+
+    @staticmethod
+    def probabilities(logits: Tensor) -> Tensor:
+        return torch.softmax(logits.float(), dim=1)
+
+    @staticmethod
+    def predict(logits: Tensor) -> Tensor:
+        return logits.argmax(dim=1)
+
+    def _count(self, stage: Stage, logits: Tensor, mask: Tensor) -> None:
+        self._counts(stage).metrics.update(self.predict(logits), mask)
+
+
+TASKS: dict[TaskKind, type[SegmentationTask]] = {"binary": BinaryTask, "multiclass": MulticlassTask}

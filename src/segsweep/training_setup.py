@@ -1,0 +1,236 @@
+"""Building a training: data, net, task, callbacks and trainer from a configuration, checked to fit together."""
+
+import inspect
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import lightning as L
+import torch
+from hydra.utils import get_object
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
+
+from segsweep.callbacks import (
+    BestCheckpoint,
+    ConsoleProgress,
+    EndOfTraining,
+    RunConfiguration,
+    StepSeed,
+    StopOnSignal,
+    TrainingLog,
+)
+from segsweep.data import Source
+from segsweep.data.check import balanced_weights
+from segsweep.datamodule import LOADING_KEYS, SegmentationDataModule
+from segsweep.errors import UserError
+from segsweep.fingerprint import NAME
+from segsweep.instantiate import build, check_arguments, naming_keys
+from segsweep.keys import alike, unknown
+from segsweep.runs import MetricsCSV, RunDirectory, objective_mode
+from segsweep.tasks import TASKS, CrossEntropy, Loss, SegmentationTask
+from segsweep.trainer_settings import TrainerSettings, build_trainer
+from segsweep.user_code import is_known
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Session:
+    """Everything a training needs, built and checked."""
+
+    settings: TrainerSettings
+    data: SegmentationDataModule
+    task: SegmentationTask
+    trainer: L.Trainer
+    training_log: TrainingLog
+
+
+def assemble(
+    settings: dict[str, Any], run: RunDirectory, stop: StopOnSignal | None = None, step: int | None = None
+) -> Session:
+    """Builds data, net, task and trainer, and refuses what does not fit together before anything is trained.
+
+    Args:
+        settings: the configuration as plain data.
+        run: where everything is written.
+        stop: ends the training at a signal.
+        step: the step at which the training is continued; what was logged behind it is dropped.
+    """
+    require_known_settings(settings)
+    L.seed_everything(settings["seed"], workers=True, verbose=False)
+    trainer_settings: TrainerSettings = build(settings["trainer"], "trainer")
+    data = build_data(settings["data"])
+    processes = trainer_settings.processes
+    if data.batch_size % processes:
+        raise UserError(
+            f"data.batch_size={data.batch_size}: must be divisible by the {processes} processes that share it"
+        )
+    task = build_task(settings, data.source, trainer_settings)
+    data.source = data.source.for_net(task.net)
+    objective = settings["objective"]
+    if objective not in task.metric_names:
+        raise UserError(f"objective={objective}: no such metric; there are {', '.join(task.metric_names)}")
+    with naming_keys("trainer"):
+        training_log = TrainingLog(trainer_settings.log_every_n_steps, objective, objective_mode(objective))
+    source = data.source
+    content = {"config": settings, "labels": source.labels.to_dict(), "channels": source.channels, "kind": task.kind}
+    if settings["callbacks"].get("last_checkpoint") is None:
+        raise UserError(
+            "callbacks.last_checkpoint=null: cannot be left out; every_n_steps and every_n_minutes say how often it saves"
+        )
+    callbacks = [
+        *_configured_callbacks(settings["callbacks"]),
+        training_log,
+        ConsoleProgress(training_log, objective, trainer_settings.progress_bar),
+        StepSeed(settings["seed"]),
+        EndOfTraining(),
+        RunConfiguration(content),
+        *([stop] if stop is not None else []),
+        BestCheckpoint(run.checkpoints, objective, objective_mode(objective)),
+        build(settings["callbacks"]["last_checkpoint"], "callbacks.last_checkpoint", path=run.last),
+    ]
+    trainer = build_trainer(trainer_settings, run.path, callbacks, _loggers(settings["logger"], run, step))
+    if trainer_settings.compile:
+        # Jobs of a sweep share a process: behind a number of nets it would run the next ones as they are.
+        torch._dynamo.reset()
+        task.net.compile()
+    return Session(trainer_settings, data, task, trainer, training_log)
+
+
+def require_known_settings(settings: Mapping[str, Any]) -> None:
+    """Refuses settings that no part of a training takes, before anything is built; their values `build` checks.
+
+    Args:
+        settings: the configuration as plain data, or some groups of it. Targets that nobody has named are passed over.
+
+    Raises:
+        UserError: names the key, and the one that was probably meant.
+    """
+    groups = ("data", "model", "loss", "optim", "scheduler", "trainer", "logger")
+    nodes = {name: settings[name] for name in groups if name in settings}
+    nodes |= {f"callbacks.{name}": node for name, node in settings.get("callbacks", {}).items() if node is not None}
+    for where, node in nodes.items():
+        if not isinstance(node, Mapping):
+            raise UserError(f"{where}={node}: must be settings with a _target_")
+        if (names := _settings_of(where, node)) is None:
+            continue
+        for key in node:
+            if key.startswith("_") or key in names:
+                continue
+            if where == "data" and key == "root":
+                raise UserError(unknown("data.root"))  # says which data has one
+            near = alike(key, names)
+            raise UserError(
+                f"{where}.{key}: no such setting{f', did you mean {where}.{near}' if near else ''}; "
+                f"there are {', '.join(names) or 'none'}"
+            )
+    if settings.get("data", {}).get("root") == "":
+        raise UserError("data.root=: needs a value; give a folder of images and masks, as in data.root=my_images")
+
+
+def _settings_of(where: str, node: Mapping[str, Any]) -> list[str] | None:
+    """What a node may hold beside its `_target_`; None where its target takes anything, or is not known here."""
+    if where == "logger":
+        return ["tensorboard"]
+    if (target := node.get("_target_")) is None:
+        return [] if where == "scheduler" else None
+    if not isinstance(target, str) or not is_known(target):
+        return None  # imported when it is built: these settings may be of a stored sweep, which must not name what runs
+    parameters = inspect.signature(get_object(target)).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return None
+    return [*parameters, *(LOADING_KEYS if where == "data" else ())]
+
+
+def build_data(node: dict[str, Any]) -> SegmentationDataModule:
+    """The DataModule around the source that the `data` group names."""
+    loading = {key: node[key] for key in LOADING_KEYS if key in node}
+    source: Source = build({key: value for key, value in node.items() if key not in LOADING_KEYS}, "data")
+    with naming_keys("data"):
+        check_arguments(SegmentationDataModule, loading, known=("source",))
+        data = SegmentationDataModule(source, **loading)
+        source.prepare()
+        size = source.size("train")
+        if size < data.batch_size:
+            raise ValueError(f"batch_size={data.batch_size}: an epoch has only {size} training samples")
+    return data
+
+
+def build_task(settings: dict[str, Any], source: Source, trainer_settings: TrainerSettings) -> SegmentationTask:
+    """The task, with the net and the loss that fit the source."""
+    if wrong := source.unlearnable():
+        raise UserError(wrong)
+    task_class = TASKS[source.kind]
+    channels = {"in_channels": source.channels, "out_channels": task_class.out_channels(source.labels)}
+    net = build(settings["model"], "model", **channels)
+    loss = build(settings["loss"], "loss")
+    schedule = build(settings["scheduler"], "scheduler") if settings["scheduler"].get("_target_") else None
+    optimizer = build(settings["optim"], "optim")
+    with naming_keys("loss"):
+        set_balanced_weights(settings["loss"], loss, source)
+        return task_class(net, loss, source.labels, optimizer, schedule, trainer_settings.channels_last)
+
+
+def set_balanced_weights(node: dict[str, Any], loss: Loss, source: Source) -> None:
+    """Computes weights="balanced" from the training split, and puts the numbers into `node`, for the checkpoint.
+
+    Raises:
+        ValueError: the loss has weights, and not one for each class.
+    """
+    classes = len(source.labels)
+    for part in loss.modules():
+        if isinstance(part, CrossEntropy) and part.weight is not None and len(part.weight) != classes:
+            raise ValueError(f"weights={part.weight.tolist()}: must be {classes} numbers, one for each class")
+    waiting = [part for part in loss.modules() if isinstance(part, CrossEntropy) and part.balanced]
+    if waiting:
+        node["weights"] = balanced_weights(source.class_counts("train"))
+        for part in waiting:
+            part.set_weights(node["weights"])
+        numbers = (f"{name} {weight:.2f}" for name, weight in zip(source.labels.names, node["weights"], strict=True))
+        log.info("class weights: %s", ", ".join(numbers))
+
+
+def _configured_callbacks(nodes: dict[str, Any]) -> list[Callback]:
+    """The callbacks group, less what is switched off with null and the one that needs the run directory."""
+    wanted = {name: node for name, node in nodes.items() if node is not None and name != "last_checkpoint"}
+    return [build(node, f"callbacks.{name}") for name, node in wanted.items()]
+
+
+def _loggers(node: dict[str, Any], run: RunDirectory, step: int | None) -> list[Logger]:
+    loggers: list[Logger] = [MetricsCSV(run.metrics, keep_to_step=step)]
+    if node["tensorboard"]:
+        purge = None if step is None else step + 1  # points behind the checkpoint come again
+        loggers.append(TensorBoardLogger(run.path, name="", version="", sub_dir="tensorboard", purge_step=purge))
+    return loggers
+
+
+def name_of(settings: Mapping[Any, Any]) -> str | None:
+    """The `name=` of a configuration as it was typed: of digits alone, Hydra takes it for a number."""
+    name = settings.get("name")
+    return None if name is None else str(name)
+
+
+def check_root(settings: dict[str, Any]) -> None:
+    """Refuses a wrong key at the root of the configuration; a name that is a number becomes the text it was typed as.
+
+    Args:
+        settings: the configuration, as plain data.
+
+    Raises:
+        UserError: names the key, its value and what would be right.
+    """
+    settings["name"] = name_of(settings)
+    check_arguments(_root, {name: settings.get(name) for name in inspect.signature(_root).parameters})
+    if not 0 <= settings["seed"] < 1 << 32:
+        raise UserError(f"seed={settings['seed']}: must be from 0 to {(1 << 32) - 1}")
+    if settings["name"] is not None and not re.fullmatch(NAME, settings["name"]):
+        raise UserError(f"name={settings['name']}: must be letters, digits, spaces and . , = + - _ only")
+
+
+def _root(
+    lr: float, momentum: float | None, seed: int, name: str | None, objective: str, code: str | list[str] | None
+) -> None:
+    """The signature that the keys at the root of the configuration are checked against."""
