@@ -129,8 +129,8 @@ def test_a_mistyped_key_is_answered_without_importing_torch(tmp_path):
     code = "import sys, runpy; sys.argv = ['train.py', 'lrr=1']\n"
     code += f"try: runpy.run_path({str(ROOT / 'train.py')!r}, run_name='__main__')\n"
     code += "except SystemExit as e: print(e.code, 'torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True)
-    assert done.stdout.strip() == "1 False"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert done.stdout.strip() == "1 False", done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
 
 

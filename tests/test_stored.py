@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -38,6 +39,7 @@ def run_of_a_stranger(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.syspath_prepend(str(ROOT))
         patch.setattr(sys, "argv", [str(ROOT / "train.py"), *STEPS, "data.sigma1=[0.2,0.3]", "hydra.run.dir=run"])
         cli.run(importlib.import_module("train").main)
+        os.environ.pop("HYDRA_FULL_ERROR", None)
     return folder / "run"
 
 

@@ -118,7 +118,7 @@ def require_known_settings(settings: Mapping[str, Any]) -> None:
         if (names := _settings_of(where, node)) is None:
             continue
         for key in node:
-            if key.startswith("_") or key in names:
+            if str(key).startswith("_") or key in names:
                 continue
             if where == "data" and key == "root":
                 raise UserError(unknown("data.root"))  # says which data has one
