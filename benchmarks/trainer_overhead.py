@@ -32,7 +32,7 @@ from measure import CONF, Row, arguments, interleave, pick_device, report, synch
 from segsweep.callbacks import StopOnSignal
 from segsweep.instantiate import build, to_plain
 from segsweep.runs import RunDirectory
-from segsweep.training import quiet_libraries
+from segsweep.trainer_settings import quiet_libraries
 from segsweep.training_setup import assemble, build_data, build_task
 
 WARM_UP = 10

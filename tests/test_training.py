@@ -22,9 +22,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from segsweep import load_run
 from segsweep.callbacks import WholeCheckpointIO
+from segsweep.console import LogFile
 from segsweep.data import Textures
 from segsweep.errors import UserError
-from segsweep.logfile import LogFile
 from segsweep.runs import read_metrics
 
 Train = Callable[..., Path]

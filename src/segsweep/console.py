@@ -1,6 +1,7 @@
-"""Text for a terminal: a user's mistake as one line, arguments that can be typed, paths from here, and a bar."""
+"""Text for a terminal and for train.log: a user's mistake as one line, arguments that can be typed, a progress bar."""
 
 import contextlib
+import logging
 import re
 import shlex
 import sys
@@ -45,18 +46,15 @@ def _value(value: Any) -> str:
         return str(value).lower() if isinstance(value, bool) else repr(value)
     if isinstance(value, list | tuple):
         return f"[{','.join(map(_value, value))}]"
-    if isinstance(value, dict):  # whose keys Hydra takes without quotes only
-        return "{" + ",".join(f"{_escaped(str(name))}:{_value(entry)}" for name, entry in value.items()) + "}"
+    if isinstance(value, dict):  # Hydra takes its keys only without quotes
+        names = {re.sub(r"([\\()\[\]{}:=, \t])", r"\\\1", str(name)): entry for name, entry in value.items()}
+        return "{" + ",".join(f"{name}:{_value(entry)}" for name, entry in names.items()) + "}"
     text = str(value)
     if _PLAIN.fullmatch(text):
         return text
     # A backslash is one of the value's own, except before a quote.
     inner = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), text)
     return f"'{inner}'"
-
-
-def _escaped(text: str) -> str:
-    return re.sub(r"([\\()\[\]{}:=, \t])", r"\\\1", text)
 
 
 def relative(path: Path) -> Path:
@@ -87,6 +85,15 @@ def progress_bar() -> "Progress":
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True, soft_wrap=True)
     return Progress(*columns, console=console, disable=not sys.stderr.isatty())
+
+
+class LogFile(logging.FileHandler):
+    """train.log. On a full disk it loses lines without a traceback for each: the run's own error says what happened."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  (logging's name)
+        """Prints a traceback to stderr, as any handler does, unless the file could not be written."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
 
 
 @contextlib.contextmanager

@@ -1,7 +1,10 @@
 """How long, on what and how precisely to train: settings, and the Lightning Trainer they make."""
 
 import contextlib
+import logging
 import shutil
+import threading
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,3 +154,29 @@ def cpu_threads(number: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Without Lightning's advice that does not apply: a texture is made from its index, workers would only cost."""
+    library = logging.getLogger("lightning.pytorch")
+    level, thread_hook = library.level, threading.excepthook
+    library.setLevel(logging.WARNING)
+    # TensorBoard's writer is a thread: what it cannot write is raised again where it is handed the next number.
+    threading.excepthook = lambda failure: None if isinstance(failure.exc_value, OSError) else thread_hook(failure)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*does not have many workers.*")
+            warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")
+            # TrainBatches begins where the checkpoint ended.
+            warnings.filterwarnings("ignore", ".*checkpoint that ended before the epoch ended.*")
+            # Each process scores all of validation and test, and so has the same numbers.
+            warnings.filterwarnings("ignore", ".*sync_dist=True.*")
+            # On a machine with Slurm, of every training that was not started by it.
+            warnings.filterwarnings("ignore", ".*`srun` command is available.*")
+            warnings.filterwarnings("ignore", ".*LeafSpec.*", FutureWarning)
+            warnings.filterwarnings("ignore", ".*Checkpoint directory .* exists and is not empty.*")
+            yield
+    finally:
+        library.setLevel(level)
+        threading.excepthook = thread_hook

@@ -2,28 +2,26 @@
 
 import contextlib
 import logging
+import math
 import os
 import signal
-import threading
 import time
 import traceback
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import lightning as L
 import torch
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 
+from segsweep.absent_classes import absence, objective_warning, scored_classes
 from segsweep.callbacks import Interrupted, StopOnSignal
 from segsweep.data.seeds import Split
 from segsweep.errors import UserError
 from segsweep.fingerprint import data_contents
 from segsweep.instantiate import to_plain
-from segsweep.objective import absence_lines, note_absent_classes, require_objective
 from segsweep.plots import loss_curve, save
 from segsweep.resume import Continued, continued, last_step, reopen_failed
 from segsweep.runs import (
@@ -37,7 +35,7 @@ from segsweep.runs import (
 )
 from segsweep.runs.files import write_text
 from segsweep.runs.stored import require_resolved
-from segsweep.trainer_settings import cpu_threads
+from segsweep.trainer_settings import cpu_threads, quiet_libraries
 from segsweep.training_setup import Session, assemble, check_root
 from segsweep.user_code import load_code
 
@@ -89,65 +87,25 @@ def train(
             return before.record
         if before is None and _first_process() and run.record.exists():
             raise UserError(f"{directory}: already holds a run; resume={directory} continues it")
-        return _train(config, settings, run, overrides, before, stop or StopOnSignal())
-
-
-def _train(
-    config: DictConfig,
-    settings: dict[str, Any],
-    run: RunDirectory,
-    overrides: Sequence[str],
-    before: Continued | None,
-    stop: StopOnSignal,
-) -> RunRecord:
-    record, step = _begun(settings, run, overrides, before)
-    with stop, _recorded(record, run, config, before is not None) as begin, quiet_libraries(), _threads(settings):
-        load_code(settings.get("code"))
-        session = assemble(settings, run, stop, step)
-        stop.raise_if_told()
-        record.parameters = sum(parameter.numel() for parameter in session.task.net.parameters())
-        record.device = _device_name(session.trainer)
-        record.precision = session.settings.precision
-        cautions = _read_splits(session)
-        note_absent_classes(record, session)
-        if record.contents is None and _first_process():
-            with contextlib.suppress(UserError):  # something beside the images that cannot be read
-                record.contents = data_contents(settings["data"])
-        begin()
-        for line in session.data.source.describe():
-            log.info(line)
-        for line in [*cautions, *absence_lines(record, session)]:
-            log.warning(line)
-        log.info(
-            "%s with %s parameters on %s, %s, seed %s", type(session.task.net).__name__, f"{record.parameters:,}",
-            record.device, record.precision, record.seed,
-        )  # fmt: skip
-        if step is not None:
-            log.info("continued at step %s", f"{step:,}")
-        try:
-            session.training_log.seconds_before = record.seconds
-            session.trainer.fit(session.task, session.data, ckpt_path=None if step is None else str(run.last))
+        record, step = _begun(settings, run, overrides, before)
+        stop, threads = stop or StopOnSignal(), settings["trainer"].get("threads")
+        if not isinstance(threads, int) or threads < 1:
+            threads = None  # a wrong value is refused below, when the trainer is built
+        with stop, _recorded(record, run, config, before is not None) as begin, quiet_libraries(), cpu_threads(threads):
+            load_code(settings.get("code"))
+            session = assemble(settings, run, stop, step)
             stop.raise_if_told()
-        except SIGTERMException as error:
-            raise Interrupted(signal.SIGTERM) from error  # Lightning saw it first
-        finally:
-            if session.trainer.global_step >= (step or 0):  # else it was not taken up
-                _note_progress(record, session, run)
-        if session.data.overfit_samples:
-            _check_overfit(record, session, run)
-        else:
-            note_absent_classes(record, session)
-            require_objective(record, session)
-        if session.settings.test and not session.data.source.size("test"):
-            log.info("no test: the test split is empty")
-        elif session.settings.test:
-            try:
-                session.trainer.test(session.task, session.data, ckpt_path=str(run.best), verbose=False)
-            except SIGTERMException as error:
-                raise Interrupted(signal.SIGTERM) from error
-            record.metrics |= _metrics(session.trainer, "test/")
-            note_absent_classes(record, session)
-    return record
+            cautions = _inspect(record, session, settings)
+            begin()
+            _announce(record, session, cautions, step)
+            _fit(record, session, run, stop, step)
+            if session.data.overfit_samples:
+                _check_overfit(record, session, run)
+            else:
+                _note_absent_classes(record, session)
+                _require_objective(record, session)
+            _test(record, session, run)
+        return record
 
 
 def _begun(
@@ -175,23 +133,74 @@ def _begun(
     return record, step
 
 
-def _read_splits(session: Session) -> list[str]:
-    """Finds a file that cannot be read before the training; gives what a person should know of the scored splits."""
-    # In this order, because memory for decoded images goes to who comes first.
-    wanted: dict[Split, bool] = {
-        "train": True, "val": not session.data.overfit_samples, "test": session.settings.test
-    }  # fmt: skip
-    splits = [split for split, is_wanted in wanted.items() if is_wanted]
+def _inspect(record: RunRecord, session: Session, settings: dict[str, Any]) -> list[str]:
+    """Looks at device and data before the training, so that a file that cannot be read ends it now, and notes them.
+
+    Returns:
+        What a person should know before the val and test splits are scored, a line each.
+    """
+    device, world_size = session.trainer.strategy.root_device, session.trainer.world_size
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU ({torch.get_num_threads()} threads)"
+    record.device = name if world_size == 1 else f"{world_size} x {name}"
+    record.precision = session.settings.precision
+    record.parameters = sum(parameter.numel() for parameter in session.task.net.parameters())
+    # In this order: memory for decoded images goes to the split that asks first.
+    splits: list[Split] = ["train"]
+    splits += [] if session.data.overfit_samples else ["val"]
+    splits += ["test"] if session.settings.test else []
     cautions = session.data.source.cautions(splits)
     for split in splits:
         session.data.source.dataset(split)
+    _note_absent_classes(record, session)
+    if record.contents is None and _first_process():
+        with contextlib.suppress(UserError):  # something beside the images that cannot be read
+            record.contents = data_contents(settings["data"])
     return cautions
 
 
-def _threads(settings: dict[str, Any]) -> contextlib.AbstractContextManager[None]:
-    number = settings["trainer"].get("threads")
-    # Anything else is refused in a moment.
-    return cpu_threads(number if isinstance(number, int) and number > 0 else None)
+def _announce(record: RunRecord, session: Session, cautions: list[str], step: int | None) -> None:
+    """Logs what is trained, on which data, and what to know of it."""
+    for line in session.data.source.describe():
+        log.info(line)
+    absent = [absence(split, names) for split, names in record.absent_classes.items() if names]
+    warning = objective_warning(record.objective.name, record.absent_classes.get("val", []), session.data.source.kind)
+    for line in [*cautions, *absent, *([] if warning is None else [warning])]:
+        log.warning(line)
+    log.info(
+        "%s with %s parameters on %s, %s, seed %s", type(session.task.net).__name__, f"{record.parameters:,}",
+        record.device, record.precision, record.seed,
+    )  # fmt: skip
+    if step is not None:
+        log.info("continued at step %s", f"{step:,}")
+
+
+def _fit(record: RunRecord, session: Session, run: RunDirectory, stop: StopOnSignal, step: int | None) -> None:
+    """Trains from `step`, or from the beginning, and notes how far it came, however it ends."""
+    try:
+        session.training_log.seconds_before = record.seconds
+        session.trainer.fit(session.task, session.data, ckpt_path=None if step is None else str(run.last))
+        stop.raise_if_told()
+    except SIGTERMException as error:
+        raise Interrupted(signal.SIGTERM) from error  # Lightning saw it first
+    finally:
+        if session.trainer.global_step >= (step or 0):  # else it was not taken up
+            _note_progress(record, session, run)
+
+
+def _test(record: RunRecord, session: Session, run: RunDirectory) -> None:
+    """Scores the best checkpoint on the test split, where the settings ask for it and there is one."""
+    if not session.settings.test:
+        return
+    if not session.data.source.size("test"):
+        log.info("no test: the test split is empty")
+        return
+    try:
+        session.trainer.test(session.task, session.data, ckpt_path=str(run.best), verbose=False)
+    except SIGTERMException as error:
+        raise Interrupted(signal.SIGTERM) from error
+    values = session.trainer.callback_metrics.items()
+    record.metrics |= {name: float(value) for name, value in values if name.startswith("test/")}
+    _note_absent_classes(record, session)
 
 
 @contextlib.contextmanager
@@ -274,37 +283,35 @@ def _check_overfit(record: RunRecord, session: Session, run: RunDirectory) -> No
     )  # fmt: skip
 
 
-def _metrics(trainer: L.Trainer, prefix: str) -> dict[str, float]:
-    return {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith(prefix)}
+def _note_absent_classes(record: RunRecord, session: Session) -> None:
+    """Notes the classes that scored splits do not show: as the source says, else as the masks scored so far tell."""
+    source, task = session.data.source, session.task
+    if session.data.overfit_samples:
+        return  # what is scored then are training samples
+    splits: tuple[Literal["val", "test"], ...] = ("val", "test") if session.settings.test else ("val",)
+    for split in (split for split in splits if split not in record.absent_classes and source.size(split)):
+        names = source.absent_classes(split)
+        if names is None and split in task.confusions:
+            pixels = task.confusions[split].sum(1).tolist()
+            names = [name for name, count in zip(source.labels.names, pixels, strict=True) if not count]
+        if names is not None:
+            counted = scored_classes(source.labels.names, source.kind)
+            record.absent_classes[split] = [name for name in names if name in counted]
 
 
-def _device_name(trainer: L.Trainer) -> str:
-    device = trainer.strategy.root_device
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU ({torch.get_num_threads()} threads)"
-    return name if trainer.world_size == 1 else f"{trainer.world_size} x {name}"
+def _require_objective(record: RunRecord, session: Session) -> None:
+    """Fails a run whose objective never had a value: no checkpoint of it is better than another.
 
-
-@contextlib.contextmanager
-def quiet_libraries() -> Iterator[None]:
-    """Without Lightning's advice that does not apply: a texture is made from its index, workers would only cost."""
-    library = logging.getLogger("lightning.pytorch")
-    level, thread_hook = library.level, threading.excepthook
-    library.setLevel(logging.WARNING)
-    # TensorBoard's writer is a thread: what it cannot write is raised again where it is handed the next number.
-    threading.excepthook = lambda failure: None if isinstance(failure.exc_value, OSError) else thread_hook(failure)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", ".*does not have many workers.*")
-            warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")
-            # TrainBatches begins where the checkpoint ended.
-            warnings.filterwarnings("ignore", ".*checkpoint that ended before the epoch ended.*")
-            # Each process scores all of validation and test, and so has the same numbers.
-            warnings.filterwarnings("ignore", ".*sync_dist=True.*")
-            # On a machine with Slurm, of every training that was not started by it.
-            warnings.filterwarnings("ignore", ".*`srun` command is available.*")
-            warnings.filterwarnings("ignore", ".*LeafSpec.*", FutureWarning)
-            warnings.filterwarnings("ignore", ".*Checkpoint directory .* exists and is not empty.*")
-            yield
-    finally:
-        library.setLevel(level)
-        threading.excepthook = thread_hook
+    Raises:
+        UserError: says which checkpoints there are.
+    """
+    best = session.training_log.best
+    if best is None or not math.isnan(best.metrics[record.objective.name]):
+        return
+    absent = record.absent_classes.get("val")
+    because = f" ({', '.join(absent)} without a pixel in val)" if absent else ""
+    raise UserError(
+        f"objective={record.objective.name}: is NaN at every validation{because}, so no checkpoint is the best; best.ckpt "
+        f"holds the first, of step {best.step}, last.ckpt that of step {record.steps}. Give a split that has every class, "
+        "or another objective, as in objective=val/loss"
+    )

@@ -15,7 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from segsweep.absence import MARK, absence, rests_on
+from segsweep.absent_classes import MARK, absence, rests_on
 from segsweep.cli.resolvers import new_folder
 from segsweep.console import evaluation, explain, fail, mistakes_in_one_line, progress_bar, relative
 from segsweep.errors import UserError
@@ -128,7 +128,7 @@ def evaluate(config: DictConfig) -> None:
         chosen = None if output == Path.cwd() else output
         if chosen is not None and (chosen / "evaluation.json").exists():
             raise UserError(f"{chosen}: holds an evaluation already; give another output, or none")
-        from segsweep.evaluation_report import evaluate_runs
+        from segsweep.evaluation import evaluate_runs
         from segsweep.instantiate import check_arguments
 
         check_arguments(evaluate_runs, settings, known=("folder",))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segsweep.absence import absence
+from segsweep.absent_classes import absence
 from segsweep.classes.masks import MaskReading, read_mask
 from segsweep.data.depth import Brightest
 from segsweep.data.folder import FolderSource

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from segsweep.absence import absence
+from segsweep.absent_classes import absence
 from segsweep.errors import DivergedError
 from segsweep.runs import RunRecord, read_metrics
 from segsweep.sweeps.plan import FINAL, key_of

@@ -1,4 +1,4 @@
-"""Classes without a pixel in a split: which metrics say nothing of them, and how a person is told."""
+"""Classes without a pixel in a split: which metrics leave them out, and the lines that say so."""
 
 from collections.abc import Sequence
 
