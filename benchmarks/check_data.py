@@ -20,7 +20,7 @@ from PIL import Image
 from segsweep.data.check import check_folder
 from segsweep.data.pairs import find_pairs
 from segsweep.data.reading import read_pair
-from segsweep.image_files.parallel import available_cores
+from segsweep.image_files.limits import available_cores
 
 NEAR = 0.8
 """Of the number of cores."""

@@ -93,7 +93,7 @@ def test_a_folder_that_holds_a_run_is_not_written_over(command, train):
 
 
 def test_runs_of_the_same_second_get_folders_of_their_own(tmp_path):
-    from segsweep.cli.resolvers import new_folder
+    from segsweep.cli.main import new_folder
 
     parent = str(tmp_path / "outputs")
     assert len({new_folder(parent) for _ in range(5)}) == 5

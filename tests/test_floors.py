@@ -37,7 +37,7 @@ IMPORTS = {module: list(imports(path)) for module, path in MODULES.items()}
 
 def test_no_modules_import_each_other():
     graph = {module: {other for other, _ in found} for module, found in IMPORTS.items()}
-    assert len(list(graphlib.TopologicalSorter(graph).static_order())) == len(MODULES) > 100
+    assert len(list(graphlib.TopologicalSorter(graph).static_order())) == len(MODULES) > 50
 
 
 def test_sweeps_and_the_hydra_plugin_do_not_know_the_command_line():

@@ -13,7 +13,7 @@ from support import SMALL
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from segsweep import load_run
-from segsweep.classes.colors import hex_color
+from segsweep.classes.table import hex_color
 from segsweep.data.demo import DEMO_LABELS, demo_scene, write_demo_folder
 
 # What debug=fast says of textures does not hold for a folder.

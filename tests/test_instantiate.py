@@ -17,7 +17,7 @@ from segsweep import tasks
 from segsweep.data.textures import Textures
 from segsweep.errors import UserError
 from segsweep.instantiate import ROOT_KEYS, AtLeast1, Positive, build, check_arguments, checked, naming_keys, to_plain
-from segsweep.nets.checks import KernelSize
+from segsweep.nets.padding import KernelSize
 
 
 def example(

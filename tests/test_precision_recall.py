@@ -16,7 +16,7 @@ from torchmetrics.classification import BinaryPrecisionRecallCurve
 from using_runs import train_on_scenes
 
 from segsweep import load_run
-from segsweep.callbacks.precision_recall import STEPS, TAGS, count_levels, curve
+from segsweep.callbacks.tensorboard import STEPS, TAGS, count_levels, curve
 from segsweep.classes import IGNORE
 from segsweep.evaluation_data import data_of
 from segsweep.runs import read_metrics

@@ -22,8 +22,7 @@ from support import ROOT, SMALL, Command
 from segsweep import cli
 from segsweep.console import quoted
 from segsweep.errors import UserError
-from segsweep.resume import plain_overrides, require_plain_overrides
-from segsweep.runs.stored import read_plain
+from segsweep.runs.stored import plain_overrides, read_plain, require_plain_overrides
 
 SECRET = "geheim-4711"
 OWN = quoted("code", ROOT / "tests/traps.py")

@@ -7,8 +7,7 @@ import lightning as L
 import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from segsweep.data.sampling import TrainBatches
-from segsweep.data.seeds import Split
+from segsweep.data.sampling import Split, TrainBatches
 from segsweep.data.source import Batch, Source
 from segsweep.instantiate import AtLeast0, AtLeast1, checked
 

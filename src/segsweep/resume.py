@@ -1,30 +1,23 @@
 """Resuming a run: whether it can go on as asked, from which step, and with which configuration."""
 
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from hydra import compose
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from segsweep.console import quoted
 from segsweep.errors import DivergedError, UserError, os_error_behind
 from segsweep.fingerprint import ROOT, Leaf, data_contents, differences, flatten, result_settings
 from segsweep.instantiate import to_plain
 from segsweep.keys import GROUPS
 from segsweep.runs import RunDirectory, RunRecord
 from segsweep.runs.checkpoint import read_checkpoint
-from segsweep.runs.files import write_text
-from segsweep.runs.stored import is_unresolved, read_plain, require_resolved
+from segsweep.runs.stored import plain_overrides, read_plain, require_plain_overrides
 from segsweep.user_code import is_known, load_code, targets
 
 log = logging.getLogger(__name__)
@@ -204,81 +197,6 @@ def resumed(directory: Path, overrides: Sequence[str], config_name: str = "train
         OmegaConf.update(begun, key, OmegaConf.select(new, key), force_add=True)
     _require_known_targets(begun, directory, also, config_name)
     return begun, [*before, *settled]
-
-
-def require_plain_overrides(path: Path, overrides: Sequence[str]) -> None:
-    """Refuses stored overrides that would do more than set plain values and choose from groups.
-
-    Raises:
-        UserError: names the file and the override.
-    """
-    loader = GlobalHydra.instance().config_loader()
-    for text in overrides:
-        try:
-            (override,) = OverridesParser.create().parse_overrides([text])
-        except HydraException as error:
-            raise UserError(f"{path}: {text} cannot be read ({' '.join(str(error).split())})") from error
-        key, value = override.key_or_group, override.value()
-        # The parser takes backslashes away: $\{a} is an interpolation too.
-        require_resolved(path, text, key)
-        require_resolved(path, value if isinstance(value, dict | list) else str(value), key)
-        if key.partition("/")[0].partition(".")[0] == "hydra":
-            raise UserError(f"{path}: {text} is a setting of Hydra's, and only what is typed may change these")
-        if override.is_sweep_override():
-            raise UserError(f"{path}: {text} is several values")
-        chosen = value if isinstance(value, list) else [value]
-        if loader.get_group_options(key) and any(".." in str(choice).split("/") for choice in chosen):
-            raise UserError(f"{path}: {text} is no choice of {key}, but a file elsewhere")
-
-
-def plain_overrides(overrides: Sequence[str], config: DictConfig) -> list[str]:
-    """Overrides with the values that their interpolations had: `lr='${base}'` becomes lr=0.1.
-
-    What is stored is not resolved again, so it has to be stored like this.
-
-    Args:
-        overrides: as typed, without sweeps.
-        config: composed of them, with Hydra's node.
-    """
-    parsed = OverridesParser.create().parse_overrides(list(overrides))
-    return [_plain(override, config) if _is_unresolved(override) else str(override.input_line) for override in parsed]
-
-
-def _is_unresolved(override: Override) -> bool:
-    return is_unresolved(str(override.input_line)) or is_unresolved(str(override.value()))
-
-
-def _plain(override: Override, config: DictConfig) -> str:
-    key = override.get_key_element()
-    if override.is_delete():
-        return key
-    choices = config.hydra.runtime.choices
-    if override.key_or_group in choices:
-        return quoted(key, choices[override.key_or_group])
-    node = OmegaConf.select(config, override.key_or_group)
-    return quoted(key, OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node)
-
-
-def store_plain(directory: Path, config: DictConfig) -> list[str]:
-    """The overrides of a run that begins, with plain values: those that Hydra has stored become these.
-
-    Args:
-        directory: of the run.
-        config: the run's, with Hydra's node.
-    """
-    typed = typed_overrides(config)
-    plain, stored = plain_overrides(typed, config), directory / ".hydra/overrides.yaml"
-    if plain != typed and stored.is_file() and int(os.environ.get("LOCAL_RANK", 0)) == 0:
-        write_text(stored, yaml.safe_dump(plain, allow_unicode=True))
-    return plain
-
-
-def typed_overrides(config: DictConfig) -> list[str]:
-    """The overrides that a configuration was composed of, with interpolations as they were typed; it has Hydra's node."""
-    # Read one by one, OmegaConf would resolve them.
-    typed = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
-    assert isinstance(typed, list)
-    return [str(override) for override in typed]
 
 
 def _require_known_targets(begun: DictConfig, directory: Path, typed: Sequence[str], config_name: str) -> None:

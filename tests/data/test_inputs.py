@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from segsweep.data.images import ImageRule
-from segsweep.data.inputs import find_inputs, read_input
+from segsweep.data.reading import find_inputs, read_input
 from segsweep.errors import UserError
 
 

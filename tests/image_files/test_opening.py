@@ -15,8 +15,7 @@ from PIL import Image
 from segsweep.classes import ClassTable, LabelClass, read_mask
 from segsweep.data.images import ImageRule, image_shape, read_image
 from segsweep.errors import UserError
-from segsweep.image_files.limits import DecodeBudget
-from segsweep.image_files.parallel import parallel_map
+from segsweep.image_files.limits import DecodeBudget, parallel_map
 
 LABELS = ClassTable(
     [LabelClass(0, "sand", (200, 180, 90)), LabelClass(1, "sea", (0, 80, 200)), LabelClass(2, "wood", (20, 120, 40))]

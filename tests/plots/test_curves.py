@@ -10,8 +10,7 @@ from matplotlib.text import Text
 
 from segsweep import plots
 from segsweep.plots.curves import LABELLED
-from segsweep.plots.line_labels import spread
-from segsweep.plots.series import thin_band
+from segsweep.plots.series import spread, thin_band
 
 
 def history(seed=0, steps=20, **columns):

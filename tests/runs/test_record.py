@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segsweep.runs import Objective, RunRecord, git_state, objective_mode, versions
-from segsweep.runs.record import PACKAGES
+from segsweep.runs.directory import PACKAGES
 
 numbers = st.floats(allow_nan=False, allow_infinity=False)
 records = st.builds(

@@ -21,7 +21,7 @@ from PIL import Image
 from support import Command, Outcome
 from sweep_support import GRID, TINY, TRAP, Sweep, content, run_record, same_weights, state, statuses
 
-from segsweep.cli import resolvers
+from segsweep.cli import main as resolvers
 from segsweep.fingerprint import job_key
 from segsweep.runs import RunDirectory
 from segsweep.sweeps import jobs

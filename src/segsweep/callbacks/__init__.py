@@ -1,10 +1,8 @@
 """What happens around a training: checkpoints, logs, pictures, and when it ends."""
 
 from segsweep.callbacks.checkpoints import BestCheckpoint, LastCheckpoint, RunConfiguration, WholeCheckpointIO
-from segsweep.callbacks.control import EndOfTraining, Interrupted, StepSeed, StopOnSignal
-from segsweep.callbacks.precise_bn import PreciseBN
-from segsweep.callbacks.precision_recall import PrecisionRecall
-from segsweep.callbacks.tensorboard import ConfusionPicture, NetGraph, SamplePanel
+from segsweep.callbacks.control import EndOfTraining, Interrupted, PreciseBN, StepSeed, StopOnSignal
+from segsweep.callbacks.tensorboard import ConfusionPicture, NetGraph, PrecisionRecall, SamplePanel
 from segsweep.callbacks.training_log import ConsoleProgress, TrainingLog
 
 __all__ = [

@@ -1,6 +1,7 @@
 """The class table, and masks in and out of colours."""
 
-from segsweep.classes.masks import MaskReading, read_mask, resize_mask, write_mask, written_rule
+from segsweep.classes.mask_files import write_mask, written_rule
+from segsweep.classes.masks import MaskReading, read_mask, resize_mask
 from segsweep.classes.presets import PRESETS
 from segsweep.classes.readers import find_class_table, load_class_table, read_table
 from segsweep.classes.rules import MaskRule

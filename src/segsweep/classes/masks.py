@@ -1,21 +1,110 @@
-"""Mask files in and out: between colours or ids on disk and positions in the class table."""
+"""A mask's pixels to positions in the class table; what no class has is refused, with the nearest class and the way out."""
 
 from dataclasses import dataclass
 from functools import lru_cache
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from segsweep.classes.colors import hex_color, pack, parse_color
-from segsweep.classes.pixels import Pixels, read_pixels
+from segsweep.classes.mask_files import Pixels, read_pixels
+from segsweep.classes.presets import preset_hint
 from segsweep.classes.rules import SMALLEST_ID, MaskRule, Reading
-from segsweep.classes.table import IGNORE, LARGEST_ID, ClassTable
-from segsweep.classes.unlisted import nearest_listed, preset_hint, refuse_unlisted
+from segsweep.classes.table import IGNORE, LARGEST_ID, ClassTable, hex_color, pack, parse_color
 from segsweep.errors import UserError
+
+SHOWN = 3
+"""How many unlisted values an error names, the most frequent first."""
+
+BLURRED = 16
+"""More unlisted colours than this in one file are edges blurred by compression or resizing, not forgotten classes."""
+
+
+def nearest_listed(colors: NDArray[Any], listed: NDArray[Any]) -> NDArray[np.int64]:
+    """For each colour the nearest of `listed`, by squared distance in RGB; the first of those equally near.
+
+    Args:
+        colors: integers [N] of 0xRRGGBB.
+        listed: integers [M] of 0xRRGGBB, M >= 1.
+
+    Returns:
+        int64 [N], values of `listed`.
+    """
+    # scipy's cdist takes two to three times as long here, and memory for N x M numbers.
+    channels = [(colors >> shift & 255).astype(np.int32) for shift in (16, 8, 0)]
+    nearest = np.zeros(len(colors), dtype=np.int64)
+    smallest = np.full(len(colors), np.iinfo(np.int32).max, dtype=np.int32)
+    for candidate in listed.tolist():
+        distance = np.zeros(len(colors), dtype=np.int32)
+        for shift, channel in zip((16, 8, 0), channels, strict=True):
+            distance += (channel - (candidate >> shift & 255)) ** 2
+        nearer = distance < smallest
+        nearest[nearer] = candidate
+        smallest[nearer] = distance[nearer]
+    return nearest
+
+
+def refuse_unlisted(
+    path: Path, mode: Reading, values: NDArray[Any], counts: NDArray[np.int64], labels: ClassTable, pixels: int
+) -> NoReturn:
+    """Raise the UserError for a mask with unlisted values: file, counts, nearest classes and the ways out.
+
+    Args:
+        path: the mask file.
+        mode: whether `values` are colours or ids.
+        values: integers [N], the unlisted colours as 0xRRGGBB or ids, each once.
+        counts: integers [N], the pixels of each.
+        labels: the class table.
+        pixels: the number of pixels of the file, listed or not.
+    """
+    order = np.argsort(-counts, kind="stable")
+    shown = [(int(values[i]), int(counts[i])) for i in order[:SHOWN]]
+    kind = "colour" if mode == "color" else "id"
+    parts: list[str] = []
+    for value, count in shown:
+        amount = f"{count:,} of" if parts else f"{count:,} pixel{'s' if count > 1 else ''} of {kind}"
+        which = ", which is no class" if len(values) == 1 else ""
+        parts.append(f"{amount} {_text(value, mode)}{which} (nearest: {_nearest_class(value, mode, labels)})")
+    if rest := len(values) - len(shown):
+        parts.append(f"{int(counts[order[SHOWN:]].sum()):,} of {rest:,} other{'s' if rest > 1 else ''}")
+    what = ", ".join(parts) + (", which are no classes" if len(values) > 1 else "")
+    # A single colour on most of a mask is what unlabelled background looks like; several are another table's classes.
+    mostly = len(values) > 1 and 2 * counts.sum() > pixels
+    doubt = ""
+    if mostly:
+        known = preset_hint(values) if mode == "color" else ""
+        doubt = f"Most pixels are of no class: is data.labels the table of these masks? {known}Otherwise: "
+    raise UserError(f"{path}: {what}. {doubt}{_way_out(mode, [value for value, _ in shown], len(values))}")
+
+
+def _way_out(mode: Reading, shown: list[int], number: int) -> str:
+    if mode == "color" and number > BLURRED:
+        return (
+            "So many colours come from lossy compression or from resizing with interpolation: use the masks as they "
+            "were before, or take the nearest class with data.snap=true."
+        )
+    kind = "colors" if mode == "color" else "ids"
+    quoted = [f'"{_text(value, mode)}"' if mode == "color" else str(value) for value in shown]
+    values = ",".join(quoted) + (",..." if number > len(shown) else "")
+    it = "it" if number == 1 else "them"
+    return f"Map {it} in data.map_{kind}, or ignore {it} with data.ignore_{kind}=[{values}]."
+
+
+def _text(value: int, mode: Reading) -> str:
+    return hex_color(value) if mode == "color" else str(value)
+
+
+def _nearest_class(value: int, mode: Reading, labels: ClassTable) -> str:
+    if mode == "index":
+        entry = min(labels.classes, key=lambda entry: abs(entry.id - value))
+        return f"{entry.name} {entry.id}"
+    packed = [pack(entry.color) for entry in labels.classes]
+    found = int(nearest_listed(np.array([value]), np.array(packed))[0])
+    return f"{labels.names[packed.index(found)]} {hex_color(found)}"
+
 
 UNLISTED = 256
 """In lookup tables: a colour or id that is neither a class's nor named by the rule. Larger than any value in a mask."""
@@ -81,51 +170,12 @@ def read_mask(path: str | PathLike[str], labels: ClassTable, rule: MaskRule | No
         if mode == "index" or not rule.snap:
             refuse_unlisted(path, mode, unlisted, counts, labels, wrong.size)
         table = table.copy()
-        table[unlisted] = table[_nearest(unlisted, table)]
+        table[unlisted] = table[_nearest_color(unlisted, table)]
         positions = table[values] if palette is None else table[palette][values]
         snapped = int(counts.sum())
     mask = positions.astype(np.uint8)
     histogram = _histogram(mask)
     return MaskReading(mask, histogram[: len(labels)], int(histogram[IGNORE]), snapped, mode)
-
-
-def written_rule(labels: ClassTable) -> MaskRule:
-    """The rule under which `read_mask` gives back exactly what `write_mask` wrote."""
-    return MaskRule(by="color", ignore_colors=(hex_color(labels.ignore_color),))
-
-
-def write_mask(path: str | PathLike[str], mask: NDArray[np.integer[Any]], labels: ClassTable) -> None:
-    """Write a mask as a PNG in the class colours, ignored pixels in `labels.ignore_color`.
-
-    It is a palette PNG whose numbers are the class ids, and 255 where ignored, so other tools can read it by index.
-    Where that does not fit, since an id is 255 or more, it is an RGB PNG. `written_rule` reads both.
-
-    Args:
-        path: ends in .png; its folder exists.
-        mask: integer [H, W] of positions; 255 is ignored.
-        labels: the class table.
-
-    Raises:
-        UserError: the path does not end in .png.
-        ValueError: the mask is not [H, W] or holds another value.
-    """
-    path = Path(path)
-    if path.suffix.lower() != ".png":
-        raise UserError(f"{path}: masks are written as PNG; give the file a name that ends in .png.")
-    if np.ndim(mask) != 2 or np.size(mask) == 0:
-        raise ValueError(f"a mask is [H, W] with at least one pixel, not {list(np.shape(mask))}.")
-    ids = [entry.id for entry in labels.classes]
-    if max(ids) >= IGNORE:
-        Image.fromarray(labels.colorize(mask)).save(path, format="PNG")
-        return
-    numbers = np.full(256, IGNORE, dtype=np.uint8)
-    numbers[: len(ids)] = ids
-    palette = np.zeros((256, 3), dtype=np.uint8)
-    palette[ids] = labels.colors
-    palette[IGNORE] = labels.ignore_color
-    image = Image.fromarray(numbers[labels.checked(mask)])
-    image.putpalette(palette.tobytes())
-    image.save(path, format="PNG")
 
 
 def resize_mask(mask: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
@@ -173,7 +223,7 @@ def _choose(path: Path, pixels: Pixels, labels: ClassTable, rule: MaskRule) -> R
         strange = by_color == UNLISTED
         if rule.snap and index_fits and strange.any() and (pixels.kind == "gray" or plain_gray):
             # Else of files that are alike, those with a little noise in the right place would be read by index.
-            by_color[strange] = table[_nearest(shades[strange], table)]
+            by_color[strange] = table[_nearest_color(shades[strange], table)]
     color_fits = bool((by_color != UNLISTED).all())
 
     if index_fits and color_fits and not np.array_equal(by_index, by_color):
@@ -200,7 +250,7 @@ def _choose(path: Path, pixels: Pixels, labels: ClassTable, rule: MaskRule) -> R
     return "index" if index_fits and not color_fits else "color"
 
 
-def _nearest(shades: NDArray[np.int64], table: NDArray[np.uint16]) -> NDArray[np.int64]:
+def _nearest_color(shades: NDArray[np.int64], table: NDArray[np.uint16]) -> NDArray[np.int64]:
     """For each colour the nearest that a colour table lists."""
     return nearest_listed(shades, np.flatnonzero(table != UNLISTED))
 

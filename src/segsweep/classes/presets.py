@@ -1,7 +1,11 @@
 """Class tables of known data sets, each with the rule its masks are read by."""
 
+from typing import Any
+
+from numpy.typing import NDArray
+
 from segsweep.classes.rules import MaskRule
-from segsweep.classes.table import ClassTable, LabelClass
+from segsweep.classes.table import ClassTable, LabelClass, pack, parse_color
 
 
 def _table(rows: list[tuple[int, str, tuple[int, int, int]]], background: str | None = None) -> ClassTable:
@@ -131,3 +135,20 @@ PRESETS: dict[str, tuple[ClassTable, MaskRule]] = {
     "voc": _VOC,
 }
 """Class table and mask rule by data set."""
+
+
+def preset_hint(colors: NDArray[Any]) -> str:
+    """A sentence that names the preset to which unlisted colours belong, and a space; else nothing.
+
+    All must be in the preset, two of them as classes: a single black or white is in many tables.
+
+    Args:
+        colors: integers [N] of 0xRRGGBB.
+    """
+    found = set(colors.tolist())
+    for name, (labels, rule) in PRESETS.items():
+        classes = {pack(entry.color) for entry in labels.classes}
+        ignored = {pack(parse_color(color)) for color in rule.ignore_colors}
+        if rule.by != "index" and found <= classes | ignored and len(found & classes) > 1:
+            return f"These are colours of data.labels={name}. "
+    return ""

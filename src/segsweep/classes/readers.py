@@ -9,10 +9,9 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from segsweep.classes.colors import is_hex, whole_number
 from segsweep.classes.presets import PRESETS
 from segsweep.classes.rules import MaskRule
-from segsweep.classes.table import ClassTable, LabelClass
+from segsweep.classes.table import ClassTable, LabelClass, is_hex, whole_number
 from segsweep.errors import UserError
 
 COLUMNS = {

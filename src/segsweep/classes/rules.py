@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
-from segsweep.classes.colors import hex_color, parse_color, whole_number
-from segsweep.classes.table import LARGEST_ID, ClassTable
+from segsweep.classes.table import LARGEST_ID, ClassTable, hex_color, parse_color, whole_number
 from segsweep.errors import UserError
 
 Reading = Literal["color", "index"]

@@ -3,7 +3,6 @@
 Nothing heavy is imported before there is something to do: `--help` and a mistyped key should answer at once.
 """
 
-from segsweep.cli import resolvers as resolvers  # registers what the configurations need
 from segsweep.cli.commands import check_data, evaluate, export, predict, train
 from segsweep.cli.main import KnownKeys, run
 

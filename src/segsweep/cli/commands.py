@@ -16,7 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from segsweep.absent_classes import MARK, absence, rests_on
-from segsweep.cli.resolvers import new_folder
+from segsweep.cli.main import new_folder
 from segsweep.console import evaluation, explain, fail, mistakes_in_one_line, progress_bar, relative
 from segsweep.errors import UserError
 
@@ -30,7 +30,8 @@ _A_RUN = "a run directory or a checkpoint, as in run=outputs/<date>/<time>"
 
 def train(config: DictConfig) -> float | None:
     """The job of train.py: trains, and says what came out and what to type next."""
-    from segsweep.resume import resumed, store_plain, typed_overrides
+    from segsweep.resume import resumed
+    from segsweep.runs.stored import store_plain, typed_overrides
     from segsweep.training import train as train_run
 
     hydra = HydraConfig.get()
@@ -56,8 +57,8 @@ def train(config: DictConfig) -> float | None:
 
 
 def _train_in_sweep(config: DictConfig, directory: Path) -> float | None:
-    from segsweep.resume import store_plain
     from segsweep.runs import RunDirectory
+    from segsweep.runs.stored import store_plain
     from segsweep.sweeps.jobs import run_job
     from segsweep.sweeps.state import SweepDirectory
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from segsweep.data.pairs import Pair
 from segsweep.errors import UserError, shown
-from segsweep.image_files.parallel import available_cores, parallel_map
+from segsweep.image_files.limits import available_cores, parallel_map
 
 Pixels = NDArray[np.uint8]
 Shape = tuple[int, int, int]

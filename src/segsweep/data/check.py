@@ -21,7 +21,7 @@ from segsweep.data.pairs import Pair, scan
 from segsweep.data.reading import require_match, room_for
 from segsweep.data.splits import PARTS, Splits, split_pairs
 from segsweep.errors import UserError, shown
-from segsweep.image_files.parallel import parallel_map
+from segsweep.image_files.limits import parallel_map
 
 Progress = Callable[[int, int], None]
 """Called with the number of pairs looked at, and of all."""

@@ -16,7 +16,7 @@ from PIL import Image
 from pydantic import Field
 
 from segsweep.classes import ClassTable, LabelClass
-from segsweep.classes.masks import write_mask
+from segsweep.classes.mask_files import write_mask
 from segsweep.data.folder import FolderSource
 from segsweep.data.textures import toeplitz_gaussian
 from segsweep.errors import UserError

@@ -29,11 +29,11 @@ from segsweep.data.depth import Brightest
 from segsweep.data.images import Alpha, Exif, ImageRule, image_shape
 from segsweep.data.pairs import Layout, Pair, find_pairs
 from segsweep.data.reading import read_pair
-from segsweep.data.seeds import Split
+from segsweep.data.sampling import Split
 from segsweep.data.source import Batch, Source
 from segsweep.data.splits import SplitBy, SplitRule, Splits, split_pairs
 from segsweep.errors import UserError, shown
-from segsweep.image_files.parallel import parallel_map
+from segsweep.image_files.limits import parallel_map
 from segsweep.instantiate import AtLeast0, AtLeast1, From0To1, NotNegative, checked
 from segsweep.nets.tiling import ReceptiveField
 

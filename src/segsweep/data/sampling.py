@@ -1,8 +1,75 @@
-"""Which training samples make which batch: a function of the optimizer steps done, and of nothing else."""
+"""Which samples are drawn and with which random numbers: functions of the step, and of (seed, split, index), alone.
 
+Torch's CPU generator keeps only the low 32 bits of its seed, so a hash of (seed, split, index) would now and then give two
+samples the same noise. Here the map is one-to-one instead: within a run no two samples share a generator seed, and the
+training samples of every run seed lie in another half of the numbers than validation and test samples.
+"""
+
+import functools
 from collections.abc import Callable, Iterator
+from typing import Literal, get_args
 
+import numpy as np
+import torch
 from torch.utils.data import Sampler
+
+Split = Literal["train", "val", "test", "bn_calibration"]
+"""`bn_calibration` holds the samples from which batch-norm statistics are estimated; no metric is ever computed on it."""
+
+_HALF = 1 << 31
+_MASK = _HALF - 1
+# Positions within a half: train samples have a half for themselves, the other splits share one.
+_OFFSET: dict[str, int] = {"train": 0, "val": 0, "test": 1 << 29, "bn_calibration": 1 << 30}
+_MULTIPLIERS = (0x7FEB352D, 0x46CA6B51, 0x1B873593)  # odd, so invertible modulo 2**31
+_ROOM: dict[str, int] = {"train": _HALF, "val": 1 << 29, "test": 1 << 29, "bn_calibration": 1 << 30}
+
+
+def sample_seed(seed: int, split: Split, index: int) -> int:
+    """The 32-bit generator seed of one sample.
+
+    Args:
+        seed: the run's seed for `train`, the data's own seed for the fixed splits.
+        split: which split the sample belongs to.
+        index: the sample's position in its split; for `train`, `epoch * samples_per_epoch + i`.
+
+    Returns:
+        An integer in [0, 2**32); different for different (split, index) at the same seed, and different between `train`
+        and every other split whatever the seeds.
+
+    Raises:
+        ValueError: the split is unknown or `index` is outside it.
+    """
+    if split not in get_args(Split):
+        raise ValueError(f"split={split!r}: must be one of {', '.join(get_args(Split))}")
+    if not 0 <= index < _ROOM[split]:
+        raise ValueError(f"index={index}: the {split} split holds samples 0 to {_ROOM[split] - 1}")
+    half = 0 if split == "train" else _HALF
+    return half + _permute(_OFFSET[split] + index, _keys(seed, half))
+
+
+@functools.cache  # a SeedSequence takes as long as the noise of a small image
+def _keys(seed: int, half: int) -> tuple[int, ...]:
+    words = np.random.SeedSequence([seed % (1 << 64), half]).generate_state(len(_MULTIPLIERS))
+    return tuple(int(word) & _MASK for word in words)
+
+
+def _permute(x: int, keys: tuple[int, ...]) -> int:
+    """A one-to-one map of 31-bit integers onto themselves: every step can be undone.
+
+    A key enters every round. Were it mixed in once, before a fixed map, the samples of one seed would be those of
+    another in blocks: two keys that differ in their high bits only would meet in the same numbers.
+    """
+    for multiplier, key in zip(_MULTIPLIERS, keys, strict=True):
+        x = (x * multiplier + key) & _MASK
+        x ^= x >> 16
+        x = (x * multiplier) & _MASK
+        x ^= x >> 15
+    return x
+
+
+def generator(seed: int, split: Split, index: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """A torch generator for one sample, on `device`."""
+    return torch.Generator(device=device).manual_seed(sample_seed(seed, split, index))
 
 
 class TrainBatches(Sampler[list[int]]):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from segsweep.classes import ClassTable
-from segsweep.data.seeds import Split
+from segsweep.data.sampling import Split
 from segsweep.errors import UserError
 
 

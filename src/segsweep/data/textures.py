@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from segsweep.classes import ClassTable, LabelClass
-from segsweep.data.seeds import Split, sample_seed
+from segsweep.data.sampling import Split, sample_seed
 from segsweep.data.source import Batch, Source
 from segsweep.instantiate import AtLeast1, NotNegative, checked
 

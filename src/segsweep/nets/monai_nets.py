@@ -10,8 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from segsweep.instantiate import AtLeast0, AtLeast1, From0Below1, check_arguments
-from segsweep.nets.checks import require_image
-from segsweep.nets.padding import crop, pad_to_multiple
+from segsweep.nets.padding import crop, pad_to_multiple, require_image
 from segsweep.nets.registry import register_net
 
 Norm = Literal["instance", "batch"]

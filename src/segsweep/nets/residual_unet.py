@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segsweep.instantiate import AtLeast1
-from segsweep.nets.checks import KernelSize, require_image
-from segsweep.nets.padding import crop, needs_padding, rounded_up
+from segsweep.nets.padding import KernelSize, crop, needs_padding, require_image, round_up
 from segsweep.nets.registry import register_net
 
 BlockNorm = Literal["none", "batch", "group"]
@@ -196,7 +195,7 @@ class ResidualUNet(nn.Module):
         require_image(image, self.in_channels)
         height, width = image.shape[-2:]
         if needs_padding(height, width, self.stride):
-            bottom, right = (rounded_up(size, self.stride) - size for size in (height, width))
+            bottom, right = (round_up(size, self.stride) - size for size in (height, width))
             return crop(self._forward_fitting(extend(image, 0, right, 0, bottom)), height, width)
         return self._forward_fitting(image)
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from segsweep.instantiate import AtLeast1
-from segsweep.nets.checks import KernelSize, require_image
+from segsweep.nets.padding import KernelSize, require_image
 from segsweep.nets.registry import register_net
 
 Norm = Literal["shared", "block", "none"]

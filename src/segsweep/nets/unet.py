@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segsweep.instantiate import AtLeast1
-from segsweep.nets.checks import require_image
-from segsweep.nets.padding import crop, pad_to_multiple
+from segsweep.nets.padding import crop, pad_to_multiple, require_image
 from segsweep.nets.registry import register_net
 
 Head = Literal["exact", "plain"]

@@ -6,16 +6,14 @@ notebook that says `%matplotlib inline`, a Figure at the end of a cell shows its
 """
 
 from segsweep.plots.arrays import class_colors, colorize, drawn_channels
-from segsweep.plots.borders import border_distance, border_errors
-from segsweep.plots.confusion import confusion, row_shares
+from segsweep.plots.confusion import border_distance, border_errors, confusion, row_shares
 from segsweep.plots.curves import curves, loss_curve
-from segsweep.plots.files import save, to_image
 from segsweep.plots.heatmap import heatmap, heatmap_cells
 from segsweep.plots.network import feature_maps, filters
 from segsweep.plots.overlays import contact_sheet, overlay, overlay_panels, overlay_rgba, sheet_selection
-from segsweep.plots.predictions import scored_samples
-from segsweep.plots.samples import ERROR_COLORS, error_map, samples, wrong_share
+from segsweep.plots.samples import ERROR_COLORS, error_map, samples, scored_samples, wrong_share
 from segsweep.plots.series import running_mean
+from segsweep.plots.style import save, to_image
 from segsweep.plots.textures import sigma_study, texture_pair
 
 __all__ = [

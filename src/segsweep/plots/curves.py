@@ -11,8 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from segsweep.plots.line_labels import label_ends
-from segsweep.plots.series import Band, Curve, read_curves, read_points, running_mean, thin_band
+from segsweep.plots.series import Band, Curve, label_ends, read_curves, read_points, running_mean, thin_band
 from segsweep.plots.style import (
     GREY,
     LINE_COLORS,

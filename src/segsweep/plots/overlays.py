@@ -18,8 +18,7 @@ from segsweep.plots.arrays import (
     colorize,
     same_size,
 )
-from segsweep.plots.samples import show_colors, show_image
-from segsweep.plots.style import counted, new_figure, shorten, styled
+from segsweep.plots.style import counted, new_figure, shorten, show_colors, show_image, styled
 
 
 def overlay_rgba(

@@ -7,8 +7,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from segsweep.plots.arrays import IGNORE, Batch, as_colors, as_image, as_images, as_mask, colorize, same_size
-from segsweep.plots.samples import show_colors, show_image
-from segsweep.plots.style import new_figure, plain, styled
+from segsweep.plots.style import new_figure, plain, show_colors, show_image, styled
 
 
 @styled

@@ -1,8 +1,7 @@
 """What one training leaves on disk, and how to read it back."""
 
-from segsweep.runs.directory import RunDirectory
+from segsweep.runs.directory import Objective, RunDirectory, RunRecord, git_state, objective_mode, versions
 from segsweep.runs.metrics_csv import MetricsCSV, read_metrics
-from segsweep.runs.record import Objective, RunRecord, git_state, objective_mode, versions
 
 __all__ = [
     "MetricsCSV",

@@ -1,14 +1,24 @@
-"""The run directory: what a training leaves on disk, and where."""
+"""The run directory: its files, its lock, and run.json, which says how the run ended and what it reached."""
 
 import contextlib
+import dataclasses
+import json
+import platform
+import re
 import shutil
+import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
+from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
 from segsweep.errors import UserError
+from segsweep.instantiate import check_arguments
+from segsweep.runs.files import read_text, write_json
+from segsweep.runs.metrics_csv import LARGEST_FILE
 
 
 @dataclass(frozen=True)
@@ -74,3 +84,111 @@ class RunDirectory:
                 shutil.rmtree(folder)
         for file in (self.record, self.metrics):
             file.unlink(missing_ok=True)
+
+
+Status = Literal["running", "completed", "failed", "interrupted"]
+
+PACKAGES = ("segsweep", "torch", "lightning", "hydra-core", "omegaconf", "torchmetrics", "numpy")
+
+
+def objective_mode(name: str) -> Literal["min", "max"]:
+    """Losses are better the smaller, every other metric the larger."""
+    # Not by its end alone: the names of classes are part of the names of metrics.
+    return "min" if re.fullmatch(r"\w+/\w*loss(_running)?", name) else "max"
+
+
+@dataclass
+class Objective:
+    """The number that runs are compared by. `value` is the best checkpoint's."""
+
+    name: str
+    mode: Literal["min", "max"]
+    value: float | None = None
+
+
+@dataclass
+class RunRecord:
+    """The content of run.json. Metrics are flat: "val/iou": 0.98."""
+
+    status: Status
+    name: str | None
+    seed: int
+    overrides: list[str]
+    objective: Objective
+    metrics: dict[str, float] = field(default_factory=dict)
+    best_checkpoint: str | None = None
+    best_step: int | None = None
+    steps: int = 0
+    seconds: float = 0.0
+    steps_per_second: float | None = None
+    parameters: int | None = None
+    device: str | None = None
+    precision: str | None = None
+    started: str | None = None
+    continued_at: list[int] = field(default_factory=list)
+    """The steps at which it was taken up again after it had been cut off."""
+    contents: dict[str, str] | None = None
+    """Digests of the data that it was begun with, by key; None in what was written before they were kept."""
+    absent_classes: dict[str, list[str]] = field(default_factory=dict)
+    """The classes without a pixel in a split, by split, "val" or "test": metrics say nothing of these."""
+    versions: dict[str, str] = field(default_factory=dict)
+    git: dict[str, Any] | None = None
+    overfit_check: Literal["passed", "failed"] | None = None
+    error: str | None = None
+    traceback: str | None = None
+
+    def write(self, path: Path) -> None:
+        write_json(path, dataclasses.asdict(self))
+
+    @classmethod
+    def read(cls, path: Path) -> "RunRecord":
+        """Reads a run.json; keys that a newer version added are left out.
+
+        Raises:
+            OSError: there is none, or it cannot be read.
+            UserError: it is damaged, or no run.json; names the file.
+        """
+        try:
+            content = json.loads(read_text(path, LARGEST_FILE))
+            if not isinstance(content, dict) or not isinstance(content.get("objective"), dict):
+                raise ValueError("it has no objective")
+            objective, known = _known(Objective, content["objective"]), _known(cls, content)
+            check_arguments(Objective, objective, prefix="objective.")
+            # A metric that was no number was written as null.
+            metrics = known.get("metrics")
+            numbers = {k: v for k, v in metrics.items() if v is not None} if isinstance(metrics, dict) else metrics
+            checked = {name: value for name, value in known.items() if name not in ("objective", "metrics")}
+            check_arguments(cls, checked | ({"metrics": numbers} if "metrics" in known else {}), known=("objective",))
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{path}: is cut short, damaged or no run.json ({error})") from error
+        return cls(**known | {"objective": Objective(**objective)})
+
+
+def _known(kind: type, content: dict[str, Any]) -> dict[str, Any]:
+    names = {entry.name for entry in dataclasses.fields(kind)}
+    return {key: value for key, value in content.items() if key in names}
+
+
+def versions() -> dict[str, str]:
+    """The versions that a result depends on."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def git_state(folder: Path) -> dict[str, Any] | None:
+    """Commit of the checkout that holds `folder`, and whether anything in it is changed; None outside a checkout."""
+
+    def git(*arguments: str) -> str:
+        # Without the lock that status takes to note what it found: on a full disk, or when killed, it would be left behind.
+        command = ["git", "--no-optional-locks", "-C", str(folder), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--untracked-files=no"))}
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from segsweep.errors import UserError
-from segsweep.runs.directory import RunDirectory
-from segsweep.runs.record import RunRecord
+from segsweep.runs.directory import RunDirectory, RunRecord
 
 
 def find_runs(given: str | Sequence[str]) -> list[Path]:

@@ -24,9 +24,8 @@ from segsweep.nets.registry import build_net_for, misfit
 from segsweep.nets.registry import load_weights as load_into
 from segsweep.plots import curves
 from segsweep.runs.checkpoint import read_checkpoint, require_plain, require_tensors
-from segsweep.runs.directory import RunDirectory
+from segsweep.runs.directory import RunDirectory, RunRecord
 from segsweep.runs.metrics_csv import read_metrics
-from segsweep.runs.record import RunRecord
 from segsweep.tasks import TASKS, SegmentationTask, TaskKind
 
 Content = TypeVar("Content")

@@ -15,8 +15,8 @@ from omegaconf import DictConfig
 
 from segsweep.callbacks import Interrupted, StopOnSignal
 from segsweep.errors import UserError
-from segsweep.resume import typed_overrides
 from segsweep.runs import Objective, RunDirectory, RunRecord, objective_mode
+from segsweep.runs.stored import typed_overrides
 from segsweep.sweeps import running
 from segsweep.sweeps.callback import is_worker
 from segsweep.sweeps.launchers import abandoned, engine_of, jobs_at_once, runs_locally, threads_of_job

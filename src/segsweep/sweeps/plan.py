@@ -16,7 +16,7 @@ from segsweep.errors import UserError
 from segsweep.fingerprint import Leaf, differences, flatten, job_key, result_settings, typed
 from segsweep.instantiate import to_plain
 from segsweep.keys import require_known
-from segsweep.resume import plain_overrides, require_plain_overrides
+from segsweep.runs.stored import plain_overrides, require_plain_overrides
 from segsweep.sweeps.replicates import Key, entry_key
 from segsweep.sweeps.scored import scored_settings
 from segsweep.sweeps.state import Job, SweepDirectory, SweepRecord

@@ -11,9 +11,8 @@ from filelock import BaseFileLock, FileLock, Timeout
 
 from segsweep.errors import UserError
 from segsweep.fingerprint import Leaf, typed
-from segsweep.runs.directory import RunDirectory
+from segsweep.runs.directory import RunDirectory, RunRecord
 from segsweep.runs.files import write_json
-from segsweep.runs.record import RunRecord
 from segsweep.runs.stored import require_resolved
 
 FORMAT = 1

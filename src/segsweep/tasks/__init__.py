@@ -2,8 +2,17 @@
 
 from segsweep.tasks.losses import BCE, MSE, BCEDice, CEDice, CrossEntropy, Dice, Loss, TaskKind
 from segsweep.tasks.metrics import RunningMean, SegmentationMetrics
-from segsweep.tasks.optimizers import SGD, Adam, AdamW, OptimizerFactory, RMSprop
-from segsweep.tasks.schedulers import Cosine, Exponential, OneCycle, Schedule
+from segsweep.tasks.optimizers import (
+    SGD,
+    Adam,
+    AdamW,
+    Cosine,
+    Exponential,
+    OneCycle,
+    OptimizerFactory,
+    RMSprop,
+    Schedule,
+)
 from segsweep.tasks.segmentation import TASKS, BinaryTask, MulticlassTask, SegmentationTask, Stage
 
 LOSSES: dict[str, type[Loss]] = {

@@ -17,8 +17,7 @@ from segsweep.datamodule import SegmentationDataModule
 from segsweep.errors import DivergedError
 from segsweep.tasks.losses import Loss, TaskKind
 from segsweep.tasks.metrics import RunningMean, SegmentationMetrics, SplitLoss
-from segsweep.tasks.optimizers import OptimizerFactory
-from segsweep.tasks.schedulers import Schedule
+from segsweep.tasks.optimizers import OptimizerFactory, Schedule
 
 Stage = Literal["train", "val", "test"]
 STAGES: tuple[Stage, ...] = ("train", "val", "test")

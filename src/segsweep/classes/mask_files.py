@@ -1,4 +1,4 @@
-"""A mask file as it is: colours or numbers, before any class table is asked. Refuses what cannot be read exactly."""
+"""Mask files on disk: read as colours or numbers without changing one, and written in the class colours."""
 
 from dataclasses import dataclass
 from os import PathLike
@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin
 
-from segsweep.classes.colors import pack_pixels
+from segsweep.classes.rules import MaskRule
+from segsweep.classes.table import IGNORE, ClassTable, hex_color, pack_pixels
 from segsweep.errors import UserError
 from segsweep.image_files.arrays import is_npy, read_npy
 from segsweep.image_files.pillow import is_deep_colour, open_image, orientation, raw_mode, upright
@@ -133,3 +134,42 @@ def _from_array(path: Path, array: NDArray[Any]) -> Pixels:
     raise UserError(
         f"{path}: is {array.dtype} {list(array.shape)}; a mask is [H, W] of integers, or [H, W, 3] of uint8 colours."
     )
+
+
+def written_rule(labels: ClassTable) -> MaskRule:
+    """The rule under which `read_mask` gives back exactly what `write_mask` wrote."""
+    return MaskRule(by="color", ignore_colors=(hex_color(labels.ignore_color),))
+
+
+def write_mask(path: str | PathLike[str], mask: NDArray[np.integer[Any]], labels: ClassTable) -> None:
+    """Write a mask as a PNG in the class colours, ignored pixels in `labels.ignore_color`.
+
+    It is a palette PNG whose numbers are the class ids, and 255 where ignored, so other tools can read it by index.
+    Where that does not fit, since an id is 255 or more, it is an RGB PNG. `written_rule` reads both.
+
+    Args:
+        path: ends in .png; its folder exists.
+        mask: integer [H, W] of positions; 255 is ignored.
+        labels: the class table.
+
+    Raises:
+        UserError: the path does not end in .png.
+        ValueError: the mask is not [H, W] or holds another value.
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".png":
+        raise UserError(f"{path}: masks are written as PNG; give the file a name that ends in .png.")
+    if np.ndim(mask) != 2 or np.size(mask) == 0:
+        raise ValueError(f"a mask is [H, W] with at least one pixel, not {list(np.shape(mask))}.")
+    ids = [entry.id for entry in labels.classes]
+    if max(ids) >= IGNORE:
+        Image.fromarray(labels.colorize(mask)).save(path, format="PNG")
+        return
+    numbers = np.full(256, IGNORE, dtype=np.uint8)
+    numbers[: len(ids)] = ids
+    palette = np.zeros((256, 3), dtype=np.uint8)
+    palette[ids] = labels.colors
+    palette[IGNORE] = labels.ignore_color
+    image = Image.fromarray(numbers[labels.checked(mask)])
+    image.putpalette(palette.tobytes())
+    image.save(path, format="PNG")
