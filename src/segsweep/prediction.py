@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -123,48 +124,17 @@ def predict(
     folder = PredictionFolder(Path(output), run.labels, overlays, wanted)
     images = [entry.path for entry in inputs.images]
     folder.check([entry.name for entry in inputs.images], [*images, *inputs.masks], overwrite)
-    field = ReceptiveField.of(run.net)
-    caution = _check_tiles(images, reader, tile, overlap, field)
+    caution = _check_tiles(images, reader, tile, overlap, ReceptiveField.of(run.net))
 
-    net = copy.deepcopy(run.net).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    net = _TiledNet(run, device, tile, overlap)
     progress = progress or _Silence()
     result = Prediction(device=str(device), caution=caution)
     started = time.perf_counter()
-
-    def prepare(part: Tensor) -> Tensor:
-        return to_unit(part.to(device)).contiguous(memory_format=torch.channels_last)
-
-    def segment(entry: InputImage, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        _, height, width = image.shape
-        mask = np.empty((height, width), dtype=np.uint8)
-
-        def bands() -> Iterator[tuple[int, NDArray[np.float32]]]:
-            for top, logits in tiled_logits(net, torch.from_numpy(image), prepare, tile, overlap, field.alignment):
-                mask[top : top + logits.shape[1]] = run.task.predict(logits[None])[0].to(torch.uint8).numpy()
-                yield top, run.task.probabilities(logits[None])[0].numpy() if wanted else np.empty(0, np.float32)
-
-        if wanted:
-            folder.write_probabilities(entry.name, (height, width), bands())
-        else:
-            for _ in bands():
-                pass
-        return mask
-
-    def jobs() -> Iterator[Callable[[], str]]:
-        for entry, image in _decoded(inputs.images, reader):
-            if isinstance(image, UserError):
-                result.failed[entry.path] = str(image)
-                progress.failed(entry.path, str(image))
-                continue
-            with _explaining_memory(tile):
-                mask = segment(entry, image)
-            result.pixels += mask.size
-            yield _writing(folder, entry, image, mask)
-
     progress.begin(len(inputs.images))
     if caution is not None:
         progress.cautioned(caution)
-    for name in parallel_map(lambda job: job(), jobs(), _threads()):
+    written = _segment_all(inputs.images, reader, net, folder, result, progress)
+    for name in parallel_map(lambda write: write(), written, _threads()):
         result.written.append(name)
         progress.written(name)
     result.doubt = reader.brightest.doubt()
@@ -246,28 +216,72 @@ class _Reader:
         return None if math.prod(shape) > LARGE else self.read(path)
 
 
-def _decoded(
-    images: tuple[InputImage, ...], reader: _Reader
-) -> Iterator[tuple[InputImage, NDArray[np.uint8] | UserError]]:
-    """The images in order, decoded in threads ahead of their turn."""
+class _TiledNet:
+    """A run's net on a device, for images of any size: whole, or in tiles that overlap."""
+
+    def __init__(self, run: Run, device: torch.device, tile: int, overlap: int) -> None:
+        self.net = copy.deepcopy(run.net).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.task = run.task
+        self.device, self.tile, self.overlap = device, tile, overlap
+        self.alignment = ReceptiveField.of(run.net).alignment
+
+    def prepare(self, part: Tensor) -> Tensor:
+        return to_unit(part.to(self.device)).contiguous(memory_format=torch.channels_last)
+
+    def segment(self, name: str, image: NDArray[np.uint8], folder: PredictionFolder) -> NDArray[np.uint8]:
+        """The mask [H, W] of an image [C, H, W]; its probabilities are written where the folder wants them."""
+        _, height, width = image.shape
+        mask = np.empty((height, width), dtype=np.uint8)
+
+        def bands() -> Iterator[tuple[int, NDArray[np.float32]]]:
+            pixels = torch.from_numpy(image)
+            for top, logits in tiled_logits(self.net, pixels, self.prepare, self.tile, self.overlap, self.alignment):
+                mask[top : top + logits.shape[1]] = self.task.predict(logits[None])[0].to(torch.uint8).numpy()
+                if folder.probabilities:
+                    yield top, self.task.probabilities(logits[None])[0].numpy()
+
+        with _explaining_memory(self.tile):
+            if folder.probabilities:
+                folder.write_probabilities(name, (height, width), bands())
+            else:
+                list(bands())
+        return mask
+
+
+def _segment_all(
+    images: Sequence[InputImage],
+    reader: _Reader,
+    net: _TiledNet,
+    folder: PredictionFolder,
+    result: Prediction,
+    progress: Progress,
+) -> Iterator[Callable[[], str]]:
+    """Decodes the images in threads ahead of their turn and segments one after the other.
+
+    Yields:
+        For each image a function that writes its mask, for a thread to call, and gives its name. A large image is written
+        here, so that few of them are in memory, and its function has nothing left to do.
+    """
     ahead = parallel_map(lambda entry: reader.read_ahead(entry.path), images, _threads())
-    for entry, image in zip(images, ahead, strict=True):
-        yield entry, reader.read(entry.path) if image is None else image
+    for entry, decoded in zip(images, ahead, strict=True):
+        image = reader.read(entry.path) if decoded is None else decoded
+        if isinstance(image, UserError):
+            result.failed[entry.path] = str(image)
+            progress.failed(entry.path, str(image))
+            continue
+        mask = net.segment(entry.name, image, folder)
+        result.pixels += mask.size
+        write = partial(_write, folder, entry.name, image, mask)
+        if mask.size > LARGE:
+            write()
+            yield partial(str, entry.name)
+        else:
+            yield write
 
 
-def _writing(
-    folder: PredictionFolder, entry: InputImage, image: NDArray[np.uint8], mask: NDArray[np.uint8]
-) -> Callable[[], str]:
-    """What is still to be done for an image: in a thread; but for a large one nothing, it is written here."""
-
-    def write() -> str:
-        folder.write_pictures(entry.name, image, mask)
-        return entry.name
-
-    if mask.size <= LARGE:
-        return write
-    write()
-    return lambda: entry.name
+def _write(folder: PredictionFolder, name: str, image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> str:
+    folder.write_pictures(name, image, mask)
+    return name
 
 
 def _threads() -> int:
