@@ -1,9 +1,11 @@
 """What is predicted wrong: which class is taken for which, and how far from the borders of classes."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike, NDArray
@@ -53,40 +55,7 @@ def confusion(matrix: ArrayLike, class_names: Sequence[str], *, title: str | Non
     side = max(cell * number, 1.6)
     figure = new_figure(side + margin + 1.9, side * (0.8 if detailed else 0.72) + margin * 0.8 + 0.8)
     axes = figure.add_subplot()
-    color_map = matplotlib.colormaps["Blues"]
-    font = 8.5 if detailed else 6.5
-    for row in range(number):
-        if np.isnan(shares[row, 0]):
-            band = Rectangle((-0.5, row - 0.5), number, 1, facecolor=PALE, edgecolor=GREY, hatch="////", linewidth=0)
-            axes.add_patch(band)
-            box = {"facecolor": "white", "edgecolor": "none", "pad": 1.2}
-            axes.text(
-                (number - 1) / 2, row, "absent", ha="center", va="center", in_layout=False, fontsize=font, bbox=box
-            )
-            continue
-        for column in range(number):
-            share = shares[row, column]
-            color = color_map(share)
-            axes.add_patch(
-                Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=color, edgecolor="white", linewidth=0.8)
-            )
-            if detailed:
-                text = f"{_per_cent(share, counts[row, column])}\n{compact(int(counts[row, column]))}"
-            else:
-                text = f"{share * 100:.0f}" if share >= 0.005 else ""
-            weight = "bold" if row == column else "normal"
-            size = font if row == column or not detailed else font - 1
-            axes.text(
-                column,
-                row,
-                text,
-                ha="center",
-                va="center",
-                in_layout=False,
-                fontsize=size,
-                color=text_color(color),
-                fontweight=weight,
-            )
+    _draw_shares(axes, counts, shares, detailed)
     axes.set(xlim=(-0.5, number - 0.5), ylim=(number - 0.5, -0.5))
     bare(axes)
     axes.tick_params(length=0)
@@ -94,9 +63,8 @@ def confusion(matrix: ArrayLike, class_names: Sequence[str], *, title: str | Non
     absent = ["" if total else " (absent)" for total in sums]
     small = 8 if detailed else 7
     axes.set_yticks(range(number), [name + note for name, note in zip(names, absent, strict=True)], fontsize=small)
-    steep = max(map(len, names)) * 0.075 > cell
     axes.set_xticks(range(number), names, fontsize=small)
-    if steep:
+    if max(map(len, names)) * 0.075 > cell:
         # Anchored, a slanted name ends under the middle of its column.
         slant = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if detailed else {"rotation": 90}
         for label in axes.get_xticklabels():
@@ -113,6 +81,35 @@ def confusion(matrix: ArrayLike, class_names: Sequence[str], *, title: str | Non
     return figure
 
 
+def _draw_shares(axes: Axes, counts: NDArray[np.int64], shares: NDArray[np.float64], detailed: bool) -> None:
+    """A cell for each pair of classes, coloured by its share and with its numbers; the row of an absent class hatched."""
+    number, font = len(counts), 8.5 if detailed else 6.5
+    centred: dict[str, Any] = {"ha": "center", "va": "center", "in_layout": False}
+    for row in range(number):
+        if np.isnan(shares[row, 0]):
+            band = Rectangle((-0.5, row - 0.5), number, 1, facecolor=PALE, edgecolor=GREY, hatch="////", linewidth=0)
+            axes.add_patch(band)
+            box = {"facecolor": "white", "edgecolor": "none", "pad": 1.2}
+            axes.text((number - 1) / 2, row, "absent", fontsize=font, bbox=box, **centred)
+            continue
+        for column in range(number):
+            share, count = float(shares[row, column]), int(counts[row, column])
+            color = matplotlib.colormaps["Blues"](share)
+            axes.add_patch(
+                Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=color, edgecolor="white", linewidth=0.8)
+            )
+            if detailed:
+                per_cent = "<0.1 %" if count > 0 and share < 0.0005 else f"{share * 100:.1f} %" if count else "0 %"
+                text = f"{per_cent}\n{compact(count)}"
+            else:
+                text = f"{share * 100:.0f}" if share >= 0.005 else ""
+            right = row == column
+            axes.text(
+                column, row, text, fontsize=font if right or not detailed else font - 1,
+                fontweight="bold" if right else "normal", color=text_color(color), **centred,
+            )  # fmt: skip
+
+
 def compact(count: int) -> str:
     """A count in at most five characters: 950, 12.3k, 4.57M."""
     for size, letter in ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k")):
@@ -121,12 +118,6 @@ def compact(count: int) -> str:
             value = count / size
             return f"{value:.{2 if value < 9.995 else 1 if value < 99.95 else 0}f}{letter}"
     return str(count)
-
-
-def _per_cent(share: float, count: int) -> str:
-    if count == 0:
-        return "0 %"
-    return "<0.1 %" if share < 0.0005 else f"{share * 100:.1f} %"
 
 
 def _counts(matrix: ArrayLike) -> NDArray[np.int64]:
@@ -196,12 +187,7 @@ def border_errors(
         raise ValueError(f"max_distance is {max_distance}; give at least 1.")
     if not 0 < len(masks) == len(predictions):
         raise ValueError(f"there are {len(masks)} masks and {len(predictions)} predictions; give as many, and some.")
-    pixels, wrong = np.zeros(max_distance + 1, dtype=np.int64), np.zeros(max_distance + 1, dtype=np.int64)
-    for index in range(len(masks)):
-        errors = error_map(masks[index], predictions[index], ignore)
-        place = np.minimum(np.ceil(border_distance(masks[index], ignore)), max_distance + 1)
-        for counts, chosen in ((pixels, errors != IGNORED), (wrong, errors == WRONG)):
-            counts += np.bincount(place[chosen].astype(np.int64) - 1, minlength=max_distance + 1)
+    pixels, wrong = _by_distance(masks, predictions, ignore, max_distance)
     if not pixels.sum():
         raise ValueError("every pixel is ignored; there is nothing to draw.")
 
@@ -233,6 +219,19 @@ def border_errors(
     total = f"{counted(len(masks), 'image')}: {wrong.sum():,} of {pixels.sum():,} pixels wrong"
     figure.suptitle(total if title is None else title)
     return figure
+
+
+def _by_distance(
+    masks: Batch, predictions: Batch, ignore: int | None, max_distance: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Judged and wrong pixels at each distance from a border, int64 [max_distance + 1] each; the last place is farther."""
+    pixels, wrong = np.zeros(max_distance + 1, dtype=np.int64), np.zeros(max_distance + 1, dtype=np.int64)
+    for index in range(len(masks)):
+        errors = error_map(masks[index], predictions[index], ignore)
+        place = np.minimum(np.ceil(border_distance(masks[index], ignore)), max_distance + 1)
+        for counts, chosen in ((pixels, errors != IGNORED), (wrong, errors == WRONG)):
+            counts += np.bincount(place[chosen].astype(np.int64) - 1, minlength=max_distance + 1)
+    return pixels, wrong
 
 
 def _short_per_cent(share: float) -> str:

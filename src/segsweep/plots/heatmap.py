@@ -215,11 +215,13 @@ def _draw_cell(axes: Axes, row: int, column: int, cell: Cell, color: Any, *, is_
     ink = text_color(color)
     lines = []
     if cell.runs > 1:
-        lines.append((f"±{_deviation(cell)}" if np.isfinite(cell.deviation) else "") or f"of {cell.runs}")
         if cell.failed:
-            lines[0] = f"{cell.failed} of {cell.runs} failed"
+            lines.append(f"{cell.failed} of {cell.runs} failed")
         elif np.isfinite(cell.deviation):
-            lines[0] += f" (n={cell.runs})"
+            decimals = len(plain(cell.value, 4).partition(".")[2])  # as many as the mean is written with
+            lines.append(f"±{cell.deviation:.{decimals}f} (n={cell.runs})")
+        else:
+            lines.append(f"of {cell.runs}")
     shift = 0.14 if lines else 0.0
     text = plain(cell.value, 4)
     axes.text(
@@ -240,12 +242,6 @@ def _draw_cell(axes: Axes, row: int, column: int, cell: Cell, color: Any, *, is_
             Rectangle((column - 0.46, row - 0.44), 0.92, 0.88, fill=False, edgecolor=ink, linewidth=2, zorder=3)
         )
         axes.text(column - 0.42, row - 0.3, "★", ha="left", va="center", color=ink, fontsize=8)
-
-
-def _deviation(cell: Cell) -> str:
-    """To the last decimal that the mean is written with."""
-    decimals = len(plain(cell.value, 4).partition(".")[2])
-    return f"{cell.deviation:.{decimals}f}"
 
 
 def _title(cells: list[list[Cell]], value: str, rows: str, columns: str, best: Best, reduce: str) -> str:

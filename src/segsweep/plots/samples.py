@@ -103,10 +103,7 @@ def samples(
     handles = class_handles(drawn, palette, class_names, ignore)
 
     columns = 2 if guesses is None else 4
-    tile = 2.1
-    heights = [tile * float(np.clip(picture.shape[0] / picture.shape[1], 0.3, 2.5)) + 0.22 for picture in pictures]
-    figure = new_figure(tile * columns + 0.2, sum(heights) + 0.9)
-    grid = figure.subplots(len(pictures), columns, squeeze=False, gridspec_kw={"height_ratios": heights})
+    figure, grid = _grid(pictures, columns, tile=2.1, head=0.22, rest=0.9)
     for row, (picture, truth) in enumerate(zip(pictures, truths, strict=True)):
         show_image(grid[row, 0], picture)
         show_colors(grid[row, 1], colorize(truth, palette, ignore))
@@ -127,6 +124,26 @@ def samples(
     if number > max_rows:
         figure.suptitle(f"the first {max_rows} of {number} samples")
     return figure
+
+
+def _grid(
+    pictures: Sequence[NDArray[Any]], columns: int, *, tile: float, head: float, rest: float
+) -> tuple[Figure, NDArray[Any]]:
+    """A figure with a row of axes for each picture, as high as the picture is at a width of `tile` inches.
+
+    Args:
+        pictures: [H, W] or [H, W, 3] each.
+        columns: axes in a row.
+        tile: width of the axes, in inches.
+        head: what a row needs above its axes, in inches.
+        rest: what the figure needs above and below all rows, in inches.
+
+    Returns:
+        The figure, and its axes [N, columns].
+    """
+    heights = [tile * float(np.clip(picture.shape[0] / picture.shape[1], 0.3, 2.5)) + head for picture in pictures]
+    figure = new_figure(columns * tile + 0.2, sum(heights) + rest)
+    return figure, figure.subplots(len(pictures), columns, squeeze=False, gridspec_kw={"height_ratios": heights})
 
 
 def _column_heads(grid: NDArray[Any], names: Sequence[str]) -> None:
@@ -192,10 +209,7 @@ def scored_samples(
         handles = [handle for handle in handles if handle.get_label() != clear]
         handles.append(color_patch((255, 255, 255), f"{clear} (left clear)"))
 
-    tile = 2.2
-    heights = [tile * float(np.clip(picture.shape[0] / picture.shape[1], 0.3, 2.5)) + 0.3 for picture in pictures]
-    figure = new_figure(4 * tile + 0.2, sum(heights) + 1.0)
-    grid = figure.subplots(len(pictures), 4, squeeze=False, gridspec_kw={"height_ratios": heights})
+    figure, grid = _grid(pictures, 4, tile=2.2, head=0.3, rest=1.0)
     for row, picture in enumerate(pictures):
         show_image(grid[row, 0], picture)
         for column, mask in ((1, truths[row]), (2, guesses[row])):
@@ -205,8 +219,7 @@ def scored_samples(
         name = f"sample {row}" if names is None else shorten(str(names[row]), 36)
         grid[row, 0].set_title(name, fontsize=8)
         grid[row, 3].set_title(f"{score_name} {scores[row]:.4f}", fontsize=8)
-    for panel, name in zip(grid[0], ("image", "true mask over image", "prediction over image", "error"), strict=True):
-        panel.set_title(f"{name}\n{panel.get_title()}", fontsize=8)
+    _column_heads(grid, ["image", "true mask over image", "prediction over image", "error"])
     handles.append(color_patch(ERROR_COLORS[WRONG], "wrong"))
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 7))
     if title is not None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -127,12 +127,17 @@ def _look_up(names: Mapping[str, str], run: str, argument: str) -> str:
 def _combine(name: str, group: str, runs: Mapping[str, Points], failed: Collection[str], band: Band) -> Curve:
     """The curve of one setting. The mean covers the steps that every replicate has: over fewer it would jump."""
     finite = {run: (steps, np.where(np.isfinite(values), values, np.nan)) for run, (steps, values) in runs.items()}
-    stops = [stop for run in runs if run in failed and (stop := _last_finite(*finite[run])) is not None]
+    stops = []
+    for steps, values in (finite[run] for run in runs if run in failed):
+        if len(places := np.flatnonzero(np.isfinite(values))):
+            stops.append((float(steps[places[-1]]), float(values[places[-1]])))
     bad = sum(run in failed for run in runs)
     if len(finite) == 1:
         steps, values = next(iter(finite.values()))
         return Curve(name, group, steps, values, stops=stops, diverged=bad)
-    table = pd.DataFrame({run: _by_step(steps, values) for run, (steps, values) in finite.items()}).sort_index()
+    # A step logged twice, as one is after a resume, counts with its later value.
+    columns = {run: pd.Series(values, steps).groupby(level=0).last() for run, (steps, values) in finite.items()}
+    table = pd.DataFrame(columns).sort_index()
     common = table.dropna()
     if common.empty:
         empty = np.empty(0)
@@ -169,16 +174,6 @@ def thin_band(
     starts = np.arange(0, len(x), -(-len(x) // most))
     covered = np.minimum.reduceat(low, starts), np.maximum.reduceat(high, starts)
     return np.append(x[starts], x[-1]), *(np.append(edge, edge[-1]) for edge in covered)  # type: ignore[return-value]
-
-
-def _by_step(steps: NDArray[np.float64], values: NDArray[np.float64]) -> "pd.Series[Any]":
-    """A step logged twice, as one is after a resume, counts with its later value."""
-    return pd.Series(values, index=steps).groupby(level=0).last()
-
-
-def _last_finite(steps: NDArray[np.float64], values: NDArray[np.float64]) -> tuple[float, float] | None:
-    places = np.flatnonzero(np.isfinite(values))
-    return (float(steps[places[-1]]), float(values[places[-1]])) if len(places) else None
 
 
 _FONT_SIZE = 7.5
