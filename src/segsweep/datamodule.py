@@ -45,6 +45,10 @@ class _Modulo(Dataset[Any]):
 class SegmentationDataModule(L.LightningDataModule):
     """Loads a source in batches, and has it finish each batch on the accelerator.
 
+    There is no `setup` or `prepare_data`: the source is built and checked before the Trainer, and which samples a batch
+    holds follows from `trainer.global_step`. Every process scores all of validation and test, so Lightning's distributed
+    sampler is off.
+
     Args:
         source: where samples come from.
         batch_size: samples of an optimizer step, over all processes; also of validation and test batches, in each.

@@ -32,6 +32,11 @@ def os_error_behind(error: BaseException | None) -> OSError | None:
     return error
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, or its type where it has none."""
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
 class DivergedError(RuntimeError):
     """The loss or a weight became NaN or infinite. `step` is the first optimizer step at which that was seen."""
 

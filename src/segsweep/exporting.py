@@ -71,7 +71,9 @@ def export(run: Run, format: Format, output: str | Path | None = None, overwrite
         OSError: the file could not be written.
     """
     if format == "onnx":
-        _require_packages("onnx", "onnxruntime", "onnxscript")
+        missing = [name for name in ("onnx", "onnxruntime", "onnxscript") if importlib.util.find_spec(name) is None]
+        if missing:
+            raise UserError(f"format=onnx: needs {', '.join(missing)}; install them with pip install -e '.[export]'")
     path = Path(output) if output is not None else run.directory / f"model{SUFFIXES[format]}"
     if path.suffix != SUFFIXES[format]:
         raise UserError(f"output={path}: must end in {SUFFIXES[format]}")
@@ -213,12 +215,6 @@ def _compare(net: nn.Module, other: Callable[[Tensor], Tensor], channels: int, s
             f"the exported file's logits are {largest:.2g} from the net's, more than {TOLERANCE:g}; it was not kept"
         )
     return largest
-
-
-def _require_packages(*names: str) -> None:
-    missing = [name for name in names if importlib.util.find_spec(name) is None]
-    if missing:
-        raise UserError(f"format=onnx: needs {', '.join(missing)}; install them with pip install -e '.[export]'")
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ConfigDict, Field, InstanceOf, TypeAdapter, ValidationError
 
-from segsweep.errors import UserError
+from segsweep.errors import UserError, first_line
 
 Callee = TypeVar("Callee", bound=Callable[..., Any])
 
@@ -110,7 +110,9 @@ def _said(error: ValidationError, hint: Any) -> str:
         errors = [entry for entry in errors if entry["type"] in _SAID]
     place = _positions(errors[0]["loc"])
     right = [
-        _SAID[entry["type"]].format(**entry.get("ctx", {})) if entry["type"] in _SAID else _lower_first(entry["msg"])
+        _SAID[entry["type"]].format(**entry.get("ctx", {}))
+        if entry["type"] in _SAID
+        else entry["msg"][:1].lower() + entry["msg"][1:]
         for entry in errors
     ]
     if not place and NoneType in get_args(hint):
@@ -139,10 +141,6 @@ def _adapter(function: Callable[..., Any], name: str) -> TypeAdapter[Any]:
 
 def _positions(location: tuple[int | str, ...]) -> list[int]:
     return [part for part in location if isinstance(part, int)]
-
-
-def _lower_first(text: str) -> str:
-    return text[:1].lower() + text[1:]
 
 
 ROOT_KEYS = ("lr", "momentum", "seed")
@@ -182,9 +180,12 @@ def build(node: Mapping[str, Any], where: str, **extra: Any) -> Any:
     try:
         function = get_object(target)
     except Exception as error:  # whatever the import of a user's module raises
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
         own = f"; a class in a file of yours needs code=FILE, and is {target.split('.')[0]}.<class>"
         hint = "" if target.startswith("segsweep.") else own
-        raise UserError(f"{where}._target_={target}: cannot be imported ({_cause(error)}){hint}") from error
+        raise UserError(f"{where}._target_={target}: cannot be imported ({first_line(cause)}){hint}") from error
     arguments = {name: value for name, value in node.items() if not name.startswith("_")}
     if twice := sorted(arguments.keys() & extra.keys()):
         raise UserError(f"{where}.{twice[0]}: follows from other settings; leave it out")
@@ -211,9 +212,3 @@ class naming_keys:  # noqa: N801  (reads as a statement)
             else:
                 message = str(error) if name.group() in ROOT_KEYS else f"{self.where}.{error}"
             raise UserError(message) from error
-
-
-def _cause(error: BaseException) -> str:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -28,7 +28,12 @@ NO_GPU = "accelerator=gpu: torch sees no CUDA GPU on this machine"
 @checked
 @dataclass(frozen=True, kw_only=True)
 class TrainerSettings:
-    """The `trainer` group of the configuration.
+    """The `trainer` group of the configuration: the arguments of Lightning's Trainer that a run may set.
+
+    `max_steps`, `max_epochs`, `devices`, `strategy`, `precision` and `gradient_clip_val` are Lightning's own. The others of
+    its arguments are not offered, since a run depends on their values: `build_trainer` fixes logging, checkpoints,
+    validation and samplers, so that a resumed run and a job of a sweep are the same as an uninterrupted run. A setting that
+    is missing here is added here and, where it changes a result, to `fingerprint.TRAINER`.
 
     Args:
         max_steps: optimizer steps; -1 leaves the end to `max_epochs`.

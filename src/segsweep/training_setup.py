@@ -10,7 +10,6 @@ from typing import Any
 import lightning as L
 import torch
 from hydra.utils import get_object
-from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
 from segsweep.callbacks import (
@@ -77,12 +76,14 @@ def assemble(
         training_log = TrainingLog(trainer_settings.log_every_n_steps, objective, objective_mode(objective))
     source = data.source
     content = {"config": settings, "labels": source.labels.to_dict(), "channels": source.channels, "kind": task.kind}
-    if settings["callbacks"].get("last_checkpoint") is None:
+    nodes = {name: node for name, node in settings["callbacks"].items() if node is not None}
+    last_checkpoint = nodes.pop("last_checkpoint", None)
+    if last_checkpoint is None:
         raise UserError(
             "callbacks.last_checkpoint=null: cannot be left out; every_n_steps and every_n_minutes say how often it saves"
         )
     callbacks = [
-        *_configured_callbacks(settings["callbacks"]),
+        *(build(node, f"callbacks.{name}") for name, node in nodes.items()),
         training_log,
         ConsoleProgress(training_log, objective, trainer_settings.progress_bar),
         StepSeed(settings["seed"]),
@@ -90,7 +91,7 @@ def assemble(
         RunConfiguration(content),
         *([stop] if stop is not None else []),
         BestCheckpoint(run.checkpoints, objective, objective_mode(objective)),
-        build(settings["callbacks"]["last_checkpoint"], "callbacks.last_checkpoint", path=run.last),
+        build(last_checkpoint, "callbacks.last_checkpoint", path=run.last),
     ]
     trainer = build_trainer(trainer_settings, run.path, callbacks, _loggers(settings["logger"], run, step))
     if trainer_settings.compile:
@@ -191,12 +192,6 @@ def set_balanced_weights(node: dict[str, Any], loss: Loss, source: Source) -> No
             part.set_weights(node["weights"])
         numbers = (f"{name} {weight:.2f}" for name, weight in zip(source.labels.names, node["weights"], strict=True))
         log.info("class weights: %s", ", ".join(numbers))
-
-
-def _configured_callbacks(nodes: dict[str, Any]) -> list[Callback]:
-    """The callbacks group, less what is switched off with null and the one that needs the run directory."""
-    wanted = {name: node for name, node in nodes.items() if node is not None and name != "last_checkpoint"}
-    return [build(node, f"callbacks.{name}") for name, node in wanted.items()]
 
 
 def _loggers(node: dict[str, Any], run: RunDirectory, step: int | None) -> list[Logger]:

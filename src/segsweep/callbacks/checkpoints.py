@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import Callback, Checkpoint, ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from segsweep.callbacks.control import validation_due
+from segsweep.errors import first_line
 from segsweep.instantiate import AtLeast1, Positive, checked
 from segsweep.runs.files import write_whole
 from segsweep.runs.load import FORMAT
@@ -27,11 +28,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
             write_whole(path, lambda temporary: super(WholeCheckpointIO, self).save_checkpoint(checkpoint, temporary))
         except RuntimeError as error:
             # torch's zip writer reports a failed write as a RuntimeError without the reason.
-            raise OSError(f"{path}: could not be written ({_first_line(error)}); is the disk full?") from error
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise OSError(f"{path}: could not be written ({first_line(error)}); is the disk full?") from error
 
 
 class BestCheckpoint(ModelCheckpoint):

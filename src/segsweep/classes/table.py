@@ -216,13 +216,10 @@ class ClassTable:
         Raises:
             ValueError: a value that is neither a position in the table nor 255.
         """
-        return self._lookup_colors()[self.checked(mask)]
-
-    def _lookup_colors(self) -> NDArray[np.uint8]:
         colors = np.zeros((256, 3), dtype=np.uint8)
         colors[: len(self)] = self.colors
         colors[IGNORE] = self.ignore_color
-        return colors
+        return colors[self.checked(mask)]
 
     def checked(self, mask: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
         """The mask as uint8, once it is certain that it holds positions 0..K-1 and 255 alone; else ValueError."""

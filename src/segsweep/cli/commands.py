@@ -133,14 +133,14 @@ def evaluate(config: DictConfig) -> None:
         from segsweep.instantiate import check_arguments
 
         check_arguments(evaluate_runs, settings, known=("folder",))
-        evaluate_runs(lambda: _made(chosen), **settings)
 
+        def folder() -> Path:
+            if chosen is None:
+                return Path(new_folder("outputs"))
+            chosen.mkdir(parents=True, exist_ok=True)
+            return relative(chosen)
 
-def _made(folder: Path | None) -> Path:
-    if folder is None:
-        return Path(new_folder("outputs"))
-    folder.mkdir(parents=True, exist_ok=True)
-    return relative(folder)
+        evaluate_runs(folder, **settings)
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from torch.nn.modules.module import (
 )
 from torch.overrides import TorchFunctionMode
 
-from segsweep.errors import UserError
+from segsweep.errors import UserError, first_line
 from segsweep.instantiate import check_arguments, checked
 
 NetClass = TypeVar("NetClass", bound=type[nn.Module])
@@ -89,7 +89,7 @@ def build_net_for(target: str, arguments: dict[str, Any], weights: Mapping[str, 
     except _TooLargeError as error:
         raise UserError(f"its weights do not fit its net: {error}") from error
     except (RuntimeError, ArithmeticError, MemoryError) as error:  # sizes beyond what torch can count
-        raise UserError(f"{target}: cannot be built ({_first_line(error)})") from error
+        raise UserError(f"{target}: cannot be built ({first_line(error)})") from error
     if (mismatch := misfit(plan.state_dict(), weights)) is not None:
         raise UserError(f"its weights do not fit its net: {mismatch}")
     net = build_net(target, arguments)
@@ -169,7 +169,3 @@ def _limited(tensors: int, size: int) -> Iterator[None]:
     finally:
         for hook in hooks:
             hook.remove()
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

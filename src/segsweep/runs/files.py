@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 
-def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Has `write` make a file under a temporary name beside `path`, then renames it.
 
     A reader, and whoever comes after a crash, finds the old file or the new one, never a part.
@@ -50,11 +50,7 @@ def read_text(path: Path, largest: int) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    write_whole(path, lambda temporary: _write_text(temporary, text))
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+    write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def write_json(path: Path, value: Any) -> None:

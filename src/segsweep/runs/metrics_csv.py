@@ -92,18 +92,13 @@ class MetricsCSV(Logger):
         with path.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, self._columns, restval="")
             writer.writeheader()
-            writer.writerows(_plain(row) for row in self._rows.values())
+            for row in self._rows.values():
+                plain: dict[str, object] = {name: "nan" if math.isnan(value) else value for name, value in row.items()}
+                writer.writerow(plain | {name: int(row[name]) for name in ("step", "epoch") if name in row})
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
         self.flush()
-
-
-def _plain(row: Mapping[str, float]) -> dict[str, object]:
-    whole = {"step", "epoch"}
-    return {
-        name: int(value) if name in whole else ("nan" if math.isnan(value) else value) for name, value in row.items()
-    }
 
 
 LARGEST_FILE = 256 << 20

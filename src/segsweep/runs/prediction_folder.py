@@ -4,7 +4,7 @@ Shapes: C image channels, K classes, H x W pixels.
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -138,14 +138,11 @@ def painted(image: NDArray[np.uint8], mask: NDArray[np.uint8], labels: ClassTabl
     """The mask laid over its image, the background clear: [C, H, W] and [H, W] to uint8 [H, W, 3]."""
     picture = np.empty((*mask.shape, 3), dtype=np.uint8)
     drawn = drawn_channels(image)
-    for rows in _bands(len(mask)):
+    for top in range(0, len(mask), _ROWS):
+        rows = slice(top, top + _ROWS)
         laid_over = overlay(drawn[:, rows], mask[rows], labels.colors, background=labels.background_index)
         picture[rows] = np.round(laid_over * 255).astype(np.uint8)
     return picture
-
-
-def _bands(height: int) -> Iterator[slice]:
-    return (slice(top, top + _ROWS) for top in range(0, height, _ROWS))
 
 
 def _write(path: Path, write: Callable[[Path], None]) -> None:

@@ -33,10 +33,15 @@ class _Counts(nn.Module):
 
 
 class SegmentationTask(L.LightningModule):
-    """What is trained, against what, and how it is counted.
+    """Net, loss, metrics, optimizer and schedule as one LightningModule; its subclasses say how logits are read.
 
-    Nothing is logged in a training step: the numbers are added up on the device, and `training_metrics()` gives their
-    means when somebody asks, so that a step costs no wait and no logging.
+    Two surprises for a Lightning user:
+
+    - A step logs nothing. One call of `self.log` costs about as much as the rest of Lightning's loop, and reading a number
+      back makes a GPU wait. Counts are added up on the device; `callbacks.TrainingLog` reads them by `training_metrics()`
+      and writes them to the loggers. Validation and test values are in `trainer.callback_metrics`.
+    - `load_from_checkpoint` cannot work: a checkpoint holds the configuration as plain data and no pickled objects.
+      `segsweep.load_run(path)` builds the net from it and loads the weights: `run.net`, and `run.task`, the class.
 
     Args:
         net: from images float [B, C, H, W] to logits float [B, K, H, W].
