@@ -19,8 +19,7 @@ from folder_baselines import folder_arguments, opened
 from measure import Row, arguments, interleave, pick_device, report, timing, trainer_group
 from torch.utils.data import DataLoader
 
-from segsweep.data.sampling import TrainBatches
-from segsweep.data.source import Batch
+from segsweep.data.source import Batch, TrainBatches
 from segsweep.datamodule import SegmentationDataModule
 from segsweep.instantiate import build
 from segsweep.training_setup import build_data, build_task

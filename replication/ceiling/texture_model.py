@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from segsweep.data.sampling import sample_seed
+from segsweep.data.source import sample_seed
 from segsweep.data.textures import Textures, toeplitz_gaussian
 
 Array = NDArray[np.float64]

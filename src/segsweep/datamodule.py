@@ -7,8 +7,7 @@ import lightning as L
 import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from segsweep.data.sampling import Split, TrainBatches
-from segsweep.data.source import Batch, Source
+from segsweep.data.source import Batch, Source, Split, TrainBatches
 from segsweep.instantiate import AtLeast0, AtLeast1, checked
 
 LOADING_KEYS = ("batch_size", "num_workers", "overfit_samples")

@@ -17,7 +17,7 @@ from segsweep.classes import ClassTable, find_class_table, read_mask, read_table
 from segsweep.data import SOURCES, FolderSource, Source
 from segsweep.data.every_pair import EveryPair
 from segsweep.data.pairs import Pair, find_pairs
-from segsweep.data.sampling import Split
+from segsweep.data.source import Split
 from segsweep.datamodule import LOADING_KEYS, SegmentationDataModule
 from segsweep.errors import UserError, shown
 from segsweep.instantiate import check_arguments, checked, naming_keys

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from segsweep.data.augment import to_unit
-from segsweep.data.depth import Brightest
 from segsweep.data.images import ImageRule, image_shape
 from segsweep.data.reading import InputImage, find_inputs, read_input
 from segsweep.errors import UserError
 from segsweep.evaluation_data import reads_files, settings_of
+from segsweep.image_files.arrays import Brightest
 from segsweep.image_files.limits import available_cores, parallel_map
 from segsweep.instantiate import check_arguments
 from segsweep.nets.tiling import ReceptiveField, check_blending, least_blended, margin_of, overlap_of, tiled_logits

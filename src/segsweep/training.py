@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from segsweep.absent_classes import absence, objective_warning, scored_classes
 from segsweep.callbacks import Interrupted, StopOnSignal
-from segsweep.data.sampling import Split
+from segsweep.data.source import Split
 from segsweep.errors import UserError
 from segsweep.fingerprint import data_contents
 from segsweep.instantiate import to_plain

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from segsweep.data.depth import Brightest
 from segsweep.data.folder import FolderSource
+from segsweep.image_files.arrays import Brightest
 
 tifffile = pytest.importorskip("tifffile")
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from segsweep.data.sampling import TrainBatches
+from segsweep.data.source import TrainBatches
 
 
 class Steps:

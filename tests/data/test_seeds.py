@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segsweep.data.sampling import Split, _permute, generator, sample_seed
+from segsweep.data.source import Split, _permute, generator, sample_seed
 
 ROOM: dict[Split, int] = {"train": 2**31, "val": 2**29, "test": 2**29, "bn_calibration": 2**30}
 """Samples that a split can have."""

@@ -16,7 +16,7 @@ from scipy.stats import kstest
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from segsweep.data.sampling import Split, generator
+from segsweep.data.source import Split, generator
 from segsweep.data.textures import TEXTURE_LABELS, Textures, compose_textures, toeplitz_gaussian
 
 # ---- the definition, in float64

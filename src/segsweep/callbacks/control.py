@@ -9,7 +9,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from segsweep.data.sampling import sample_seed
+from segsweep.data.source import sample_seed
 from segsweep.datamodule import SegmentationDataModule
 from segsweep.instantiate import AtLeast1, checked
 from segsweep.nets import batch_norms, estimate_norm_statistics

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from segsweep.classes import IGNORE
 from segsweep.data import Batch
-from segsweep.data.sampling import Split
+from segsweep.data.source import Split
 from segsweep.datamodule import SegmentationDataModule
 from segsweep.instantiate import AtLeast1, checked
 from segsweep.plots import ERROR_COLORS, class_colors, colorize, confusion, drawn_channels, error_map, overlay, to_image

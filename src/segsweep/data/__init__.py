@@ -3,8 +3,7 @@
 from segsweep.data.check import check_folder
 from segsweep.data.demo import DemoFolder
 from segsweep.data.folder import FolderSource
-from segsweep.data.sampling import sample_seed
-from segsweep.data.source import Batch, Source
+from segsweep.data.source import Batch, Source, sample_seed
 from segsweep.data.textures import Textures, toeplitz_gaussian
 
 SOURCES: dict[str, type[Source]] = {

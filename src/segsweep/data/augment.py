@@ -22,7 +22,7 @@ def random_word(sample_seed: int, position: int) -> int:
     """The random 64-bit number at a position of a sample's own stream (SplitMix64, Steele and others, 2014).
 
     Args:
-        sample_seed: 32 bits, of `segsweep.data.seeds.sample_seed`.
+        sample_seed: 32 bits, of `segsweep.data.sample_seed`.
         position: less than 2**32. What is drawn is said by the position, so no draw moves another.
     """
     word = ((sample_seed << 32) + position + 1) * 0x9E3779B97F4A7C15 % _WORD

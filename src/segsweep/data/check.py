@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from segsweep.absent_classes import absence
 from segsweep.classes.masks import MaskReading, read_mask
-from segsweep.data.depth import Brightest
 from segsweep.data.folder import FolderSource
 from segsweep.data.images import ImageReading, read_image
 from segsweep.data.pairs import Pair, scan
 from segsweep.data.reading import require_match, room_for
 from segsweep.data.splits import PARTS, Splits, split_pairs
 from segsweep.errors import UserError, shown
+from segsweep.image_files.arrays import Brightest
 from segsweep.image_files.limits import parallel_map
 
 Progress = Callable[[int, int], None]

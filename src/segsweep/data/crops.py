@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 
 from segsweep.classes import IGNORE
 from segsweep.data.augment import FLIP_COLUMNS, FLIP_ROWS, TURN, random_below, random_between, random_words
-from segsweep.data.sampling import Split, sample_seed
+from segsweep.data.source import Split, sample_seed
 from segsweep.errors import UserError
 from segsweep.nets.tiling import ALIGNMENT, ReceptiveField, least_tile, spans
 

@@ -25,14 +25,13 @@ from segsweep.classes.rules import MaskRule
 from segsweep.data.augment import apply_jitter, apply_symmetries, to_ids, to_unit
 from segsweep.data.cache import PixelCache, Pixels
 from segsweep.data.crops import RandomCrops, Sample, Tile, Tiles, Tiling, symmetries
-from segsweep.data.depth import Brightest
 from segsweep.data.images import Alpha, Exif, ImageRule, image_shape
 from segsweep.data.pairs import Layout, Pair, find_pairs
 from segsweep.data.reading import read_pair
-from segsweep.data.sampling import Split
-from segsweep.data.source import Batch, Source
+from segsweep.data.source import Batch, Source, Split
 from segsweep.data.splits import SplitBy, SplitRule, Splits, split_pairs
 from segsweep.errors import UserError, shown
+from segsweep.image_files.arrays import Brightest
 from segsweep.image_files.limits import parallel_map
 from segsweep.instantiate import AtLeast0, AtLeast1, From0To1, NotNegative, checked
 from segsweep.nets.tiling import ReceptiveField

@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from segsweep.console import quoted
-from segsweep.data.depth import FULL, to_uint8
 from segsweep.errors import UserError
-from segsweep.image_files.arrays import is_npy, npy_header, read_npy
+from segsweep.image_files.arrays import FULL, is_npy, npy_header, read_npy, to_uint8
 from segsweep.image_files.pillow import TURNED, is_deep_colour, open_image, orientation, upright
 from segsweep.image_files.tiff import TiffLayout, in_words, read_bands, tiff_layout
 

@@ -1,18 +1,27 @@
-"""What a source of samples is: the interface the DataModule wraps, whether images are made or read."""
+"""What a source of samples is, which random numbers a sample gets, and which training samples make a batch.
 
+A sample is a function of (seed, split, index) alone, and the batch of a step one of the step. Torch's CPU generator keeps
+only the low 32 bits of its seed, so a hash of (seed, split, index) would now and then give two samples the same noise. Here
+the map is one-to-one instead: within a run no two samples share a generator seed, and the training samples of every run
+seed lie in another half of the numbers than validation and test samples.
+"""
+
+import functools
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any, ClassVar, Literal, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Sampler
 
 from segsweep.classes import ClassTable
-from segsweep.data.sampling import Split
 from segsweep.errors import UserError
+
+Split = Literal["train", "val", "test", "bn_calibration"]
+"""`bn_calibration` holds the samples from which batch-norm statistics are estimated; no metric is ever computed on it."""
 
 
 class Batch(NamedTuple):
@@ -101,3 +110,94 @@ class Source(ABC):
         """Which samples of a fixed split (not `train`) share a batch."""
         size = self.size(split)
         return [range(start, min(start + batch_size, size)) for start in range(0, size, batch_size)]
+
+
+_HALF = 1 << 31
+_MASK = _HALF - 1
+# Positions within a half: train samples have a half for themselves, the other splits share one.
+_OFFSET: dict[str, int] = {"train": 0, "val": 0, "test": 1 << 29, "bn_calibration": 1 << 30}
+_MULTIPLIERS = (0x7FEB352D, 0x46CA6B51, 0x1B873593)  # odd, so invertible modulo 2**31
+_ROOM: dict[str, int] = {"train": _HALF, "val": 1 << 29, "test": 1 << 29, "bn_calibration": 1 << 30}
+
+
+def sample_seed(seed: int, split: Split, index: int) -> int:
+    """The 32-bit generator seed of one sample.
+
+    Args:
+        seed: the run's seed for `train`, the data's own seed for the fixed splits.
+        split: which split the sample belongs to.
+        index: the sample's position in its split; for `train`, `epoch * samples_per_epoch + i`.
+
+    Returns:
+        An integer in [0, 2**32); different for different (split, index) at the same seed, and different between `train`
+        and every other split whatever the seeds.
+
+    Raises:
+        ValueError: the split is unknown or `index` is outside it.
+    """
+    if split not in get_args(Split):
+        raise ValueError(f"split={split!r}: must be one of {', '.join(get_args(Split))}")
+    if not 0 <= index < _ROOM[split]:
+        raise ValueError(f"index={index}: the {split} split holds samples 0 to {_ROOM[split] - 1}")
+    half = 0 if split == "train" else _HALF
+    return half + _permute(_OFFSET[split] + index, _keys(seed, half))
+
+
+@functools.cache  # a SeedSequence takes as long as the noise of a small image
+def _keys(seed: int, half: int) -> tuple[int, ...]:
+    words = np.random.SeedSequence([seed % (1 << 64), half]).generate_state(len(_MULTIPLIERS))
+    return tuple(int(word) & _MASK for word in words)
+
+
+def _permute(x: int, keys: tuple[int, ...]) -> int:
+    """A one-to-one map of 31-bit integers onto themselves: every step can be undone.
+
+    A key enters every round. Were it mixed in once, before a fixed map, the samples of one seed would be those of
+    another in blocks: two keys that differ in their high bits only would meet in the same numbers.
+    """
+    for multiplier, key in zip(_MULTIPLIERS, keys, strict=True):
+        x = (x * multiplier + key) & _MASK
+        x ^= x >> 16
+        x = (x * multiplier) & _MASK
+        x ^= x >> 15
+    return x
+
+
+def generator(seed: int, split: Split, index: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """A torch generator for one sample, on `device`."""
+    return torch.Generator(device=device).manual_seed(sample_seed(seed, split, index))
+
+
+class TrainBatches(Sampler[list[int]]):
+    """The batches from the current step to the end of its epoch, as sample indices `epoch * samples + i`.
+
+    Where to begin is read off the steps done when an iteration begins. That is right in every epoch, after an
+    interruption in the middle of one, and with workers that fetch ahead; an epoch told later by a callback is not.
+
+    Args:
+        samples: training samples in an epoch, over all processes.
+        batch_size: samples of a batch, over all processes.
+        steps_done: gives the optimizer steps done so far; one step takes one batch.
+        rank: this process, of `world_size`.
+        world_size: number of processes; each gets an equal share of every batch.
+    """
+
+    def __init__(
+        self, samples: int, batch_size: int, steps_done: Callable[[], int], rank: int = 0, world_size: int = 1
+    ) -> None:
+        self.samples = samples
+        self.batch_size = batch_size
+        self.steps_done = steps_done
+        self.rank = rank
+        self.world_size = world_size
+
+    def __iter__(self) -> Iterator[list[int]]:
+        epoch, first = divmod(self.steps_done(), len(self))
+        share = self.batch_size // self.world_size
+        for batch in range(first, len(self)):
+            start = epoch * self.samples + batch * self.batch_size + self.rank * share
+            yield list(range(start, start + share))
+
+    def __len__(self) -> int:
+        """Batches of a whole epoch, as Lightning counts them, wherever an iteration begins."""
+        return self.samples // self.batch_size

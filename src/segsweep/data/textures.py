@@ -17,8 +17,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from segsweep.classes import ClassTable, LabelClass
-from segsweep.data.sampling import Split, sample_seed
-from segsweep.data.source import Batch, Source
+from segsweep.data.source import Batch, Source, Split, sample_seed
 from segsweep.instantiate import AtLeast1, NotNegative, checked
 
 MIN_IMAGE_SIZE = 16
