@@ -93,7 +93,11 @@ def assemble(
         BestCheckpoint(run.checkpoints, objective, objective_mode(objective)),
         build(last_checkpoint, "callbacks.last_checkpoint", path=run.last),
     ]
-    trainer = build_trainer(trainer_settings, run.path, callbacks, _loggers(settings["logger"], run, step))
+    loggers: list[Logger] = [MetricsCSV(run.metrics, keep_to_step=step)]
+    if settings["logger"]["tensorboard"]:
+        purge = None if step is None else step + 1  # points behind the checkpoint come again
+        loggers.append(TensorBoardLogger(run.path, name="", version="", sub_dir="tensorboard", purge_step=purge))
+    trainer = build_trainer(trainer_settings, run.path, callbacks, loggers)
     if trainer_settings.compile:
         # Jobs of a sweep share a process: behind a number of nets it would run the next ones as they are.
         torch._dynamo.reset()
@@ -192,14 +196,6 @@ def set_balanced_weights(node: dict[str, Any], loss: Loss, source: Source) -> No
             part.set_weights(node["weights"])
         numbers = (f"{name} {weight:.2f}" for name, weight in zip(source.labels.names, node["weights"], strict=True))
         log.info("class weights: %s", ", ".join(numbers))
-
-
-def _loggers(node: dict[str, Any], run: RunDirectory, step: int | None) -> list[Logger]:
-    loggers: list[Logger] = [MetricsCSV(run.metrics, keep_to_step=step)]
-    if node["tensorboard"]:
-        purge = None if step is None else step + 1  # points behind the checkpoint come again
-        loggers.append(TensorBoardLogger(run.path, name="", version="", sub_dir="tensorboard", purge_step=purge))
-    return loggers
 
 
 def name_of(settings: Mapping[Any, Any]) -> str | None:

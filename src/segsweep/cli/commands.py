@@ -21,7 +21,6 @@ from segsweep.console import evaluation, explain, fail, mistakes_in_one_line, pr
 from segsweep.errors import UserError
 
 if TYPE_CHECKING:
-    from segsweep.prediction import Prediction
     from segsweep.runs import RunRecord
     from segsweep.runs.load import Run
 
@@ -171,7 +170,12 @@ def predict(config: DictConfig) -> None:
         check_arguments(predict_images, settings, known=("run", "progress"))
         with _Bar() as bar:
             result = predict_images(run, **settings, progress=bar)
-    _print_prediction(result, Path(settings["output"]))
+    if number := len(result.written):
+        speed = f"{number / result.seconds:.3g} images/s, {result.pixels / result.seconds / 1e6:.3g} megapixels/s"
+        images = f"{number} image{'' if number == 1 else 's'}"
+        print(
+            f"{images} in {result.seconds:.1f} s ({speed}, {result.device}). Everything is in {Path(settings['output'])}"
+        )
     if result.doubt:
         print(f"warning: {result.doubt}", file=sys.stderr)
     if result.failed:
@@ -185,15 +189,6 @@ def _run_code(settings: dict[str, Any]) -> None:
         from segsweep.user_code import load_code
 
         load_code(code)
-
-
-def _print_prediction(result: "Prediction", output: Path) -> None:
-    number = len(result.written)
-    if not number:
-        return
-    speed = f"{number / result.seconds:.3g} images/s, {result.pixels / result.seconds / 1e6:.3g} megapixels/s"
-    images = f"{number} image{'' if number == 1 else 's'}"
-    print(f"{images} in {result.seconds:.1f} s ({speed}, {result.device}). Everything is in {output}")
 
 
 def export(config: DictConfig) -> None:

@@ -114,7 +114,11 @@ def heatmap(
     height = 0.62
     row_names, column_names = [_name(key) for key in row_keys], [_name(key) for key in column_keys]
     margin = 0.075 * max(map(len, row_names)) + 0.5
-    title = _title(cells, value, rows, columns, best, reduce) if title is None else title
+    if title is None:
+        replicated = max(cell.runs for line in cells for cell in line) > 1
+        what = f"{'mean' if reduce == 'mean' else 'best'} {value} of each setting's runs" if replicated else value
+        mark = "" if _winner(cells, best) is None else f"; ★ {'highest' if best == 'max' else 'lowest'}"
+        title = f"{what}, {rows} by {columns}{mark}"
     wide = max(width * len(column_keys) + margin + 1.3, 4.2, 0.085 * len(title))
     figure = new_figure(wide, max(height * len(row_keys), 1.2) + 1.5)
     axes = figure.add_subplot()
@@ -242,10 +246,3 @@ def _draw_cell(axes: Axes, row: int, column: int, cell: Cell, color: Any, *, is_
             Rectangle((column - 0.46, row - 0.44), 0.92, 0.88, fill=False, edgecolor=ink, linewidth=2, zorder=3)
         )
         axes.text(column - 0.42, row - 0.3, "★", ha="left", va="center", color=ink, fontsize=8)
-
-
-def _title(cells: list[list[Cell]], value: str, rows: str, columns: str, best: Best, reduce: str) -> str:
-    most = max(cell.runs for line in cells for cell in line)
-    what = value if most == 1 else f"{'mean' if reduce == 'mean' else 'best'} {value} of each setting's runs"
-    mark = "" if _winner(cells, best) is None else f"; ★ {'highest' if best == 'max' else 'lowest'}"
-    return f"{what}, {rows} by {columns}{mark}"
