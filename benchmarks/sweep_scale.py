@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from measure import CONF, environment, pick_device
 
-from segsweep.sweeps.runner import finish
+from segsweep.sweeps.report import finish
 from segsweep.sweeps.running import RunningSweep
 from segsweep.sweeps.state import SweepDirectory
 

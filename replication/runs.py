@@ -17,7 +17,7 @@ from segsweep.fingerprint import job_key, result_settings
 from segsweep.instantiate import to_plain
 from segsweep.runs import RunDirectory, RunRecord, read_metrics
 from segsweep.runs.stored import read_plain
-from segsweep.sweeps.ranking import is_diverged
+from segsweep.sweeps.state import is_diverged
 
 
 @dataclass(frozen=True)

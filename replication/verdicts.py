@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from replication.published import CONFIDENT, LOSS, STUDIES
 from replication.results import ROUNDING, values
-from segsweep.sweeps.statistics import LEVEL, Comparison, compare, holm, paired_p
+from segsweep.sweeps.ranking import Comparison, compare
+from segsweep.sweeps.statistics import LEVEL, holm, paired_p
 
 Mode = Literal["min", "max"]
 Answer = Literal["holds", "does not hold", "cannot be told"]

@@ -18,9 +18,8 @@ from segsweep.fingerprint import typed
 from segsweep.runs import Objective, RunRecord
 from segsweep.runs.files import write_json
 from segsweep.sweeps.load import load_sweep
-from segsweep.sweeps.plan import FINAL
 from segsweep.sweeps.report import report
-from segsweep.sweeps.state import Job, SweepDirectory, SweepRecord
+from segsweep.sweeps.state import FINAL, Job, SweepDirectory, SweepRecord
 
 
 @pytest.fixture

@@ -11,11 +11,9 @@ from sweep_support import DIVERGED, Made, Values
 from segsweep.errors import UserError
 from segsweep.runs import RunRecord
 from segsweep.sweeps.figures import MOST_CHOICES
-from segsweep.sweeps.lines import Tally, job_line
 from segsweep.sweeps.load import Sweep, load_sweep
-from segsweep.sweeps.printed import printed
-from segsweep.sweeps.report import report
-from segsweep.sweeps.tables import decimals, missing
+from segsweep.sweeps.report import printed, report
+from segsweep.sweeps.report_text import Tally, decimals, job_line, missing
 
 
 def noisy(values: Values, spread: float = 0.002) -> float:

@@ -5,6 +5,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -13,14 +14,12 @@ from hypothesis import strategies as st
 from sweep_support import GRID, Made, Sweep, Values, content, state, statuses
 
 from segsweep.runs import Objective, RunRecord
-from segsweep.sweeps import results, running
+from segsweep.sweeps import running, scored
 from segsweep.sweeps.load import load_sweep
-from segsweep.sweeps.ranking import comparison
-from segsweep.sweeps.report import report
-from segsweep.sweeps.runner import finish
+from segsweep.sweeps.ranking import Comparison, compare
+from segsweep.sweeps.report import finish, report
 from segsweep.sweeps.running import SHARE, RunningSweep
 from segsweep.sweeps.state import Job, SweepDirectory, SweepRecord
-from segsweep.sweeps.statistics import Comparison
 
 FOUR = {"optim": ["sgd", "adam"], "lr": [0.1, 0.2]}
 
@@ -59,11 +58,11 @@ def test_a_report_reads_each_run_once_and_compares_once(made: Made, reads: Count
     sweep = made({**FOUR, "seed": [0, 1, 2]}, lambda values: values["lr"] + values["seed"] / 100)
     compared = []
 
-    def counting(*given: object) -> Comparison | None:
+    def counting(*given: Any, **options: Any) -> Comparison:
         compared.append(given)
-        return comparison(*given)
+        return compare(*given, **options)
 
-    monkeypatch.setattr(results, "comparison", counting)
+    monkeypatch.setattr(scored, "compare", counting)
     reads.clear()
     finish(sweep.directory)
     assert reads == dict.fromkeys((job.directory for job in sweep.record.jobs), 1)

@@ -1,4 +1,4 @@
-"""Hydra's way to our sweepers; found by name, and imported at every start of a Hydra program: nothing heavy here."""
+"""Registers our sweepers. Hydra imports this package at the start of every program, so it imports nothing heavy."""
 
 from hydra.core.config_store import ConfigStore
 

@@ -5,18 +5,17 @@ from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 
 class _SegsweepSweeper(Sweeper):
-    """Parses the command line into axes; what is done with them, subclasses say.
+    """Parses the command line into axes; subclasses search them.
 
     Args:
-        params: axes as values of a mapping, {"lr": "0.001,0.01"}; the command line wins.
-        final: overrides of one more training with the best values, at the end; none where empty.
+        params: axes by key, {"lr": "0.001,0.01"}; the command line wins.
+        final: overrides of one more training with the best values, at the end; empty for none.
     """
 
     name: str
@@ -39,27 +38,23 @@ class _SegsweepSweeper(Sweeper):
         keys = {override.get_key_element().lstrip("+") for override in typed}
         also = [f"{key}={value}" for key, value in self.params.items() if key not in keys]
         overrides = [*parser.parse_overrides(also), *typed]
-        session = SweepRunner(self.hydra_context, self.task_function, self.config, self.name)
-        choices = self._choices(overrides)
+        runner = SweepRunner(self.hydra_context, self.task_function, self.config, self.name)
+        choices: dict[
+            str, list[str]
+        ] = {}  # the overrides of each key, in the order typed: {"lr": ["lr=0.1", "lr=0.2"]}
+        for override in overrides:
+            if not (key := override.get_key_element()).startswith("hydra"):
+                (entries,) = BasicSweeper.split_arguments([override], None)
+                choices[key] = [entry[0] for entry in entries]
         axes = [key.lstrip("+") for key, values in choices.items() if len(values) > 1]
         try:
-            with session.begun([*also, *arguments], axes):
-                self._search(session, choices)
+            with runner.hold([*also, *arguments], axes):
+                self._search(runner, choices)
         finally:
-            if session.planned:
-                report_at_end(session.sweep.path)
+            if runner.planned:
+                report_at_end(runner.sweep.path)
 
-    @staticmethod
-    def _choices(overrides: Sequence[Override]) -> dict[str, list[str]]:
-        """What each key may be, as overrides, in the order typed: {"lr": ["lr=0.1", "lr=0.2"]}."""
-        own = [override for override in overrides if not override.get_key_element().startswith("hydra")]
-        found: dict[str, list[str]] = {}
-        for override in own:
-            (entries,) = BasicSweeper.split_arguments([override], None)
-            found[override.get_key_element()] = [entry[0] for entry in entries]
-        return found
-
-    def _search(self, session: Any, choices: dict[str, list[str]]) -> None:
+    def _search(self, runner: Any, choices: dict[str, list[str]]) -> None:
         raise NotImplementedError
 
 
@@ -68,22 +63,22 @@ class GridSweeper(_SegsweepSweeper):
 
     name = "grid"
 
-    def _search(self, session: Any, choices: dict[str, list[str]]) -> None:
+    def _search(self, runner: Any, choices: dict[str, list[str]]) -> None:
         from segsweep.sweeps.search import grid
 
-        grid(session, choices, self.final)
+        grid(runner, choices, self.final)
 
 
 class CoordinateSweeper(_SegsweepSweeper):
     """One axis after the other, in the order typed: each at the best values of those before it.
 
     An axis that is not searched yet has its first value. A swept seed is no axis: every setting is trained with every
-    seed, and the best is the one with the best mean.
+    seed, and the setting with the best mean is the best.
     """
 
     name = "coordinate"
 
-    def _search(self, session: Any, choices: dict[str, list[str]]) -> None:
+    def _search(self, runner: Any, choices: dict[str, list[str]]) -> None:
         from segsweep.sweeps.search import coordinate
 
-        coordinate(session, choices, self.final)
+        coordinate(runner, choices, self.final)

@@ -1,24 +1,24 @@
-"""`python -m segsweep.sweeps report DIR`: writes the report of a sweep anew, also of one that is not finished."""
+"""`python -m segsweep.sweeps report DIR` writes the report of a sweep again, even of an unfinished one."""
 
 import argparse
 import sys
 from pathlib import Path
 
 from segsweep.console import explain
-from segsweep.sweeps.runner import finish
+from segsweep.sweeps.report import finish
 from segsweep.sweeps.state import SweepDirectory
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command; gives the exit code.
+    """Runs the command and returns its exit code.
 
     Args:
         arguments: as typed; None takes those of the process.
     """
     parser = argparse.ArgumentParser(prog="python -m segsweep.sweeps", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    report = commands.add_parser("report", help="write summary.csv, summary.md, the pictures and HPARAMS anew")
-    report.add_argument("directory", type=Path, help="a sweep directory, one with a sweep.json")
+    report = commands.add_parser("report", help="write summary.csv, summary.md, the pictures and HPARAMS again")
+    report.add_argument("directory", type=Path, help="a sweep directory; it has a sweep.json")
     asked = parser.parse_args(arguments)
     try:
         finish(SweepDirectory(asked.directory))

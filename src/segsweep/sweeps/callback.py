@@ -1,4 +1,4 @@
-"""Hydra's hook for sweeps: jobs are told who began the sweep, and its report is written when the command ends."""
+"""Hydra's hook for sweeps: tells jobs which process began the sweep, and writes the report when the command ends."""
 
 import contextlib
 import os
@@ -13,13 +13,13 @@ from segsweep.console import mistakes_in_one_line, quoted
 
 _PARENT = "hydra.callbacks.sweep.parent"
 _at_end = contextlib.ExitStack()
-"""Holds the directory of another sweeper than ours. Hydra tells a callback of the end only where no job failed."""
+"""Holds the directory for a foreign sweeper. `on_multirun_end` would be too little: Hydra skips it if a job failed."""
 _reported: list[Path] = []
-"""The directory of the sweep of this command, once there is something to report."""
+"""The sweep directory of this command, once there is something to report."""
 
 
 class SweepReport(Callback):
-    """Keeps the directory of a sweep by another sweeper than ours, which knows nothing of it; has the report written.
+    """Holds the directory of a sweep by a foreign sweeper, such as Optuna's, and asks for its report.
 
     Args:
         parent: the process that began the sweep; set for its jobs.
@@ -31,14 +31,14 @@ class SweepReport(Callback):
     def on_multirun_start(self, config: DictConfig, **_: object) -> None:
         try:
             folder = Path(str(config.hydra.sweep.dir))
-        except OmegaConfBaseException:  # the sweeper will say what is wrong with it
+        except OmegaConfBaseException:  # the sweeper reports this mistake
             return
-        # A job's configuration is composed anew, from its own overrides and these.
+        # The configuration of each job is composed from its own overrides and these.
         config.hydra.overrides.hydra.append(quoted(_PARENT, _this_process()))
         if not str(config.hydra.sweeper.get("_target_")).startswith("hydra_plugins.segsweep_sweepers"):
             from segsweep.sweeps.runner import hold_for_foreign_sweeper
 
-            with mistakes_in_one_line():  # Hydra would go on
+            with mistakes_in_one_line():  # Hydra would only log the error and go on
                 _at_end.enter_context(hold_for_foreign_sweeper(config, folder))
             report_at_end(folder)
 
@@ -47,7 +47,7 @@ def is_worker(config: DictConfig) -> bool:
     """Whether a job runs in another process than the one that began its sweep.
 
     Args:
-        config: the job's, with Hydra's node.
+        config: of the job, with Hydra's node.
     """
     return OmegaConf.select(config, _PARENT) != _this_process()
 
@@ -57,18 +57,18 @@ def _this_process() -> str:
 
 
 def report_at_end(folder: Path) -> None:
-    """Has the report of the command's sweep written when the command ends, however it does."""
+    """Asks for the report of a sweep when the command ends, however it ends."""
     _reported.append(folder)
 
 
 def finish_sweep() -> bool:
-    """Writes the report of the command's sweep, if it is one; whether none of its jobs failed."""
+    """Writes the report of the command's sweep, if there is one. Returns whether no job failed."""
     _at_end.close()
     folders = [folder for folder in _reported if (folder / "sweep.json").exists()]
     _reported.clear()
     if not folders:
         return True
-    from segsweep.sweeps.runner import finish
+    from segsweep.sweeps.report import finish
     from segsweep.sweeps.state import SweepDirectory
 
     return finish(SweepDirectory(folders[0]))

@@ -1,4 +1,4 @@
-"""curves.png and heatmap.png of a sweep."""
+"""The pictures of a sweep: curves.png and heatmap.png."""
 
 import math
 from collections.abc import Hashable, Sequence
@@ -10,24 +10,21 @@ from matplotlib.figure import Figure
 from segsweep.fingerprint import Leaf
 from segsweep.plots import curves, heatmap, save
 from segsweep.runs import read_metrics
-from segsweep.sweeps.plan import FINAL
-from segsweep.sweeps.ranking import ends, is_diverged, settings_axes
-from segsweep.sweeps.replicates import UNFINISHED, entry_key
+from segsweep.sweeps.ranking import UNFINISHED, Comparison, entry_key
+from segsweep.sweeps.report_text import ends, entry_text, missing, setting_name
 from segsweep.sweeps.results import Results
-from segsweep.sweeps.statistics import Comparison
-from segsweep.sweeps.tables import missing
-from segsweep.sweeps.verdict import entry_text, setting_name
+from segsweep.sweeps.state import FINAL, is_diverged
 
 MOST_CURVES = 100
 MOST_CHOICES = 40
-"""Of an axis of heatmap.png; more could not be read, and of thousands no picture can be made."""
+"""Most values of an axis of heatmap.png: more cannot be read, and thousands cannot be drawn."""
 _MOST_GROUPS = 8
 _GROUP = "scored on"
-"""Column, and label, of the groups of jobs that were scored on the same images."""
+"""Column and label of the groups of jobs that were scored on the same images."""
 
 
 def draw(results: Results) -> None:
-    """Writes both pictures, as far as there is something to draw."""
+    """Writes both pictures; skips one that would be empty."""
     sweep = results.sweep
     for figure, path in ((sweep_curves(results), sweep.curves), (sweep_heatmap(results), sweep.heatmap)):
         if figure is not None:
@@ -35,9 +32,9 @@ def draw(results: Results) -> None:
 
 
 def sweep_curves(results: Results) -> Figure | None:
-    """The objective and the running loss of training against steps, a curve a setting; None where nothing is logged.
+    """The objective and the running training loss against steps, a curve for each setting; None if nothing was logged.
 
-    Of many jobs the best `MOST_CURVES`.
+    Draws the best `MOST_CURVES` jobs.
     """
     record, table = results.record, results.table
     objective = record.objective["name"]
@@ -45,9 +42,12 @@ def sweep_curves(results: Results) -> Figure | None:
     columns = [name for name in (objective, "train/loss_running") if any(name in h for h in drawn.values())]
     if not columns:
         return None
-    axes = settings_axes(record)
+    axes = record.settings_axes
     rows = {str(row["directory"]): row for _, row in table[table["directory"].isin(list(drawn))].iterrows()}
-    settings = {name: _setting(rows[name], axes) for name in drawn}
+    settings = {}
+    for directory in drawn:
+        setting = setting_name(rows[directory], axes) if axes else "all jobs"
+        settings[directory] = f"final: {setting}" if rows[directory].get("stage") == FINAL else setting
     first = "optim" if "optim" in axes else (axes[0] if axes else None)
     compared = results.compared
     apart = compared is not None and bool(compared.parts)
@@ -57,24 +57,19 @@ def sweep_curves(results: Results) -> Figure | None:
     return curves(
         drawn, columns, settings=settings, groups=groups, title=_title(table, drawn, len(set(settings.values()))),
         diverged=[name for name in drawn if is_diverged(rows[name]["error"])],
-        # Of jobs that were scored on other images none is the best.
+        # Groups that were scored on other images have no common best.
         best=None if apart else {objective: record.mode, "train/loss_running": "min"},
     )  # fmt: skip
 
 
 def _logged(results: Results, most: int) -> dict[str, pd.DataFrame]:
-    """metrics.csv of the best jobs that have logged something, in the order of the jobs."""
+    """metrics.csv of the best jobs that have logged anything, in the order of the jobs."""
     found: dict[str, pd.DataFrame] = {}
     for directory in results.table["directory"]:
         path = results.sweep.path / directory / "metrics.csv"
         if len(found) < most and path.exists() and len(history := read_metrics(path)):
             found[directory] = history
     return {job.directory: found[job.directory] for job in results.record.jobs if job.directory in found}
-
-
-def _setting(row: "pd.Series", axes: list[str]) -> str:
-    name = setting_name(row, axes) if axes else "all jobs"
-    return f"final: {name}" if row.get("stage") == FINAL else name
 
 
 def _title(table: pd.DataFrame, drawn: dict[str, pd.DataFrame], settings: int) -> str:
@@ -89,12 +84,12 @@ def _title(table: pd.DataFrame, drawn: dict[str, pd.DataFrame], settings: int) -
 
 
 def sweep_heatmap(results: Results) -> Figure | None:
-    """The objective over two axes, of more than two the best over the others; None before a job has ended.
+    """The objective over two axes; with more axes, the best over the others. None before a job has ended.
 
-    Jobs that were scored on other images have a row each group, and no cell is marked as the best.
+    Jobs that were scored on other images are drawn in a row for each group, and no cell is marked as the best.
     """
     record, table, compared = results.record, results.table, results.compared
-    axes = settings_axes(record)
+    axes = record.settings_axes
     ended = table[table["rank"].notna()].copy()
     if not axes or not len(ended):
         return None
@@ -109,12 +104,12 @@ def sweep_heatmap(results: Results) -> Figure | None:
     rest = [axis for axis in others if axis != rows]
     of = name if compared is None or compared.replicates < 2 else f"mean {name} over {compared.replicates} seeds"
     if (rest or parts) and compared is not None:
-        # Of means over the seeds: the best single run may be a lucky seed of a setting that is worse.
+        # The best mean over the seeds: the best single run may be a lucky seed of a worse setting.
         ended = compared.table.assign(status=[missing(reasons) or "completed" for reasons in compared.table["missing"]])
         ended[name] = ended["mean"].where(ended["missing"] == "")
         ended[_GROUP] = [group for group, part in (parts or {"": compared}).items() for _ in range(len(part.table))]
         ended[""] = ""
-        # The best of a cell is that of its settings that have all their replicates; a cell without one says why.
+        # A cell shows the best of its settings with all replicates; a cell without such a setting says why.
         good = ended[name].notna()
         ended = ended[good | ~good.groupby([ended[rows].map(str), ended[columns].map(str)]).transform("any")]
         of = f"{of}, the best over {', '.join(rest)}" if rest else of
@@ -147,7 +142,7 @@ def sweep_heatmap(results: Results) -> Figure | None:
 
 
 def _over_the_same_seeds(ended: pd.DataFrame, compared: Comparison) -> pd.DataFrame:
-    """The jobs that settings are compared by; of settings that are not finished, a row without a value that says so."""
+    """The jobs that the settings are compared by; an unfinished setting has one row, with a reason instead of a value."""
     settings, rows = list(compared.settings), []
     of_setting: dict[tuple[str, ...], list[dict[Hashable, Any]]] = {}
     for job in ended.to_dict("records"):
@@ -167,7 +162,7 @@ def _over_the_same_seeds(ended: pd.DataFrame, compared: Comparison) -> pd.DataFr
 def _best_choices(
     table: pd.DataFrame, axis: str, rows: str, columns: str, name: str, mode: str
 ) -> tuple[pd.DataFrame, int]:
-    """The rows with the `MOST_CHOICES` values of an axis that hold the best cells, and how many values there are."""
+    """The rows with the best `MOST_CHOICES` values of an axis, by their best cells, and how many values there are."""
     row, column, own = (table[key].map(lambda entry: entry_key(entry)[2]) for key in (rows, columns, axis))
     cells = table.groupby([row.rename("row"), column.rename("column")])[name].mean()
     best = cells.groupby(level="row" if axis == rows else "column").agg(mode)
@@ -176,9 +171,9 @@ def _best_choices(
 
 
 def _as_asked(table: pd.DataFrame, axis: str, asked: Sequence[Leaf]) -> pd.DataFrame:
-    """Rows with their choices of `axis` in the order in which these were asked for; the picture orders numbers itself.
+    """Sorts rows by `axis`, its text values in the order asked for. The picture sorts numbers itself.
 
-    The rank of their best jobs, by which the summary goes, is neither that order nor the order of means.
+    Without this the values would come in the order of their best jobs, as in the summary.
     """
     places = {value: place for place, value in reversed([*enumerate(asked)]) if isinstance(value, str)}
     return table.sort_values(axis, key=lambda values: values.map(lambda value: places.get(value, 0)), kind="stable")

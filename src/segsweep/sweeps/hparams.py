@@ -1,4 +1,4 @@
-"""TensorBoard's HPARAMS tab: the swept values and the final metrics of every job, failed ones too."""
+"""TensorBoard's HPARAMS tab: the swept values and the final metrics of every job, even of failed ones."""
 
 import io
 import os
@@ -14,30 +14,29 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 
 from segsweep.fingerprint import typed
 from segsweep.runs import RunRecord
-from segsweep.sweeps.ranking import is_diverged
 from segsweep.sweeps.results import Results
-from segsweep.sweeps.state import Job, SweepRecord
+from segsweep.sweeps.state import Job, SweepRecord, is_diverged
 
 SUFFIX = ".hparams"
 ALWAYS = ("optim", "lr", "momentum", "seed")
-"""Columns of the tab where they are set, whether swept or not."""
+"""Columns of the tab even if they were not swept, unless no job sets them."""
 FIRST = ("val/iou", "val/loss", "test/iou", "test/loss", "train/loss_running")
-"""The first metrics, behind the objective; then the others of validation and test."""
+"""The metrics next to the objective; the others of validation and test follow."""
 ENDED = {"completed": api_pb2.STATUS_SUCCESS, "failed": api_pb2.STATUS_FAILURE, "running": api_pb2.STATUS_RUNNING}
 
 Row = dict[str, str | float]
 
 
 def write_hparams(results: Results) -> None:
-    """Writes an event file beside those of every job that was started, in place of one that said something else.
+    """Writes an event file for every job that was started, next to its others; an old one is replaced if it differs.
 
-    A job that is not completed has a row without metrics, as in summary.csv: what it had reached is no result.
+    The row of a job that is not completed has no metrics, as in summary.csv: its last values are no result.
     """
     sweep, record, found = results.sweep, results.record, results.runs
     started = [job for job in record.jobs if job.directory in found]
     rows = _rows(record, started)
     metrics = {job.directory: _metrics(found[job.directory]) for job in started if job.status == "completed"}
-    # TensorBoard takes the columns from one run, whichever it reads first: all runs name all of them.
+    # TensorBoard takes the columns from the run that it reads first, so every run names all of them.
     columns = _columns(rows, [name for names in metrics.values() for name in names], record.objective["name"])
     for job, row in zip(started, rows, strict=True):
         folder = sweep.run(job).tensorboard
@@ -50,19 +49,19 @@ def write_hparams(results: Results) -> None:
             continue
         for path in before:
             path.unlink()
-        # A name of its own, as TensorBoard makes them: one that is running reads no file twice.
+        # A new name, as TensorBoard makes them: a running TensorBoard reads no file twice.
         name = f"events.out.tfevents.{time.time():010.0f}.{socket.gethostname()}.{os.getpid()}.{job.number}{SUFFIX}"
         (folder / name).write_bytes(content)
 
 
 def _rows(record: SweepRecord, jobs: list[Job]) -> list[Row]:
-    """The columns' values of each job: the same keys for all, of one type each, and no null, for the tab has none."""
+    """The row of each job: all rows have the same keys, a key one type, and no value is null, which the tab cannot show."""
     rows: list[Row] = [{} for _ in jobs]
     for key in dict.fromkeys([*ALWAYS, *record.axes]):
         values = [record.value_of(job, key) for job in jobs]
         if key not in record.axes and all(value is None for value in values):
             continue
-        # A seed is a name more than a number; the tab would write 0.0000.
+        # A seed is written as text: the tab would show a number as 0.0000.
         numbers = key != "seed" and all(type(value) in (int, float) for value in values)
         for row, value in zip(rows, values, strict=True):
             row[key] = float(value) if numbers else typed(value)  # type: ignore[arg-type]
@@ -98,19 +97,19 @@ def _columns(rows: list[Row], names: list[str], objective: str) -> api_pb2.Exper
 
 
 def _tag(name: str) -> str:
-    """Where a final metric is: under the name it was logged by, where its last value is the final one."""
+    """The tag of a final metric: its logged name if the last logged value is the final one."""
     return name if name.startswith(("test/", "train/")) else f"{name} (best)"
 
 
 def _events(
     job: Job, found: RunRecord, columns: api_pb2.Experiment, row: Row, metrics: dict[str, float], logged: bool
 ) -> bytes:
-    """The content of an event file; the same for the same arguments."""
+    """The content of an event file; the same arguments give the same bytes."""
     started = 0.0 if found.started is None else datetime.fromisoformat(found.started).timestamp()
     ended = started + found.seconds
     begun = SessionStartInfo(group_name=job.directory, start_time_secs=started)
-    for key, value in row.items():
-        setattr(begun.hparams[key], "string_value" if isinstance(value, str) else "number_value", value)
+    for key, entry in row.items():
+        setattr(begun.hparams[key], "string_value" if isinstance(entry, str) else "number_value", entry)
     end = SessionEndInfo(status=ENDED.get(job.status, api_pb2.STATUS_UNKNOWN), end_time_secs=ended)
     events = [Event(wall_time=started, file_version="brain.Event:2")]
     for tag, content in (
@@ -118,24 +117,20 @@ def _events(
         (metadata.SESSION_START_INFO_TAG, HParamsPluginData(session_start_info=begun)),
         (metadata.SESSION_END_INFO_TAG, HParamsPluginData(session_end_info=end)),
     ):
-        events.append(Event(wall_time=started, summary=_plugin_summary(tag, content)))
-    for name, value in metrics.items():
+        # The same summary as TensorBoard's own helper makes, which needs TensorFlow.
+        content.version = metadata.PLUGIN_DATA_VERSION
+        data = SummaryMetadata.PluginData(plugin_name=metadata.PLUGIN_NAME, content=content.SerializeToString())
+        value = Summary.Value(tag=tag, metadata=SummaryMetadata(plugin_data=data), tensor=metadata.NULL_TENSOR)
+        events.append(Event(wall_time=started, summary=Summary(value=[value])))
+    for name, number in metrics.items():
         if logged and _tag(name) == name:
-            continue  # is there already
-        scalar = Summary(value=[Summary.Value(tag=_tag(name), simple_value=value)])
+            continue  # the training has logged it
+        scalar = Summary(value=[Summary.Value(tag=_tag(name), simple_value=number)])
         step = found.steps if found.best_step is None or _tag(name) == name else found.best_step
         events.append(Event(wall_time=ended, step=step, summary=scalar))
     buffer = io.BytesIO()
     writer = RecordWriter(buffer)
     for event in events:
-        # A map has no order of its own, and the same content has to give the same bytes.
+        # A protobuf map has no order; the same content must give the same bytes.
         writer.write(event.SerializeToString(deterministic=True))
     return buffer.getvalue()
-
-
-def _plugin_summary(tag: str, content: HParamsPluginData) -> Summary:
-    # As TensorBoard's own helper makes it, which needs TensorFlow.
-    content.version = metadata.PLUGIN_DATA_VERSION
-    data = SummaryMetadata.PluginData(plugin_name=metadata.PLUGIN_NAME, content=content.SerializeToString())
-    value = Summary.Value(tag=tag, metadata=SummaryMetadata(plugin_data=data), tensor=metadata.NULL_TENSOR)
-    return Summary(value=[value])

@@ -1,4 +1,4 @@
-"""One job of a sweep, in whatever process it runs: done before, continued, or trained, and always recorded."""
+"""Runs one job of a sweep, in whatever process: skips, resumes or trains it, and records how it ended."""
 
 import contextlib
 import logging
@@ -6,7 +6,7 @@ import os
 import re
 import signal
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 
 import torch
@@ -30,32 +30,31 @@ log = logging.getLogger(__name__)
 
 
 def run_job(config: DictConfig, full: DictConfig, sweep: SweepDirectory, run: RunDirectory) -> float | None:
-    """Trains the job whose run directory is `run`, unless it is completed; its own run.json is all that it writes.
+    """Trains the job of a run directory, unless it is completed. Writes nothing outside of that directory.
 
-    A job that fails, whatever the way, is recorded with its traceback, and the next one runs.
+    A failed job is recorded in its run.json with the traceback, and the next job runs.
 
     Args:
         config: the job's configuration.
-        full: the same with Hydra's own node.
-        sweep: the sweep; has a sweep.json, or gets one where another sweeper than ours asked for the job.
+        full: the same, with Hydra's own node.
+        sweep: the sweep directory. It has a sweep.json; a job of a foreign sweeper, such as Optuna's, is entered there.
         run: the job's run directory.
 
     Returns:
-        The objective; None where there is none, and where a job in a process of its own was interrupted: the others end
-        by themselves.
+        The objective; None if there is none, and for a job that was interrupted in a process of its own.
 
     Raises:
         Interrupted: a signal asked to stop; last.ckpt holds the state.
-        Exception: the job failed, and another sweeper than ours has to know.
+        Exception: the job failed, and a foreign sweeper has to know.
     """
     elsewhere = is_worker(full)
     engine, local, parent = engine_of(full.hydra), runs_locally(full.hydra), os.getppid()
     if local and not held(sweep.lock):
         return None  # the sweep was stopped while this job waited
-    job, record = _find(full, sweep, run)
+    job, record = _find_job(full, sweep, run)
     planned = job.stage != "other"
     stops = planned and config.get("on_error") == "stop"
-    if stops and _one_failed(record):
+    if stops and any(other.status == "failed" for other in record.jobs if other.key in set(record.asked)):
         return None
     before = _record_of(run)
     if before is not None and before.status == "completed":
@@ -63,11 +62,17 @@ def run_job(config: DictConfig, full: DictConfig, sweep: SweepDirectory, run: Ru
     overrides = [override for override in job.overrides if not key_of(override).startswith("hydra")]
     failure: BaseException | None = None
     at_once = record.at_once if planned else jobs_at_once(full, full.hydra.sweeper.get("n_jobs") or 1)
-    if engine in ("joblib", "submitit_local") and at_once > 1:
-        _take_a_gpu(job.number)
-    requeue = _requeue_handlers() if elsewhere else {}
+    share_gpus = engine in ("joblib", "submitit_local") and at_once > 1
+    if share_gpus and (gpus := torch.cuda.device_count()) > 1 and not torch.cuda.is_initialized():
+        # One GPU for each process. CUDA reads the variable once, so a worker that has used a GPU keeps that one.
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(gpus)))
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[job.number % gpus]
+    requeue: dict[int, Callable[[int, None], object]] = {}
     if elsewhere:
-        # Ctrl-C goes to all processes of a terminal; the one that it is meant for lets go of the sweep's lock.
+        # submitit's handlers put a job into the queue again when its time is nearly over or it is preempted.
+        handlers = {signum: signal.getsignal(signum) for signum in (signal.SIGUSR1, signal.SIGUSR2)}
+        requeue = {signum: handler for signum, handler in handlers.items() if callable(handler)}
+        # A terminal sends Ctrl-C to all its processes. Workers ignore it; they stop when the runner releases the lock.
         with contextlib.suppress(ValueError):  # not the main thread
             signal.signal(signal.SIGINT, signal.SIG_IGN)
     stop = StopOnSignal(
@@ -75,49 +80,48 @@ def run_job(config: DictConfig, full: DictConfig, sweep: SweepDirectory, run: Ru
         abandoned(sweep.lock) if local else None,
     )
     share = threads_of_job(engine, at_once)
-    quiet = _quiet_console()
-    try:
-        with cpu_threads(None if share is None else min(share, torch.get_num_threads())):
-            train(config, run.path, overrides, resume=None, wait=True, stop=stop)
-    except (Interrupted, KeyboardInterrupt) as error:
-        _finish(sweep, job, run)
-        if isinstance(error, Interrupted) and (again := requeue.get(error.signum)) is not None:
-            again(error.signum, None)  # has the job started again, and ends the process
-        if elsewhere:
-            if engine == "joblib" and os.getppid() != parent:
-                os._exit(1)  # nobody waits for this worker any more, and it would not notice
-            return None
-        raise
-    except BaseException as error:  # SystemExit and MemoryError too: one job must not end the others
-        failure = error
-        log.debug("the job failed", exc_info=True)
-        _record_failure(config, run, overrides, error)
-    finally:
-        quiet()
+    threads = None if share is None else min(share, torch.get_num_threads())
+    with _quiet_console():
+        try:
+            with cpu_threads(threads):
+                train(config, run.path, overrides, resume=None, wait=True, stop=stop)
+        except (Interrupted, KeyboardInterrupt) as error:
+            _finish(sweep, job, run)
+            if isinstance(error, Interrupted) and (again := requeue.get(error.signum)) is not None:
+                again(error.signum, None)  # puts the job into the queue, and ends the process
+            if elsewhere:
+                if engine == "joblib" and os.getppid() != parent:
+                    os._exit(1)  # the runner is gone, and a worker of joblib would wait for work for ever
+                return None
+            raise
+        except BaseException as error:  # also SystemExit and MemoryError: one job must not end the others
+            failure = error
+            log.debug("the job failed", exc_info=True)
+            _record_failure(config, run, overrides, error)
     value = _finish(sweep, job, run)
     if failure is not None and stops and elsewhere:
-        sweep.enter([job])  # now, so that no process begins another one
+        sweep.enter([job])  # at once, so that no process begins another job
     if stop.signum is not None and not elsewhere:
-        raise Interrupted(stop.signum)  # it came when there was nothing left to stop
+        raise Interrupted(stop.signum)  # the signal came after the training had ended
     if isinstance(failure, Exception) and not planned:
         raise failure
     return value
 
 
 def _record_of(run: RunDirectory) -> RunRecord | None:
-    """run.json; None where there is none that can be read."""
+    """run.json; None if there is none that can be read."""
     try:
         return RunRecord.read(run.record)
     except (OSError, UserError):
         return None
 
 
-def _find(full: DictConfig, sweep: SweepDirectory, run: RunDirectory) -> tuple[Job, SweepRecord]:
-    """The job of this directory, and sweep.json; a job that another sweeper than ours asks for is entered there."""
+def _find_job(full: DictConfig, sweep: SweepDirectory, run: RunDirectory) -> tuple[Job, SweepRecord]:
+    """The job of this directory, and sweep.json. Enters a job of a foreign sweeper into sweep.json."""
     directory = run.path.resolve().relative_to(sweep.path.resolve()).as_posix()
     current = running.current
     if current is not None and current.record is not None:
-        # Without reading sweep.json, which is the longer the more jobs there are.
+        # In the process of the runner sweep.json need not be read, which takes longer the more jobs there are.
         if (known := current.job_at(directory)) is not None:
             return known, current.record
     elif sweep.record.exists():
@@ -129,18 +133,22 @@ def _find(full: DictConfig, sweep: SweepDirectory, run: RunDirectory) -> tuple[J
     job.directory, job.stage = directory, "other"
 
     def enter(record: SweepRecord) -> None:
-        if record.job_at(directory) is None:  # else another process was faster with the same trial
+        if record.job_at(directory) is None:  # else another process has entered the same trial
             job.number = len(record.jobs)
             record.jobs.append(job)
         typed = [key_of(override) for each in record.jobs for override in each.overrides]
         new = [key for key in dict.fromkeys(typed) if key not in record.axes and key not in UNSWEPT]
-        record.axes += [key for key in new if _varies(record, key)]
+        for key in new:
+            # A setting that changes no result is not in `settings`: only jobs that it was typed for tell its value.
+            counts = any(key in each.settings or key in each.choices for each in record.jobs)
+            if len({str(record.value_of(each, key)) for each in record.jobs if counts or key in each.values}) > 1:
+                record.axes.append(key)
 
     objective = str(full.objective)
-    begun = sweep.path / "multirun.yaml"  # by Hydra
-    # As text: an interpolation in it was resolved where it was typed.
+    begun = sweep.path / "multirun.yaml"  # written by Hydra
+    # Read as plain YAML: nothing in it is to be resolved again.
     typed = yaml.safe_load(begun.read_text(encoding="utf-8"))["hydra"]["overrides"] if begun.exists() else None
-    # Without the sweeper the command would be another one.
+    # Keep the choice of the sweeper: without it the command would be another one.
     command = [*(o for o in typed["hydra"] if re.match(r"hydra[./]sweeper", o)), *typed["task"]] if typed else []
     first = SweepRecord(
         command, {"name": objective, "mode": objective_mode(objective)},
@@ -155,19 +163,8 @@ def _find(full: DictConfig, sweep: SweepDirectory, run: RunDirectory) -> tuple[J
     return entered, record
 
 
-def _varies(record: SweepRecord, key: str) -> bool:
-    # What no result depends on is only known of jobs that it was typed for.
-    counts = any(key in job.settings or key in job.choices for job in record.jobs)
-    return len({str(record.value_of(job, key)) for job in record.jobs if counts or key in job.values}) > 1
-
-
-def _one_failed(record: SweepRecord) -> bool:
-    asked = set(record.asked)
-    return any(job.status == "failed" for job in record.jobs if job.key in asked)
-
-
 def _record_failure(config: DictConfig, run: RunDirectory, overrides: list[str], error: BaseException) -> None:
-    """Says in run.json that the job failed, where its training did not come so far as to say it."""
+    """Records the failure in run.json, if the training did not come far enough to do so."""
     if held(run.lock):
         return  # another process trains there
     record = _record_of(run)
@@ -188,33 +185,20 @@ def _record_failure(config: DictConfig, run: RunDirectory, overrides: list[str],
 
 
 def _finish(sweep: SweepDirectory, job: Job, run: RunDirectory) -> float | None:
-    """Gives the objective of a job that has ended, and tells the process that runs the sweep, unless it looks itself."""
+    """Reads how the job ended, and returns its objective; in the process of the runner, also prints the job's line."""
     found = sweep.refresh(job) if running.current is None else running.current.ended(job)
     return found.objective.value if found is not None and found.status == "completed" else None
 
 
-def _requeue_handlers() -> dict[int, Callable[[int, None], object]]:
-    """What submitit does at the signal that announces the end of a job's time, or preemption, by that signal."""
-    found = {signum: signal.getsignal(signum) for signum in (signal.SIGUSR1, signal.SIGUSR2)}
-    return {signum: handler for signum, handler in found.items() if callable(handler)}
-
-
-def _take_a_gpu(number: int) -> None:
-    """Leaves this process one GPU of several, by the job's number; nothing where it has begun to use one."""
-    if (there := torch.cuda.device_count()) > 1 and not torch.cuda.is_initialized():
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(there)))
-        os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[number % there]
-
-
-def _quiet_console() -> Callable[[], None]:
-    """Keeps the lines of single runs to their logs: a sweep has one line a job."""
+@contextlib.contextmanager
+def _quiet_console() -> Iterator[None]:
+    """Keeps the lines of single runs off the console, where a sweep has one line a job; they are in train.log."""
     handlers = [h for h in logging.getLogger().handlers if type(h) is logging.StreamHandler]
     levels = [handler.level for handler in handlers]
     for handler in handlers:
         handler.setLevel(logging.ERROR)
-
-    def restore() -> None:
+    try:
+        yield
+    finally:
         for handler, level in zip(handlers, levels, strict=True):
             handler.setLevel(level)
-
-    return restore

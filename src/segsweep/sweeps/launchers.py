@@ -1,4 +1,4 @@
-"""What Hydra's launchers differ in: how many jobs they run at once, what each of these gets, and how they end."""
+"""The differences between Hydra's launchers: jobs at once, threads for each job, and how their jobs end."""
 
 import os
 import time
@@ -22,16 +22,16 @@ _TARGETS: dict[str, Engine] = {
     "hydra_plugins.hydra_ray_launcher.ray_launcher.RayLauncher": "ray",
 }
 _LOOK_EVERY = 1.0
-"""Seconds between looks at a lock."""
+"""Seconds between two looks at a lock."""
 
 
 def engine_of(hydra: DictConfig) -> Engine:
-    """Which launcher Hydra's node has chosen."""
+    """The launcher that is chosen in Hydra's node of a configuration."""
     return _TARGETS.get(str(hydra.launcher.get("_target_")), "other")
 
 
 def runs_locally(hydra: DictConfig) -> bool:
-    """Whether jobs are other processes of this machine: they see the lock of the sweep, and end when it is let go of."""
+    """Whether jobs run in other processes of this machine. They see the sweep's lock, and stop when it is released."""
     engine = engine_of(hydra)
     if engine == "ray":
         return not ((hydra.launcher.get("ray") or {}).get("init") or {}).get("address")
@@ -39,26 +39,31 @@ def runs_locally(hydra: DictConfig) -> bool:
 
 
 def cores() -> int:
-    """CPU cores that this process may use."""
+    """How many CPU cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def jobs_at_once(config: DictConfig, jobs: int) -> int:
-    """How many of `jobs` jobs run at the same time; at least 1.
+    """How many jobs run at the same time; at least 1.
 
     Args:
-        config: as composed for the sweep, with Hydra's own node.
-        jobs: how many there are.
+        config: of the sweep, with Hydra's own node.
+        jobs: how many jobs there are.
     """
     launcher, engine = config.hydra.launcher, engine_of(config.hydra)
     if engine == "joblib":
         from joblib import effective_n_jobs
 
         asked = launcher.get("n_jobs") or -1
-        # Unless a number is given: a GPU may not have memory for as many jobs as there are cores.
-        most = (_gpus(config) if asked == -1 else 0) or effective_n_jobs(asked)
+        gpus = 0
+        if asked == -1 and OmegaConf.select(config, "trainer.accelerator") != "cpu":
+            import torch
+
+            gpus = torch.cuda.device_count()
+        # With GPUs and no number given, a job for each: a GPU may lack the memory for a job per core.
+        most = gpus or effective_n_jobs(asked)
     elif engine == "submitit_local":
-        most = cores()  # it has no queue of its own; see `batches`
+        most = cores()  # see `batches`
     elif engine == "submitit_slurm":
         most = int(launcher.get("array_parallelism") or jobs)
     elif engine == "ray":
@@ -70,26 +75,22 @@ def jobs_at_once(config: DictConfig, jobs: int) -> int:
     return max(1, min(most, jobs))
 
 
-def _gpus(config: DictConfig) -> int:
-    if OmegaConf.select(config, "trainer.accelerator") == "cpu":
-        return 0
-    import torch
-
-    return torch.cuda.device_count()
-
-
 def batches(config: DictConfig, jobs: Sequence[Job]) -> list[list[Job]]:
-    """Jobs as they are handed to the launcher; the next batch when all of one have ended."""
-    # submitit_local would start all of them at once.
+    """Batches of jobs for the launcher. The next batch starts when all jobs of one have ended."""
+    # submitit_local has no queue: it starts all jobs of a batch at once.
     size = {"basic": 1, "submitit_local": jobs_at_once(config, len(jobs))}.get(engine_of(config.hydra), len(jobs))
     return [list(jobs[start : start + size]) for start in range(0, len(jobs), size)]
 
 
 def threads_of_job(engine: Engine, at_once: int) -> int | None:
-    """CPU threads that a job should take, as one of so many; None where the engine has seen to it.
+    """How many CPU threads a job should use; None if the launcher sets them, as joblib and Ray do.
 
-    joblib and Ray set them for each of their workers. Slurm's `--cpus-per-task` binds a job where the cluster binds jobs
-    at all; elsewhere each would take the whole node.
+    Slurm's `--cpus-per-task` only binds a job to cores on clusters that bind jobs. On others each job would use the whole
+    node, so the number is read here.
+
+    Args:
+        engine: the launcher.
+        at_once: how many jobs run at the same time.
     """
     if engine == "submitit_local":
         return max(1, cores() // at_once)
@@ -100,10 +101,11 @@ def threads_of_job(engine: Engine, at_once: int) -> int | None:
 
 
 def settle_optuna(config: DictConfig) -> None:
-    """Has Hydra's Optuna sweeper follow the objective, go on after a trial that failed, and draw the same trials again.
+    """Changes three defaults of Hydra's Optuna sweeper in `config`: direction, failure rate and seed.
 
-    By itself it minimises, also an IoU, and ends at the first failure. What was typed stays, and so does what is not the
-    plugin's own default. Changes `config`.
+    The plugin minimises, even an IoU, ends at the first failed trial, and draws other trials each time. Here it follows the
+    objective, goes on after a failed trial, and draws the same trials again. Typed values stay, and so do values that are
+    not the plugin's default.
     """
     sweeper = config.hydra.sweeper
     if not str(sweeper.get("_target_")).startswith("hydra_plugins.hydra_optuna_sweeper"):
@@ -119,13 +121,16 @@ def settle_optuna(config: DictConfig) -> None:
             parent, _, name = key.rpartition(".")
             node = sweeper[parent] if parent else sweeper
             if name in node and f"hydra.sweeper.{key}" not in typed:
-                there = getattr(node[name], "name", node[name])  # an Enum's
+                there = getattr(node[name], "name", node[name])  # an Enum has a name
                 if there == default:
                     OmegaConf.update(sweeper, key, value)
 
 
 def abandoned(lock: Path) -> Callable[[], bool]:
-    """Asks whether the process that holds a sweep is gone, or lets its jobs stop; looks once a second."""
+    """A function that tells a job whether the lock of its sweep was released; it looks once a second.
+
+    The lock is released by a process that stops its jobs, or that is gone.
+    """
     looked, gone = 0.0, False
 
     def ask() -> bool:

@@ -1,4 +1,4 @@
-"""A sweep, read back from its directory."""
+"""Reads a sweep back from its directory."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,17 +8,17 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from segsweep.errors import UserError
+from segsweep.runs import RunDirectory, read_metrics
 from segsweep.runs.load import Run, load_run
 from segsweep.sweeps.figures import sweep_curves, sweep_heatmap
-from segsweep.sweeps.ranking import histories
+from segsweep.sweeps.ranking import Comparison
 from segsweep.sweeps.results import Results
 from segsweep.sweeps.state import SweepDirectory, SweepRecord
-from segsweep.sweeps.statistics import Comparison
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep, as far as it has come when it is read."""
+    """A sweep as it was when it was read, finished or not."""
 
     results: Results
 
@@ -28,7 +28,7 @@ class Sweep:
 
     @property
     def record(self) -> SweepRecord:
-        """sweep.json, with the status of each job as its run.json has it."""
+        """sweep.json, with the status of each job from its run.json."""
         return self.results.record
 
     @property
@@ -42,18 +42,19 @@ class Sweep:
 
     @property
     def summary(self) -> pd.DataFrame:
-        """A row per job, the best first; the columns are those of summary.csv."""
+        """A row per job, best first, with the columns of summary.csv."""
         return self.results.table
 
     @cached_property
     def histories(self) -> dict[str, pd.DataFrame]:
-        """metrics.csv of every job that has begun, by the job's directory, best first."""
-        found = histories(self.directory, self.record)
-        return {name: found[name] for name in self.summary["directory"] if name in found}
+        """metrics.csv of every job that has logged anything, by the job's directory, best first."""
+        paths = {name: RunDirectory(self.path / name).metrics for name in self.summary["directory"]}
+        found = {name: read_metrics(path) for name, path in paths.items() if path.exists()}
+        return {name: history for name, history in found.items() if len(history)}
 
     @property
     def comparison(self) -> Comparison:
-        """Which settings are really worse than the best: `.table`, `.verdict`; `.parts` of jobs scored on other images.
+        """Which settings are worse than the best: `.table`, `.verdict`; `.parts` has groups scored on other images.
 
         Raises:
             UserError: no job is completed yet.
@@ -63,7 +64,7 @@ class Sweep:
         return self.results.compared
 
     def curves(self) -> Figure:
-        """What curves.png shows.
+        """The figure of curves.png.
 
         Raises:
             UserError: no job has logged anything yet.
@@ -71,7 +72,7 @@ class Sweep:
         return self._drawn(sweep_curves(self.results))
 
     def heatmap(self) -> Figure:
-        """What heatmap.png shows.
+        """The figure of heatmap.png.
 
         Raises:
             UserError: no job has ended yet, or nothing but the seed was swept.
@@ -84,14 +85,14 @@ class Sweep:
         return figure
 
     def run(self, directory: str) -> Run:
-        """The run of one job, by its directory as in `summary`, with its best checkpoint."""
+        """The run of a job, with its best checkpoint; `directory` is the one in `summary`."""
         return load_run(self.path / directory)
 
     def best(self) -> Run:
         """The best replicate of the best setting, with its best checkpoint.
 
         Raises:
-            UserError: no job is completed yet, or they were scored on other images.
+            UserError: no job is completed yet, or the jobs were scored on other images.
         """
         if self.results.best is None:
             if why := self.comparison.why:
@@ -101,7 +102,7 @@ class Sweep:
 
 
 def load_sweep(path: str | Path) -> Sweep:
-    """A sweep from its directory, also one that is not finished.
+    """Reads a sweep from its directory, finished or not.
 
     Raises:
         UserError: there is no sweep, or its sweep.json is damaged.

@@ -1,4 +1,4 @@
-"""Which jobs a command asks for, which of them are there already, and whether they belong to the same sweep."""
+"""Which jobs a command asks for, which of them the sweep has already, and whether they belong to the same sweep."""
 
 import contextlib
 import itertools
@@ -17,31 +17,29 @@ from segsweep.fingerprint import Leaf, differences, flatten, job_key, result_set
 from segsweep.instantiate import to_plain
 from segsweep.keys import require_known
 from segsweep.runs.stored import plain_overrides, require_plain_overrides
-from segsweep.sweeps.replicates import Key, entry_key
+from segsweep.sweeps.ranking import Key, entry_key
 from segsweep.sweeps.scored import scored_settings
-from segsweep.sweeps.state import Job, SweepDirectory, SweepRecord
+from segsweep.sweeps.state import FINAL, Job, SweepDirectory, SweepRecord
 from segsweep.training_setup import check_root, require_known_settings
 from segsweep.user_code import load_code
 
 UNSWEPT = {
     "name": "a sweep has one name",
-    "objective": "jobs with different objectives cannot be ranked",
+    "objective": "jobs with different objectives cannot be ranked together",
     "resume": "it continues a single run; a sweep is continued by the same command with the same name=",
-    "on_error": "it is the whole sweep's",
-    "code": "it is the whole sweep's; several files are code=[a.py,b.py]",
+    "on_error": "it applies to the whole sweep",
+    "code": "it applies to the whole sweep; give several files as code=[a.py,b.py]",
 }
 _LONGEST_NAME = 120
-"""Bytes of a folder's name; file systems take 255."""
-FINAL = "final"
-"""The stage of a training that follows a search: it is not compared with the jobs of the search."""
+"""Most bytes of a folder's name; file systems allow 255."""
 
 
 def describe(config: DictConfig, overrides: Sequence[str], axes: Sequence[str]) -> Job:
-    """A job, from its composed configuration; number and directory are given by `add`.
+    """A job from its composed configuration. `add` gives it a number and a directory.
 
     Args:
-        config: as composed for the job, with Hydra's own node.
-        overrides: of the job: ["optim=adam", "lr=0.01"].
+        config: the configuration of the job, with Hydra's own node.
+        overrides: the job's, ["optim=adam", "lr=0.01"].
         axes: the swept keys.
 
     Raises:
@@ -60,11 +58,15 @@ def describe(config: DictConfig, overrides: Sequence[str], axes: Sequence[str]) 
             "it, or give each job one device"
         )
     flat = flatten(settings)
-    values = {axis: choices[axis] if axis in choices else _value(flat, axis) for axis in axes}
+    values = {axis: choices[axis] if axis in choices else flat.get(axis) for axis in axes}
+    for axis in axes:  # an axis whose values are whole nodes: its value is the node as JSON
+        if axis not in choices and (node := {key: flat[key] for key in flat if key.startswith(f"{axis}.")}):
+            values[axis] = json.dumps(node, sort_keys=True)
     result = result_settings(settings)
     if result.get("data._target_") not in SOURCES:
-        with contextlib.suppress(UserError):  # the job will say what is wrong with it
-            load_code(settings.get("code"))  # where a source of the user's is, which says what it is scored on
+        # The user's code may define the source, whose `unscored` is needed here. The job itself reports a mistake in it.
+        with contextlib.suppress(UserError):
+            load_code(settings.get("code"))
     return Job(
         job_key(result), -1, plain_overrides(overrides, config), "", values, result,
         {group: choice for group, choice in choices.items() if not group.startswith("hydra/")},
@@ -72,18 +74,12 @@ def describe(config: DictConfig, overrides: Sequence[str], axes: Sequence[str]) 
     )  # fmt: skip
 
 
-def _value(flat: Mapping[str, Leaf], axis: str) -> Leaf:
-    """The value of an axis; of one whose values are whole nodes, as JSON."""
-    below = {key: value for key, value in flat.items() if key.startswith(f"{axis}.")}
-    return flat.get(axis) if not below else json.dumps(below, sort_keys=True)
-
-
 class SeveralProcessesError(UserError):
-    """A sweep whose jobs would each start processes that repeat the sweep."""
+    """Each job would start processes, and each of these would repeat the whole sweep."""
 
 
 def broken(overrides: Sequence[str], axes: Sequence[str], error: str) -> Job:
-    """A job that cannot be composed: it counts as failed, and the others run."""
+    """A job that cannot be composed. It counts as failed, and the other jobs run."""
     given = {
         found.get_key_element().lstrip("+"): found.value()
         for found in OverridesParser.create().parse_overrides(list(overrides))
@@ -99,17 +95,19 @@ def require_same_kind(
     typed: Sequence[Sequence[str]],
     compose: Callable[[list[str]], Job],
 ) -> None:
-    """That the command which asks for more would train what the sweep has as it was trained, so only axes differ.
+    """Checks that a sweep and the command that adds to it differ in swept settings only.
+
+    Composes jobs of the sweep again with this command's settings, and compares them with what was trained.
 
     Args:
-        sweep: its directory.
-        record: its content, with the axes of this command too.
+        sweep: the sweep directory.
+        record: sweep.json, with the axes of this command added.
         wanted: the jobs that the command asks for.
-        typed: the overrides of each, with interpolations: what is not swept may follow from what is.
-        compose: gives the job of overrides, or raises.
+        typed: the overrides of each of these, with interpolations: a setting that is not swept may follow from one that is.
+        compose: makes a job from overrides, or raises.
 
     Raises:
-        UserError: something is different that is not swept; says what.
+        UserError: a setting that is not swept differs; the message names it.
     """
     new = [
         (job, overrides) for job, overrides in zip(wanted, typed, strict=True) if job.settings and job.stage != FINAL
@@ -118,9 +116,9 @@ def require_same_kind(
         return
     unswept = [override for override in new[0][1] if key_of(override) not in record.axes]
     asked = {job_key(job.settings) for job, _ in new}
-    # The replicates of a setting were compared when they were added: one of them answers for all.
+    # One replicate of each setting is enough: they were compared with each other when they were added.
     settings: dict[tuple[Key, ...], list[Job]] = {}
-    for job in _compared(record):
+    for job in record.compared_jobs:
         settings.setdefault(_labels(record, job, but="seed"), []).append(job)
     for replicates in settings.values():
         if any(job_key(job.settings) in asked for job in replicates):
@@ -130,34 +128,34 @@ def require_same_kind(
         try:
             again = compose([*(override for override in old.overrides if key_of(override) in record.axes), *unswept])
         except UserError:
-            continue  # its data has gone, which says nothing about this command
+            continue  # its data is gone, which is no mistake of this command
         except (HydraException, OmegaConfBaseException) as error:
             reason = " ".join(str(error).split())
             raise UserError(
                 f"name={record.name}: belongs to a sweep of another kind (not possible for {old.name}: {reason}); "
                 "give another name, or the same settings"
             ) from error
-        _require_same(old, again, record.name)
-
-
-def _require_same(old: Job, again: Job, name: str | None) -> None:
-    found = differences(old.settings, again.settings)
-    if code := next((key for key in found if key.startswith("code.") and key in old.settings), None):
-        raise UserError(
-            f"name={name}: {code.removeprefix('code.')}.py has changed since the sweep was begun, and jobs of two nets "
-            "cannot be told apart by their settings; give another name, or the file as it was"
-        )
-    if found:
-        raise UserError(
-            f"name={name}: belongs to a sweep of another kind ({_listed(found)}); give another name, or the same settings"
-        )
+        found = differences(old.settings, again.settings)
+        if code := next((key for key in found if key.startswith("code.") and key in old.settings), None):
+            raise UserError(
+                f"name={record.name}: {code.removeprefix('code.')}.py has changed since the sweep was begun, and jobs of "
+                "two nets cannot be told apart by their settings; give another name, or the file as it was"
+            )
+        if found:
+            raise UserError(
+                f"name={record.name}: belongs to a sweep of another kind ({_listed(found)}); give another name, or the "
+                "same settings"
+            )
 
 
 def add(record: SweepRecord, wanted: Sequence[Job]) -> list[Job]:
-    """Puts jobs into a sweep, and gives them as they are there, each once, those that it had already among them.
+    """Adds jobs to a sweep, except those that it has already.
+
+    Returns:
+        The jobs of the sweep that were wanted, each once.
 
     Raises:
-        UserError: two jobs differ in something that no column shows.
+        UserError: two jobs differ in something that no column of the tables shows.
     """
     _tell_apart(record, wanted)
     there = {job.key: job for job in record.jobs}
@@ -167,10 +165,10 @@ def add(record: SweepRecord, wanted: Sequence[Job]) -> list[Job]:
     for job in wanted:
         if (known := there.get(job.key)) is not None:
             known.overrides, known.error, known.scored = job.overrides, job.error, job.scored
-            # What a job was swept as it stays, though another name may stand for the same settings.
+            # A job keeps its values, even if this command typed the same settings in another way.
             known.values = job.values | known.values
             if known.stage == FINAL and job.stage != FINAL:
-                known.stage = job.stage  # a search that asks for it compares it
+                known.stage = job.stage  # a search asks for it now, so it is compared like any other
             found[job.key] = known
             continue
         job.number = next(numbers)
@@ -180,15 +178,22 @@ def add(record: SweepRecord, wanted: Sequence[Job]) -> list[Job]:
         there[job.key] = found[job.key] = job
     for job in record.jobs:
         job.values = {axis: record.value_of(job, axis) for axis in record.axes}
-    _require_told_apart(record)
+    seen: dict[tuple[Key, ...], Job] = {}
+    for job in record.compared_jobs:
+        other = seen.setdefault(_labels(record, job), job)
+        if other is not job:
+            raise UserError(
+                f"name={record.name}: two jobs with {job.name} would differ in what is not swept "
+                f"({_listed(differences(other.settings, job.settings))}); give another name, or the same settings"
+            )
     return list(found.values())
 
 
 def _directory(job: Job, taken: set[str]) -> str:
-    """A folder name that says what the job is: "optim=adam,lr=0.01"."""
+    """A folder name from the job's values: "optim=adam,lr=0.01"."""
     parts = [f"{key}={typed(value)}" for key, value in job.values.items()] or job.overrides or ["job"]
     parts = [FINAL, *parts] if job.stage == FINAL else parts
-    # Letters that a file system, TensorBoard or a person in a shell could stumble over.
+    # Replace characters that are awkward in a file system, TensorBoard or a shell.
     name = ",".join(re.sub(r"[^\w.,=+-]+", "-", part) for part in parts).lstrip(".")
     if len(name.encode()) > _LONGEST_NAME or name in taken:
         name = f"{name.encode()[:_LONGEST_NAME].decode(errors='ignore')}-{job.key}"
@@ -196,7 +201,10 @@ def _directory(job: Job, taken: set[str]) -> str:
 
 
 def _tell_apart(record: SweepRecord, wanted: Sequence[Job]) -> None:
-    """What changes no result, such as the number of workers, was swept to be seen side by side all the same."""
+    """Gives jobs keys of their own where they differ only in swept settings that change no result.
+
+    Somebody who sweeps the number of workers, say, wants to see these jobs side by side.
+    """
     asked: dict[str, set[tuple[Key, ...]]] = {}
     there: dict[str, dict[tuple[Key, ...], str]] = {}
     for job in wanted:
@@ -214,24 +222,8 @@ def _tell_apart(record: SweepRecord, wanted: Sequence[Job]) -> None:
             job.key = job_key(job.settings | {f"swept {axis}": value for axis, value in job.values.items()})
 
 
-def _require_told_apart(record: SweepRecord) -> None:
-    seen: dict[tuple[Key, ...], Job] = {}
-    for job in _compared(record):
-        other = seen.setdefault(_labels(record, job), job)
-        if other is not job:
-            found = differences(other.settings, job.settings)
-            raise UserError(
-                f"name={record.name}: two jobs with {job.name} would differ in what is not swept ({_listed(found)}); "
-                "give another name, or the same settings"
-            )
-
-
-def _compared(record: SweepRecord) -> list[Job]:
-    return [job for job in record.jobs if job.settings and job.stage != FINAL]
-
-
 def _labels(record: SweepRecord, job: Job, but: str | None = None) -> tuple[Key, ...]:
-    """What the columns of the tables say of a job."""
+    """The job's values in the swept columns of the tables."""
     return tuple(entry_key(record.value_of(job, axis)) for axis in record.axes if axis != but)
 
 

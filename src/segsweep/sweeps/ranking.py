@@ -1,155 +1,322 @@
-"""The jobs of a sweep as one table, the best first, and which of them to take."""
+"""What is compared: the jobs of a sweep as settings and replicates, the seeds they share, and which setting is best.
 
+`statistics` has the tests, `report_text` the sentences.
+"""
+
+import math
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, field
+from itertools import combinations_with_replacement
+from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 
-from segsweep.absent_classes import absence
-from segsweep.errors import DivergedError
-from segsweep.runs import RunRecord, read_metrics
-from segsweep.sweeps.plan import FINAL, key_of
-from segsweep.sweeps.scored import compare_apart, scoring
-from segsweep.sweeps.state import Job, SweepDirectory, SweepRecord
-from segsweep.sweeps.statistics import Comparison
-from segsweep.sweeps.verdict import entry_text
+from segsweep.sweeps import statistics
+from segsweep.sweeps.report_text import entry_text, setting_name, verdict_sentences
+
+Mode = Literal["min", "max"]
+
+COLUMNS = ("n", "mean", "std", "low", "high", "difference", "p", "detectable", "verdict", "missing")
+"""The columns that `Comparison.table` adds to those of the settings."""
+
+NOT_RUN = "not run"
+"""The reason given for a missing replicate that has no job."""
+
+UNFINISHED = ("pending", "queued", "running", "interrupted", NOT_RUN)
+"""Statuses of jobs that may still complete. A job that is neither these nor "completed" is a lost replicate."""
+
+Key = tuple[int, float, str]
+"""Sort key of an entry of the table of jobs: kind, number, text. Any two can be compared."""
 
 
-def summary(record: SweepRecord, runs: Mapping[str, RunRecord]) -> pd.DataFrame:
-    """A row per job, the best first; failed and diverged ones last, without a rank those that are not finished.
-
-    Jobs that were scored on other images have ranks of their own, one group behind the other.
+@dataclass(frozen=True)
+class Comparison:
+    """The settings of a sweep, best first, and what can be said about them.
 
     Args:
-        record: sweep.json, up to date.
-        runs: run.json by the job's directory.
+        table: a row per setting. The settings' columns, and these, in units of the objective unless said otherwise:
+            `n`: completed replicates; for a compared setting, the replicates it is compared over.
+            `mean`, `std` (n - 1 in the denominator), `low`, `high` (95 % t-interval of this setting's mean): over these
+                replicates; NaN where there are too few.
+            `difference`: mean of setting minus best, over the seeds that both have.
+            `p`: adjusted for all pairs, from 0 to 1; NaN where not tested.
+            `detectable`: the smallest difference that would have been called worse, given this setting's spread over the
+                seeds; NaN where not tested.
+            `verdict`: see `compare`.
+            `missing`: the missing replicates and why, "seed=2 failed"; "" where none is missing.
+        best: the settings' values in the first row; None if every setting has missing replicates.
+        name: the objective as sentences call it: "val/iou".
+        mode: "max" if more is better.
+        replicates: how many seeds the settings are compared over.
+        compared: how many settings have all these seeds; they are the first rows of the table.
+        settings: the columns that identify a setting.
+        left_out: seeds that some of these settings completed too, but not all: "seed=3".
+        identical: groups of settings with exactly the same value for every seed that they share.
+        parts: the comparison of each group of jobs that were scored on the same images, by the group's name; empty if all
+            jobs were. With groups, `table` has their rows one group after the other, `compared` is 0 and nothing is best.
+        why: one sentence for a person: which settings make these groups.
     """
-    rows = [_row(record, job, runs.get(job.directory)) for job in record.jobs]
-    mode = record.objective["mode"]
-    order = {"completed": 0, "failed": 1}
 
-    ranked = [job for job in record.jobs if job.stage != FINAL]
-    group = scoring(record, ranked).group
-    places = {name: place for place, name in enumerate(dict.fromkeys(group.values()))}
+    table: pd.DataFrame
+    best: dict[str, Any] | None
+    name: str
+    mode: Mode
+    replicates: int
+    compared: int
+    settings: tuple[str, ...]
+    left_out: tuple[str, ...]
+    identical: tuple[tuple[Mapping[str, Any], ...], ...] = ()
+    parts: Mapping[str, "Comparison"] = field(default_factory=dict)
+    why: str = ""
 
-    def place(row: dict[str, Any]) -> tuple[int, int, float]:
-        value = row["objective"]
-        missing = value is None or value != value
-        end = 3 if row["stage"] == FINAL else order.get(row["status"], 2) + (missing and row["status"] == "completed")
-        alone = places.get(group.get(row["directory"], ""), len(places))  # a final training is behind all
-        return alone, end, 0.0 if missing else value if mode == "min" else -value
+    @property
+    def alone(self) -> Sequence["Comparison"]:
+        """The comparisons with a ranking of their own: one for each group, or this one."""
+        return tuple(self.parts.values()) or (self,)
 
-    rows.sort(key=place)
-    ranks: Counter[str] = Counter()
-    for row in rows:
-        row["rank"] = None
-        if row["status"] in order and row["stage"] != FINAL:
-            ranks[group[row["directory"]]] += 1
-            row["rank"] = ranks[group[row["directory"]]]
-    metrics = list(dict.fromkeys(name for row in rows for name in row["metrics"]))
-    stage = ["stage"] if any(row["stage"] is not None for row in rows) else []
-    last = ["status", "seconds", "checkpoint", "directory", "error"]
-    columns = ["rank", *stage, *record.axes, "objective", *metrics, *last]
-    table = pd.DataFrame([{**row, **row["metrics"]} for row in rows], columns=columns)
-    table["rank"] = table["rank"].astype("Int64")
-    table["objective"] = table["objective"].astype(float)
-    return table
+    @property
+    def pairs(self) -> int:
+        """How many pairs of settings the p values are corrected for."""
+        return sum(part.compared * (part.compared - 1) // 2 for part in self.alone)
 
+    @property
+    def correction(self) -> str:
+        """The correction of the p values, in words."""
+        over = f"correction over all {self.pairs} pairs"
+        if self.compared <= statistics.SHAFFER_UP_TO:
+            return f"Holm-Shaffer {over}"
+        return f"Holm {over}, without Shaffer's counts above {statistics.SHAFFER_UP_TO} settings"
 
-def _row(record: SweepRecord, job: Job, found: RunRecord | None) -> dict[str, Any]:
-    row: dict[str, Any] = {axis: record.value_of(job, axis) for axis in record.axes}
-    row |= {
-        "stage": None if job.stage == "other" else job.stage,
-        "status": job.status,
-        "directory": job.directory,
-        "error": None,
-        "metrics": {},
-    }
-    row |= {"objective": None, "seconds": None, "checkpoint": None}
-    if job.error is not None:
-        row["error"] = " ".join(job.error.split())
-    if found is not None:
-        completed = job.status == "completed"
-        row["objective"] = found.objective.value if completed else None
-        row["metrics"] = {name: value for name, value in found.metrics.items() if completed}
-        row["seconds"] = found.seconds
-        row["checkpoint"] = f"{job.directory}/{found.best_checkpoint}" if found.best_checkpoint else None
-    return row
+    @property
+    def verdict(self) -> str:
+        """The result for a person, as one paragraph; as one paragraph for each group that is ranked alone."""
+        return ("\n" if self.parts else " ").join(self.sentences())
+
+    def sentences(self) -> list[str]:
+        """The sentences of `verdict`."""
+        if self.parts:
+            return [f"{self.why}.", *(f"{name}: {part.verdict}" for name, part in self.parts.items())]
+        return verdict_sentences(self)
 
 
-def best_directory(record: SweepRecord, table: pd.DataFrame, compared: Comparison | None) -> str | None:
-    """The job to take: the best replicate of the best setting, or its final training; None before a job is completed,
-    and where jobs were scored on other images, so that none is better than another.
+def compare(
+    jobs: pd.DataFrame,
+    settings: Sequence[str],
+    value: str = "objective",
+    *,
+    mode: Mode,
+    seed: str = "seed",
+    status: str | None = "status",
+    name: str | None = None,
+) -> Comparison:
+    """Ranks the settings of a sweep and says which are worse than the best by more than chance.
 
-    The best of all jobs may be a lucky seed of a setting that is worse.
+    All settings are compared over the same seeds; in an unfinished sweep, over the seeds that most settings have. A setting
+    that lacks one of these seeds, or lost any replicate, is ranked behind and not tested: if some of its runs diverge, the
+    mean of the others flatters it. Among these, unfinished settings come first, then those that lost the fewest replicates.
+
+    The verdicts are
+    "best": the best mean of the compared settings. The best of many is too good by chance: to report a number, train it
+        again with other seeds.
+    "worse": worse than the best by a paired t-test over the seeds, corrected for all pairs of compared settings.
+    "not distinguishable": not worse than the best by that test, which does not mean equal.
+    "no statement": one replicate, or missing ones, or a difference to the best that is the same for every seed and not 0.
+        Such a difference would have an infinite t. It comes from rounded values or from a seed without effect, and then
+        replicates say nothing about chance. If it is 0 for every seed, the two are not distinguishable (p = 1).
+
+    Equal means are ranked by the values of the settings: numbers ascending, then text, then null.
+
+    Args:
+        jobs: a row per job, in any order.
+        settings: the columns that were swept, other than `seed`; none where only the seed was.
+        value: the column of the objective, a number or nothing.
+        mode: "max" where more is better.
+        seed: the column that tells replicates apart.
+        status: the column that says how a job ended. Only "completed" jobs count; None counts every job as completed.
+        name: what sentences call the objective; default `value`.
+
+    Raises:
+        ValueError: there are no jobs; a column is missing, named twice or named like one of `COLUMNS`; a job has no seed;
+            two jobs have the same settings and seed; an objective is no number.
     """
-    completed = table[table["status"] == "completed"]
-    if compared is not None and compared.parts:
-        return None
-    final = completed[completed["stage"] == FINAL] if "stage" in completed else completed[:0]
-    if compared is not None and compared.best is not None:
-        best = {axis: entry_text(value) for axis, value in compared.best.items()}
-        # What is final of another setting belongs to a search that had found less.
-        final = final[[_is_of(record.job_at(row["directory"]), row, best) for _, row in final.iterrows()]]
-        completed = completed[[_is_of(None, row, best) for _, row in completed.iterrows()]]
-    taken = final if len(final) else completed
-    return str(taken["directory"].iloc[0]) if len(taken) else None
+    _check(jobs, settings, value, mode, seed, status)
+    groups = group_jobs(jobs, list(settings), value, seed, status)
+    seeds = common_seeds(groups)
+    completed = {key for group in groups for key in group.scores}
+    same = tuple(tuple(dict(group.settings) for group in alike) for alike in identical(groups))
+    for group in groups:
+        group.restrict(seeds)
+    sign = 1 if mode == "max" else -1
+    groups.sort(key=lambda group: group.rank(sign))
+    full = [group for group in groups if not group.missing]
+    rows = [group.columns(seed) for group in groups]
+    if full:
+        ordered, best = sorted(seeds), full[0].scores
+        judged = statistics.judge(np.array([[group.scores[key] for key in ordered] for group in full]))
+        for row, said in zip(rows, judged, strict=False):
+            row |= said
+        for group, row in zip(groups[len(full) :], rows[len(full) :], strict=True):
+            if common := [group.scores[key] - best[key] for key in group.scores.keys() & best.keys()]:
+                row["difference"] = math.fsum(common) / len(common)
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    for position, column in enumerate(settings):
+        table.insert(
+            position, column, pd.Series([group.settings[column] for group in groups], dtype=jobs[column].dtype)
+        )
+    left_out = tuple(f"{seed}={key[2]}" for key in sorted(completed - seeds))
+    winner = dict(full[0].settings) if full else None
+    return Comparison(table, winner, name or value, mode, len(seeds), len(full), tuple(settings), left_out, same)
 
 
-def _is_of(final: Job | None, row: "pd.Series[Any]", best: dict[str, str]) -> bool:
-    """Whether a job has the best values, but for those that a final training was given anew, behind the best ones."""
-    typed = [key_of(override) for override in final.overrides] if final is not None else []
-    return all(entry_text(row[axis]) == value for axis, value in best.items() if typed.count(axis) < 2)
+def _check(jobs: pd.DataFrame, settings: Sequence[str], value: str, mode: str, seed: str, status: str | None) -> None:
+    if mode not in ("min", "max"):
+        raise ValueError(f"mode={mode!r}: must be min or max")
+    wanted = [*settings, seed, value, *([status] if status is not None else [])]
+    for column in wanted:
+        if column not in jobs:
+            there = ", ".join(map(str, jobs)) or "none"
+            raise ValueError(f"the table of jobs has no column {column!r}; there are: {there}")
+        if wanted.count(column) > 1:
+            raise ValueError(f"{column!r} is named twice: settings, seed, value and status must be different columns")
+    if taken := [column for column in settings if column in COLUMNS]:
+        raise ValueError(f"a setting cannot be named {taken[0]!r}, which is a column of the result; rename it")
+    if jobs.empty:
+        raise ValueError("the table of jobs has no rows; there is nothing to compare")
 
 
-def is_diverged(error: str | None) -> bool:
-    """Whether a job's error says that its loss or a weight was not finite."""
-    return bool(error) and str(error).startswith(DivergedError.__name__)
+@dataclass
+class Group:
+    """The replicates of one setting: `scores` of the completed and reasons of the `missing`, by seed."""
+
+    key: tuple[Key, ...]
+    settings: dict[str, Any]
+    scores: dict[Key, float] = field(default_factory=dict)
+    missing: dict[Key, str] = field(default_factory=dict)
+
+    @property
+    def lost(self) -> int:
+        """How many replicates will never complete."""
+        return sum(why not in UNFINISHED for why in self.missing.values())
+
+    @property
+    def mean(self) -> float:
+        return math.fsum(self.scores.values()) / len(self.scores) if self.scores else math.nan
+
+    def restrict(self, seeds: Set[Key]) -> None:
+        """Drops what the comparison over `seeds` does not use.
+
+        Unfinished replicates of other seeds are dropped. A setting that has all of `seeds` and lost no replicate also
+        drops its other scores; a setting with a missing replicate keeps them for its mean.
+
+        Args:
+            seeds: the seeds that settings are compared over; empty if no setting has a score, and then nothing is dropped.
+        """
+        if seeds:
+            self.missing = {key: why for key, why in self.missing.items() if key in seeds or why not in UNFINISHED}
+            self.missing |= dict.fromkeys(seeds - self.scores.keys() - self.missing.keys(), NOT_RUN)
+        kept = self.scores.keys() if self.missing else seeds
+        self.scores = {key: self.scores[key] for key in sorted(kept)}
+
+    def rank(self, sign: int) -> tuple[Any, ...]:
+        """Sort key, best first: complete settings, then unfinished ones, then those that lost replicates.
+
+        Args:
+            sign: 1 if more is better, -1 if less is.
+        """
+        return (self.lost, len(self.missing), -sign * self.mean if self.scores else math.inf, self.key)
+
+    def columns(self, seed: str) -> dict[str, Any]:
+        """The row of `Comparison.table` before the setting is compared with another; `missing` names the key `seed`."""
+        values = np.array(list(self.scores.values()))
+        n = len(values)
+        std = float(values.std(ddof=1)) if n > 1 else math.nan
+        half = statistics.t_quantile(n) * std / math.sqrt(n) if n > 1 else math.nan
+        reasons = ", ".join(f"{seed}={key[2]} {why}" for key, why in sorted(self.missing.items()))
+        return {
+            "n": n, "mean": self.mean, "std": std, "low": self.mean - half, "high": self.mean + half,
+            "difference": math.nan, "p": math.nan, "detectable": math.nan, "verdict": "no statement", "missing": reasons,
+        }  # fmt: skip
 
 
-def ends(table: pd.DataFrame) -> list[str]:
-    """How each job ended, or where it is: its status, or "diverged"."""
-    pairs = zip(table["error"], table["status"], strict=True)
-    return ["diverged" if is_diverged(error) else str(status) for error, status in pairs]
+def group_jobs(jobs: pd.DataFrame, settings: list[str], value: str, seed: str, status: str | None) -> list[Group]:
+    """The jobs by setting, in order of first appearance. Arguments and errors are those of `compare`."""
+    try:
+        numbers = pd.to_numeric(jobs[value]).to_numpy(dtype=np.float64, na_value=np.nan)
+    except (ValueError, TypeError):
+        raise ValueError(f"column {value!r} does not hold numbers") from None
+    ends = ["completed"] * len(jobs) if status is None else [entry_text(entry) for entry in jobs[status]]
+    columns = {column: list(jobs[column]) for column in settings}
+    groups: dict[tuple[Key, ...], Group] = {}
+    for row, (entry, number, end) in enumerate(zip(jobs[seed], numbers, ends, strict=True)):
+        here = {column: entries[row] for column, entries in columns.items()}
+        key = tuple(map(entry_key, here.values()))
+        group = groups.setdefault(key, Group(key, here))
+        replicate = entry_key(entry)
+        label = setting_name(here, settings)
+        if replicate == entry_key(None):
+            raise ValueError(f"a job of {label} has no {seed!r}")
+        if replicate in group.scores or replicate in group.missing:
+            raise ValueError(f"two jobs of {label} have {seed}={entry_text(entry)}; keep one")
+        if end != "completed":
+            group.missing[replicate] = end
+        elif not math.isfinite(number):
+            group.missing[replicate] = "has no finite value"
+        else:
+            group.scores[replicate] = float(number)
+    return list(groups.values())
 
 
-def settings_axes(record: SweepRecord) -> list[str]:
-    """The swept keys that make a setting: all but the seed, which makes replicates."""
-    return [axis for axis in record.axes if axis != "seed"]
+def common_seeds(groups: Sequence[Group]) -> Set[Key]:
+    """The seeds to compare over: the choice that keeps the most runs, counting only settings that have all its seeds.
+
+    Settings that lost a replicate do not count. In a sweep that was cut off this leaves out the settings that have hardly
+    begun, or the seed that few settings have reached, whichever of seed and settings varies fastest.
+    """
+    # Fast with thousands of settings: they have only a handful of different sets of seeds, and only sets that share a seed
+    # are intersected.
+    have = Counter(frozenset(group.scores) for group in groups if group.scores and not group.lost)
+    if not have:
+        return {key for group in groups for key in group.scores}
+    with_seed: dict[Key, list[frozenset[Key]]] = {}
+    for own in have:
+        for key in own:
+            with_seed.setdefault(key, []).append(own)
+    pairs = {pair for sharing in with_seed.values() for pair in combinations_with_replacement(sharing, 2)}
+    choices = {one & other for one, other in pairs}
+
+    def kept(seeds: frozenset[Key]) -> int:
+        return sum(have[own] for own in with_seed[next(iter(seeds))] if seeds <= own)
+
+    return max(choices, key=lambda seeds: (len(seeds) * kept(seeds), len(seeds), sorted(seeds)))
 
 
-def comparison(record: SweepRecord, table: pd.DataFrame) -> Comparison | None:
-    """Which settings are really worse than the best, of those scored on the same images; None before a job is finished."""
-    jobs = table[table["stage"] != FINAL].copy() if "stage" in table else table.copy()
-    if not (jobs["status"] == "completed").any():
-        return None
-    if "seed" not in jobs:
-        jobs["seed"] = 0
-    jobs["status"] = ends(jobs)
-    found = scoring(record, [job for job in record.jobs if job.directory in set(jobs["directory"])])
-    jobs["scored"] = [found.group[directory] for directory in jobs["directory"]]
-    return compare_apart(
-        jobs, settings_axes(record), scored="scored", why=found.why, apart=found.axes,
-        mode=record.mode, name=record.objective["name"],
-    )  # fmt: skip
+def identical(groups: Sequence[Group]) -> list[list[Group]]:
+    """Groups of two or more settings with exactly the same value for every seed they share; they share at least one."""
+    classes: list[list[Group]] = []
+    having: dict[tuple[Key, float], dict[int, None]] = {}  # the classes in which this seed has this value
+
+    def agree(one: Group, other: Group) -> bool:
+        common = one.scores.keys() & other.scores.keys()
+        return bool(common) and all(one.scores[seed] == other.scores[seed] for seed in common)
+
+    for group in sorted(groups, key=lambda group: (-len(group.scores), group.key)):
+        near = dict.fromkeys(place for item in group.scores.items() for place in having.get(item, ()))
+        place = next((place for place in near if all(agree(group, other) for other in classes[place])), len(classes))
+        if place == len(classes):
+            classes.append([])
+        classes[place].append(group)
+        for item in group.scores.items():
+            having.setdefault(item, {})[place] = None
+    return [sorted(alike, key=lambda group: group.key) for alike in classes if len(alike) > 1]
 
 
-def absences(runs: Mapping[str, RunRecord], record: SweepRecord, table: pd.DataFrame) -> list[str]:
-    """A line for the classes that val does not show, of each group of jobs that were scored on the same images."""
-    group = scoring(record, record.jobs).group
-    lines: dict[str, None] = {}
-    for directory in table[table["status"] == "completed"].groupby(table["directory"].map(group))["directory"].first():
-        names = runs[directory].absent_classes.get("val")
-        lines |= {absence("val", names): None} if names else {}
-    return list(lines)
-
-
-def histories(sweep: SweepDirectory, record: SweepRecord) -> dict[str, pd.DataFrame]:
-    """metrics.csv of every job that has one, by the job's directory."""
-    found = {}
-    for job in record.jobs:
-        path = sweep.run(job).metrics
-        if path.exists() and len(history := read_metrics(path)):
-            found[job.directory] = history
-    return found
+def entry_key(entry: Any) -> Key:
+    """Sort key of an entry: numbers ascending, then text, then null. Equal keys are the same entry, as 1 and 1.0 are."""
+    text = entry_text(entry)
+    if text == "null":
+        return (2, 0.0, text)
+    if isinstance(entry, (bool, np.bool_)) or not isinstance(entry, (int, float, np.number)):
+        return (1, 0.0, text)
+    return (0, float(entry), text.removesuffix(".0"))

@@ -1,15 +1,49 @@
-"""What a sweep leaves beside its jobs: the ranked tables, the pictures, and TensorBoard's HPARAMS tab."""
+"""The report of a sweep: writes summary.csv, summary.md, pictures and TensorBoard's HPARAMS, and prints the result."""
 
+import re
+import shlex
+import shutil
+
+from rich.console import Console
+from rich.text import Text
+
+from segsweep.console import evaluation, relative
 from segsweep.runs.files import write_text, write_whole
 from segsweep.sweeps.figures import draw
 from segsweep.sweeps.hparams import write_hparams
-from segsweep.sweeps.markdown import markdown
+from segsweep.sweeps.report_text import Table, failures, final_trainings, jobs_table, settings_table
 from segsweep.sweeps.results import Results
 from segsweep.sweeps.state import SweepDirectory
 
+_MOST_ROWS = 30  # of a printed table
+_DISPENSABLE = ("seconds", "test/loss", "test/iou", "n", "± std", "difference")
+"""Columns to leave out, in this order, until the table fits the terminal."""
+
+
+def finish(sweep: SweepDirectory) -> bool:
+    """Writes the report of a sweep, however it ended, and prints its result.
+
+    Returns:
+        Whether no job failed.
+    """
+    results = report(sweep)
+    console = Console(soft_wrap=True)
+    for part in printed(results):
+        console.print(part, highlight=False)
+    shown = relative(sweep.path)
+    files = (sweep.summary_md, sweep.summary_csv, sweep.curves, sweep.heatmap)
+    print(f"Everything is in {shown}: {', '.join(path.name for path in files if path.exists())}")
+    print("Next:")
+    print(f"  tensorboard --host localhost --logdir {shlex.quote(str(shown))}")
+    if (best := results.best) is not None:
+        job = results.record.job_at(best)
+        tests = job is not None and bool(job.settings.get("trainer.test"))
+        print(f"  {evaluation(shown / best, results.runs[best].metrics, tests)}")
+    return not any(job.status == "failed" for job in results.record.jobs)
+
 
 def report(sweep: SweepDirectory) -> Results:
-    """Brings everything in a sweep directory up to date from its jobs' folders: tables, pictures and HPARAMS.
+    """Reads every run.json once, and writes sweep.json, tables, pictures and HPARAMS from that.
 
     Raises:
         UserError: there is no sweep, or its sweep.json is damaged.
@@ -17,7 +51,7 @@ def report(sweep: SweepDirectory) -> Results:
     results = Results.read(sweep)
     sweep.enter(results.record.jobs)
     draw(results)
-    write_tables(results)  # which shows the pictures
+    write_tables(results)  # after the pictures: summary.md shows those that exist
     write_hparams(results)
     return results
 
@@ -27,3 +61,79 @@ def write_tables(results: Results) -> None:
     sweep = results.sweep
     write_whole(sweep.summary_csv, lambda path: results.table.to_csv(path, index=False))
     write_text(sweep.summary_md, markdown(results))
+
+
+def markdown(results: Results) -> str:
+    """The content of summary.md; shows the pictures that exist."""
+    sweep, record, table, compared = results.sweep, results.record, results.table, results.compared
+    counts = ", ".join(f"{number} {status}" for status, number in table["status"].value_counts().items())
+    better = "the higher the better" if record.mode == "max" else "the lower the better"
+    lines = [f"# {record.name or sweep.path.name}", "", f"    python train.py -m {shlex.join(record.overrides)}", ""]
+    lines += [f"{len(table)} jobs: {counts}. Objective: {record.objective['name']}, {better}.", ""]
+    if results.absences:
+        lines += ["; ".join(results.absences) + ".", ""]
+    if compared is not None:
+        first, *others = compared.sentences()
+        lines += [f"**{first}**", "", *(f"- {group}" for group in others), ""] if compared.parts else [
+            " ".join([f"**{first}**", *others]), "",
+        ]  # fmt: skip
+    if said := final_trainings(record, table):
+        lines += [" ".join(said), ""]
+    if (best := results.best) is not None:
+        checkpoint = table.set_index("directory")["checkpoint"][best]
+        lines += [f"The run to take: `{best}`" + (f" (`{checkpoint}`)." if checkpoint else "."), ""]
+    lines += [f"![{path.stem}]({path.name})\n" for path in (sweep.heatmap, sweep.curves) if path.exists()]
+
+    def add_table(title: str, content: Table) -> None:
+        header, rows = content
+        escaped = [[cell.replace("|", "\\|") for cell in row] for row in [header, ["---"] * len(header), *rows]]
+        lines.extend([f"## {title}", "", *("| " + " | ".join(row) + " |" for row in escaped), ""])
+
+    if compared is not None and record.settings_axes and compared.table["n"].max() > 1:
+        add_table("Settings", settings_table(compared, details=True))
+    if failed := failures(record, table):
+        lines += ["## Failed", "", *(f"- {line}" for line in failed), ""]
+    add_table("Jobs", jobs_table(record, table, details=True))
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def printed(results: Results, width: int | None = None) -> list[Text]:
+    """The lines to print: a table of settings, or of jobs if no setting has replicates, failed jobs, and the verdict.
+
+    Args:
+        results: the sweep's.
+        width: of the terminal, in characters; None asks the terminal.
+    """
+    width = shutil.get_terminal_size((100, 24)).columns if width is None else width
+    record, table, compared = results.record, results.table, results.compared
+    if compared is not None and record.settings_axes and compared.table["n"].max() > 1:
+        lines = _table_lines(settings_table(compared, details=False), width)
+    else:
+        lines = _table_lines(jobs_table(record, table, details=False), width)
+    said = [f"failed: {line}" for line in failures(record, table)] + results.absences
+    if compared is not None:
+        said += compared.verdict.splitlines()
+    return [*lines, *map(Text, said + final_trainings(record, table))]
+
+
+def _table_lines(table: Table, width: int) -> list[Text]:
+    """A line for each row. Columns that tell settings apart are never cut or wrapped."""
+    header, rows = table
+    columns = {name: [row[place] for row in rows] for place, name in enumerate(header)}
+    widths = {name: max(map(len, [name, *cells])) for name, cells in columns.items()}
+    for name in _DISPENSABLE:
+        if sum(widths.values()) + 2 * len(widths) - 2 > width and name in widths:
+            del widths[name]
+    number = re.compile(r"-?[\d.]*(e[+-]?\d+)?")
+    right = {name for name in widths if name == "rank" or all(number.fullmatch(cell) for cell in columns[name])}
+
+    def line(cells: dict[str, str], style: str = "") -> Text:
+        padded = (
+            cells[name].rjust(wide) if name in right else cells[name].ljust(wide) for name, wide in widths.items()
+        )
+        return Text("  ".join(padded).rstrip(), style)
+
+    lines = [line({name: name for name in widths}, "bold"), Text("─" * (sum(widths.values()) + 2 * len(widths) - 2))]
+    lines += [line(dict(zip(header, row, strict=True))) for row in rows[:_MOST_ROWS]]
+    more = [Text(f"and {len(rows) - _MOST_ROWS} more in summary.md")] if len(rows) > _MOST_ROWS else []
+    return [*lines, *more, Text("")]

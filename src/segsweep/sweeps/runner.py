@@ -1,9 +1,7 @@
-"""A sweep from its start to its report, in the process that the command was typed in."""
+"""Runs a sweep in the process of its command: holds the directory and hands jobs to Hydra's launcher."""
 
 import contextlib
 import copy
-import logging
-import shlex
 import signal
 import sys
 import threading
@@ -19,7 +17,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from segsweep.callbacks import Interrupted
-from segsweep.console import evaluation, explain, hydra_argument, quoted, relative
+from segsweep.console import explain, hydra_argument, quoted
 from segsweep.errors import UserError
 from segsweep.resume import reopen_failed
 from segsweep.runs import objective_mode
@@ -32,17 +30,15 @@ from segsweep.sweeps.scored import Scoring, scoring
 from segsweep.sweeps.state import Job, SweepDirectory, SweepRecord, held
 from segsweep.training_setup import name_of
 
-log = logging.getLogger(__name__)
-
 
 class SweepRunner:
-    """Plans jobs, hands those that are not done to Hydra's launcher, and keeps sweep.json.
+    """Plans jobs, hands the unfinished ones to Hydra's launcher, and keeps sweep.json.
 
     Args:
         hydra_context: Hydra's.
         task_function: the entry point's.
-        config: as composed for the sweep, with Hydra's own node.
-        sweeper: name of what searches.
+        config: the configuration of the sweep, with Hydra's own node.
+        sweeper: the sweeper's name, for sweep.json.
     """
 
     def __init__(
@@ -50,19 +46,23 @@ class SweepRunner:
     ) -> None:
         self.config = config
         self.context = hydra_context
+        self.task = task_function
         self.sweeper = sweeper
+        self.engine = engine_of(config.hydra)
         self.sweep = SweepDirectory(Path(str(config.hydra.sweep.dir)))
         self.stopped = False
         """Whether on_error=stop has ended the sweep."""
         self.planned = False
         """Whether there are jobs to report."""
-        self._task = task_function
-        self._same_kind = False  # until the first jobs are asked for: what is not swept stays as it is in one command
-        self.engine = engine_of(config.hydra)
+        self._same_kind = False  # checked at the first jobs only: one command never changes what is not swept
 
     @contextlib.contextmanager
-    def begun(self, typed: Sequence[str], axes: Sequence[str]) -> Iterator[None]:
-        """Holds the sweep directory while jobs are planned and run.
+    def hold(self, typed: Sequence[str], axes: Sequence[str]) -> Iterator[None]:
+        """Holds the sweep directory while jobs are planned and run; reads or begins sweep.json.
+
+        Args:
+            typed: the overrides of the command.
+            axes: the swept keys.
 
         Raises:
             UserError: a key cannot be swept, or another process runs the same sweep.
@@ -78,28 +78,34 @@ class SweepRunner:
         self.sweep.path.mkdir(parents=True, exist_ok=True)
         with self.sweep.locked() as self._lock:
             try:
-                record = self.sweep.read() if self.sweep.record.exists() else self._new()
-                record.overrides = list(typed)
-                record.axes = list(dict.fromkeys([*record.axes, *axes]))
-                # What could not be composed before is there again if it is asked for again.
-                record.jobs = [job for job in record.jobs if job.settings]
-                self.record = record
+                if self.sweep.record.exists():
+                    self.record = self.sweep.read()
+                else:
+                    objective = str(self.config.objective)
+                    self.record = SweepRecord(
+                        overrides=[], objective={"name": objective, "mode": objective_mode(objective)},
+                        name=name_of(self.config), started=datetime.now().astimezone().isoformat(timespec="seconds"),
+                        sweeper=self.sweeper,
+                    )  # fmt: skip
+                self.record.overrides = list(typed)
+                self.record.axes = list(dict.fromkeys([*self.record.axes, *axes]))
+                # Drop jobs that could not be composed: if this command asks for them, they are planned again.
+                self.record.jobs = [job for job in self.record.jobs if job.settings]
                 yield
             finally:
                 running.current = None
                 if new and not self.sweep.record.exists():
                     _remove_if_empty(self.sweep.path)
 
-    def _new(self) -> SweepRecord:
-        objective = str(self.config.objective)
-        return SweepRecord(
-            overrides=[], objective={"name": objective, "mode": objective_mode(objective)},
-            name=name_of(self.config), started=datetime.now().astimezone().isoformat(timespec="seconds"),
-            sweeper=self.sweeper,
-        )  # fmt: skip
-
     def run(self, job_overrides: Sequence[Sequence[str]], stage: str | None = None) -> list[Job]:
-        """Runs the jobs with these overrides that are not completed, and gives all of them as they then are.
+        """Trains the jobs with these overrides that are not completed yet.
+
+        Args:
+            job_overrides: the overrides of each job.
+            stage: `Job.stage` of all of them.
+
+        Returns:
+            All of the jobs, with their status now.
 
         Raises:
             UserError: the jobs belong to a sweep of another kind, or train in several processes, or none can be composed.
@@ -115,7 +121,7 @@ class SweepRunner:
         jobs = add(self.record, wanted)
         self.record.asked = [job.key for job in jobs]
         if running.current is None:
-            running.current = RunningSweep(self.sweep, self.record)  # reads what every job has come to
+            running.current = RunningSweep(self.sweep, self.record)  # reads run.json of every job
         current = running.current
         for job in jobs:
             if current.job_at(job.directory) is None:
@@ -133,26 +139,27 @@ class SweepRunner:
         self.planned = True
         OmegaConf.save(self.config, self.sweep.path / "multirun.yaml")
         stop = self.config.get("on_error") == "stop"
-        if stop and not all(job.settings for job in jobs):
-            self._say_stopped()
-        else:
-            self._start(left, stop, current)
+        # A job that cannot be composed counts as failed: with on_error=stop no other one starts.
+        self.stopped = (stop and not all(job.settings for job in jobs)) or self._train(left, stop, current)
+        if self.stopped:
+            print("stopped at the first job that failed (on_error=stop)", file=sys.stderr)
         return jobs
 
     @property
     def results(self) -> Results:
-        """What the jobs have come to so far."""
+        """The results of the jobs so far."""
         assert running.current is not None
         return running.current.results
 
     def scoring(self, job_overrides: Sequence[Sequence[str]]) -> Scoring:
-        """Which jobs with these overrides would be scored on the same images; what cannot be composed is left out."""
+        """Which jobs with these overrides would be scored on the same images. Jobs that cannot be composed are skipped."""
         jobs = [job for job in map(self._compose, job_overrides) if job.settings]
         for number, job in enumerate(jobs):
             job.directory = str(number)
         return scoring(self.record, jobs)
 
     def _compose(self, overrides: Sequence[str]) -> Job:
+        """The job with these overrides; a `broken` one if they contain a mistake."""
         try:
             return self._describe(overrides)
         except SeveralProcessesError:
@@ -180,57 +187,67 @@ class SweepRunner:
             if not job.settings:
                 print(f"failed: {job.name} ({job.error})", file=sys.stderr, flush=True)
 
-    def _say_stopped(self) -> None:
-        self.stopped = True
-        print("stopped at the first job that failed (on_error=stop)", file=sys.stderr)
+    def _train(self, jobs: Sequence[Job], stop: bool, current: RunningSweep) -> bool:
+        """Hands jobs to the launcher, batch by batch; returns whether `stop` ended it at a failed job.
 
-    def _start(self, jobs: Sequence[Job], stop: bool, current: RunningSweep) -> None:
+        Raises:
+            UserError: the launcher returned, and a job has not ended.
+        """
         if not jobs:
-            return
+            return False
         config = self.config
         if self.engine == "joblib":
-            # It divides the cores among n_jobs, however many jobs there are.
+            # joblib divides the cores by n_jobs, even if there are fewer jobs.
             config = copy.deepcopy(config)
             config.hydra.launcher.n_jobs = self.record.at_once
         launcher: Launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=self.context, task_function=self._task, config=config
+            hydra_context=self.context, task_function=self.task, config=config
         )
         with contextlib.nullcontext() if self.engine == "basic" else watched(current):
             for batch in batches(self.config, jobs):
-                self._launch(launcher, batch)
+                overrides = [
+                    [
+                        *job.overrides,
+                        quoted("hydra.sweep.dir", self.sweep.path),
+                        quoted("hydra.sweep.subdir", job.directory),
+                    ]
+                    for job in batch
+                ]
+                with self._signals_stop_jobs(batch):
+                    for returned in launcher.launch(overrides, initial_job_idx=batch[0].number):
+                        # Raises what the job raised. An error of the training is not among it: run.json has that.
+                        _ = returned.return_value
                 if stop and any(self.sweep.refresh(job) is not None and job.status == "failed" for job in batch):
-                    self._say_stopped()
-                    return
+                    return True
         for job in jobs:
             if job.status not in ENDED:
                 current.refresh(job)
         if left := [job.name for job in jobs if job.status not in ENDED]:
             raise UserError(
                 f"{len(left)} job{'s' if len(left) > 1 else ''} did not end ({'; '.join(left[:3])}"
-                f"{' ...' if len(left) > 3 else ''}); {self._continued}"
+                f"{' ...' if len(left) > 3 else ''}); {self._how_to_go_on}"
             )
-
-    def _launch(self, launcher: Launcher, batch: Sequence[Job]) -> None:
-        with self._stopping(batch):
-            returned = launcher.launch([self._overrides(job) for job in batch], initial_job_idx=batch[0].number)
-            for result in returned:
-                _ = result.return_value  # raises what a job raised: what a training raises, the job has recorded
+        return False
 
     @property
-    def _continued(self) -> str:
+    def _how_to_go_on(self) -> str:
         added = "" if self.record.name else f" with {hydra_argument('hydra.sweep.dir', self.sweep.path)}"
         return f"the same command{added} goes on with what is left"
 
     @contextlib.contextmanager
-    def _stopping(self, batch: Sequence[Job]) -> Iterator[None]:
-        """Has jobs in other processes of this machine save their state at Ctrl-C or SIGTERM, and waits for them.
+    def _signals_stop_jobs(self, batch: Sequence[Job]) -> Iterator[None]:
+        """At Ctrl-C or SIGTERM, jobs in other processes of this machine save their state and stop, and this waits for them.
 
-        They stop when the lock of the sweep is let go of; a second signal does not wait. A job in this process notes
-        signals itself; between two such jobs SIGTERM, as Ctrl-C does, interrupts here.
+        Jobs stop when this process releases the lock of the sweep. A second signal does not wait. A job in this process
+        handles signals itself; between two such jobs SIGTERM raises Interrupted, as Ctrl-C does KeyboardInterrupt.
         """
-        main_thread = threading.current_thread() is threading.main_thread()
+
+        def interrupt(signum: int, _: FrameType | None) -> None:
+            raise Interrupted(signum)
+
+        main_thread = threading.current_thread() is threading.main_thread()  # only there handlers can be set
         if main_thread and self.engine == "basic":
-            before_jobs = signal.signal(signal.SIGTERM, _interrupt)
+            before_jobs = signal.signal(signal.SIGTERM, interrupt)
             try:
                 yield
             finally:
@@ -239,52 +256,41 @@ class SweepRunner:
         if not runs_locally(self.config.hydra) or not main_thread:
             yield
             return
-        told: list[int] = []
+        received: list[int] = []
 
-        def note(signum: int, _: FrameType | None) -> None:
-            told.append(signum)
+        def release(signum: int, _: FrameType | None) -> None:
+            received.append(signum)
             self._lock.release()
-            if len(told) > 1:
+            if len(received) > 1:
                 raise Interrupted(signum)
             print("stopping, when every job has saved its state; once more stops at once", file=sys.stderr, flush=True)
 
-        before = {signum: signal.signal(signum, note) for signum in (signal.SIGINT, signal.SIGTERM)}
+        def wait_for_jobs() -> None:
+            while any(held(self.sweep.run(job).lock) for job in batch):
+                time.sleep(0.2)
+
+        before = {signum: signal.signal(signum, release) for signum in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
-        except SystemExit:  # Ray's answer to SIGTERM
-            told.append(signal.SIGTERM)
+        except SystemExit:  # Ray has a SIGTERM handler of its own, which raises this
+            received.append(signal.SIGTERM)
             self._lock.release()
-            self._wait_for(batch)
+            wait_for_jobs()
         except Exception as error:
-            self._wait_for(batch)  # one died; submitit then does not wait for the others
-            if not told:
-                raise UserError(
-                    f"the process of a job has died, perhaps for lack of memory ({type(error).__name__}); {self._continued}"
-                ) from error
+            wait_for_jobs()  # submitit raises as soon as one job has died, while others still run
+            if not received:
+                why = f"perhaps for lack of memory ({type(error).__name__})"
+                raise UserError(f"the process of a job has died, {why}; {self._how_to_go_on}") from error
         finally:
             for signum, handler in before.items():
                 signal.signal(signum, handler)
-        if told:
-            raise Interrupted(told[0])
-
-    def _wait_for(self, jobs: Sequence[Job]) -> None:
-        while any(held(self.sweep.run(job).lock) for job in jobs):
-            time.sleep(0.2)
-
-    def _overrides(self, job: Job) -> list[str]:
-        folder, below = (quoted(key, value) for key, value in (
-            ("hydra.sweep.dir", self.sweep.path), ("hydra.sweep.subdir", job.directory),
-        ))  # fmt: skip
-        return [*job.overrides, folder, below]
-
-
-def _interrupt(signum: int, _: FrameType | None) -> None:
-    raise Interrupted(signum)
+        if received:
+            raise Interrupted(received[0])
 
 
 @contextlib.contextmanager
 def hold_for_foreign_sweeper(config: DictConfig, folder: Path) -> Iterator[None]:
-    """Holds the directory of a sweep whose jobs another sweeper than ours asks for, and prints their lines meanwhile.
+    """Holds the directory of a sweep whose jobs a foreign sweeper asks for, such as Optuna's, and prints their lines.
 
     Raises:
         UserError: another process runs the same sweep.
@@ -292,7 +298,7 @@ def hold_for_foreign_sweeper(config: DictConfig, folder: Path) -> Iterator[None]
     sweep = SweepDirectory(folder)
     folder.mkdir(parents=True, exist_ok=True)
     settle_optuna(config)
-    OmegaConf.save(config, folder / "multirun.yaml")  # not every sweeper does
+    OmegaConf.save(config, folder / "multirun.yaml")  # some sweepers do not write it
     with sweep.locked():
         running.current = RunningSweep(sweep, sweep.read() if sweep.record.exists() else None)
         try:
@@ -303,32 +309,9 @@ def hold_for_foreign_sweeper(config: DictConfig, folder: Path) -> Iterator[None]
 
 
 def _remove_if_empty(folder: Path) -> None:
-    """Takes back a folder in which nothing was begun, and the folder of the day above it."""
+    """Removes the folder of a sweep that did not begin, and the folder of the day above it, if they are empty."""
     for name in (".lock", ".sweep.lock"):
         (folder / name).unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         folder.rmdir()
         folder.parent.rmdir()
-
-
-def finish(sweep: SweepDirectory) -> bool:
-    """Writes the report of a sweep that has ended, however, prints its table, and says whether all of it is well."""
-    from rich.console import Console
-
-    from segsweep.sweeps.printed import printed
-    from segsweep.sweeps.report import report
-
-    results = report(sweep)
-    console = Console(soft_wrap=True)
-    for part in printed(results):
-        console.print(part, highlight=False)
-    shown = relative(sweep.path)
-    files = (sweep.summary_md, sweep.summary_csv, sweep.curves, sweep.heatmap)
-    print(f"Everything is in {shown}: {', '.join(path.name for path in files if path.exists())}")
-    print("Next:")
-    print(f"  tensorboard --host localhost --logdir {shlex.quote(str(shown))}")
-    if (best := results.best) is not None:
-        job = results.record.job_at(best)
-        tests = job is not None and bool(job.settings.get("trainer.test"))
-        print(f"  {evaluation(shown / best, results.runs[best].metrics, tests)}")
-    return not any(job.status == "failed" for job in results.record.jobs)

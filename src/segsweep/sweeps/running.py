@@ -1,4 +1,4 @@
-"""A sweep while its jobs run, in the process that runs it: what each job came to, and files that keep up with it."""
+"""What each job came to: kept in memory while jobs run, in the process of the runner, and written to the tables."""
 
 import contextlib
 import threading
@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 from segsweep.errors import UserError
 from segsweep.runs import RunRecord
-from segsweep.sweeps.lines import Tally, job_line
 from segsweep.sweeps.report import write_tables
+from segsweep.sweeps.report_text import Tally, job_line
 from segsweep.sweeps.results import Results
 from segsweep.sweeps.state import Job, SweepDirectory, SweepRecord
 
 SHARE = 0.02
-"""Of the time, at most, goes into sweep.json and the tables while jobs run, and as much into looking at jobs elsewhere."""
+"""Largest share of the time for writing sweep.json and the tables, and for looking at jobs in other processes."""
 
 ENDED = ("completed", "failed")
 
@@ -25,12 +25,13 @@ class _Known:
     """What is known of a job.
 
     Attributes:
-        before: when its run.json had been written when the job was heard of, in nanoseconds; None where there was none.
-            A job whose run.json was not written since was not reached again.
-        written: the same of the run.json that was read last.
-        run: that run.json; None where there is none that can be read.
-        status, seconds: as they are counted; seconds of completed jobs alone.
-        said: whether its line was printed.
+        before: modification time of its run.json when the job became known, in nanoseconds; None if there was none. If the
+            file has this time at the end, the job was not started again.
+        written: modification time of the run.json that was read last.
+        run: that run.json; None if there is none that can be read.
+        status: as counted in the totals.
+        seconds: as counted in the totals; 0 unless completed.
+        printed: whether the job's line was printed.
     """
 
     job: Job
@@ -39,47 +40,48 @@ class _Known:
     run: RunRecord | None = None
     status: str = ""
     seconds: float = 0.0
-    said: bool = False
+    printed: bool = False
 
 
 class RunningSweep:
-    """Keeps in memory what run.json of each job says, so that the end of a job costs the same however many there are.
+    """Keeps run.json of each job in memory, so that the end of a job costs the same with ten jobs and with ten thousand.
 
-    run.json is the truth. sweep.json, summary.csv and summary.md follow it as often as `SHARE` allows, and a process that
-    is killed leaves them behind it: whoever opens the sweep then reads every run.json.
+    run.json is the truth. sweep.json, summary.csv and summary.md are brought up to date as often as `SHARE` allows. If this
+    process is killed they stay out of date, so whoever opens the sweep later reads every run.json.
 
     Args:
-        sweep: the directory.
-        record: sweep.json; None where it is not begun yet.
+        sweep: the sweep directory.
+        record: sweep.json; None if there is none yet.
     """
 
     def __init__(self, sweep: SweepDirectory, record: SweepRecord | None) -> None:
         self.sweep, self.record = sweep, record
         self._known: dict[str, _Known] = {}
-        self._open: dict[str, _Known] = {}  # those that have not ended
+        self._open: dict[str, _Known] = {}  # jobs that have not ended
         self._statuses: Counter[str] = Counter()
         self._seconds = 0.0
-        self._heard: int | None = None  # when the sweep.json that is known here was written
+        self._record_written: int | None = None  # modification time of the sweep.json that was read last
         self._changed = False
         self._next_save = 0.0
-        self._one_at_a_time = threading.RLock()  # joblib with one process runs jobs in this one, watched all the same
+        # joblib with n_jobs=1 runs jobs in this process, beside the thread of `watched`.
+        self._one_at_a_time = threading.RLock()
         for job in record.jobs if record is not None else ():
             self.refresh(job)
 
     @property
     def results(self) -> Results:
-        """What is known of the jobs now."""
+        """The results so far."""
         assert self.record is not None
         runs = {name: known.run for name, known in self._known.items() if known.run is not None}
         return Results(self.sweep, self.record, runs)
 
     def job_at(self, directory: str) -> Job | None:
-        """The job of a run directory, relative to the sweep's."""
+        """The job with this run directory, which is relative to the sweep directory."""
         known = self._known.get(directory)
         return None if known is None else known.job
 
     def adopt(self, record: SweepRecord) -> list[Job]:
-        """Takes over jobs that another process, or another sweeper than ours, has entered into sweep.json; gives these."""
+        """Takes over jobs that another process or a foreign sweeper entered into sweep.json; returns the new ones."""
         if self.record is None:
             self.record = record
         new = [job for job in record.jobs if job.directory not in self._known]
@@ -91,7 +93,7 @@ class RunningSweep:
         return new
 
     def refresh(self, job: Job) -> RunRecord | None:
-        """Reads run.json of one job; gives it where there is one."""
+        """Reads run.json of one job again and returns it; None if there is none that can be read."""
         written = _written(self.sweep, job)
         known = self._known.setdefault(job.directory, _Known(job, written))
         self._statuses[known.status] -= 1
@@ -108,18 +110,18 @@ class RunningSweep:
         return known.run
 
     def ended(self, job: Job) -> RunRecord | None:
-        """Says in one line how a job of this process ended, and saves where that is due; gives its run.json."""
+        """Reads and returns run.json of a job that ended in this process, prints its line, and saves if that is due."""
         with self._one_at_a_time:
             found = self.refresh(job)
-            self._say(job)
+            self._print_line(job)
             self.save_if_due()
             return found
 
     def look(self, over: bool = False) -> None:
-        """Finds out which jobs in other processes have ended, and prints their lines.
+        """Finds the jobs in other processes that have ended, and prints their lines.
 
         Args:
-            over: none of them runs any more, so that those which have not ended were interrupted.
+            over: no job runs any more, so jobs that have not ended were interrupted.
 
         Raises:
             OSError: a file of the sweep cannot be read.
@@ -129,13 +131,13 @@ class RunningSweep:
             for job in self._written_since(over):
                 self.refresh(job)
                 if job.status in ENDED or (over and job.status == "interrupted"):
-                    self._say(job)
+                    self._print_line(job)
 
     def _written_since(self, over: bool) -> list[Job]:
-        """The jobs whose run.json is another than the one that was read, in the order in which they were written."""
+        """The jobs whose run.json has changed since it was read, in the order of the changes."""
         changed = []
-        if self.sweep.record.exists() and (over or self._heard != self.sweep.record.stat().st_mtime_ns):
-            self._heard = self.sweep.record.stat().st_mtime_ns
+        if self.sweep.record.exists() and (over or self._record_written != self.sweep.record.stat().st_mtime_ns):
+            self._record_written = self.sweep.record.stat().st_mtime_ns
             new = [self._known[job.directory] for job in self.adopt(self.sweep.read())]
             changed += [(known.written or 0, known.job) for known in new if known.status in ENDED]
         for known in self._open.values():
@@ -144,11 +146,11 @@ class RunningSweep:
                 changed.append((written or 0, known.job))
         return [job for _, job in sorted(changed, key=lambda entry: entry[0])]
 
-    def _say(self, job: Job) -> None:
+    def _print_line(self, job: Job) -> None:
         known, record = self._known[job.directory], self.record
-        if known.run is None or record is None or known.said:
-            return  # without run.json it was stopped before it began
-        known.said = True
+        if known.run is None or record is None or known.printed:
+            return  # a job without run.json never started
+        known.printed = True
         completed = self._statuses["completed"]
         tally = Tally(
             done=completed + self._statuses["failed"],
@@ -158,7 +160,7 @@ class RunningSweep:
         print(job_line(record, job, known.run, tally), flush=True)
 
     def save_if_due(self) -> None:
-        """Brings sweep.json and the tables up to date, unless that would take more than `SHARE` of the time."""
+        """Brings sweep.json and the tables up to date, unless writing would take more than `SHARE` of the time."""
         with self._one_at_a_time:
             if self.record is not None and self._changed and time.monotonic() >= self._next_save:
                 with self._timed():
@@ -166,7 +168,7 @@ class RunningSweep:
                     write_tables(self.results)
 
     def save_planned(self) -> None:
-        """Writes sweep.json as jobs were planned, and the tables."""
+        """Writes sweep.json with the planned jobs, and the tables."""
         assert self.record is not None
         with self._timed():
             self.sweep.write(self.record)
@@ -184,7 +186,7 @@ class RunningSweep:
 
 
 def _written(sweep: SweepDirectory, job: Job) -> int | None:
-    """When run.json of a job was written, in nanoseconds; None where there is none."""
+    """Modification time of a job's run.json, in nanoseconds; None if there is none."""
     try:
         return sweep.run(job).record.stat().st_mtime_ns
     except OSError:
@@ -192,16 +194,16 @@ def _written(sweep: SweepDirectory, job: Job) -> int | None:
 
 
 current: RunningSweep | None = None
-"""The sweep that this process runs; None in the processes of its jobs."""
+"""The sweep that this process runs; None in other processes, where only jobs run."""
 
 
 @contextlib.contextmanager
 def watched(running: RunningSweep, every: float = 1.0) -> Iterator[None]:
-    """Keeps up with jobs in other processes meanwhile, whose own output goes elsewhere or comes in between.
+    """Prints the lines of jobs in other processes while they run, and keeps the tables up to date; in a thread.
 
     Args:
         running: the sweep.
-        every: seconds between looks at its jobs; more where a look takes long.
+        every: seconds between two looks at the jobs; more if a look takes long.
     """
     over = threading.Event()
 
@@ -216,7 +218,7 @@ def watched(running: RunningSweep, every: float = 1.0) -> Iterator[None]:
         look()
 
     def look() -> None:
-        with contextlib.suppress(OSError, UserError):  # not begun yet, or taken away
+        with contextlib.suppress(OSError, UserError):  # the sweep has not begun, or was deleted
             running.look(over.is_set())
 
     thread = threading.Thread(target=watch, daemon=True)

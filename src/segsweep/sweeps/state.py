@@ -1,4 +1,4 @@
-"""sweep.json: what a sweep was asked for, and how far each of its jobs is."""
+"""sweep.json: the jobs of a sweep and the status of each. run.json of a job is the truth; sweep.json follows it."""
 
 import contextlib
 import json
@@ -9,13 +9,15 @@ from typing import Any, Literal
 
 from filelock import BaseFileLock, FileLock, Timeout
 
-from segsweep.errors import UserError
+from segsweep.errors import DivergedError, UserError
 from segsweep.fingerprint import Leaf, typed
 from segsweep.runs.directory import RunDirectory, RunRecord
 from segsweep.runs.files import write_json
 from segsweep.runs.stored import require_resolved
 
 FORMAT = 1
+FINAL = "final"
+"""The stage of a training that follows a search; it is not compared with the jobs of the search."""
 _SHARED = ("settings", "choices", "scored")
 JobStatus = Literal["pending", "running", "completed", "failed", "interrupted"]
 
@@ -25,22 +27,22 @@ class Job:
     """A job of a sweep."""
 
     key: str
-    """12 hexadecimal digits, equal for jobs that give the same result; see `segsweep.fingerprint`."""
+    """12 hexadecimal digits. Jobs with the same result have the same key; see `segsweep.fingerprint`."""
     number: int
     overrides: list[str]
     directory: str
-    """Its run directory, relative to the sweep directory."""
+    """The run directory, relative to the sweep directory."""
     values: dict[str, Leaf]
-    """The swept settings by key: {"optim": "adam", "lr": 0.01}."""
+    """The swept settings: {"optim": "adam", "lr": 0.01}."""
     settings: dict[str, Leaf] = field(default_factory=dict)
-    """Everything that its result depends on, flat."""
+    """All settings that the result depends on, flat; empty if the job cannot be composed."""
     choices: dict[str, Leaf] = field(default_factory=dict)
-    """The choice of every configuration group."""
+    """The choice in each configuration group."""
     scored: dict[str, Leaf] = field(default_factory=dict)
-    """The settings that change what it is scored on; see `segsweep.sweeps.scored`."""
+    """The settings that change the scored images; see `segsweep.sweeps.scored`."""
     status: JobStatus = "pending"
     stage: str | None = None
-    """Which axis it was trained for, where axes are searched one after the other."""
+    """The axis that a coordinate search trained the job for; FINAL; "other" for a job of a foreign sweeper; else None."""
     error: str | None = None
 
     @property
@@ -48,12 +50,17 @@ class Job:
         return ", ".join(f"{key}={typed(value)}" for key, value in self.values.items()) or self.directory
 
 
+def is_diverged(error: str | None) -> bool:
+    """Whether a job's error says that its loss or a weight was not finite."""
+    return bool(error) and str(error).startswith(DivergedError.__name__)
+
+
 @dataclass
 class SweepRecord:
     """The content of sweep.json."""
 
     overrides: list[str]
-    """As typed, the last time that the sweep was started or continued."""
+    """The overrides typed when the sweep was last started or continued."""
     objective: dict[str, str]
     """"name" and "mode", min or max."""
     jobs: list[Job] = field(default_factory=list)
@@ -63,20 +70,30 @@ class SweepRecord:
     started: str | None = None
     sweeper: str = "grid"
     at_once: int = 1
-    """How many jobs ran at the same time, the last time that jobs were started."""
+    """How many jobs run at the same time; of the last start."""
     asked: list[str] = field(default_factory=list)
-    """Keys of the jobs that were asked for the last time that jobs were started."""
+    """Keys of the jobs asked for; of the last start."""
 
     @property
     def mode(self) -> Literal["min", "max"]:
         """Whether the smallest or the largest objective is the best."""
         return "min" if self.objective["mode"] == "min" else "max"
 
+    @property
+    def compared_jobs(self) -> list[Job]:
+        """All jobs but final trainings and those that could not be composed."""
+        return [job for job in self.jobs if job.settings and job.stage != FINAL]
+
+    @property
+    def settings_axes(self) -> list[str]:
+        """The swept keys that make a setting: all but the seed, which makes replicates."""
+        return [axis for axis in self.axes if axis != "seed"]
+
     def job_at(self, directory: str) -> Job | None:
         return next((job for job in self.jobs if job.directory == directory), None)
 
     def value_of(self, job: Job, axis: str) -> Leaf:
-        """A job's value on an axis, also on one that was added to the sweep after it."""
+        """A job's value on an axis, even an axis that was added after the job."""
         for found in (job.values, job.settings, job.choices):
             if axis in found:
                 return found[axis]
@@ -84,7 +101,14 @@ class SweepRecord:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data. Settings that all jobs share are written once."""
-        shared = {name: _shared([getattr(job, name) for job in self.jobs]) for name in _SHARED}
+        shared: dict[str, dict[str, Leaf]] = {}
+        for name in _SHARED:
+            first, *others = [getattr(job, name) for job in self.jobs] or [{}]
+            shared[name] = {
+                key: value
+                for key, value in first.items()
+                if all(key in other and other[key] == value for other in others)
+            }
         jobs = []
         for job in self.jobs:
             own = {
@@ -96,23 +120,16 @@ class SweepRecord:
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> "SweepRecord":
-        """Raises KeyError, TypeError or ValueError where `content` is not what `to_dict` gives."""
+        """The inverse of `to_dict`; raises KeyError, TypeError or ValueError on other content."""
         content = dict(content)
         if (version := content.pop("format")) != FORMAT:
             raise ValueError(f"written in format {version}, and this version reads {FORMAT}")
         shared = content.pop("shared")
         jobs = [Job(**job) for job in content.pop("jobs")]
         for job in jobs:
-            for name in _SHARED:  # a sweep of an early version has not said what it was scored on
+            for name in _SHARED:  # sweeps of an early version have no "scored"
                 setattr(job, name, shared.get(name, {}) | getattr(job, name))
         return cls(jobs=jobs, **content)
-
-
-def _shared(all_settings: list[dict[str, Leaf]]) -> dict[str, Leaf]:
-    if not all_settings:
-        return {}
-    first, *others = all_settings
-    return {key: value for key, value in first.items() if all(key in other and other[key] == value for other in others)}
 
 
 @dataclass(frozen=True)
@@ -160,7 +177,8 @@ class SweepDirectory:
             record = SweepRecord.from_dict(json.loads(self.record.read_text(encoding="utf-8")))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UserError(f"{self.record}: damaged, or no sweep.json ({error})") from error
-        # These are handed to Hydra when the sweep goes on; a job that could not be composed is dropped then.
+        # Overrides are handed to Hydra when the sweep goes on, so they must hold nothing that Hydra would resolve.
+        # A job that could not be composed is dropped then.
         for at, job in ((at, job) for at, job in enumerate(record.jobs) if job.settings):
             require_resolved(self.record, {"directory": job.directory, "overrides": job.overrides}, f"jobs.{at}")
         return record
@@ -170,7 +188,7 @@ class SweepDirectory:
 
         Args:
             change: what to change.
-            first: what to change where there is no sweep.json yet.
+            first: the record to change if there is no sweep.json yet.
         """
         with FileLock(self.path / ".sweep.lock"):
             record = first if first is not None and not self.record.exists() else self.read()
@@ -179,12 +197,12 @@ class SweepDirectory:
         return record
 
     def write(self, record: SweepRecord) -> None:
-        """Writes sweep.json, whatever it is now."""
+        """Replaces sweep.json."""
         with FileLock(self.path / ".sweep.lock"):
             write_json(self.record, record.to_dict())
 
     def enter(self, jobs: Iterable[Job]) -> None:
-        """Writes into sweep.json how far some of its jobs are."""
+        """Writes status and error of these jobs into sweep.json."""
         known = {job.directory: job for job in jobs}
 
         def change(record: SweepRecord) -> None:
@@ -195,7 +213,7 @@ class SweepDirectory:
         self.update(change)
 
     def refresh(self, job: Job) -> RunRecord | None:
-        """Reads what a job has come to into it; gives its run.json, where there is one."""
+        """Sets a job's status and error from its run.json, and returns that; None if there is none that can be read."""
         run = self.run(job)
         try:
             found = RunRecord.read(run.record)
@@ -212,13 +230,15 @@ class SweepDirectory:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[BaseFileLock]:
-        """Nobody else runs this sweep meanwhile. Jobs in other processes of this machine stop when the lock is let go.
+        """Holds the lock of the sweep, so that no other process runs it.
+
+        Jobs in other processes of this machine save their state and stop when the lock is released.
 
         Raises:
-            UserError: another process does.
+            UserError: another process runs the sweep.
         """
         try:
-            # A second: a job that looks whether the sweep goes on holds it for a moment.
+            # Wait a second: a job that checks whether the sweep still runs holds the lock for a moment.
             with FileLock(self.lock, timeout=1) as lock:
                 yield lock
         except Timeout as error:
@@ -226,7 +246,7 @@ class SweepDirectory:
 
 
 def held(lock: Path) -> bool:
-    """Whether a process holds a lock."""
+    """Whether a process holds this lock file."""
     if not lock.exists():
         return False
     try:

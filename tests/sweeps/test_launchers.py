@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from support import ROOT, Outcome
 from sweep_support import GRID, TINY, content, run_record, same_weights, statuses
 
-from segsweep.sweeps import engines, jobs
+from segsweep.sweeps import jobs, launchers
 from segsweep.sweeps.state import Job, SweepDirectory
 
 # One thread each, as divided among two jobs on two cores: on more cores the basic launcher would take more.
@@ -252,36 +252,36 @@ JOBLIB_NODE = {"_target_": "hydra_plugins.hydra_joblib_launcher.joblib_launcher.
 
 
 def test_submitit_local_starts_no_more_jobs_than_there_are_cores(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(engines, "cores", lambda: 4)
+    monkeypatch.setattr(launchers, "cores", lambda: 4)
     wanted = [Job(str(number), number, [], "", {}) for number in range(10)]
-    assert [len(batch) for batch in engines.batches(sweep_config(LOCAL_NODE), wanted)] == [4, 4, 2]
-    assert [len(batch) for batch in engines.batches(sweep_config(SLURM_NODE), wanted)] == [10]
-    assert engines.jobs_at_once(sweep_config(SLURM_NODE), 10) == 3
-    assert [engines.threads_of_job("submitit_local", at_once) for at_once in (1, 2, 3, 4)] == [4, 2, 1, 1]
+    assert [len(batch) for batch in launchers.batches(sweep_config(LOCAL_NODE), wanted)] == [4, 4, 2]
+    assert [len(batch) for batch in launchers.batches(sweep_config(SLURM_NODE), wanted)] == [10]
+    assert launchers.jobs_at_once(sweep_config(SLURM_NODE), 10) == 3
+    assert [launchers.threads_of_job("submitit_local", at_once) for at_once in (1, 2, 3, 4)] == [4, 2, 1, 1]
 
 
 @installed("joblib")
 def test_joblib_starts_no_more_workers_than_there_are_jobs():
-    assert engines.jobs_at_once(sweep_config(JOBLIB_NODE), 10) == 2
-    assert engines.jobs_at_once(sweep_config(JOBLIB_NODE), 1) == 1
+    assert launchers.jobs_at_once(sweep_config(JOBLIB_NODE), 10) == 2
+    assert launchers.jobs_at_once(sweep_config(JOBLIB_NODE), 1) == 1
 
 
 @installed("joblib")
 def test_joblib_starts_a_job_a_gpu_unless_a_number_is_given(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
     free = {**JOBLIB_NODE, "n_jobs": -1}
-    assert engines.jobs_at_once(sweep_config(free, "auto"), 10) == 3
-    assert engines.jobs_at_once(sweep_config(JOBLIB_NODE, "auto"), 10) == 2
+    assert launchers.jobs_at_once(sweep_config(free, "auto"), 10) == 3
+    assert launchers.jobs_at_once(sweep_config(JOBLIB_NODE, "auto"), 10) == 2
     monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "2")
-    assert engines.jobs_at_once(sweep_config(free, "cpu"), 10) <= 2
+    assert launchers.jobs_at_once(sweep_config(free, "cpu"), 10) <= 2
 
 
 def test_a_slurm_job_takes_the_cores_it_was_given(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("SLURM_CPUS_PER_TASK", raising=False)
     monkeypatch.setenv("SLURM_CPUS_ON_NODE", "6")
-    assert engines.threads_of_job("submitit_slurm", 100) == 6
+    assert launchers.threads_of_job("submitit_slurm", 100) == 6
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "4")
-    assert engines.threads_of_job("submitit_slurm", 100) == 4
+    assert launchers.threads_of_job("submitit_slurm", 100) == 4
 
 
 @pytest.mark.parametrize(("visible", "expected"), [(None, "1"), ("2,5", "5")])

@@ -1,0 +1,281 @@
+"""The tables, sentences and lines of a sweep, as text. `report` lays them out and writes them.
+
+Nothing here reads a file or decides anything: `ranking` says which setting is best, this module says it in words.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from segsweep.fingerprint import typed
+from segsweep.runs import RunRecord
+from segsweep.sweeps.state import FINAL, Job, SweepRecord, is_diverged
+from segsweep.sweeps.statistics import LEVEL
+
+if TYPE_CHECKING:  # a comparison can say itself in sentences, so `ranking` imports this module
+    from segsweep.sweeps.ranking import Comparison
+
+_LISTED = 5  # settings that a sentence names
+
+
+def verdict_sentences(comparison: "Comparison") -> list[str]:
+    """Which setting is best, which are not distinguishable from it, which are worse, and the limits of the test.
+
+    Args:
+        comparison: of jobs that were all scored on the same images.
+    """
+    table, settings, compared = comparison.table, comparison.settings, comparison.compared
+    said = [_about_best(comparison)]
+    if compared > 1 and comparison.replicates == 1:
+        said.append(
+            "One replicate per setting: no statement about whether a difference is real is possible; "
+            "repeat with seed=0,1,2."
+        )
+    elif compared > 1:
+        said += _about_others(comparison)
+    if comparison.left_out:
+        said.append(f"Not used, because not every setting compared has it: {', '.join(comparison.left_out)}.")
+    if len(missing := table.iloc[compared:]):
+        lost = _listed(missing, settings, list(missing["missing"]))
+        said.append(f"Ranked last and not tested, because replicates are missing: {lost}.")
+    # Settings with exactly the same values: the keys in which they differ have no effect.
+    same: dict[tuple[str, ...], list[list[str]]] = {}
+    for alike in comparison.identical:
+        keys = tuple(key for key in settings if len({entry_text(values[key]) for values in alike}) > 1)
+        same.setdefault(keys, []).append([setting_name(values, settings) for values in alike])
+    for keys, classes in same.items():
+        names, has = classes[0], "has" if len(keys) == 1 else "have"
+        more = f"; and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+        others = f" (and so in {len(classes) - 1} more cases)" if len(classes) > 1 else ""
+        said.append(
+            f"{', '.join(keys)} {has} no effect here: exactly the same {comparison.name} for every seed with "
+            f"{'; '.join(names[:_LISTED])}{more}{others}."
+        )
+    return said
+
+
+def setting_name(values: Mapping[str, Any] | pd.Series, settings: Sequence[str]) -> str:
+    """A setting as a command would have it: "optim=adam, lr=0.01"."""
+    return ", ".join(f"{column}={entry_text(values[column])}" for column in settings) or "the only setting"
+
+
+def entry_text(entry: Any) -> str:
+    """A value as a command would have it: null for None and NaN, true for True."""
+    if entry is None or entry is pd.NA or (isinstance(entry, (float, np.floating)) and math.isnan(entry)):
+        return "null"
+    return str(entry).lower() if isinstance(entry, (bool, np.bool_)) else str(entry)
+
+
+def _about_best(comparison: "Comparison") -> str:
+    table, name = comparison.table, comparison.name
+    replicates, compared = comparison.replicates, comparison.compared
+    if compared == 0:
+        return "No setting has all its replicates: no statement about which is best is possible."
+    first = table.iloc[0]
+    who, value = setting_name(first, comparison.settings), f"{name} {first['mean']:.4g}"
+    if replicates > 1:
+        mean, std = _rounded(first["mean"], first["std"]), _rounded(first["std"], first["std"])
+        value = f"{name} {mean} ± {std} (mean and standard deviation over {replicates} seeds)"
+    if len(table) == 1:
+        return f"One setting only, nothing to compare it with: {value}."
+    seeds = {1: "1 seed", 2: "both seeds"}.get(replicates, f"all {replicates} seeds")
+    if compared == 1:
+        return f"{who} is the only setting with {seeds}, so nothing is compared: {value}."
+    among = "" if compared == len(table) else f", of the {compared} settings with {seeds}"
+    if (table["verdict"].iloc[1:compared] == "worse").all():
+        return f"{who} is best{among}: {value}."
+    extreme = "highest" if comparison.mode == "max" else "lowest"
+    return f"{who} has the {extreme} {'mean ' if replicates > 1 else ''}{value}{among}."
+
+
+def _about_others(comparison: "Comparison") -> list[str]:
+    settings, replicates = comparison.settings, comparison.replicates
+    others = comparison.table.iloc[1 : comparison.compared]
+    correction = comparison.correction if comparison.pairs > 1 else ""
+    equal, worse, untested = (
+        others[others["verdict"] == verdict] for verdict in ("not distinguishable", "worse", "no statement")
+    )
+    how = ", ".join(filter(None, [f"paired t-test over {replicates} common seeds", correction, f"{LEVEL * 100:g} %"]))
+    test = f" ({how})"
+    said = []
+    if len(equal):
+        named = equal.head(_LISTED).iterrows()
+        notes = ["the same values" if row["detectable"] == 0 else f"{row['difference']:+.2g}" for _, row in named]
+        said.append(f"Not distinguishable from it{test}: {_listed(equal, settings, notes)}.")
+    if len(worse):
+        rest = f"the other {len(worse)}" if len(worse) > _LISTED else _listed(worse, settings)
+        said.append(f"Worse{'' if len(equal) else test}: {rest}.")
+    if len(untested):
+        said.append(
+            f"No statement about {_listed(untested, settings)}: the difference to the best is the same for every seed, "
+            "so nothing tells how far it varies by chance."
+        )
+    needed = equal["detectable"][equal["detectable"] > 0]
+    if len(needed):
+        low, high = f"{needed.min():.2g}", f"{needed.max():.2g}"
+        span = low if low == high else f"{low} (for the steadiest of them) to {high} (for the most varying)"
+        said.append(f"With {replicates} seeds only a difference of more than about {span} would have shown.")
+    return said
+
+
+def _listed(rows: pd.DataFrame, settings: Sequence[str], notes: Sequence[str] = ()) -> str:
+    names = [setting_name(row, settings) for _, row in rows.head(_LISTED).iterrows()]
+    names = [f"{who} ({notes[i]})" if notes and notes[i] else who for i, who in enumerate(names)]
+    return "; ".join(names) + (f"; and {len(rows) - _LISTED} more" if len(rows) > _LISTED else "")
+
+
+def _rounded(number: float, spread: float) -> str:
+    """A number rounded to two digits of its spread; very large and very small numbers have an exponent."""
+    if not spread:
+        return f"{number:.6g}"
+    decimals = 1 - math.floor(math.log10(spread))
+    if decimals > 7 or abs(number) >= 1e7:
+        return f"{number:.4g}"
+    return f"{number:.{max(0, decimals)}f}"
+
+
+Table = tuple[list[str], list[list[str]]]
+"""Header and rows."""
+
+_NAMED = 3  # jobs that a line of an error names
+_BESIDE = ("test/iou", "test/loss", "train/loss_running")
+
+
+def number(value: Any, decimals: int = 4) -> str:
+    """A measured number, or "" where there is none."""
+    return "" if value is None or pd.isna(value) else f"{value:.{decimals}f}"
+
+
+def ends(table: pd.DataFrame) -> list[str]:
+    """The status of each job in the table of jobs, with "diverged" for a failed job that diverged."""
+    pairs = zip(table["error"], table["status"], strict=True)
+    return ["diverged" if is_diverged(error) else str(status) for error, status in pairs]
+
+
+def decimals(values: Iterable[Any]) -> int:
+    """How many decimals a column needs, best value first: four digits of that value, and at least 4 decimals."""
+    first = next((abs(value) for value in values if value is not None and not pd.isna(value) and value), 1.0)
+    return min(max(3 - math.floor(math.log10(first)), 4), 12) if math.isfinite(first) else 4
+
+
+def settings_table(compared: "Comparison", details: bool) -> Table:
+    """A row per setting, best first; with groups that are ranked alone, one group after the other.
+
+    Args:
+        compared: the sweep's comparison.
+        details: True adds intervals, p values and every missing replicate; False keeps what fits a terminal's line.
+    """
+    axes = list(compared.settings)
+    spread = ["std", "95 % interval", "difference", "p"] if details else ["± std", "difference"]
+    places = decimals(compared.table["mean"])
+    rows = []
+    ranked = (ranks for part in compared.alone for ranks in enumerate(part.table.iterrows(), start=1))
+    for rank, (_, row) in ranked:
+        mean, std, low, high, difference = (
+            number(row[name], places) for name in ("mean", "std", "low", "high", "difference")
+        )
+        difference = "" if rank == 1 else difference  # the best is 0 from itself
+        cells = [str(rank), *(entry_text(row[axis]) for axis in axes), str(row["n"])]
+        if details:
+            interval = f"{low} to {high}" if low else ""
+            cells += [mean, std, interval, difference, number(row["p"], 3)]
+            cells.append(row["verdict"] + (f" ({row['missing']})" if row["missing"] else ""))
+        else:
+            cells += [mean, std, difference, missing(row["missing"]) or row["verdict"]]
+        rows.append(cells)
+    return ["rank", *axes, "n", compared.name, *spread, "verdict"], rows
+
+
+def missing(reasons: str) -> str:
+    """How many replicates are missing, and why: "2 diverged, 1 not run"."""
+    counts = Counter(reason.partition(" ")[2] for reason in reasons.split(", ") if reason)
+    return ", ".join(f"{count} {why}" for why, count in counts.items())
+
+
+def jobs_table(record: SweepRecord, table: pd.DataFrame, details: bool) -> Table:
+    """A row per job, best first; `details` adds the running training loss."""
+    also = [
+        name for name in (_BESIDE if details else _BESIDE[:2]) if name in table and name != record.objective["name"]
+    ]
+    places = {name: decimals(table[name]) for name in ("objective", *also)}
+    rows = []
+    for (_, row), end in zip(table.iterrows(), ends(table), strict=True):
+        rank = "final" if row.get("stage") == FINAL else "" if pd.isna(row["rank"]) else str(row["rank"])
+        seconds = "" if pd.isna(row["seconds"]) else f"{row['seconds']:.0f}"
+        values = [entry_text(row[axis]) for axis in record.axes]
+        rows.append([rank, *values, *(number(row[name], places[name]) for name in places), seconds, end])
+    return ["rank", *record.axes, record.objective["name"], *also, "seconds", "status"], rows
+
+
+def final_trainings(record: SweepRecord, table: pd.DataFrame) -> list[str]:
+    """A sentence for each final training: with the best values, after a search."""
+    if "stage" not in table:
+        return []
+    said = []
+    for _, row in table[table["stage"] == FINAL].iterrows():
+        job = record.job_at(row["directory"])
+        seed = "" if job is None else f", seed={entry_text(record.value_of(job, 'seed'))}"
+        who = setting_name(row, [axis for axis in record.axes if axis != "seed"]) + seed
+        values = {record.objective["name"]: row["objective"], **{name: row.get(name) for name in _BESIDE[:2]}}
+        found = ", ".join(f"{name} {value:.4g}" for name, value in values.items() if not pd.isna(value))
+        said.append(f"Final training with {who}: {found or row['status']}.")
+    return said
+
+
+def failures(record: SweepRecord, table: pd.DataFrame) -> list[str]:
+    """A line for each error: the jobs it ended, then the error."""
+    lines = []
+    for error, rows in table[table["status"] == "failed"].groupby("error", sort=False):
+        names = [setting_name(row, record.axes) if record.axes else row["directory"] for _, row in rows.iterrows()]
+        more = f"; and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        lines.append(f"{'; '.join(names[:_NAMED])}{more}: {error}")
+    return lines
+
+
+@dataclass(frozen=True)
+class Tally:
+    """How many jobs of a sweep are done and left, and the mean seconds of a completed job; None if none is completed."""
+
+    done: int
+    left: int
+    seconds: float | None
+
+
+def job_line(record: SweepRecord, job: Job, found: RunRecord, tally: Tally) -> str:
+    """How a job ended, and how long the others will take: "[2/4] lr=0.1 · val/iou 0.97 · 12 s · about 24 s left".
+
+    Args:
+        record: sweep.json.
+        job: the job, which has ended.
+        found: its run.json.
+        tally: counts of the whole sweep.
+    """
+    value = found.objective.value
+    if found.status == "completed":
+        name = found.objective.name
+        # The IoU of a class that no image of the split shows is not defined; run.json has null for it.
+        outcome = f"{name} is not defined on this validation split" if value is None else f"{name} {value:.4f}"
+    else:
+        reason = " ".join((found.error or "its process has died").split())
+        outcome = reason if job.status == "interrupted" else f"failed: {reason[:160]}"
+    # A foreign sweeper does not say how many jobs will follow, and its overrides repeat what it does not vary.
+    other = job.stage == "other"
+    of = "" if other else f"/{len(record.jobs)}"
+    axes = [f"{axis}={typed(record.value_of(job, axis))}" for axis in record.axes] if other else []
+    parts = [f"[{tally.done}{of}] {', '.join(axes) or job.name}", outcome, clock(found.seconds)]
+    if tally.left and tally.seconds is not None and not other:
+        parts.append(f"about {clock(tally.seconds * tally.left / min(record.at_once, tally.left))} left")
+    return " · ".join(parts)
+
+
+def clock(seconds: float) -> str:
+    """A duration as text: "42 s", "12 min", "3 h 05 min"."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
