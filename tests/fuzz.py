@@ -443,7 +443,7 @@ def read_as_image(path: Path, choose: random.Random) -> object:
     channels, bands = choose.choice(((1, None), (3, None), (5, None), (2, (1, 0))))
     white = choose.choice((None, None, 4095, 65535, 1e9))
     alpha, exif = choose.choice(("refuse", "drop")), choose.choice(("apply", "ignore", "refuse"))
-    rule = ImageRule(channels, alpha, exif, white, bands)
+    rule = ImageRule(channels=channels, alpha=alpha, exif=exif, white=white, bands=bands)
     try:
         shape = image_shape(path, rule)
     except UserError:

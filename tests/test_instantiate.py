@@ -5,6 +5,7 @@ import inspect
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -16,8 +17,55 @@ from pydantic import Field
 from segsweep import tasks
 from segsweep.data.textures import Textures
 from segsweep.errors import UserError
-from segsweep.instantiate import ROOT_KEYS, AtLeast1, Positive, build, check_arguments, checked, naming_keys, to_plain
+from segsweep.instantiate import (
+    ROOT_KEYS,
+    AtLeast1,
+    Positive,
+    build,
+    check_arguments,
+    checked,
+    flattened,
+    naming_keys,
+    part,
+    to_plain,
+)
 from segsweep.nets.padding import KernelSize
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rate:
+    rate: Positive = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    size: AtLeast1 = 3
+    name: str | None = None
+
+
+@dataclass(frozen=True)
+class Both(Size, Rate):
+    root: str
+
+
+@checked
+class Flat:
+    @flattened(Both)
+    def __init__(self, settings: Both) -> None:
+        self.rate, self.size = part(settings, Rate), part(settings, Size)
+
+
+def test_a_flattened_constructor_takes_the_fields_of_its_parts_and_nothing_else():
+    assert list(inspect.signature(Flat).parameters) == ["root", "rate", "size", "name"]
+    made = Flat("x", size=4, rate=0.5)
+    assert (made.rate, made.size) == (Rate(rate=0.5), Size(size=4))
+    with pytest.raises(TypeError, match="sise"):
+        Flat("x", sise=4)
+    for wrong, key in (({"size": 0}, "size"), ({"rate": 0.0}, "rate"), ({"name": 3}, "name"), ({"sise": 4}, "sise")):
+        with pytest.raises(UserError, match=rf"^data\.{key}\b"):
+            check_arguments(Flat, {"root": "x", **wrong}, prefix="data.")
+    with pytest.raises(UserError, match=r"^size=0"):
+        Flat("x", size=0)
 
 
 def example(

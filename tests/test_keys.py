@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from hydra import compose, initialize_config_dir
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +15,7 @@ from support import ROOT, SMALL, Command
 from segsweep import cli  # noqa: F401  (registers the resolvers that the configuration needs)
 from segsweep.errors import UserError
 from segsweep.instantiate import to_plain
-from segsweep.keys import KEYS, SYNONYMS, nearest, require_known
+from segsweep.keys import KEYS, OPEN, SYNONYMS, nearest, opened, require_known
 from segsweep.training_setup import require_known_settings
 
 
@@ -148,6 +149,33 @@ def test_a_group_that_is_left_out_is_refused(command: Command, group: str):
     outcome = command("train.py", f"~{group}")
     assert (outcome.code, len(outcome.error_lines)) == (1, 1)
     assert outcome.err.startswith(f"error: {group}: ")
+
+
+TYPED = {
+    "data.root='a b'": {"root": "a b"},
+    "data.train=[Tile 1,b]": {"train": ["Tile 1", "b"]},
+    "data.map_ids={7:sea}": {"map_ids": {7: "sea"}},
+    "data.white=4095": {"white": 4095},
+    "+data.white=4095": {"white": 4095},
+    "++data.white=4095": {"white": 4095},
+    "data.root=a=b": None,  # as in every command, = wants quotes
+}
+
+
+@pytest.mark.parametrize("command_name", OPEN)
+@pytest.mark.parametrize("typed", TYPED)
+def test_settings_of_the_data_are_typed_without_a_plus(command: Command, command_name: str, typed: str):
+    outcome = command(f"{command_name}.py", "--cfg", "job", "data.alpha=drop", "data.alpha=refuse", typed)
+    if TYPED[typed] is None:
+        assert outcome.err.startswith(f"error: {typed}: cannot be read")
+    else:
+        assert yaml.safe_load(outcome.out)["data"] == {"alpha": "refuse", **TYPED[typed]}
+
+
+def test_a_key_of_a_closed_group_keeps_what_was_typed():
+    words = ["data.nothing=1", "-m", "data.root=x", "+data.white=1", "data=folder"]
+    assert [opened(name, words) for name in ("train", "check_data", "export")] == [words] * 3
+    assert opened("evaluate", words) == ["++data.nothing=1", "-m", "++data.root=x", "+data.white=1", "data=folder"]
 
 
 @pytest.mark.parametrize("typed", ["+optim=sgd", "+lr=0.1"])

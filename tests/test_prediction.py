@@ -277,6 +277,8 @@ MISTAKES = {
     "run=run input=photos output=out accelerator=foo": "accelerator=foo",
     "run=run input=photos output=out data.exif=turn": "data.exif=turn",
     "run=run input=photos output=out data.white=bright": "data.white=bright",
+    "run=run input=photos output=out data.channels=3": "data.channels: follows from other settings",
+    "run=run input=photos output=out data.tile_size=3": "data.tile_size: no such setting; there are alpha, exif, white",
     "run=run input=photos output=out overlay=true": "overlay",
     "run=run input=photos output=photos/a.png": "photos/a.png",
 }

@@ -120,7 +120,8 @@ def explain(error: BaseException) -> str | None:
         choices = ", ".join(option for option in error.options)
         return f"{group.parent}={group.name}: no such choice; there are {choices}"
     if isinstance(error, OverrideParseException):
-        return f"{error.override}: cannot be read as KEY=VALUE ({_one_line(error).split(' See http')[0]})"
+        typed = str(error.override).removeprefix("++")  # which may be ours; see `keys.opened`
+        return f"{typed}: cannot be read as KEY=VALUE ({_one_line(error).split(' See http')[0]})"
     if (mistake := _mistake_behind(error)) is not None:
         return _one_line(mistake)
     if (found := re.search(r"UserError raised while resolving interpolation: (.*)", str(error))) is not None:

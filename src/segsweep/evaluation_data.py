@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from segsweep.classes import ClassTable, find_class_table, read_mask, read_table
 from segsweep.data import SOURCES, FolderSource, Source
-from segsweep.data.every_pair import EveryPair
 from segsweep.data.pairs import Pair, find_pairs
 from segsweep.data.source import Split
 from segsweep.datamodule import LOADING_KEYS, SegmentationDataModule
@@ -23,6 +22,7 @@ from segsweep.errors import UserError, shown
 from segsweep.instantiate import check_arguments, checked, naming_keys
 from segsweep.runs.load import Run
 from segsweep.tasks import LOSSES, Loss
+from segsweep.training_setup import require_known_settings
 
 _CACHE = "outputs/cache"
 """Where decoded images go that memory does not keep; a run may say another place, and anybody may have said it."""
@@ -70,10 +70,10 @@ def data_of(run: Run, changes: Mapping[str, Any] | None = None, split: ScoredSpl
 
     Args:
         run: from `load_run`.
-        changes: settings of the `data` group. Another `root` is a folder with masks, whatever the run was trained on. It is
-            read and divided as the run's own folder was, which may be the same folder at another place, so no image that
-            was trained on is scored unasked. Where a class table lies in it, masks are read by that, or, of a run that was
-            told its classes, by the one of the two tables that reads them.
+        changes: settings of the run's own source, or of the DataModule. Another `root` is a folder with masks, whatever
+            the run was trained on. It is read and divided as the run's own folder was, which may be the same folder at
+            another place, so no image that was trained on is scored unasked. Where a class table lies in it, masks are
+            read by that, or, of a run that was told its classes, by the one of the two tables that reads them.
         split: "val", "test" or, of a folder, "all".
 
     Raises:
@@ -83,15 +83,20 @@ def data_of(run: Run, changes: Mapping[str, Any] | None = None, split: ScoredSpl
     changes = dict(changes or {})
     node = settings_of(run, "data")
     loading = {key: node.pop(key) for key in LOADING_KEYS if key in node}
+    if "overfit_samples" in changes:
+        raise UserError("data.overfit_samples: is of a training; what is scored is a whole split")
     loading |= {key: changes.pop(key) for key in LOADING_KEYS if key in changes} | {"overfit_samples": 0}
     notes: list[str] = []
     if "root" in changes and _is_elsewhere(changes["root"], node):
         node, notes = _other_folder(run, node, changes)
     node |= changes
+    _require_useful(node, changes)
     _require_no_writing(run, node, changes)
     source: Source = _built(SOURCES, node, run, "data")
     if split == "all":
-        source = _everything(run, source, node)
+        if not isinstance(source, FolderSource):
+            raise UserError("split=all: only a folder has an all; give val or test")
+        source = source.undivided()
     _prepare(source)
     same_order = "give data of the same classes in the same order"
     _require_same_classes(run.labels, source.labels, f"data.labels ({source.labels_from})", same_order)
@@ -134,6 +139,19 @@ def reads_files(node: Mapping[str, Any]) -> bool:
     return isinstance(target, str) and target in SOURCES and issubclass(SOURCES[target], FolderSource)
 
 
+def _require_useful(node: Mapping[str, Any], changes: Mapping[str, Any]) -> None:
+    """Refuses a change that the source does not take, or that changes nothing that is scored.
+
+    Raises:
+        UserError: names the key.
+    """
+    require_known_settings({"data": node})
+    source = SOURCES.get(str(node.get("_target_")), Source)
+    for key in changes:
+        if key in source.training_only:
+            raise UserError(f"data.{key}: changes training samples alone, and nothing that is scored; leave it out")
+
+
 def _require_no_writing(run: Run, node: dict[str, Any], changes: Mapping[str, Any]) -> None:
     """Takes from what a run says of its data what would write to where it says.
 
@@ -154,16 +172,11 @@ def _is_elsewhere(root: Any, node: Mapping[str, Any]) -> bool:
     return Path(str(root)).expanduser().resolve() != Path(node["root"]).expanduser().resolve()
 
 
-def _folder_settings(run: Run, node: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of a folder source that reads as `node` says."""
-    known = inspect.signature(FolderSource).parameters
-    kept = {key: value for key, value in node.items() if key in known} if reads_files(node) else {}
-    return {"_target_": "segsweep.data.FolderSource", **kept, "channels": run.channels}
-
-
 def _other_folder(run: Run, node: Mapping[str, Any], changes: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Settings for another folder, as the run's own, and what a person should know of them."""
-    settings = _folder_settings(run, node)
+    known = inspect.signature(FolderSource).parameters if reads_files(node) else ()
+    kept = {key: value for key, value in node.items() if key in known}
+    settings = {"_target_": "segsweep.data.FolderSource", **kept, "channels": run.channels}
     root = Path(str(changes["root"])).expanduser()
     if not root.is_dir():
         raise UserError(f"data.root={changes['root']}: no such folder")
@@ -204,16 +217,6 @@ def _mask(pair: Pair, source: FolderSource) -> NDArray[np.uint8] | None:
         return read_mask(pair.mask, source.labels, source.mask_rule).mask
     except UserError:
         return None
-
-
-def _everything(run: Run, source: Source, node: Mapping[str, Any]) -> Source:
-    if not isinstance(source, FolderSource):
-        raise UserError("split=all: only a folder has an all; give val or test")
-    settings = _folder_settings(run, node)
-    if settings.get("labels") is None:
-        settings["labels"] = source.labels.to_dict()
-    everything: Source = _built({"segsweep.data.FolderSource": EveryPair}, settings, run, "data")
-    return everything
 
 
 def _prepare(source: Source) -> None:

@@ -4,10 +4,10 @@ import functools
 import inspect
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import is_dataclass
+from dataclasses import fields, is_dataclass
 from functools import partial
 from types import NoneType
-from typing import Annotated, Any, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, Concatenate, ParamSpec, TypeVar, get_args, get_type_hints
 
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
@@ -17,6 +17,9 @@ from pydantic import ConfigDict, Field, InstanceOf, TypeAdapter, ValidationError
 from segsweep.errors import UserError, first_line
 
 Callee = TypeVar("Callee", bound=Callable[..., Any])
+P = ParamSpec("P")
+Self = TypeVar("Self")
+Settings = TypeVar("Settings")
 
 AtLeast1 = Annotated[int, Field(ge=1)]
 AtLeast0 = Annotated[int, Field(ge=0)]
@@ -59,6 +62,37 @@ def checked(callee: Callee) -> Callee:
     return checking  # type: ignore[return-value]
 
 
+def flattened(
+    settings: Callable[P, Settings],
+) -> Callable[[Callable[[Self, Settings], None]], Callable[Concatenate[Self, P], None]]:
+    """Decorator for a constructor that takes a dataclass: it is called with the fields of the dataclass instead.
+
+    The signature lists every field, with its type and default, so a caller, `check_arguments` and mypy see them all.
+    """
+
+    def decorate(constructor: Callable[[Self, Settings], None]) -> Callable[Concatenate[Self, P], None]:
+        @functools.wraps(constructor)
+        def flat(self: Self, /, *args: P.args, **kwargs: P.kwargs) -> None:
+            constructor(self, settings(*args, **kwargs))
+
+        own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+        parameters = [own, *inspect.signature(settings).parameters.values()]
+        flat.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        flat.__annotations__ = get_type_hints(settings.__init__, include_extras=True)
+        return flat
+
+    return decorate
+
+
+def part(settings: Any, kind: type[Settings]) -> Settings:
+    """The fields that a dataclass has from its base `kind`, as an object of that class alone.
+
+    Raises:
+        UserError: what `kind` refuses.
+    """
+    return kind(**{entry.name: getattr(settings, entry.name) for entry in fields(kind)})  # type: ignore[arg-type]
+
+
 def check_arguments(
     function: Callable[..., Any], arguments: Mapping[str, Any], prefix: str = "", known: tuple[str, ...] = ()
 ) -> None:
@@ -71,7 +105,7 @@ def check_arguments(
         function: a class or a function.
         arguments: by name, plain values.
         prefix: what the names have before them where the user wrote them, as in "data.".
-        known: arguments that the caller adds, and that need not be there.
+        known: arguments that the caller adds, and that must not be there.
 
     Raises:
         UserError: names the argument, its value and what would be right.
@@ -80,6 +114,8 @@ def check_arguments(
     takes_any = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
     offered = [name for name in parameters if name not in known]
     for name in arguments:
+        if name in known:
+            raise UserError(f"{prefix}{name}: follows from other settings; leave it out")
         if name not in parameters and not takes_any:
             raise UserError(f"{prefix}{name}: no such setting; there are {', '.join(offered)}")
     for name, parameter in parameters.items():

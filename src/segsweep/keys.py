@@ -38,6 +38,9 @@ KEYS = {
 }  # fmt: skip
 """Keys at the root of conf/<command>.yaml once it is composed."""
 
+OPEN = {"evaluate": "data", "predict": "data"}
+"""Groups that a command leaves empty: the settings of the run that it is given say which keys there are."""
+
 SYNONYMS = {
     "optim": "optimizer optimiser opt solver",
     "lr": "learning_rate base_lr max_lr initial_lr",
@@ -104,6 +107,12 @@ def _raw(config: DictConfig) -> dict[Any, Any]:
     return raw
 
 
+def opened(command: str, arguments: Iterable[str]) -> list[str]:
+    """Arguments of a command in which a key below its open group is added, as `++` has Hydra do, also without a plus."""
+    group = OPEN.get(command)
+    return [f"++{word}" if group and re.match(rf"{group}\.[^=]+=", word) else word for word in arguments]
+
+
 def typed_keys(config: DictConfig) -> list[str]:
     """The keys that the overrides of a configuration set, without those that choose from a group; it has Hydra's node.
 
@@ -140,6 +149,8 @@ def unknown(key: str, config: DictConfig | None = None) -> str:
             return f"{key}: no such key with {now}; add {group}={choice}: {script} {command}"
     if near is None:
         return f"{key}: no such key; {script} --help lists what there is"
+    if near == key:
+        return f"{key}: has no choices here; type its settings one by one, as {key}.KEY=VALUE"
     choices = ", ".join(sorted(path.stem for path in (folder / near).glob("*.yaml"))) if near in chosen else ""
     return f"{key}: no such key; did you mean {near}{choices and f' ({choices})'}?"
 

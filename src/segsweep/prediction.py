@@ -7,7 +7,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -186,7 +186,8 @@ class _Reader:
     @classmethod
     def of(cls, run: Run, changes: Mapping[str, Any]) -> "_Reader":
         node = settings_of(run, "data")
-        settings = {name: node[name] for name in ("alpha", "exif", "white", "bands") if name in node} | dict(changes)
+        names = {entry.name for entry in fields(ImageRule)} - {"channels"}
+        settings = {name: node[name] for name in names if name in node} | dict(changes)
         check_arguments(ImageRule, settings, prefix="data.", known=("channels",))
         rule = ImageRule(channels=run.channels, **settings)
         # A net that was trained on files has seen what reading makes of them; textures were never files.

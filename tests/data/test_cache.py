@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from segsweep.data import cache as cache_module
-from segsweep.data.cache import PixelCache
+from segsweep.data.cache import CacheRule, PixelCache
 from segsweep.data.pairs import Pair
 from segsweep.errors import UserError
 
@@ -49,7 +49,9 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Files:
 
 @pytest.fixture
 def new_cache(tmp_path: Path) -> Callable[..., PixelCache]:
-    return lambda budget, settings="rgb": PixelCache(budget, tmp_path / "cache", settings)
+    return lambda budget, settings="rgb": PixelCache(
+        CacheRule(cache_gib=budget / 2**30, cache_dir=str(tmp_path / "cache")), settings
+    )
 
 
 @pytest.mark.parametrize("in_memory", range(5))
@@ -246,7 +248,7 @@ def decode(pair):
     return np.full((4, 40, 50), int(pair.name), np.uint8)
 print("ready", flush=True)
 sys.stdin.readline()
-arrays = cache.PixelCache(0, root / "cache", "rgb").load(pairs, shapes, decode)
+arrays = cache.PixelCache(cache.CacheRule(cache_gib=0.0, cache_dir=str(root / "cache")), "rgb").load(pairs, shapes, decode)
 assert all((array == number).all() for number, array in enumerate(arrays))
 """
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch.utils.data import DataLoader, default_collate
 
-from segsweep.data.crops import Sample, Tiling, file_order
+from segsweep.data.crops import Sample, TileRule, Tiling, file_order
 from segsweep.data.folder import FolderSource
 from segsweep.data.source import Batch
 from segsweep.errors import UserError
@@ -177,7 +177,9 @@ def test_every_pixel_counts_in_one_tile_and_has_its_margin(
 ) -> None:
     size = least_tile(margin, 0, alignment) + extra
     counted = np.zeros((height, width), dtype=int)
-    tiles = Tiling(size, margin, ReceptiveField("Net", alignment, 0)).tiles([(height, width)])
+    tiles = Tiling(TileRule(tile_size=size, tile_margin=margin), ReceptiveField("Net", alignment, 0)).tiles(
+        [(height, width)]
+    )
     for tile in tiles:
         top, left, bottom, right = tile.inner
         counted[top:bottom, left:right] += 1

@@ -63,8 +63,10 @@ def test_a_net_that_knows_gray_alone_takes_gray_in_any_mode_and_no_colour(tmp_pa
     Image.fromarray(gray).save(tmp_path / "l.png")
     Image.fromarray(np.repeat(gray[..., None], 3, axis=2)).save(tmp_path / "rgb.png")
     for name in ("l.png", "rgb.png"):
-        np.testing.assert_array_equal(read_input(tmp_path / name, ImageRule(1), gray_only=True).pixels[0], gray)
+        np.testing.assert_array_equal(
+            read_input(tmp_path / name, ImageRule(channels=1), gray_only=True).pixels[0], gray
+        )
     Image.new("RGB", (7, 5), (10, 20, 30)).save(tmp_path / "colour.png")
     with pytest.raises(UserError, match="is a colour image, and this net was trained on gray ones"):
-        read_input(tmp_path / "colour.png", ImageRule(1), gray_only=True)
-    assert read_input(tmp_path / "colour.png", ImageRule(1)).pixels.shape == (1, 5, 7)
+        read_input(tmp_path / "colour.png", ImageRule(channels=1), gray_only=True)
+    assert read_input(tmp_path / "colour.png", ImageRule(channels=1)).pixels.shape == (1, 5, 7)

@@ -75,12 +75,17 @@ def test_pairing_does_not_depend_on_the_order_of_listing(tmp_path: Path, monkeyp
         (("images/Tile 3/x.jpg", "masks/Tile 3/x.png"), Layout(), "Tile 3/x", "Tile 3"),
         (("a/b/images/c/x.jpg", "a/b/masks/c/x.png"), Layout(), "a/b/c/x", "a"),
         (("images/x_image.png", "masks/x_mask.png"), Layout(image_suffix="_image", mask_suffix="_mask"), "x", ""),
-        (("all/x_image.png", "all/x_mask.png"), Layout("", "", "_image", "_mask"), "all/x", "all"),
-        (("all/x.jpg", "all/x_mask.png"), Layout("", "", "", "_mask"), "all/x", "all"),
+        (
+            ("all/x_image.png", "all/x_mask.png"),
+            Layout(images="", masks="", image_suffix="_image", mask_suffix="_mask"),
+            "all/x",
+            "all",
+        ),
+        (("all/x.jpg", "all/x_mask.png"), Layout(images="", masks="", mask_suffix="_mask"), "all/x", "all"),
         (("x.jpg", "masks/x.npy"), Layout(images=""), "x", ""),
         (
             ("leftImg8bit/val/ulm/u_1_leftImg8bit.png", "gtFine/val/ulm/u_1_gtFine_labelIds.png"),
-            Layout("leftImg8bit", "gtFine", "_leftImg8bit", "_gtFine_labelIds"),
+            Layout(images="leftImg8bit", masks="gtFine", image_suffix="_leftImg8bit", mask_suffix="_gtFine_labelIds"),
             "val/ulm/u_1",
             "val",
         ),
@@ -217,7 +222,7 @@ def test_any_name_is_shown_on_one_printable_line(tmp_path: Path, name: str) -> N
 @pytest.mark.parametrize("arguments", [("same", "same"), ("a/b", "masks"), ("..", "masks")])
 def test_a_layout_that_cannot_tell_images_from_masks_is_refused(arguments: tuple[str, str]) -> None:
     with pytest.raises(UserError, match=r"data\.images"):
-        Layout(*arguments)
+        Layout(images=arguments[0], masks=arguments[1])
 
 
 def test_the_real_folder_pairs_by_tile(dubai: Path) -> None:

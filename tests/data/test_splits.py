@@ -36,7 +36,7 @@ FRACTIONS = st.sampled_from([(0.7, 0.15, 0.15), (0.8, 0.2, 0.0), (0.5, 0.25, 0.2
 def test_fractions_are_disjoint_exhaustive_and_independent_of_order(
     pairs: list[Pair], fractions: tuple[float, float, float], seed: int, whole: bool | None, data: st.DataObject
 ) -> None:
-    rule = SplitRule("fraction", fractions=fractions, seed=seed, whole_groups=whole)
+    rule = SplitRule(split="fraction", fractions=fractions, split_seed=seed, whole_groups=whole)
     splits = split_pairs(pairs, ROOT, rule)
     parts = [set(splits[part]) for part in PARTS]
     assert set.union(*parts) == set(pairs)
@@ -53,14 +53,18 @@ def test_fractions_are_disjoint_exhaustive_and_independent_of_order(
 def test_fractions_of_files_are_met_to_within_one_file(
     count: int, fractions: tuple[float, float, float], seed: int
 ) -> None:
-    splits = split_pairs(pairs_of(*map(str, range(count))), ROOT, SplitRule("fraction", fractions=fractions, seed=seed))
+    splits = split_pairs(
+        pairs_of(*map(str, range(count))), ROOT, SplitRule(split="fraction", fractions=fractions, split_seed=seed)
+    )
     for part, fraction in zip(PARTS, fractions, strict=True):
         assert abs(len(splits[part]) - fraction * count) <= 1
 
 
 def test_another_seed_is_another_split() -> None:
     pairs = pairs_of(*map(str, range(40)))
-    assert split_pairs(pairs, ROOT, SplitRule(seed=0)).val != split_pairs(pairs, ROOT, SplitRule(seed=1)).val
+    assert (
+        split_pairs(pairs, ROOT, SplitRule(split_seed=0)).val != split_pairs(pairs, ROOT, SplitRule(split_seed=1)).val
+    )
 
 
 def test_groups_go_where_they_are_sent_and_the_others_are_unused() -> None:
@@ -78,12 +82,11 @@ def test_groups_go_where_they_are_sent_and_the_others_are_unused() -> None:
         ({"train": ("A",), "val": ("X",)}, "the groups are: A, B, C"),
         ({"train": ("A", "B")}, "leaves val empty"),
         ({"val": ("A", "B")}, "leaves train empty"),
-        ({"by": "fraction", "fractions": (1.0, 0.0, 0.0)}, "leaves val empty"),
-        ({"by": "fraction", "fractions": (0.4, 0.3, 0.3), "whole_groups": True}, ""),
-        ({"by": "folders"}, "leaves train empty"),
-        ({"by": "lists", "train": ("none.txt",)}, "no list file 'none.txt'"),
-        ({"by": "lists"}, "leaves train empty"),
-        ({"by": "thirds"}, "must be auto, folders"),
+        ({"split": "fraction", "fractions": (1.0, 0.0, 0.0)}, "leaves val empty"),
+        ({"split": "fraction", "fractions": (0.4, 0.3, 0.3), "whole_groups": True}, ""),
+        ({"split": "folders"}, "leaves train empty"),
+        ({"split": "lists", "train": ("none.txt",)}, "no list file 'none.txt'"),
+        ({"split": "lists"}, "leaves train empty"),
     ],
 )
 def test_splits_that_cannot_be_are_refused(rule: dict[str, object], words: str) -> None:
@@ -99,12 +102,13 @@ def test_splits_that_cannot_be_are_refused(rule: dict[str, object], words: str) 
     [
         {"fractions": (0.5, 0.5, 0.5)},
         {"fractions": (1.5, -0.5, 0.0)},
-        {"by": "fraction", "train": ("A",)},
-        {"by": "groups"},
+        {"split": "fraction", "train": ("A",)},
+        {"split": "groups"},
+        {"split": "thirds"},
     ],
 )
 def test_rules_that_contradict_themselves_are_refused(rule: dict[str, object]) -> None:
-    with pytest.raises(UserError, match=r"data\."):
+    with pytest.raises(UserError, match=r"^(data\.)?(fractions|train|split)\b"):
         SplitRule(**rule)  # type: ignore[arg-type]
 
 
@@ -134,8 +138,8 @@ def test_a_test_set_stays_one_where_there_is_no_val(tmp_path: Path, lists: bool)
     assert {pair.name for pair in (*splits.train, *splits.val)} == set(names["train"])
     assert (len(splits.train), len(splits.val), len(splits.unused)) == (17, 3, 1)
     assert splits.reason.endswith("; val from train by fraction 0.85/0.15/0 of files, seed 0")
-    assert split_pairs(pairs, tmp_path, SplitRule(seed=1)).val != splits.val
-    assert "leaves val empty" in refused(pairs, SplitRule("lists" if lists else "folders"), tmp_path)
+    assert split_pairs(pairs, tmp_path, SplitRule(split_seed=1)).val != splits.val
+    assert "leaves val empty" in refused(pairs, SplitRule(split="lists" if lists else "folders"), tmp_path)
     assert "leaves val empty" in refused(pairs, SplitRule(fractions=(0.9, 0.0, 0.1)), tmp_path)
 
 
@@ -163,7 +167,7 @@ def test_a_val_or_test_set_without_train_is_not_trained_on_unasked(
     named = ", ".join(f"{part}.txt" if lists else part for part in parts)
     assert f"has {named}, but no train{'.txt' if lists else ''}; " in (message := refused(pairs, SplitRule(), tmp_path))
     assert "data.split=fraction" in message
-    assert split_pairs(pairs, tmp_path, SplitRule("fraction")).test
+    assert split_pairs(pairs, tmp_path, SplitRule(split="fraction")).test
 
 
 def test_a_list_to_train_on_is_not_passed_over(tmp_path: Path) -> None:
@@ -183,7 +187,7 @@ def test_lists_name_pairs_in_any_way_that_has_one_meaning(tmp_path: Path) -> Non
     (tmp_path / "test.txt").write_text("4")
     splits = split_pairs(pairs, tmp_path)
     assert [[pair.name for pair in splits[part]] for part in PARTS] == [["A/1", "A/2", "A/3"], ["B/1"], ["B/4"]]
-    given = SplitRule("auto", train=("train.txt",), val=(str(tmp_path / "val.txt"),), test=("test.txt",))
+    given = SplitRule(split="auto", train=("train.txt",), val=(str(tmp_path / "val.txt"),), test=("test.txt",))
     assert split_pairs(pairs, tmp_path, given).val == splits.val
 
 
@@ -219,7 +223,7 @@ def test_one_file_under_two_names_in_two_splits_is_refused(tmp_path: Path, link:
 
 def test_a_list_that_is_no_text_or_too_large_is_refused(tmp_path: Path) -> None:
     pairs = pairs_of("a", "b", "c")
-    rule = SplitRule("lists", train=("train.txt",), val=("val.txt",))
+    rule = SplitRule(split="lists", train=("train.txt",), val=("val.txt",))
     (tmp_path / "val.txt").write_text("b\n")
     (tmp_path / "train.txt").write_bytes(b"\xff\xfe\x00binary")
     assert "cannot be read as text" in refused(pairs, rule, tmp_path)

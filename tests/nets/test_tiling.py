@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from test_every_net import build, every_net, trained
 from torch import Tensor, nn
 
-from segsweep.data.crops import Tiles, Tiling
+from segsweep.data.crops import TileRule, Tiles, Tiling
 from segsweep.nets.tiling import (
     ALIGNMENT,
     ReceptiveField,
@@ -68,7 +68,9 @@ def blended(net: nn.Module, image: Tensor, tile: int, margin: int) -> Tensor:
 
 def counted(net: nn.Module, image: Tensor, tile: int, margin: int) -> Tensor:
     """Logits as validation counts them, of every pixel those of the window where its mask is not ignored."""
-    tiles = Tiling(tile, margin, ReceptiveField.of(net)).tiles([(image.shape[1], image.shape[2])])
+    tiles = Tiling(TileRule(tile_size=tile, tile_margin=margin), ReceptiveField.of(net)).tiles(
+        [(image.shape[1], image.shape[2])]
+    )
     pixels = np.concatenate([image.numpy(), np.zeros((1, *image.shape[1:]), dtype=np.uint8)])
     found, times = torch.zeros(0), torch.zeros(image.shape[1:], dtype=torch.int64)
     for window, sample in zip(tiles, Tiles([pixels], tiles), strict=False):

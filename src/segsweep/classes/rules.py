@@ -6,6 +6,7 @@ from typing import Any, Literal, get_args
 
 from segsweep.classes.table import LARGEST_ID, ClassTable, hex_color, parse_color, whole_number
 from segsweep.errors import UserError
+from segsweep.instantiate import checked
 
 Reading = Literal["color", "index"]
 SMALLEST_ID = -32768
@@ -91,6 +92,31 @@ class MaskRule:
             if key not in known:
                 raise UserError(f"{key!r} is no setting for masks; there are {', '.join(known)}.")
         return cls(**data)
+
+
+@checked
+@dataclass(frozen=True, kw_only=True)
+class MaskSettings:
+    """What a user says of a `MaskRule`; None leaves what is there: the preset's, else the rule's own default.
+
+    Raises:
+        UserError: a value of the wrong kind.
+    """
+
+    by: Literal["auto", "color", "index"] | None = None
+    ignore_colors: Sequence[str] | None = None
+    ignore_ids: Sequence[int] | None = None
+    map_colors: Mapping[str, str] | None = None
+    map_ids: Mapping[int, str] | None = None
+    snap: bool | None = None
+
+    def applied(self, rule: MaskRule) -> MaskRule:
+        """A rule with what is said here.
+
+        Raises:
+            UserError: as `MaskRule`.
+        """
+        return MaskRule(**{**vars(rule), **{name: value for name, value in vars(self).items() if value is not None}})
 
 
 def _sequence(name: str, value: Any) -> Sequence[Any]:

@@ -257,15 +257,9 @@ def require(settings: dict[str, Any], key: str, what: str) -> None:
 
 
 def _plain(config: DictConfig) -> dict[str, Any]:
-    """The settings as plain data, without those that a configuration only declares (`???`)."""
+    """The settings as plain data."""
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
     # A folder may be called 2026, which Hydra reads as a number.
     names = {key: str(plain[key]) for key in ("run", "input", "output") if isinstance(plain.get(key), int | float)}
-    return _given({str(key): value for key, value in plain.items()} | names)
-
-
-def _given(settings: dict[str, Any]) -> dict[str, Any]:
-    return {
-        key: _given(value) if isinstance(value, dict) else value for key, value in settings.items() if value != "???"
-    }
+    return {str(key): value for key, value in plain.items()} | names

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from segsweep.console import explain, fail, mistakes_in_one_line
 from segsweep.errors import UserError
 from segsweep.fingerprint import NAME
-from segsweep.keys import require_known, typed_keys
+from segsweep.keys import opened, require_known, typed_keys
 from segsweep.sweeps.callback import finish_sweep
 
 
@@ -69,6 +69,7 @@ for _resolver in (run_folder, sweep_folder, hydra_subdir, new_folder, job_folder
 
 def run(main: Callable[[], object]) -> None:
     """Runs a Hydra entry point; a user's mistake ends in one line on stderr and exit code 1, without a traceback."""
+    sys.argv[1:] = opened(Path(sys.argv[0]).stem, sys.argv[1:])
     asked_for_more = os.environ.get("HYDRA_FULL_ERROR") == "1"
     # Hydra then hands us the exception instead of printing it in several lines.
     os.environ["HYDRA_FULL_ERROR"] = "1"

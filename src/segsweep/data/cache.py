@@ -15,6 +15,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 from segsweep.data.pairs import Pair
 from segsweep.errors import UserError, shown
 from segsweep.image_files.limits import available_cores, parallel_map
+from segsweep.instantiate import NotNegative, checked
 
 Pixels = NDArray[np.uint8]
 Shape = tuple[int, int, int]
@@ -41,6 +43,23 @@ _FORMAT = 2
 """Part of every key: raise it when the layout of a cache file changes."""
 
 
+@checked
+@dataclass(frozen=True, kw_only=True)
+class CacheRule:
+    """Where decoded images are kept.
+
+    Args:
+        cache_gib: GiB of them that may lie in memory; the others are mapped from a file on disk.
+        cache_dir: where that file is kept, with those of other runs up to 64 GiB; None: `~/.cache/segsweep`.
+
+    Raises:
+        UserError: a value is outside its range.
+    """
+
+    cache_gib: NotNegative = 4.0
+    cache_dir: str | None = None
+
+
 class PixelCache:
     """Decoded pairs, in memory while the budget lasts and on disk from there on.
 
@@ -52,14 +71,14 @@ class PixelCache:
     one; who has them mapped keeps them.
 
     Args:
-        budget: bytes that may lie in memory, over all calls of `load`.
-        folder: where files of decoded pixels are kept, for later runs too; made when first needed.
+        rule: how many bytes may lie in memory, over all calls of `load`, and the folder of the files, which is made when
+            first needed.
         settings: everything beside the files that decoding depends on, as text; another text, another file on disk.
     """
 
-    def __init__(self, budget: int, folder: Path, settings: str) -> None:
-        self.left = budget
-        self.folder = folder
+    def __init__(self, rule: CacheRule, settings: str) -> None:
+        self.left = int(rule.cache_gib * 2**30)
+        self.folder = Path.home() / ".cache/segsweep" if rule.cache_dir is None else Path(rule.cache_dir).expanduser()
         self.settings = settings
 
     def load(self, pairs: Sequence[Pair], shapes: Sequence[Shape], decode: Callable[[Pair], Pixels]) -> list[Pixels]:

@@ -6,7 +6,7 @@ Shapes: C channels, H x W pixels. Decoded pairs are uint8 [C + 1, H, W], the mas
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from segsweep.classes import IGNORE
 from segsweep.data.augment import FLIP_COLUMNS, FLIP_ROWS, TURN, random_below, random_between, random_words
 from segsweep.data.source import Split, sample_seed
 from segsweep.errors import UserError
+from segsweep.instantiate import AtLeast0, AtLeast1, From0To1, checked
 from segsweep.nets.tiling import ALIGNMENT, ReceptiveField, least_tile, spans
 
 Pixels = NDArray[np.uint8]
@@ -53,18 +54,67 @@ class Tile(NamedTuple):
     """Top, left, bottom and right of what counts, in the image."""
 
 
-@dataclass(frozen=True)
-class Tiling:
-    """How val and test images are cut: every pixel counts in exactly one window.
+@checked
+@dataclass(frozen=True, kw_only=True)
+class CropRule:
+    """What training samples are: random crops of the images.
 
     Args:
-        size: data.tile_size, the largest height and width of a window in pixels; an image that fits is not cut.
-        margin: data.tile_margin, how far what counts lies from where its window cuts through the image, in pixels.
+        image_size: height and width of a crop, in pixels.
+        samples_per_epoch: None: as many crops as together have the pixels of all training images.
+        seed: of the crops.
+        flips, turns: whether they are mirrored, and turned by quarters.
+        brightness: how much at most is added to or taken from the values of a crop, which lie in [0, 1].
+        contrast: by which part at most they move away from their mean, or towards it.
+        small: what becomes of images smaller than a crop: "pad" reflects them (masks are 255 there), "refuse" is an error.
+
+    Raises:
+        UserError: a value is outside its range.
+    """
+
+    image_size: AtLeast1 = 320
+    samples_per_epoch: AtLeast1 | None = None
+    seed: int = 0
+    flips: bool = True
+    turns: bool = True
+    brightness: From0To1 = 0.0
+    contrast: From0To1 = 0.0
+    small: Literal["pad", "refuse"] = "pad"
+
+
+@checked
+@dataclass(frozen=True, kw_only=True)
+class TileRule:
+    """Where val and test images are cut: every pixel counts in exactly one tile.
+
+    Args:
+        tile_size: the largest height and width of a tile, in pixels; an image that fits is not cut.
+        tile_margin: what a tile sees beyond the pixels that count in it, where it cuts through the image, in pixels.
+
+    Raises:
+        UserError: a value is outside its range, or no pixel of a tile would count.
+    """
+
+    tile_size: AtLeast1 = 1536
+    tile_margin: AtLeast0 = 32
+
+    def __post_init__(self) -> None:
+        if self.tile_margin >= self.tile_size / 2:
+            raise UserError(
+                f"data.tile_margin={self.tile_margin}: must be less than half of data.tile_size={self.tile_size}"
+            )
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How val and test images are cut for a net.
+
+    Args:
+        rule: the largest size of a window, and its margin.
         field: of the net that the windows are for.
     """
 
-    size: int
-    margin: int
+    rule: TileRule
     field: ReceptiveField | None = None
 
     @property
@@ -76,17 +126,18 @@ class Tiling:
         """The windows of images of these heights and widths, from the top left of each on.
 
         Raises:
-            UserError: an image has to be cut, and `size` leaves no room for that.
+            UserError: an image has to be cut, and the largest size leaves no room for that.
         """
-        least = least_tile(self.margin, 0, self.alignment)
-        if self.size < least and (large := [shape for shape in shapes if max(shape) > self.size]):
+        size, margin = self.rule.tile_size, self.rule.tile_margin
+        least = least_tile(margin, 0, self.alignment)
+        if size < least and (large := [shape for shape in shapes if max(shape) > size]):
             raise UserError(
-                f"data.tile_size={self.size}: must be at least {least} with data.tile_margin={self.margin}, to cut an image"
+                f"data.tile_size={size}: must be at least {least} with data.tile_margin={margin}, to cut an image"
                 f" of {large[0][0]} x {large[0][1]} pixels for this net"
             )
         tiles = []
         for file, shape in enumerate(shapes):
-            rows, columns = (spans(length, self.size, self.margin, alignment=self.alignment) for length in shape)
+            rows, columns = (spans(length, size, margin, alignment=self.alignment) for length in shape)
             tiles += [
                 Tile(
                     file, row.start, column.start, row.stop - row.start, column.stop - column.start,
@@ -100,14 +151,14 @@ class Tiling:
     def caution(self, shapes: Sequence[tuple[int, int]]) -> str | None:
         """What to say where images of these heights and widths are cut, and that may change the net's logits."""
         largest = max(map(max, shapes), default=0)
-        if largest <= self.size or self.field is None:
+        if largest <= self.rule.tile_size or self.field is None:
             return None
 
         def wider(margin: int) -> str:
             least = least_tile(margin, 0, self.alignment)
-            return f"data.tile_margin={margin}" + (f" data.tile_size={least}" if least > self.size else "")
+            return f"data.tile_margin={margin}" + (f" data.tile_size={least}" if least > self.rule.tile_size else "")
 
-        return self.field.caution(self.margin, wider, f"data.tile_size={largest}")
+        return self.field.caution(self.rule.tile_margin, wider, f"data.tile_size={largest}")
 
 
 def symmetries(flips: bool, turns: bool) -> tuple[int, ...]:

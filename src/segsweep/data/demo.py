@@ -144,4 +144,4 @@ class DemoFolder(FolderSource):
         if scene_size < image_size:
             raise UserError(f"data.scene_size={scene_size}: must be at least data.image_size={image_size}")
         write_demo_folder(Path(root).expanduser(), (scenes[0], scenes[1], scenes[2]), scene_size)
-        super().__init__(root, DEMO_LABELS, image_size, samples_per_epoch, seed)
+        super().__init__(root, DEMO_LABELS, image_size=image_size, samples_per_epoch=samples_per_epoch, seed=seed)

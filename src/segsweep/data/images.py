@@ -7,22 +7,22 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from pydantic import Field
 
 from segsweep.console import quoted
 from segsweep.errors import UserError
 from segsweep.image_files.arrays import FULL, is_npy, npy_header, read_npy, to_uint8
 from segsweep.image_files.pillow import TURNED, is_deep_colour, open_image, orientation, upright
 from segsweep.image_files.tiff import TiffLayout, in_words, read_bands, tiff_layout
+from segsweep.instantiate import AtLeast0, AtLeast1, Positive, checked
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "JPEG2000", "PPM")
 """What images are read from, in Pillow's words. Pillow knows more, and some of those start other programs."""
-Alpha = Literal["refuse", "drop"]
-Exif = Literal["apply", "ignore", "refuse"]
 _RGB_BYTES = 6
 """Of a pixel in RGB, as stored and as decoded."""
 _COLOUR_MODES = ("RGB", "RGBX", "YCbCr")
@@ -30,7 +30,8 @@ _GRAY_MODES = ("1", "L")
 _DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 
 
-@dataclass(frozen=True)
+@checked
+@dataclass(frozen=True, kw_only=True)
 class ImageRule:
     """How images are read.
 
@@ -49,32 +50,17 @@ class ImageRule:
         UserError: a value is none of these.
     """
 
-    channels: int = 3
-    alpha: Alpha = "refuse"
-    exif: Exif = "apply"
-    white: float | None = None
-    bands: Sequence[int] | None = None
+    channels: AtLeast1 = 3
+    alpha: Literal["refuse", "drop"] = "refuse"
+    exif: Literal["apply", "ignore", "refuse"] = "apply"
+    white: Positive | None = None
+    bands: Annotated[Sequence[AtLeast0], Field(min_length=1)] | None = None
 
     def __post_init__(self) -> None:
-        if self.channels < 1:
-            raise UserError(f"data.channels={self.channels}: must be at least 1; 3 is colour, 1 gray")
-        for name, value, allowed in (("alpha", self.alpha, get_args(Alpha)), ("exif", self.exif, get_args(Exif))):
-            if value not in allowed:
-                raise UserError(f"data.{name}={value!r}: must be {' or '.join(allowed)}")
-        if self.white is not None and not 0 < self.white < math.inf:
-            raise UserError(f"data.white={self.white}: must be above 0; null is 65535 in 16-bit files")
-        if self.bands is None:
-            return
-        object.__setattr__(self, "bands", tuple(self.bands))
-        given = quoted("data.bands", self.bands)
-        if not self.bands or min(self.bands) < 0:
+        if self.bands is not None and len(self.bands) != self.channels:
             raise UserError(
-                f"{quoted('data.bands', list(self.bands))}: must be positions of bands, counted from 0; null is all"
-            )
-        if len(self.bands) != self.channels:
-            raise UserError(
-                f"{given}: names {len(self.bands)} bands, and data.channels is {self.channels}; set"
-                f" data.channels={len(self.bands)}"
+                f"{quoted('data.bands', self.bands)}: names {len(self.bands)} bands, and data.channels is"
+                f" {self.channels}; set data.channels={len(self.bands)}"
             )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from segsweep.errors import UserError, shown
+from segsweep.instantiate import checked
 
 IMAGE_TYPES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".jp2", ".ppm", ".pgm", ".npy")
 MASK_TYPES = (*IMAGE_TYPES, ".gif")
@@ -32,7 +33,8 @@ class Pair:
         return top if slash else ""
 
 
-@dataclass(frozen=True)
+@checked
+@dataclass(frozen=True, kw_only=True)
 class Layout:
     """Where images and masks lie below the root.
 

@@ -54,6 +54,9 @@ class Source(ABC):
     """Settings that change no image and no mask of val. A sweep ranks jobs that differ in any other setting of the source
     apart, since they are scored on other images; every seed must be scored on the same ones."""
 
+    training_only: ClassVar[frozenset[str]] = frozenset({"seed"})
+    """Settings that change training samples alone: an evaluation refuses them."""
+
     def prepare(self) -> None:  # noqa: B027  (most sources have nothing to prepare)
         """Once per machine, before anything is read: whatever has to be written to disk."""
 

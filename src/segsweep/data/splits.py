@@ -5,10 +5,13 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from segsweep.data.pairs import Pair
 from segsweep.errors import UserError, shown
+from segsweep.instantiate import From0To1, checked
 
 SplitBy = Literal["auto", "folders", "groups", "fraction", "lists"]
 PARTS = ("train", "val", "test")
@@ -17,12 +20,13 @@ LARGEST_LIST = 64 << 20
 FOLDER_NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 
 
-@dataclass(frozen=True)
+@checked
+@dataclass(frozen=True, kw_only=True)
 class SplitRule:
     """How pairs are divided.
 
     Args:
-        by: "folders": by the folders `train`, `val` and `test`. "groups": by the folder at the top of a name, as
+        split: "folders": by the folders `train`, `val` and `test`. "groups": by the folder at the top of a name, as
             `train`, `val` and `test` say. "fraction": drawn with `seed`. "lists": by the files that `train`, `val` and
             `test` name, one pair a line, or else by train.txt, val.txt and test.txt below the root. "auto": groups or
             lists where `train`, `val` or `test` names such, else folders or lists where there are such, else by
@@ -30,36 +34,29 @@ class SplitRule:
         train, val, test: names of groups, or list files (below the root, or as the shell sees them).
         fractions: how much of the pairs goes to train, val and test; sums to 1.
         whole_groups: whether a fraction keeps groups together; None: where there are as many groups as parts or more.
-        seed: of the fractions' draw.
+        split_seed: of the fractions' draw, and of the crops that batch-norm statistics are estimated from.
 
     Raises:
         UserError: the values contradict each other.
     """
 
-    by: SplitBy = "auto"
-    train: tuple[str, ...] = ()
-    val: tuple[str, ...] = ()
-    test: tuple[str, ...] = ()
-    fractions: tuple[float, float, float] = (0.7, 0.15, 0.15)
+    split: SplitBy = "auto"
+    train: Sequence[str] = ()
+    val: Sequence[str] = ()
+    test: Sequence[str] = ()
+    fractions: Annotated[Sequence[From0To1], Field(min_length=3, max_length=3)] = (0.7, 0.15, 0.15)
     whole_groups: bool | None = None
-    seed: int = 0
+    split_seed: int = 0
 
     def __post_init__(self) -> None:
-        fractions = self.fractions
-        if (
-            len(fractions) != 3
-            or not all(0 <= f <= 1 for f in fractions)
-            or not math.isclose(sum(fractions), 1, abs_tol=1e-6)
-        ):
-            raise UserError(
-                f"data.fractions={list(fractions)}: must be three numbers from 0 to 1 (train, val, test) with sum 1"
-            )
+        if not math.isclose(sum(self.fractions), 1, abs_tol=1e-6):
+            raise UserError(f"data.fractions={list(self.fractions)}: must have the sum 1 (train, val, test)")
         given = [part for part in PARTS if getattr(self, part)]
-        if self.by in ("folders", "fraction") and given:
+        if self.split in ("folders", "fraction") and given:
             raise UserError(
-                f"data.{given[0]} is given, but data.split={self.by} does not use it; set data.split=groups or lists"
+                f"data.{given[0]} is given, but data.split={self.split} does not use it; set data.split=groups or lists"
             )
-        if self.by == "groups" and not given:
+        if self.split == "groups" and not given:
             raise UserError("data.split=groups: set data.train, data.val and data.test to the groups each is to have")
 
 
@@ -86,7 +83,7 @@ def split_pairs(pairs: Sequence[Pair], root: Path | str, rule: SplitRule = Split
     """
     pairs = sorted(pairs, key=lambda pair: pair.name)
     root = Path(root)
-    by = _inferred(pairs, root, rule) if rule.by == "auto" else rule.by
+    by = _inferred(pairs, root, rule) if rule.split == "auto" else rule.split
     if by == "folders":
         chosen, reason = _by_folder(pairs), "by the folders " + ", ".join(sorted({pair.group for pair in pairs}))
     elif by == "groups":
@@ -96,11 +93,9 @@ def split_pairs(pairs: Sequence[Pair], root: Path | str, rule: SplitRule = Split
         lists = _list_files(root, rule)
         chosen = _by_list(pairs, root, lists)
         reason = "by the lists " + ", ".join(shown(path) for paths in lists.values() for path in paths)
-    elif by == "fraction":
-        chosen, reason = _by_fraction({pair.name: pair.group for pair in pairs}, rule, rule.fractions)
     else:
-        raise UserError(f"data.split={by!r}: must be auto, folders, groups, fraction or lists")
-    if rule.by == "auto" and by in ("folders", "lists") and not _names(rule) and "val" not in chosen.values():
+        chosen, reason = _by_fraction({pair.name: pair.group for pair in pairs}, rule, rule.fractions)
+    if rule.split == "auto" and by in ("folders", "lists") and not _names(rule) and "val" not in chosen.values():
         drawn, how = _val_of_train(pairs, chosen, rule, below=by == "folders")
         chosen, reason, by = chosen | drawn, f"{reason}; val from train {how}", "fraction"
     members = {part: tuple(pair for pair in pairs if chosen.get(pair.name) == part) for part in PARTS}
@@ -186,7 +181,7 @@ def _val_of_train(
 
 
 def _by_fraction(
-    group_of: Mapping[str, str], rule: SplitRule, fractions: tuple[float, float, float]
+    group_of: Mapping[str, str], rule: SplitRule, fractions: Sequence[float]
 ) -> tuple[dict[str, str], str]:
     """Parts of the pairs, given by name and group, and how these were drawn."""
     parts = [part for part, fraction in zip(PARTS, fractions, strict=True) if fraction > 0]
@@ -205,7 +200,7 @@ def _by_fraction(
     chosen: dict[str, str] = {}
     # By a hash of the name: a pair keeps its place in the order when others come or go.
     order = sorted(
-        units, key=lambda unit: hashlib.sha256(f"{rule.seed}:{unit}".encode("utf-8", "surrogatepass")).digest()
+        units, key=lambda unit: hashlib.sha256(f"{rule.split_seed}:{unit}".encode("utf-8", "surrogatepass")).digest()
     )
     first = [part for part in ("val", "test", "train") if part in parts]
     for position, unit in enumerate(order):
@@ -214,7 +209,7 @@ def _by_fraction(
         missing[part] -= len(units[unit])
         chosen.update(dict.fromkeys(units[unit], part))
     shares = "/".join(f"{fraction:g}" for fraction in fractions)
-    return chosen, f"by fraction {shares} of {'whole groups' if together else 'files'}, seed {rule.seed}"
+    return chosen, f"by fraction {shares} of {'whole groups' if together else 'files'}, seed {rule.split_seed}"
 
 
 def _list_files(root: Path, rule: SplitRule) -> dict[str, list[Path]]:

@@ -167,6 +167,7 @@ class Textures(Source):
     labels = TEXTURE_LABELS
     channels = 1
     unscored = Source.unscored | {"samples_per_epoch", "test_size"}  # jobs are ranked by val
+    training_only = Source.training_only | {"samples_per_epoch"}
 
     def __init__(
         self,
