@@ -9,8 +9,14 @@ import numpy as np
 
 ROOT = Path(__file__).parent.parent
 
-# Debug=fast makes every part small; tests need neither the pictures nor the tracer's seconds.
-SMALL = ["debug=fast", "callbacks.graph=null", "trainer.accelerator=cpu", "trainer.progress_bar=false"]
+# Debug=fast makes every part small; tests need neither larger images nor the tracer's seconds.
+SMALL = [
+    "debug=fast",
+    "data.image_size=32",
+    "callbacks.graph=null",
+    "trainer.accelerator=cpu",
+    "trainer.progress_bar=false",
+]
 
 
 @dataclasses.dataclass

@@ -1,14 +1,18 @@
 """Every file of the configuration is composed and run, and every error names the key."""
 
+import inspect
 import json
 from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 from support import ROOT, SMALL
 
 from segsweep import cli  # noqa: F401  (registers the resolver that the configuration needs)
+from segsweep.data import FolderSource, Textures
 from segsweep.data.demo import write_demo_folder
+from segsweep.datamodule import SegmentationDataModule
 from segsweep.errors import UserError
 from segsweep.instantiate import build, naming_keys, to_plain
 
@@ -44,10 +48,33 @@ def test_every_folder_experiment_trains(command, tmp_path: Path, experiment: str
         ]
     if experiment != "rgb_report":
         small += ["trainer.max_steps=2"]
-    fast = [entry for entry in SMALL if entry != "debug=fast"]
-    outcome = command("train.py", f"experiment={experiment}", *small, *fast, "hydra.run.dir=run")
+    outcome = command("train.py", f"experiment={experiment}", *SMALL, *small, "hydra.run.dir=run")
     assert outcome.code == 0, outcome.err
     assert json.loads((tmp_path / "run/run.json").read_text())["status"] == "completed"
+
+
+@pytest.mark.parametrize(("data", "source"), [("folder", FolderSource), ("textures", Textures)])
+def test_a_data_file_lists_every_setting_of_its_source_with_its_default(data: str, source: type):
+    listed = OmegaConf.to_container(OmegaConf.load(CONF / f"data/{data}.yaml"), resolve=False)
+    assert listed.pop("_target_") == f"segsweep.data.{source.__name__}"
+    signatures = [inspect.signature(target).parameters for target in (source, SegmentationDataModule)]
+    defaults = {name: parameter.default for signature in signatures for name, parameter in signature.items()}
+    del defaults["source"]
+    plain = {name: list(value) if isinstance(value, tuple) else value for name, value in defaults.items()}
+    own = {"seed": "${seed}"} | ({"root": "???", "cache_dir": "outputs/cache"} if data == "folder" else {})
+    assert listed == plain | own
+
+
+@pytest.mark.parametrize("data", ["textures", "rgb_demo", "folder"])
+def test_debug_fast_limits_every_source(command, tmp_path: Path, data: str):
+    write_demo_folder(tmp_path / "scenes", scenes=(8, 6, 6), size=48)
+    small = [entry for entry in SMALL if entry != "data.image_size=32"]
+    root = [] if data == "textures" else ["data.root=scenes", "data.image_size=32", "model.widths=[4,4,8]"]
+    outcome = command("train.py", f"data={data}", *small, *root, "hydra.run.dir=run")
+    assert outcome.code == 0, outcome.err
+    assert json.loads((tmp_path / "run/run.json").read_text())["steps"] == 4
+    command("evaluate.py", "run=run", "output=out", "pictures=0", "accelerator=cpu")
+    assert len(json.loads((tmp_path / "out/evaluation.json").read_text())["images"]) == 4
 
 
 def test_the_published_settings_are_the_published_ones():

@@ -18,10 +18,10 @@ from segsweep.runs import read_metrics
 GOLDEN = Path(__file__).parent / "golden"
 EVERY_STEP = ["trainer.max_steps=100", "trainer.log_every_n_steps=1", "trainer.threads=1", "callbacks.panel=null"]
 TRAININGS = {
-    "texture_cnn": ["data.batch_size=4", "data.samples_per_epoch=400", "lr=0.003"],
+    "texture_cnn": ["data.batch_size=4", "data.samples_per_epoch=400", "data.limit_samples=400", "lr=0.003"],
     "unet": [
         "experiment=rgb_demo", "data.scenes=[3,1,1]", "data.scene_size=64", "data.image_size=32", "data.batch_size=2",
-        "data.samples_per_epoch=200", "~data.val_size", "~data.test_size",
+        "data.samples_per_epoch=200", "data.limit_samples=null",
     ],
 }  # fmt: skip
 

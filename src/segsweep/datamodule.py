@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from segsweep.data.source import Batch, Source, Split, TrainBatches
 from segsweep.instantiate import AtLeast0, AtLeast1, checked
 
-LOADING_KEYS = ("batch_size", "num_workers", "overfit_samples")
+LOADING_KEYS = ("batch_size", "num_workers", "overfit_samples", "limit_samples")
 """Settings in the `data` group that are the DataModule's; the others are the source's."""
 
 
@@ -53,26 +53,45 @@ class SegmentationDataModule(L.LightningDataModule):
         batch_size: samples of an optimizer step, over all processes; also of validation and test batches, in each.
         num_workers: loader processes; changes no result.
         overfit_samples: train and validate on this many training samples again and again; 0 is off.
+        limit_samples: an epoch has no more training samples than this, and val and test are their first samples; None is
+            no limit. Files are read all the same.
 
     Raises:
         ValueError: a value is outside its range.
     """
 
     def __init__(
-        self, source: Source, batch_size: AtLeast1 = 8, num_workers: AtLeast0 = 0, overfit_samples: AtLeast0 = 0
+        self,
+        source: Source,
+        batch_size: AtLeast1 = 8,
+        num_workers: AtLeast0 = 0,
+        overfit_samples: AtLeast0 = 0,
+        limit_samples: AtLeast1 | None = None,
     ) -> None:
         super().__init__()
         self.source = source
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.overfit_samples = overfit_samples
+        self.limit_samples = limit_samples
         self.test_split: Split = "test"
         """Which split `test_dataloader` gives; evaluation may score another."""
 
     @property
     def steps_per_epoch(self) -> int:
         """Optimizer steps of an epoch; samples that fill no batch are left out."""
-        return self.source.size("train") // self.batch_size
+        return self.size("train") // self.batch_size
+
+    def size(self, split: Split) -> int:
+        """Samples of a split, within the limit."""
+        size = self.source.size(split)
+        return size if self.limit_samples is None else min(size, self.limit_samples)
+
+    def batches(self, split: Split, batch_size: int) -> list[Sequence[int]]:
+        """Which samples of a fixed split share a batch, within the limit."""
+        size, batches = self.size(split), self.source.batches(split, batch_size)
+        limited = ([index for index in batch if index < size] for batch in batches)
+        return [batch for batch in limited if batch]
 
     def train_dataloader(self) -> DataLoader[Any]:
         trainer = self.trainer
@@ -80,7 +99,7 @@ class SegmentationDataModule(L.LightningDataModule):
         if self.batch_size % trainer.world_size:
             raise ValueError(f"batch_size={self.batch_size}: must be divisible by the {trainer.world_size} processes")
         batches = TrainBatches(
-            self.source.size("train"),
+            self.size("train"),
             self.batch_size,
             lambda: trainer.global_step,
             trainer.global_rank,
@@ -98,7 +117,7 @@ class SegmentationDataModule(L.LightningDataModule):
 
     def eval_dataloader(self, split: Split) -> DataLoader[Any]:
         """A loader over a fixed split. Every process of several scores all of it, and so has the numbers of one alone."""
-        return self._loader(split, self.source.batches(split, self.batch_size))
+        return self._loader(split, self.batches(split, self.batch_size))
 
     def _dataset(self, split: Split) -> Dataset[Any]:
         dataset = self.source.dataset(split)
@@ -125,13 +144,13 @@ class SegmentationDataModule(L.LightningDataModule):
 
     def first_batch(self, split: Split, size: int, device: torch.device | str = "cpu") -> Batch:
         """The first `size` samples of a split, or as many of them as share a batch."""
-        indices = range(size) if split == "train" else self.source.batches(split, size)[0]
+        indices = range(size) if split == "train" else self.batches(split, size)[0]
         return self.samples(split, indices, device)
 
     def calibration_images(self, batches: int, device: torch.device) -> list[torch.Tensor]:
         """Images float32 [B, C, H, W] from which batch-norm statistics are estimated; the same every time."""
         split: Split = "train" if self.overfit_samples else "bn_calibration"
-        size = self.overfit_samples or self.source.size(split)
+        size = self.overfit_samples or self.size(split)
         starts = range(0, batches * self.batch_size, self.batch_size)
         return [
             self.samples(split, [index % size for index in range(start, start + self.batch_size)], device).image

@@ -140,7 +140,7 @@ class Evaluator:
         Raises:
             UserError: there is no such image.
         """
-        size = self.data.source.size(self.data.split)
+        size = self.module.size(self.data.split)
         if not 0 <= index < size:
             raise UserError(f"index={index}: {self.data.name} has {size} images, 0 to {size - 1}")
         device = torch.device(self._settings.device_type)

@@ -286,11 +286,12 @@ def _check_overfit(record: RunRecord, session: Session, run: RunDirectory) -> No
 def _note_absent_classes(record: RunRecord, session: Session) -> None:
     """Notes the classes that scored splits do not show: as the source says, else as the masks scored so far tell."""
     source, task = session.data.source, session.task
+    whole = session.data.limit_samples is None  # else the source's classes may be in samples beyond the limit
     if session.data.overfit_samples:
         return  # what is scored then are training samples
     splits: tuple[Literal["val", "test"], ...] = ("val", "test") if session.settings.test else ("val",)
     for split in (split for split in splits if split not in record.absent_classes and source.size(split)):
-        names = source.absent_classes(split)
+        names = source.absent_classes(split) if whole else None
         if names is None and split in task.confusions:
             pixels = task.confusions[split].sum(1).tolist()
             names = [name for name, count in zip(source.labels.names, pixels, strict=True) if not count]

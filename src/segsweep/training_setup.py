@@ -158,9 +158,10 @@ def build_data(node: dict[str, Any]) -> SegmentationDataModule:
         check_arguments(SegmentationDataModule, loading, known=("source",))
         data = SegmentationDataModule(source, **loading)
         source.prepare()
-        size = source.size("train")
+        size = data.size("train")
         if size < data.batch_size:
-            raise ValueError(f"batch_size={data.batch_size}: an epoch has only {size} training samples")
+            limit = "" if size == source.size("train") else f", by data.limit_samples={size}"
+            raise ValueError(f"batch_size={data.batch_size}: an epoch has only {size} training samples{limit}")
     return data
 
 

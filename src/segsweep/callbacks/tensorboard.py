@@ -51,7 +51,7 @@ class SamplePanel(Callback):
         assert isinstance(data, SegmentationDataModule)
         if self._batch is None:
             split: Split = "train" if data.overfit_samples else "val"
-            size = data.overfit_samples or data.source.size("val")
+            size = data.overfit_samples or data.size("val")
             self._batch = data.first_batch(split, min(self.samples, size), pl_module.device)
         with trainer.precision_plugin.forward_context():
             prediction = pl_module.predict(pl_module(self._batch.image))
