@@ -179,6 +179,24 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path):
         folder_digest(tmp_path / "nowhere")
 
 
+def test_a_newer_setting_that_changes_nothing_leaves_every_key_as_it_was(scenes: Path):
+    for overrides in ((), ("data=folder", f"data.root={scenes}")):
+        now = composed(*overrides)
+        data, model = now["data"], now["model"]
+        before = replaced(now, "data", {key: data[key] for key in data if key not in ("limit_samples", "bands")})
+        before = replaced(before, "model", {k: model[k] for k in model if k not in ("blocks", "residual", "dilation")})
+        if overrides:
+            before = replaced(before, "data.white", 65535)
+        assert result_settings(now) == result_settings(before)
+        # What a sweep has stored meanwhile, too.
+        assert job_key(flatten(now)) == job_key(flatten(before))
+        assert differences(flatten(now), flatten(before)) == {}
+        for key, value in (("data.limit_samples", 4), ("data.white", 4095), ("data.bands", [0, 1, 2])):
+            if key in flatten(now):
+                changed = result_settings(replaced(now, key, value))
+                assert set(differences(result_settings(before), changed)) == {key}
+
+
 def test_whole_numbers_are_equal_however_they_are_typed_and_nothing_else_is():
     assert job_key({"lr": 1}) == job_key({"lr": 1.0})
     values = [1, True, "1", "1.0", None, 0, False, "null", "", 1.5, "[1]", float("nan"), float("inf")]

@@ -10,6 +10,8 @@ from typing import Any
 
 from segsweep.errors import UserError
 
+Leaf = str | int | float | bool | None
+
 ROOT = ("lr", "momentum", "seed", "objective")
 GROUPS = ("data", "model", "loss", "optim", "scheduler")
 """Groups of which every setting counts, but for `HARMLESS`."""
@@ -20,6 +22,19 @@ TRAINER = (
 """Settings of the `trainer` group that count. The others are the device, what is shown and what is written."""
 HARMLESS = frozenset({"data.num_workers", "data.root", "data.cache_dir", "data.cache_gib"})
 """A folder counts by its content, under `data.content`, not by where it lies."""
+NEWER: dict[str, dict[str, tuple[Leaf, Leaf]]] = {
+    "": {"data.limit_samples": (None, None)},
+    "segsweep.data.FolderSource": {"data.bands": (None, None), "data.white": (None, 65535)},
+    "segsweep.nets.TextureCNN": {
+        "model.blocks": (3, None),
+        "model.residual": (False, None),
+        "model.dilation": (1, None),
+    },
+}
+"""Settings of a target, or of any (""), that earlier configurations did not list, or listed with another value.
+
+For each, the value that changes nothing, and the earlier value; None: the key was not there. The setting counts as it did
+then, so that sweeps and runs from then go on."""
 WATCHING = frozenset({"last_checkpoint", "panel", "graph", "confusion", "precision_recall"})
 """Callbacks that save or draw. Any other may change the result."""
 WRITTEN = frozenset({"run.json", "sweep.json", "evaluation.json"})
@@ -27,8 +42,6 @@ WRITTEN = frozenset({"run.json", "sweep.json", "evaluation.json"})
 
 NAME = r"[\w.,=+-][\w.,=+ -]*"
 """What a name= may be, as a regular expression: it becomes a folder."""
-
-Leaf = str | int | float | bool | None
 
 
 def result_settings(settings: Mapping[str, Any], contents: Mapping[str, Leaf] | None = None) -> dict[str, Leaf]:
@@ -51,7 +64,8 @@ def result_settings(settings: Mapping[str, Any], contents: Mapping[str, Leaf] | 
     chosen["callbacks"] = {name: node for name, node in callbacks.items() if name not in WATCHING}
     flat = {key: value for key, value in flatten(chosen).items() if key not in HARMLESS}
     data = settings.get("data") or {}
-    return flat | dict(data_contents(data) if contents is None else contents) | _code(settings.get("code"), flat)
+    flat |= dict(data_contents(data) if contents is None else contents) | _code(settings.get("code"), flat)
+    return _without_newer(flat)
 
 
 def flatten(node: Any, prefix: str = "") -> dict[str, Leaf]:
@@ -69,10 +83,21 @@ def flatten(node: Any, prefix: str = "") -> dict[str, Leaf]:
     return {prefix: node}
 
 
+def _without_newer(settings: Mapping[str, Leaf]) -> dict[str, Leaf]:
+    """Flat settings as they were before those in `NEWER`, where these change nothing."""
+    found = dict(settings)
+    for target in ("", settings.get("data._target_"), settings.get("model._target_")):
+        for key, (value, earlier) in NEWER.get(str(target), {}).items():
+            if key in found and json.dumps(_canonical(found[key])) == json.dumps(_canonical(value)):  # true is not 1
+                del found[key]
+                found |= {} if earlier is None else {key: earlier}
+    return found
+
+
 def job_key(settings: Mapping[str, Leaf]) -> str:
     """12 hexadecimal digits that are equal for equal result settings."""
     # 1 and 1.0 are one value, as they are to Python and to whoever types them.
-    plain = {key: _canonical(value) for key, value in settings.items()}
+    plain = {key: _canonical(value) for key, value in _without_newer(settings).items()}
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -83,6 +108,7 @@ def _canonical(value: Leaf) -> Leaf:
 def differences(before: Mapping[str, Leaf], now: Mapping[str, Leaf]) -> dict[str, str]:
     """What is not the same, by key: "0.1 before, 0.2 now"."""
     found = {}
+    before, now = _without_newer(before), _without_newer(now)
     for key in dict.fromkeys([*before, *now]):
         old, new = (side.get(key, "nothing") for side in (before, now))
         # As text, because to Python True is 1, and NaN is not itself.
