@@ -199,7 +199,7 @@ class _Reader:
             reading = read_input(path, self.rule, self.gray_only)
         except UserError as error:
             return error
-        self.brightest.add(path, reading.top)
+        self.brightest.add(path, reading.top, reading.mode)
         return reading.pixels
 
     def shape(self, path: Path) -> tuple[int, int] | UserError:

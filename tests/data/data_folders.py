@@ -1,5 +1,7 @@
 """A data folder for tests, file by file."""
 
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -48,3 +50,16 @@ class Folder:
         rows = [f"{entry.name},{','.join(map(str, entry.color))}" for entry in LABELS.classes]
         path.write_text("\n".join(["name,r,g,b", *rows]))
         return path
+
+
+def png(path: Path, width: int, height: int, depth: int, colour: int, rows: bytes) -> Path:
+    """A PNG of any kind, also of those that Pillow does not write."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    )
+    return path

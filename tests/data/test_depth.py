@@ -5,12 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data_folders import Folder
+from data_folders import Folder, png
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 from segsweep.data.folder import FolderSource
+from segsweep.data.images import ImageRule, read_image
+from segsweep.errors import UserError
 from segsweep.image_files.arrays import Brightest
 
 tifffile = pytest.importorskip("tifffile")
@@ -20,8 +22,8 @@ tifffile = pytest.importorskip("tifffile")
 def test_a_command_is_told_once_where_no_file_reaches_the_upper_three_quarters(tops: list[int | None]) -> None:
     brightest, given_white = Brightest(None), Brightest(65535)
     for number, top in enumerate(tops):
-        brightest.add(Path(f"{number}.png"), top)
-        given_white.add(Path(f"{number}.png"), top)
+        brightest.add(Path(f"{number}.png"), top, "I;16")
+        given_white.add(Path(f"{number}.png"), top, "I;16")
     deep = [top for top in tops if top is not None]
     doubt = brightest.doubt()
     assert (doubt is not None) == (bool(deep) and max(deep) < 2**14)
@@ -63,3 +65,29 @@ def test_decoding_a_folder_says_so_once(folder: Folder, caplog: pytest.LogCaptur
                 source.dataset(split)  # type: ignore[arg-type]
         lines = [line for line in caplog.messages if f"data.white={2**bits - 1}" in line]
         assert len(lines) == len(caplog.messages) == expected
+
+
+@pytest.mark.parametrize("color_type", [2, 6])
+def test_the_way_out_for_colour_that_pillow_reduces_works(tmp_path: Path, color_type: int) -> None:
+    values = np.random.default_rng(0).integers(0, 4096, (20, 24, {2: 3, 6: 4}[color_type]), dtype=np.uint16)
+    values[0, 0, 0], values[..., 3:] = 4095, 65535
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    path = png(tmp_path / "a.png", 24, 20, 16, color_type, rows)
+    doubt = doubt_of(path, ImageRule())
+    assert "TIFF" in doubt
+    assert "data.white=4095" in doubt
+    with pytest.raises(UserError, match="TIFF"):
+        read_image(path, ImageRule(white=4095))
+    tiff, extra = path.with_suffix(".tif"), ["unassalpha"] * (color_type == 6)
+    tifffile.imwrite(tiff, values, photometric="rgb", extrasamples=extra)
+    doubt = doubt_of(tiff, ImageRule())
+    assert ("data.bands=[0,1,2]" in doubt) == (color_type == 6)
+    rule = ImageRule(white=4095, bands=(0, 1, 2) if color_type == 6 else None)
+    expected = np.floor(values[..., :3].astype(np.float64) * 255 / 4095 + 0.5)
+    assert np.array_equal(read_image(tiff, rule).pixels, expected.transpose(2, 0, 1))
+
+
+def doubt_of(path: Path, rule: ImageRule) -> str:
+    brightest, reading = Brightest(rule.white), read_image(path, rule)
+    brightest.add(path, reading.top, reading.mode)
+    return str(brightest.doubt())

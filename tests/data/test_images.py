@@ -4,12 +4,11 @@ import resource
 import struct
 import tempfile
 import warnings
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
-from data_folders import LABELS, Folder
+from data_folders import LABELS, Folder, png
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
@@ -31,19 +30,6 @@ def refused(path: Path, rule: ImageRule | None = None) -> str:
     assert message.startswith(f"{path}: ")
     assert "\n" not in message
     return message
-
-
-def png(path: Path, width: int, height: int, depth: int, colour: int, rows: bytes) -> Path:
-    """A PNG of any kind, also of those that Pillow does not write."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
-    path.write_bytes(
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    )
-    return path
 
 
 @pytest.mark.parametrize("extension", ["png", "bmp", "tif", "webp"])

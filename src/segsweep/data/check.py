@@ -184,7 +184,7 @@ def check_folder(source: FolderSource, workers: int | None = None, progress: Pro
     warnings = [*pairing.skipped, *(warning for report in reports for warning in report.warnings)]
     brightest = Brightest(source.image_rule.white)
     for report in reports:
-        brightest.add(Path(report.image), report.top)
+        brightest.add(Path(report.image), report.top, report.mode)
     warnings += [doubt] if (doubt := brightest.doubt()) else []
     twice, repeated = _duplicates(reports)
     return CheckReport(

@@ -274,7 +274,7 @@ class FolderSource(Source):
 
     def _decode(self, pair: Pair) -> Pixels:
         image, mask = read_pair(pair, self.labels, self.image_rule, self.mask_rule)
-        self._brightest.add(pair.image, image.top)
+        self._brightest.add(pair.image, image.top, image.mode)
         return np.concatenate([image.pixels, mask.mask[None]])
 
 

@@ -161,14 +161,19 @@ class Brightest:
     def __init__(self, white: float | None) -> None:
         self._judges = white is None
         self._top, self._path, self._files = -1.0, Path(), 0
+        self._reduced: Path | None = None
         self._lock = threading.Lock()
 
-    def add(self, path: Path, top: float | None) -> None:
-        """Notes the largest value of a file; None is that of a file of bytes. From any thread."""
+    def add(self, path: Path, top: float | None, mode: str) -> None:
+        """Notes the largest value of a file, which is None for 8-bit files, and its mode. Safe to call from any thread."""
         if top is None:
             return
         with self._lock:
             self._files += 1
+            # Pillow reduces 16-bit colour to 8 bits. With data.white a TIFF of plain RGB is read without Pillow.
+            reduced = mode.endswith(";16") and not mode.startswith("I") and not (_is_tiff(path) and mode == "RGB;16")
+            if reduced and (self._reduced is None or path < self._reduced):
+                self._reduced = path
             # Of equally bright files the first by name, whichever thread is faster.
             if top > self._top or (top == self._top and path < self._path):
                 self._top, self._path = top, path
@@ -181,11 +186,20 @@ class Brightest:
         if not self._judges or not self._files or bits is None:
             return None
         self._judges = False
+        white = f"set data.white={(1 << bits) - 1}"
+        if self._reduced is not None and _is_tiff(self._reduced):
+            white += " and data.bands=[0,1,2]"  # its fourth band is transparency
+        elif self._reduced is not None:
+            white = f"save 16-bit colour such as {shown(self._reduced)} as TIFF and {white}"
         return (
             f"{shown(self._path)}: its brightest value of 16 bits becomes {self._top * 255 / FULL:.0f} of 255, and of"
-            f" {self._files} such files none is brighter: set data.white={(1 << bits) - 1} if the camera gives {bits} bits,"
+            f" {self._files} such files none is brighter: {white} if the camera gives {bits} bits,"
             f" or data.white={FULL} if they are as dark as that"
         )
+
+
+def _is_tiff(path: Path) -> bool:
+    return path.suffix.lower() in (".tif", ".tiff")
 
 
 def _typed(value: float) -> str:
