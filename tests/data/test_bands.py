@@ -157,6 +157,17 @@ def test_colour_of_twelve_bits_in_a_tiff_is_scaled_from_white(tmp_path: Path) ->
     assert read_image(path).top == 4095
 
 
+def test_a_folder_of_three_and_of_four_bands_is_read_as_either_message_says(tmp_path: Path) -> None:
+    three, four = (write(tmp_path / f"{number}.tif", noise(number, np.uint16)) for number in (3, 4))
+    for path, channels in ((three, 4), (four, 3)):
+        message = refused(path, ImageRule(channels=channels))
+        assert "data.bands=[0,1,2]" in message
+    assert "data.channels=3 and data.bands" in refused(three, ImageRule(channels=4))
+    for path, number in ((three, 3), (four, 4)):
+        pixels = read_image(path, ImageRule(channels=3, bands=(0, 1, 2))).pixels
+        assert np.array_equal(pixels, expected(noise(number, np.uint16), 65535)[:3])
+
+
 def test_opaque_transparency_is_no_band_unless_it_is_asked_for(tmp_path: Path) -> None:
     values = noise(4)
     values[..., 3] = 255

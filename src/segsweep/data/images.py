@@ -171,9 +171,14 @@ def _chosen(path: Path, number: int, rule: ImageRule) -> Sequence[int]:
         return range(number)
     if number == 1 and rule.channels == 3:
         return (0, 0, 0)
-    some = f", or choose some with {quoted('data.bands', list(range(rule.channels)))}" if number > rule.channels else ""
+    first = quoted("data.bands", list(range(min(number, rule.channels))))
+    if number > rule.channels:
+        others = f"choose some with {first}"
+    else:
+        others = f"set data.channels={number} and {first} where other files have more bands"
     raise UserError(
-        f"{path}: has {number} bands, and data.channels is {rule.channels}; set data.channels={number} to read all{some}"
+        f"{path}: has {number} bands, and data.channels is {rule.channels}; set data.channels={number} to read all, or"
+        f" {others}"
     )
 
 
