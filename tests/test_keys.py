@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,10 @@ from omegaconf import DictConfig, OmegaConf
 from support import ROOT, SMALL, Command
 
 from segsweep import cli  # noqa: F401  (registers the resolvers that the configuration needs)
+from segsweep.data.images import ImageRule
 from segsweep.errors import UserError
 from segsweep.instantiate import to_plain
-from segsweep.keys import KEYS, OPEN, SYNONYMS, nearest, opened, require_known
+from segsweep.keys import KEYS, OPEN, READING, SYNONYMS, nearest, opened, require_known, unknown
 from segsweep.training_setup import require_known_settings
 
 
@@ -36,6 +38,8 @@ MEANT = {
     "num_workers=4": "data.num_workers",
     "optimizer.weight_decay=0.1": "optim.weight_decay",
     "lrr=0.1": "lr",
+    "tile_size=512": "python {script} data=folder data.tile_size=512",
+    "white=4095": "python {script} data=folder data.white=4095",
 }
 
 
@@ -51,6 +55,29 @@ def test_an_unknown_key_is_refused_and_the_one_that_was_meant_is_named(
     assert MEANT[typed].format(script=ROOT / "train.py") in outcome.err
     if "data." not in typed:  # what a group takes, its signature says, and that is read when the run has a folder
         assert list(tmp_path.iterdir()) == []
+
+
+ADVICE = [
+    ("predict", "data.root", None), ("predict", "data.labels", None), ("predict", "root", None),
+    ("predict", "labels", None), ("predict", "workers", None), ("predict", "batch_size", None),
+    ("predict", "white", "data.white"), ("predict", "data.whit", "data.white"), ("predict", "device", "accelerator"),
+    ("evaluate", "model.lr", None), ("evaluate", "workers", "data.num_workers"), ("evaluate", "root", "data.root"),
+    ("evaluate", "tile_size", "data.tile_size"), ("evaluate", "checkpoint", "run"), ("export", "root", None),
+    ("check_data", "root", "data.root"), ("check_data", "tile_size", "data.tile_size"), ("check_data", "dropout", None),
+    ("train", "pretrained", None), ("train", "dropout", None), ("train", "levels", None), ("train", "model.lrr", "lr"),
+    ("train", "epoch", "trainer.max_epochs"), ("train", "test_size", "data.test_size"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("command_name", "typed", "meant"), ADVICE)
+def test_advice_names_a_key_that_the_command_has_or_none(command_name: str, typed: str, meant: str | None):
+    line = unknown(typed, composed(command_name))
+    assert line.startswith(f"{typed}: no such key; ")
+    assert (f"did you mean {meant}?" in line) if meant else ("did you mean" not in line and "--help" in line)
+
+
+def test_predict_takes_how_images_are_read():
+    assert set(READING) == {entry.name for entry in fields(ImageRule)} - {"channels"}
 
 
 @pytest.mark.parametrize("command_name", KEYS)

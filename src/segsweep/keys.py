@@ -41,6 +41,11 @@ KEYS = {
 OPEN = {"evaluate": "data", "predict": "data"}
 """Groups that a command leaves empty: the settings of the run that it is given say which keys there are."""
 
+READING = ("alpha", "exif", "white", "bands")
+"""Keys of predict's open group; evaluate takes every setting of the run's data."""
+
+_CUTOFF = 0.8
+"""How alike two spellings are, of 1, to be taken for each other. At 0.7 "dropout" is "root", "pretrained" is "trainer"."""
 SYNONYMS = {
     "optim": "optimizer optimiser opt solver",
     "lr": "learning_rate base_lr max_lr initial_lr",
@@ -54,6 +59,7 @@ SYNONYMS = {
     "name": "run_name exp_name experiment_name",
     "resume": "resume_from checkpoint ckpt ckpt_path",
     "run": "checkpoint ckpt ckpt_path weights model model_path",
+    "accelerator": "device cuda gpu",
     "input": "image images folder path source",
     "output": "out out_dir output_dir save_dir",
     "data.batch_size": "batch bs minibatch train_batch_size",
@@ -137,62 +143,65 @@ def unknown(key: str, config: DictConfig | None = None) -> str:
         return f"{key}: no such key; {script} --help lists what there is"
     folder = next(Path(source.path) for source in config.hydra.runtime.config_sources if source.provider == "main")
     settings = {str(name): value for name, value in _raw(config).items() if name != "hydra"}
-    near, chosen = nearest(key, settings), config.hydra.runtime.choices
-    for meant in (key, near or key):
-        group, _, name = meant.partition(".")
-        if group not in chosen or group not in settings or meant in dict(_flat(settings)):
-            continue
-        if (choice := _choice_with(folder / group, name)) is not None:
-            now = f"{group}={chosen[group]}"
-            arguments = [re.sub(rf"^\+*{re.escape(key)}=", f"{meant}=", word) for word in sys.argv[1:]]
-            command = shlex.join([f"{group}={choice}", *arguments])
-            return f"{key}: no such key with {now}; add {group}={choice}: {script} {command}"
+    command, chosen = str(config.hydra.job.config_name), config.hydra.runtime.choices
+    if (group := OPEN.get(command)) is not None:
+        settings[group] = dict.fromkeys(READING if command == "predict" else _choice_by_key(folder / group))
+    others = {group: _choice_by_key(folder / group) for group in GROUPS if group in chosen and group in settings}
+    near = nearest(key, settings, others)
     if near is None:
         return f"{key}: no such key; {script} --help lists what there is"
+    group, _, name = near.partition(".")
+    if near not in dict(_flat(settings)):
+        choice, now = others[group][name], f"{group}={chosen[group]}"
+        arguments = [re.sub(rf"^\+*{re.escape(key)}=", f"{near}=", word) for word in sys.argv[1:]]
+        typed = shlex.join([f"{group}={choice}", *arguments])
+        return f"{key}: no such key with {now}; add {group}={choice}: {script} {typed}"
     if near == key:
         return f"{key}: has no choices here; type its settings one by one, as {key}.KEY=VALUE"
     choices = ", ".join(sorted(path.stem for path in (folder / near).glob("*.yaml"))) if near in chosen else ""
     return f"{key}: no such key; did you mean {near}{choices and f' ({choices})'}?"
 
 
-def nearest(key: str, settings: Mapping[str, Any]) -> str | None:
+def nearest(key: str, settings: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]] | None = None) -> str | None:
     """The key that was probably meant by one that is not there; None where nothing is near.
 
     Args:
         key: "batch_size", "data.batchsize".
         settings: the composed configuration, nested.
+        others: by group, the keys that its other choices have. Only those of the data, and of the group that was typed,
+            are suggested: nobody changes the net for the sake of a setting.
     """
-    real = dict(_flat(settings))
     root, _, rest = key.partition(".")
     if rest and root not in settings:
-        meant = _synonym(root, settings) or alike(root, settings)
-        return None if meant is None else nearest(f"{meant}.{rest}", settings) or meant
-    if key in real:
-        return key
-    last = key.rpartition(".")[2]
-    # Within the group that was typed, where one was; then anywhere.
-    for part in ([name for name in real if name.startswith(f"{root}.")], list(real)) if rest else (list(real),):
-        by_last: dict[str, str] = {}
-        for name in sorted(part, key=lambda name: name.count("."), reverse=True):
-            by_last[name.rpartition(".")[2]] = name
-        if last in by_last:
-            return by_last[last]
-        if (meant := _synonym(last, settings)) is not None and (meant in part or meant not in real):
-            return meant
-        if (near := alike(last, by_last)) is not None:
-            return by_last[near]
+        groups = {name: value for name, value in settings.items() if isinstance(value, Mapping)}
+        group = _most_alike(root, groups, 1.0) or _most_alike(root, groups, _CUTOFF)
+        return None if group is None else nearest(f"{group}.{rest}", settings, others) or group
+    real = [name for name, _ in _flat(settings)]
+    wider = [f"{group}.{name}" for group, names in (others or {}).items() if group in ("data", root) for name in names]
+    for cutoff in (1.0, _CUTOFF):
+        for names in (real, [*real, *wider]):
+            if key in names:
+                return key
+            # Within the group that was typed, where one was; then anywhere.
+            for part in ([name for name in names if name.startswith(f"{root}.")], names) if rest else (names,):
+                if (near := _most_alike(key.rpartition(".")[2], part, cutoff)) is not None:
+                    return near
     return None
 
 
-def _synonym(word: str, settings: Mapping[str, Any]) -> str | None:
-    meant = (key for key, words in SYNONYMS.items() if _letters(word) in map(_letters, words.split()))
-    return next((key for key in meant if key.partition(".")[0] in settings), None)
+def _most_alike(word: str, names: Iterable[str], cutoff: float) -> str | None:
+    """The name whose last part, or a synonym of which, is spelt most like a word."""
+    names = sorted(names, key=lambda name: name.count("."), reverse=True)
+    meant = {_letters(word): name for name in reversed(SYNONYMS) if name in names for word in SYNONYMS[name].split()}
+    meant |= {_letters(name.rpartition(".")[2]): name for name in names}
+    close = difflib.get_close_matches(_letters(word), meant, n=1, cutoff=cutoff)
+    return meant[close[0]] if close else None
 
 
 def alike(word: str, names: Iterable[str]) -> str | None:
     """The name that is spelt most like a word; None where none is."""
     by_letters = {_letters(name): name for name in names}
-    close = difflib.get_close_matches(_letters(word), by_letters, n=1, cutoff=0.7)
+    close = difflib.get_close_matches(_letters(word), by_letters, n=1, cutoff=_CUTOFF)
     return by_letters[close[0]] if close else None
 
 
@@ -209,13 +218,16 @@ def _flat(settings: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, 
                 yield from _flat(value, f"{prefix}{key}.")
 
 
-def _choice_with(folder: Path, name: str) -> str | None:
-    """The first choice of a group whose file has a key at its root."""
+def _choice_by_key(folder: Path) -> dict[str, str]:
+    """Every key at the root of a group's files, with the first choice that has it."""
+    found: dict[str, str] = {}
     for path in sorted(folder.glob("*.yaml")):
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        if isinstance(content, dict) and name in content:
-            return path.stem
-    return None
+        if isinstance(content, dict):
+            found = {
+                str(key): path.stem for key in content if not str(key).startswith("_") and key != "defaults"
+            } | found
+    return found
 
 
 def _composed() -> DictConfig | None:
