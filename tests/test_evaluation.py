@@ -391,3 +391,20 @@ def test_the_documented_python_works(command, tmp_path: Path, monkeypatch: pytes
     names = {"image": np.zeros((3, 20, 30), dtype=np.uint8), "mask": np.zeros((20, 30), dtype=np.uint8)}
     exec(code.replace("outputs/<date>/<time>", "run"), names)
     assert len(list((tmp_path / "result/masks").iterdir())) == 3
+
+
+def test_a_doubt_about_white_is_one_plain_warning_on_stderr(command: Command, tmp_path: Path):
+    train_on_scenes(command, tmp_path)
+    shutil.copytree(tmp_path / "scenes", tmp_path / "deep")
+    for path in (tmp_path / "deep").rglob("images/*.png"):
+        with Image.open(path) as image:
+            values = np.asarray(image.convert("L")).astype(np.uint16) * 16
+        Image.fromarray(values).save(path)
+    run = ["run=run", "accelerator=cpu", "output=out"]
+    for script, given in (("evaluate.py", ["data.root=deep", "split=all"]), ("predict.py", ["input=deep"])):
+        outcome = command(script, *run, *given)
+        assert outcome.code == 0, outcome.err
+        assert len(outcome.error_lines) == 1, outcome.err
+        assert re.match(r"warning: \S+\.png: .*data\.white=4095 ", outcome.err)
+        assert "HYDRA" not in outcome.out
+        shutil.rmtree(tmp_path / "out")

@@ -87,6 +87,14 @@ def progress_bar() -> "Progress":
     return Progress(*columns, console=console, disable=not sys.stderr.isatty())
 
 
+class LevelFormatter(logging.Formatter):
+    """Puts the level before a warning or an error, as in "warning: ..."; other lines stay as they are."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = super().format(record)
+        return f"{record.levelname.lower()}: {line}" if record.levelno >= logging.WARNING else line
+
+
 class LogFile(logging.FileHandler):
     """train.log. On a full disk it loses lines without a traceback for each: the run's own error says what happened."""
 
