@@ -146,7 +146,7 @@ def test_plain_files_are_read_as_pillow_reads_them(
     assert np.array_equal(read_image(path, ImageRule(channels=bands)).pixels, expected(shown, 65535))
     # tifffile gives the same of 8 bits and of 16-bit gray. Of 16-bit colour Pillow keeps the upper 8 bits.
     again = write(tmp_path / "y.tif", np.concatenate([values, values], 2), compression=compression)
-    chosen = read_image(again, ImageRule(channels=bands, bands=range(bands))).pixels
+    chosen = read_image(again, ImageRule(channels=bands, bands=list(range(bands)))).pixels
     assert np.abs(chosen.astype(int) - expected(shown, 65535)).max() <= (1 if (bands, dtype) == (3, np.uint16) else 0)
 
 
