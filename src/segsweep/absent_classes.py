@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-MEANS = ("iou", "precision", "recall", "f1", "iou_image")
+MEANS = ("iou", "precision", "recall", "f1", "iou_image", "iou_micro", "foreground_iou")
 """Metrics over the classes present or, of a binary task, of the positive class."""
 MARK = " *"
 """Behind a number that is not of all classes."""
@@ -25,16 +25,17 @@ def rests_on(metric: str, absent: Sequence[str]) -> bool:
 
 
 def objective_warning(objective: str, absent: Sequence[str], kind: str) -> str | None:
-    """What to know before training by an objective that rests on classes absent from val; None where it does not."""
+    """What to know before training by an objective that says nothing of classes absent from val; None by one of others."""
     metric = objective.removeprefix("val/")
-    if not rests_on(metric, absent):
+    if not absent or (metric.startswith("iou/") and not rests_on(metric, absent)):
         return None
-    if kind == "binary" or metric not in MEANS:
+    names = ", ".join(absent)
+    if metric.startswith("iou/") or (kind == "binary" and metric in MEANS):
         return (
-            f"objective={objective}: has no value without a pixel of {', '.join(absent)} in val, so the run will end as "
-            "failed; give a split that has it, or another objective, as in objective=val/loss"
+            f"objective={objective}: has no value without a pixel of {names} in val, so the run will end as failed; "
+            "give a val split that has every class, or another objective, as in objective=val/loss"
         )
     return (
-        f"objective={objective}: is over the classes present in val only; which checkpoint is best says nothing of "
-        f"{', '.join(absent)}"
+        f"objective={objective}: says nothing of {names}, nor does the choice of the best checkpoint; "
+        "give a val split that has every class"
     )

@@ -81,7 +81,8 @@ def run_job(config: DictConfig, full: DictConfig, sweep: SweepDirectory, run: Ru
     )
     share = threads_of_job(engine, at_once)
     threads = None if share is None else min(share, torch.get_num_threads())
-    with _quiet_console():
+    current = running.current
+    with _quiet_console(None if current is None else current.warned):
         try:
             with cpu_threads(threads):
                 train(config, run.path, overrides, resume=None, wait=True, stop=stop)
@@ -191,14 +192,26 @@ def _finish(sweep: SweepDirectory, job: Job, run: RunDirectory) -> float | None:
 
 
 @contextlib.contextmanager
-def _quiet_console() -> Iterator[None]:
-    """Keeps the lines of single runs off the console, where a sweep has one line a job; they are in train.log."""
+def _quiet_console(warned: set[str] | None) -> Iterator[None]:
+    """Keeps the lines of single runs off the console, where a sweep has one line a job; they are in train.log.
+
+    Args:
+        warned: warnings that the sweep has shown; each is shown once. None shows no warning.
+    """
+
+    def passes(record: logging.LogRecord) -> bool:
+        if record.levelno != logging.WARNING or warned is None:
+            return record.levelno > logging.WARNING
+        message = record.getMessage()
+        new = message not in warned
+        warned.add(message)
+        return new
+
     handlers = [h for h in logging.getLogger().handlers if type(h) is logging.StreamHandler]
-    levels = [handler.level for handler in handlers]
     for handler in handlers:
-        handler.setLevel(logging.ERROR)
+        handler.addFilter(passes)
     try:
         yield
     finally:
-        for handler, level in zip(handlers, levels, strict=True):
-            handler.setLevel(level)
+        for handler in handlers:
+            handler.removeFilter(passes)

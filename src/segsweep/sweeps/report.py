@@ -7,6 +7,7 @@ import shutil
 from rich.console import Console
 from rich.text import Text
 
+from segsweep.absent_classes import MARK
 from segsweep.console import evaluation, relative
 from segsweep.runs.files import write_text, write_whole
 from segsweep.sweeps.figures import draw
@@ -71,7 +72,7 @@ def markdown(results: Results) -> str:
     lines = [f"# {record.name or sweep.path.name}", "", f"    python train.py -m {shlex.join(record.overrides)}", ""]
     lines += [f"{len(table)} jobs: {counts}. Objective: {record.objective['name']}, {better}.", ""]
     if results.absences:
-        lines += ["; ".join(results.absences) + ".", ""]
+        lines += [*(f"\\{MARK.strip()} {line}." for line in results.absences), ""]
     if compared is not None:
         first, *others = compared.sentences()
         lines += [f"**{first}**", "", *(f"- {group}" for group in others), ""] if compared.parts else [
@@ -90,11 +91,18 @@ def markdown(results: Results) -> str:
         lines.extend([f"## {title}", "", *("| " + " | ".join(row) + " |" for row in escaped), ""])
 
     if compared is not None and record.settings_axes and compared.table["n"].max() > 1:
-        add_table("Settings", settings_table(compared, details=True))
+        add_table("Settings", marked(settings_table(compared, details=True), results))
     if failed := failures(record, table):
         lines += ["## Failed", "", *(f"- {line}" for line in failed), ""]
-    add_table("Jobs", jobs_table(record, table, details=True))
+    add_table("Jobs", marked(jobs_table(record, table, details=True), results))
     return "\n".join(lines).rstrip() + "\n"
+
+
+def marked(content: Table, results: Results) -> Table:
+    """A table whose objective is marked if it says nothing of a class, as the lines under the table say."""
+    header, rows = content
+    name = results.record.objective["name"]
+    return [cell + MARK if cell == name and results.absences else cell for cell in header], rows
 
 
 def printed(results: Results, width: int | None = None) -> list[Text]:
@@ -107,10 +115,11 @@ def printed(results: Results, width: int | None = None) -> list[Text]:
     width = shutil.get_terminal_size((100, 24)).columns if width is None else width
     record, table, compared = results.record, results.table, results.compared
     if compared is not None and record.settings_axes and compared.table["n"].max() > 1:
-        lines = _table_lines(settings_table(compared, details=False), width)
+        lines = _table_lines(marked(settings_table(compared, details=False), results), width)
     else:
-        lines = _table_lines(jobs_table(record, table, details=False), width)
-    said = [f"failed: {line}" for line in failures(record, table)] + results.absences
+        lines = _table_lines(marked(jobs_table(record, table, details=False), results), width)
+    said = [f"failed: {line}" for line in failures(record, table)]
+    said += [f"{MARK.strip()} {line}" for line in results.absences]
     if compared is not None:
         said += compared.verdict.splitlines()
     return [*lines, *map(Text, said + final_trainings(record, table))]

@@ -59,13 +59,13 @@ class Results:
 
     @cached_property
     def absences(self) -> list[str]:
-        """A line for the classes that val does not show, for each group of jobs scored on the same images."""
+        """A line for the classes without a pixel in val, for each group of jobs scored on the same images."""
         group = scoring(self.record, self.record.jobs).group
         completed = self.table[self.table["status"] == "completed"]
         lines: dict[str, None] = {}
-        for directory in completed.groupby(self.table["directory"].map(group))["directory"].first():
-            names = self.runs[directory].absent_classes.get("val")
-            lines |= {absence("val", names): None} if names else {}
+        for name, directory in completed.groupby(self.table["directory"].map(group))["directory"].first().items():
+            if names := self.runs[directory].absent_classes.get("val"):
+                lines[(f"{name}: " if name else "") + absence("val", names)] = None
         return list(lines)
 
 

@@ -84,6 +84,8 @@ class RunningSweep:
         """Takes over jobs that another process or a foreign sweeper entered into sweep.json; returns the new ones."""
         if self.record is None:
             self.record = record
+        self.warned: set[str] = set()
+        """Warnings of its jobs that are on the console; see `jobs`."""
         new = [job for job in record.jobs if job.directory not in self._known]
         if record is not self.record:
             self.record.jobs += new

@@ -97,10 +97,12 @@ def scoring(record: SweepRecord, jobs: Sequence[Job]) -> Scoring:
         named
     ):  # two groups with one name: outside of a grid, jobs differ on several axes
         named, axes = names(varying), varying
-    what = "the images that are scored" if any(key.startswith("data.") for key in varying) else "what val/loss is"
-    change = "changes" if len(axes) == 1 else "change"
-    group = {directory: named[images] for directory, images in scored_on.items()}
-    return Scoring(group, tuple(axes), f"{', '.join(axes)} {change} {what}: each group is ranked alone")
+    losses = [axis for axis in axes if axis.partition(".")[0] == "loss"]
+    images = [axis for axis in axes if axis not in losses]
+    reasons = [f"{', '.join(images)} may change the images that are scored"] if images else []
+    reasons += [f"{', '.join(losses)} changes what val/loss is"] if losses else []
+    group = {directory: named[scored] for directory, scored in scored_on.items()}
+    return Scoring(group, tuple(axes), f"{', and '.join(reasons)}: each group is ranked alone")
 
 
 def compare_apart(

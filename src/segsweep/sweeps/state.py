@@ -4,7 +4,7 @@ import contextlib
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Literal
 
 from filelock import BaseFileLock, FileLock, Timeout
@@ -177,6 +177,11 @@ class SweepDirectory:
             record = SweepRecord.from_dict(json.loads(self.record.read_text(encoding="utf-8")))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UserError(f"{self.record}: damaged, or no sweep.json ({error})") from error
+        for at, job in enumerate(record.jobs):
+            # A stranger's sweep.json must not lead out of its folder: jobs are written to, and failed ones cleared.
+            path = PurePath(job.directory)
+            if (path.is_absolute() or ".." in path.parts or not path.parts) and (job.settings or job.directory):
+                raise UserError(f"{self.record}: jobs.{at}.directory={job.directory}: must be a folder in {self.path}")
         # Overrides are handed to Hydra when the sweep goes on, so they must hold nothing that Hydra would resolve.
         # A job that could not be composed is dropped then.
         for at, job in ((at, job) for at, job in enumerate(record.jobs) if job.settings):
