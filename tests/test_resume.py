@@ -25,7 +25,7 @@ from segsweep.resume import reopen_failed
 from segsweep.runs import RunDirectory, RunRecord
 
 # Epochs of three steps, validations of two batches, and a last step inside an epoch.
-STEPS = ["trainer.max_steps=8", "data.samples_per_epoch=6", "callbacks.panel=null"]
+STEPS = ["trainer.max_steps=8", "data.samples_per_epoch=6", "data.limit_samples=6", "callbacks.panel=null"]
 TEXTURES = [*SMALL, *STEPS, "data.val_size=4", "data.test_size=4"]
 FOLDER = [
     *(entry for entry in SMALL if entry != "debug=fast"), *STEPS, "data=rgb_demo", "data.scenes=[2,2,2]",
