@@ -86,3 +86,21 @@ def test_a_sweep_with_interpolations_of_its_user_s_own_goes_on(sweep: Sweep, tmp
     assert "${" not in json.dumps(content(folder)["jobs"])
     stored = [yaml.safe_load(path.read_text()) for path in sorted(folder.glob("*/.hydra/overrides.yaml"))]
     assert [[text for text in each if "lr=" in text] for each in stored] == [["lr=0.1"], ["lr=0.2"], ["lr=0.3"]]
+
+
+@pytest.mark.parametrize("directory", ["../../precious", "{folder}/precious", "", "."])
+def test_a_job_in_a_folder_outside_of_its_sweep_is_refused_by_name(
+    grid: Path, sweep: Sweep, tmp_path: Path, directory: str
+):
+    stored = content(grid)
+    stored["jobs"][0] |= {"directory": directory.format(folder=tmp_path), "status": "failed"}
+    (grid / "sweep.json").write_text(json.dumps(stored))
+    precious = tmp_path / "precious"
+    (precious / "checkpoints").mkdir(parents=True)
+    (precious / "run.json").write_text("{}")
+    before = state(precious)
+    outcome = sweep(*GRID, "name=grid")
+    assert outcome.code == 1
+    assert len(outcome.error_lines) == 1, outcome.err
+    assert "sweep.json: jobs.0.directory=" in outcome.err
+    assert state(precious) == before

@@ -55,6 +55,8 @@ class RunningSweep:
     """
 
     def __init__(self, sweep: SweepDirectory, record: SweepRecord | None) -> None:
+        self.warned: set[str] = set()
+        """Warnings of its jobs that are on the console, where each is shown once."""
         self.sweep, self.record = sweep, record
         self._known: dict[str, _Known] = {}
         self._open: dict[str, _Known] = {}  # jobs that have not ended
@@ -84,8 +86,6 @@ class RunningSweep:
         """Takes over jobs that another process or a foreign sweeper entered into sweep.json; returns the new ones."""
         if self.record is None:
             self.record = record
-        self.warned: set[str] = set()
-        """Warnings of its jobs that are on the console; see `jobs`."""
         new = [job for job in record.jobs if job.directory not in self._known]
         if record is not self.record:
             self.record.jobs += new
