@@ -65,6 +65,7 @@ def test_a_data_file_lists_every_setting_of_its_source_with_its_default(data: st
     assert listed == plain | own
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data", ["textures", "rgb_demo", "folder"])
 def test_debug_fast_limits_every_source(command, tmp_path: Path, data: str):
     write_demo_folder(tmp_path / "scenes", scenes=(8, 6, 6), size=48)
@@ -73,8 +74,12 @@ def test_debug_fast_limits_every_source(command, tmp_path: Path, data: str):
     outcome = command("train.py", f"data={data}", *small, *root, "hydra.run.dir=run")
     assert outcome.code == 0, outcome.err
     assert json.loads((tmp_path / "run/run.json").read_text())["steps"] == 4
-    command("evaluate.py", "run=run", "output=out", "pictures=0", "accelerator=cpu")
-    assert len(json.loads((tmp_path / "out/evaluation.json").read_text())["images"]) == 4
+    for split, number in (("test", 4), *([] if data == "textures" else [("all", 20)])):
+        outcome = command(
+            "evaluate.py", "run=run", f"split={split}", f"output={split}", "pictures=0", "accelerator=cpu"
+        )
+        assert ("data.limit_samples=4: " in outcome.out) == (split == "test"), outcome.err
+        assert len(json.loads((tmp_path / split / "evaluation.json").read_text())["images"]) == number
 
 
 def test_the_published_settings_are_the_published_ones():

@@ -217,7 +217,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     settings = [entry for entry in SMALL if entry != "callbacks.graph=null"]
     settings += [f"data.image_size={SIZE}", f"callbacks.panel.samples={SAMPLES}", "trainer.max_steps=8"]
-    train(folder, *settings, "data.val_size=5", "hydra.run.dir=run")
+    train(folder, *settings, "data.limit_samples=5", "hydra.run.dir=run")
     return folder / "run"
 
 

@@ -39,7 +39,7 @@ def written(folder: Path) -> dict:
     "how",
     [
         "textures",
-        "textures trainer.precision=bf16-mixed data.test_size=5",
+        "textures trainer.precision=bf16-mixed data.limit_samples=5",
         "scenes",
         "scenes data.tile_size=40 data.tile_margin=4",
         "scenes loss=ce_dice loss.weights=balanced trainer.channels_last=false",

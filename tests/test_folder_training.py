@@ -16,7 +16,6 @@ from segsweep import load_run
 from segsweep.classes.table import hex_color
 from segsweep.data.demo import DEMO_LABELS, demo_scene, write_demo_folder
 
-# What debug=fast says of textures does not hold for a folder.
 TINY = ["data=folder", "data.root=scenes", "data.image_size=32", "data.samples_per_epoch=4"]
 FAST = [entry for entry in SMALL if entry != "debug=fast"]
 FAST += ["trainer.max_steps=4", "trainer.log_every_n_steps=2", "data.batch_size=2", "model.widths=[4,4,8]"]

@@ -27,7 +27,7 @@ THRESHOLDS = np.arange(STEPS + 1) / STEPS
 MIDDLE = STEPS // 2
 """Of 0.5."""
 # Several batches a split, the last one smaller.
-SPLITS = ["data.val_size=5", "data.test_size=3"]
+SPLITS = ["data.limit_samples=5", "data.val_size=5", "data.test_size=3"]
 
 
 def written(run: Path) -> dict[str, dict[int, NDArray[np.float32]]]:

@@ -25,8 +25,8 @@ from segsweep.resume import reopen_failed
 from segsweep.runs import RunDirectory, RunRecord
 
 # Epochs of three steps, validations of two batches, and a last step inside an epoch.
-STEPS = ["trainer.max_steps=8", "data.samples_per_epoch=6", "data.limit_samples=6", "callbacks.panel=null"]
-TEXTURES = [*SMALL, *STEPS, "data.val_size=4", "data.test_size=4"]
+STEPS = ["trainer.max_steps=8", "data.samples_per_epoch=6", "callbacks.panel=null"]
+TEXTURES = [*SMALL, *STEPS, "data.limit_samples=6", "data.val_size=4", "data.test_size=4"]
 FOLDER = [
     *(entry for entry in SMALL if entry != "debug=fast"), *STEPS, "data=rgb_demo", "data.scenes=[2,2,2]",
     "data.scene_size=48", "data.image_size=32", "data.batch_size=2", "model.widths=[4,4,8]", "trainer.log_every_n_steps=2",

@@ -26,7 +26,7 @@ from segsweep.runs.stored import plain_overrides, read_plain, require_plain_over
 
 SECRET = "geheim-4711"
 OWN = quoted("code", ROOT / "tests/traps.py")
-STEPS = [*SMALL, "trainer.max_steps=6", "data.samples_per_epoch=6", "callbacks.panel=null"]
+STEPS = [*SMALL, "trainer.max_steps=6", "data.limit_samples=6", "callbacks.panel=null"]
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from segsweep.instantiate import to_plain
 
 CONF = ROOT / "conf"
 TINY = [*SMALL, "callbacks.panel=null", "callbacks.confusion=null", "name=study"]
-# For folders debug=fast has sizes that they do not know.
+# Of folders every image is scored.
 TINY_NET = [
     "model.widths=[4,4,8]",
     "model.head_width=4",

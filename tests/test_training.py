@@ -87,7 +87,7 @@ def test_metrics_csv_has_a_row_a_logged_step_and_agrees_with_run_json(train: Tra
 
 
 def test_a_training_shorter_than_an_epoch_ends_with_validation_test_and_both_checkpoints(train: Train):
-    run = train("trainer.max_steps=3", "data.samples_per_epoch=800")
+    run = train("trainer.max_steps=3", "data.limit_samples=8")
     content = record(run)
     assert content["steps"] == 3
     assert content["best_step"] == 3
@@ -126,7 +126,7 @@ def test_weights_do_not_depend_on_workers_logging_or_validation(train: Train):
     variants = {
         "workers": ["data.num_workers=2"],
         "logging": ["trainer.log_every_n_steps=1", "logger=csv"],
-        "validation": ["data.val_size=8", "data.test_size=8", "trainer.val_every_n_steps=1"],
+        "validation": ["data.limit_samples=8", "trainer.val_every_n_steps=1"],
         "callbacks": ["callbacks.panel=null", "callbacks.last_checkpoint.every_n_steps=1"],
     }
     for name, overrides in variants.items():
@@ -284,7 +284,7 @@ def test_a_checkpoint_runs_no_code_and_imports_nothing_that_it_names(train: Trai
 
 
 def test_evaluation_gives_the_numbers_of_the_training_s_own_test(train: Train, command):
-    run = train("data.test_size=5")
+    run = train("data.limit_samples=5")
     outcome = command("evaluate.py", "run=run", "hydra.run.dir=evaluation", "accelerator=cpu")
     assert outcome.code == 0, outcome.err
     scored = json.loads((run.parent / "evaluation/evaluation.json").read_text())
@@ -296,7 +296,7 @@ def test_evaluation_gives_the_numbers_of_the_training_s_own_test(train: Train, c
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_a_run_cleanly_with_a_checkpoint(tmp_path: Path, signum: int, code: int):
     arguments = [*SMALL, "hydra.run.dir=run", "trainer.max_steps=100000", "trainer.log_every_n_steps=50"]
-    arguments += ["data.samples_per_epoch=4000"]
+    arguments += ["data.samples_per_epoch=4000", "data.limit_samples=null", "data.val_size=2"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen([sys.executable, str(ROOT / "train.py"), *arguments], cwd=tmp_path, env=environment,
                                stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)  # fmt: skip
@@ -315,7 +315,14 @@ def test_a_signal_ends_a_run_cleanly_with_a_checkpoint(tmp_path: Path, signum: i
 
 @pytest.mark.slow
 def test_a_signal_during_the_last_validation_interrupts_too(tmp_path: Path):
-    arguments = [*SMALL, "hydra.run.dir=run", "trainer.max_steps=2", "trainer.test=false", "data.val_size=2500"]
+    arguments = [
+        *SMALL,
+        "hydra.run.dir=run",
+        "trainer.max_steps=2",
+        "trainer.test=false",
+        "data.val_size=2500",
+        "data.limit_samples=2500",
+    ]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen([sys.executable, str(ROOT / "train.py"), *arguments], cwd=tmp_path, env=environment,
                                stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)  # fmt: skip
@@ -427,7 +434,13 @@ def test_a_full_disk_leaves_the_checkpoint_that_was_there(tmp_path: Path):
 
 @pytest.mark.slow
 def test_the_texture_net_is_as_good_in_eval_mode_as_in_training_for_a_batch_and_for_one_image(train: Train):
-    small = ["data.image_size=64", "data.batch_size=8", "data.samples_per_epoch=320", "data.val_size=32"]
+    small = [
+        "data.image_size=64",
+        "data.batch_size=8",
+        "data.limit_samples=320",
+        "data.val_size=32",
+        "data.test_size=2",
+    ]
     run = load_run(train(*small, "trainer.max_steps=80", "lr=0.003", "callbacks.precise_bn.batches=16"))
     images, masks = Textures(image_size=64).make(range(32), "val")
 

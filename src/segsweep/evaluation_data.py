@@ -83,6 +83,8 @@ def data_of(run: Run, changes: Mapping[str, Any] | None = None, split: ScoredSpl
     changes = dict(changes or {})
     node = settings_of(run, "data")
     loading = {key: node.pop(key) for key in LOADING_KEYS if key in node}
+    if split == "all":
+        loading.pop("limit_samples", None)
     if "overfit_samples" in changes:
         raise UserError("data.overfit_samples: is of a training; what is scored is a whole split")
     loading |= {key: changes.pop(key) for key in LOADING_KEYS if key in changes} | {"overfit_samples": 0}
@@ -108,6 +110,9 @@ def data_of(run: Run, changes: Mapping[str, Any] | None = None, split: ScoredSpl
         other = "give split=val, or split=all, which" if split == "test" and source.size("val") else "split=all"
         raise UserError(f"split={split}: there is no image in it ({described}); {other} scores every image of a folder")
     notes = [*(source.describe() if changes or split == "all" else []), *notes]
+    limit = loading.get("limit_samples")
+    if isinstance(limit, int) and limit < source.size(scored):
+        notes.append(f"data.limit_samples={limit}: the first {limit} of {source.size(scored)} samples are scored")
     if names := _recoloured(run.labels, source.labels):
         notes.append(f"labels: ids or colours of {', '.join(names)} are not the run's; masks are read by these")
     # The seed is that of the training samples.

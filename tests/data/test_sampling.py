@@ -3,11 +3,14 @@
 import itertools
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from segsweep.data.source import TrainBatches
+from segsweep.data import Textures
+from segsweep.data.source import Split, TrainBatches
+from segsweep.datamodule import SegmentationDataModule
 
 
 class Steps:
@@ -110,3 +113,26 @@ def test_loader_yields_the_batches_as_they_are(start: int):
     loader = DataLoader(items, batch_sampler=TrainBatches(12, 4, Steps(start)), collate_fn=list)
     expected = [[100 + index for index in batch] for batch in TrainBatches(12, 4, Steps(start))]
     assert list(loader) == expected
+
+
+@given(st.integers(1, 30), st.integers(1, 4), st.sampled_from(["val", "test", "bn_calibration"]))
+@settings(max_examples=30, deadline=None)
+def test_a_limit_keeps_the_first_samples_of_every_split_and_the_order_of_training(limit: int, batch: int, split: Split):
+    source = Textures(image_size=16, samples_per_epoch=12, val_size=7, test_size=9)
+    data = SegmentationDataModule(source, batch, limit_samples=limit)
+    size = min(limit, source.size(split))
+    assert data.size(split) == size
+    assert [index for indices in data.batches(split, batch) for index in indices] == list(range(size))
+    if data.steps_per_epoch:
+        if data.size("train") % batch == 12 % batch == 0:  # else each epoch leaves some out
+            assert train(data.size("train"), batch, 0, 9) == train(12, batch, 0, 9)
+        images = data.calibration_images(3, torch.device("cpu"))
+        first = data.samples("bn_calibration", range(data.size("bn_calibration"))).image
+        assert torch.equal(torch.cat(images), first[torch.arange(3 * batch) % len(first)])
+
+
+def test_no_limit_is_a_limit_beyond_every_split():
+    source = Textures(image_size=16, samples_per_epoch=12, val_size=7, test_size=9)
+    free, wide = (SegmentationDataModule(source, 4, limit_samples=limit) for limit in (None, 100))
+    for split in ("val", "test"):
+        assert free.batches(split, 4) == wide.batches(split, 4) == [list(part) for part in source.batches(split, 4)]

@@ -19,7 +19,8 @@ from sweep_support import TINY, content, statuses
 from segsweep.runs import read_metrics
 
 ASKED = [
-    "optim=sgd,adam,rmsprop", "trainer.max_steps=40", "trainer.log_every_n_steps=3", "data.samples_per_epoch=22",
+    "optim=sgd,adam,rmsprop", "trainer.max_steps=40", "trainer.log_every_n_steps=3", "data.limit_samples=22",
+    "data.val_size=2", "data.test_size=2",
     "callbacks.last_checkpoint.every_n_steps=5", "momentum=0.5",
 ]  # fmt: skip
 KILLS = 4

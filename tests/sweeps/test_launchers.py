@@ -119,7 +119,7 @@ def test_on_error_stop_begins_no_further_job_in_any_process(tmp_path: Path):
     assert "on_error=stop" in outcome.err
 
 
-LONG = ["data.samples_per_epoch=400", "trainer.val_every_n_steps=100000", ONE_THREAD]
+LONG = ["data.limit_samples=400", "data.val_size=2", "data.test_size=2", "trainer.val_every_n_steps=100000", ONE_THREAD]
 
 
 def begun(folder: Path, *overrides: str) -> "subprocess.Popen[str]":

@@ -62,7 +62,9 @@ def test_what_changes_training_alone_parts_nothing(source: str, key: str):
     assert (found.axes, found.why) == ((), "")
 
 
-@pytest.mark.parametrize("key", ["data.image_size", "data.sigma1", "data.eval_seed", "data.val_size"])
+@pytest.mark.parametrize(
+    "key", ["data.image_size", "data.sigma1", "data.eval_seed", "data.val_size", "data.limit_samples"]
+)
 def test_textures_are_other_images_by_any_of_their_settings(key: str):
     assert partition(groups(record({key: [1, 2]}, {"data._target_": TEXTURES}))) == [0, 1]
 

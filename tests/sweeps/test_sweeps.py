@@ -583,7 +583,7 @@ def test_jobs_that_fail_in_any_way_are_recorded_and_the_others_run(sweep: Sweep,
 
 @pytest.mark.slow
 def test_a_job_that_diverges_is_ranked_last_and_said_to_have_diverged(sweep: Sweep, tmp_path: Path):
-    outcome = sweep("optim=sgd", "lr=1e30,0.001", "loss=bce", "data.samples_per_epoch=40", "trainer.max_steps=20",
+    outcome = sweep("optim=sgd", "lr=1e30,0.001", "loss=bce", "data.limit_samples=40", "trainer.max_steps=20",
                     "seed=0,1", "name=diverged")  # fmt: skip
     folder = tmp_path / "multirun/diverged"
     assert outcome.code == 1
