@@ -30,7 +30,10 @@ log = logging.getLogger(__name__)
 
 
 def run_job(config: DictConfig, full: DictConfig, sweep: SweepDirectory, run: RunDirectory) -> float | None:
-    """Trains the job of a run directory, unless it is completed. Writes nothing outside of that directory.
+    """Trains the job of a run directory, unless it is completed.
+
+    In another process than the runner's it writes to that directory alone. Two things also go into sweep.json: a job of a
+    foreign sweeper, and a failure that on_error=stop acts on.
 
     A failed job is recorded in its run.json with the traceback, and the next job runs.
 
@@ -54,7 +57,8 @@ def run_job(config: DictConfig, full: DictConfig, sweep: SweepDirectory, run: Ru
     job, record = _find_job(full, sweep, run)
     planned = job.stage != "other"
     stops = planned and config.get("on_error") == "stop"
-    if stops and any(other.status == "failed" for other in record.jobs if other.key in set(record.asked)):
+    asked = set(record.asked)
+    if stops and any(other.status == "failed" for other in record.jobs if other.key in asked):
         return None
     before = _record_of(run)
     if before is not None and before.status == "completed":
@@ -75,10 +79,8 @@ def run_job(config: DictConfig, full: DictConfig, sweep: SweepDirectory, run: Ru
         # A terminal sends Ctrl-C to all its processes. Workers ignore it; they stop when the runner releases the lock.
         with contextlib.suppress(ValueError):  # not the main thread
             signal.signal(signal.SIGINT, signal.SIG_IGN)
-    stop = StopOnSignal(
-        (signal.SIGTERM, *requeue) if elsewhere else (signal.SIGINT, signal.SIGTERM),
-        abandoned(sweep.lock) if local else None,
-    )
+    signals = (signal.SIGTERM, *requeue) if elsewhere else (signal.SIGINT, signal.SIGTERM)
+    stop = StopOnSignal(signals, abandoned(sweep.lock) if local else None)
     share = threads_of_job(engine, at_once)
     threads = None if share is None else min(share, torch.get_num_threads())
     current = running.current
