@@ -227,7 +227,7 @@ def test_tensorboard_holds_losses_metrics_rate_speed_pictures_and_graph(train: T
         logged = [(event.step, event.value) for event in events.Scalars(tag)]
         written = table.loc[table[name].notna(), ["step", name]].to_numpy()
         np.testing.assert_allclose(logged, written, rtol=1e-6)
-    assert len([name for name in tags["images"] if name.startswith("samples/")]) == 2
+    assert len([name for name in tags["images"] if name.startswith("samples/")]) == 4
     assert [event.step for event in events.Images(tags["images"][0])] == [2, 4]
     assert tags["graph"]
 

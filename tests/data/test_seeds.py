@@ -124,5 +124,5 @@ def test_index_outside_the_split_is_refused_by_name(split: Split):
 
 
 def test_unknown_split_is_refused_by_name():
-    with pytest.raises(ValueError, match=r"^split='training': must be one of train, val, test, norm"):
+    with pytest.raises(ValueError, match=r"^split='training': must be one of train, val, test, bn_calibration"):
         sample_seed(0, "training", 0)  # type: ignore[arg-type]
