@@ -34,7 +34,8 @@ def test_a_training_writes_only_into_its_output_folder_and_needs_no_network(tmp_
     assert outcome.returncode == 0, outcome.stderr
     assert "connection to" not in outcome.stderr
     assert [path.name for path in here.iterdir()] == ["outputs"]
-    assert list(temporary.iterdir()) == []
+    # Torch makes an empty folder for its compiler as it is imported, unless a process above it has named one.
+    assert [path for path in temporary.rglob("*") if not path.name.startswith("torchinductor_")] == []
     left = [path.relative_to(home).as_posix() for path in home.rglob("*") if path.is_file()]
     # Matplotlib keeps a list of this machine's fonts for its next start.
     assert [path for path in left if not path.startswith((".cache/matplotlib/", ".config/matplotlib/"))] == []
