@@ -59,6 +59,18 @@ def without_water(scenes: Path) -> Path:
 
 
 @pytest.mark.slow
+def test_a_sweep_says_once_before_its_first_job_ends_that_val_lacks_a_class(command, without_water: Path):
+    outcome = command("train.py", "-m", *TINY, *FAST, "seed=0,1")
+    assert outcome.code == 0, outcome.err
+    before, first, _ = outcome.out.partition("[1/2]")
+    assert first
+    for line in ("Water has no pixel in val: val/iou says nothing of it", "objective=val/iou: "):
+        assert before.count(line) == 1
+    assert outcome.out.count("objective=val/iou: ") == 1
+    assert "val/iou *" in outcome.out
+
+
+@pytest.mark.slow
 def test_a_class_without_a_pixel_in_val_is_named_before_training_and_beside_every_number(
     command, without_water: Path, tmp_path: Path
 ):

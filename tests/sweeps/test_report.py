@@ -185,8 +185,11 @@ def test_curves_of_groups_name_no_best(made: Made, axis: str):
     assert any("best" in title for title in titles) == (axis == "momentum")
 
 
-def test_a_class_that_val_does_not_show_is_named_in_the_report(made: Made):
-    sweep = made({"lr": [0.1, 0.2]}, noisy)
+@pytest.mark.parametrize(("objective", "marked"), [("val/iou", True), ("val/iou/Car", True), ("val/iou/Tree", False)])
+def test_a_class_without_a_pixel_in_val_is_named_and_what_leaves_it_out_is_marked(
+    made: Made, objective: str, marked: bool
+):
+    sweep = made({"lr": [0.1, 0.2]}, noisy, objective)
     for job in sweep.record.jobs:
         run = sweep.directory.run(job).record
         record = RunRecord.read(run)
@@ -195,6 +198,7 @@ def test_a_class_that_val_does_not_show_is_named_in_the_report(made: Made):
     report(sweep.directory)
     for where in ("\n".join(lines(load_sweep(sweep.path), 100)), sweep.path.joinpath("summary.md").read_text()):
         assert where.count("Car has no pixel in val") == 1
+        assert (f"{objective} *" in where) == marked
 
 
 # Pictures

@@ -7,7 +7,7 @@ import shutil
 from rich.console import Console
 from rich.text import Text
 
-from segsweep.absent_classes import MARK
+from segsweep.absent_classes import MARK, rests_on
 from segsweep.console import evaluation, relative
 from segsweep.runs.files import write_text, write_whole
 from segsweep.sweeps.figures import draw
@@ -99,10 +99,12 @@ def markdown(results: Results) -> str:
 
 
 def marked(content: Table, results: Results) -> Table:
-    """A table whose objective is marked if it says nothing of a class, as the lines under the table say."""
+    """The table, with the objective marked in its header if the objective leaves out a class that val lacks."""
     header, rows = content
     name = results.record.objective["name"]
-    return [cell + MARK if cell == name and results.absences else cell for cell in header], rows
+    absent = [each for classes in results.absent.values() for each in classes]
+    mark = MARK if rests_on(name.removeprefix("val/"), absent) else ""
+    return [cell + mark if cell == name else cell for cell in header], rows
 
 
 def printed(results: Results, width: int | None = None) -> list[Text]:

@@ -58,15 +58,18 @@ class Results:
         return best_directory(self.record, self.table, self.compared)
 
     @cached_property
-    def absences(self) -> list[str]:
-        """A line for the classes without a pixel in val, for each group of jobs scored on the same images."""
+    def absent(self) -> dict[str, list[str]]:
+        """The classes without a pixel in val, by the name of each group of jobs scored on the same images."""
         group = scoring(self.record, self.record.jobs).group
         completed = self.table[self.table["status"] == "completed"]
-        lines: dict[str, None] = {}
-        for name, directory in completed.groupby(self.table["directory"].map(group))["directory"].first().items():
-            if names := self.runs[directory].absent_classes.get("val"):
-                lines[(f"{name}: " if name else "") + absence("val", names)] = None
-        return list(lines)
+        first = completed.groupby(self.table["directory"].map(group))["directory"].first()
+        absent = {str(name): self.runs[directory].absent_classes.get("val", []) for name, directory in first.items()}
+        return {name: classes for name, classes in absent.items() if classes}
+
+    @property
+    def absences(self) -> list[str]:
+        """A line for each group in which classes are absent."""
+        return [(f"{name}: " if name else "") + absence("val", classes) for name, classes in self.absent.items()]
 
 
 def summary(record: SweepRecord, runs: Mapping[str, RunRecord]) -> pd.DataFrame:
