@@ -178,14 +178,13 @@ class SweepDirectory:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UserError(f"{self.record}: damaged, or no sweep.json ({error})") from error
         for at, job in enumerate(record.jobs):
-            # A stranger's sweep.json must not lead out of its folder: jobs are written to, and failed ones cleared.
-            path = PurePath(job.directory)
-            if (path.is_absolute() or ".." in path.parts or not path.parts) and (job.settings or job.directory):
+            # Jobs are written to, and failed ones cleared, so a stranger's sweep.json must not lead out of its folder.
+            place = PurePath(job.directory)
+            if place.is_absolute() or ".." in place.parts or (job.settings and not place.parts):
                 raise UserError(f"{self.record}: jobs.{at}.directory={job.directory}: must be a folder in {self.path}")
-        # Overrides are handed to Hydra when the sweep goes on, so they must hold nothing that Hydra would resolve.
-        # A job that could not be composed is dropped then.
-        for at, job in ((at, job) for at, job in enumerate(record.jobs) if job.settings):
-            require_resolved(self.record, {"directory": job.directory, "overrides": job.overrides}, f"jobs.{at}")
+            if job.settings:  # else it could not be composed, and is dropped when the sweep goes on
+                # Overrides are handed to Hydra when the sweep goes on, so they must hold nothing that Hydra would resolve.
+                require_resolved(self.record, {"directory": job.directory, "overrides": job.overrides}, f"jobs.{at}")
         return record
 
     def update(self, change: Callable[[SweepRecord], None], first: SweepRecord | None = None) -> SweepRecord:
