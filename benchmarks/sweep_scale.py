@@ -4,9 +4,9 @@
     python benchmarks/sweep_scale.py --jobs 200 2000
 
 A sweep of one tiny job is trained by the documented command, and its run directory is copied as many times, without
-checkpoints and each with a result of its own. Two optimizers, three seeds, the rest learning rates. All times are CPU
-seconds of this process. Measured are the end of a job, all that it does after run.json is written; reading every run.json,
-when a sweep goes on; sweep.json and the tables, which are written again after 50 times as long; and the whole report.
+checkpoints. Each copy has another result: two optimizers, three seeds, the rest learning rates. All times are CPU seconds
+of this process. It measures the end of a job (everything after run.json is written), reading every run.json (when a sweep
+goes on), sweep.json and the tables (written again after 50 times as long), and the whole report.
 """
 
 import argparse
@@ -78,7 +78,7 @@ def many_jobs(one: Path, sweep: Path, jobs: int) -> None:
 
 
 def cpu(action: Callable[[], object]) -> float:
-    """Seconds of this process's CPU time that a call takes; what it prints is dropped."""
+    """CPU seconds that a call takes in this process. Its output is dropped."""
     started = time.process_time()
     with contextlib.redirect_stdout(io.StringIO()):
         action()
