@@ -175,10 +175,10 @@ def power(sweeps: int, generator: np.random.Generator) -> list[dict[str, Any]]:
                     scores, order = best_first(scores)
                     here = true[order][:, 1:] < 0
                     called = {OURS: worse_by_ours(scores)[:, 1:]} | rivals(scores)
-                    called = {
+                    power = {
                         test: float((worse & here).sum() / (true < 0).sum() / sweeps) for test, worse in called.items()
                     }
-                    rows.append({"case": case, "settings": k, "seeds": n, "difference": difference, "power": called})
+                    rows.append({"case": case, "settings": k, "seeds": n, "difference": difference, "power": power})
     return rows
 
 

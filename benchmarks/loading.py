@@ -38,7 +38,7 @@ def training_batches(data: SegmentationDataModule, device: torch.device) -> Iter
     while True:
         for collated in loader:
             steps += 1
-            yield data.source.finish(collated, "train", device)
+            yield data.source.to_batch(collated, "train", device)
 
 
 def stepper(

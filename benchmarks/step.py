@@ -53,7 +53,7 @@ def stepper(overrides: Sequence[str], device: torch.device) -> Callable[[], None
 
     def step() -> None:
         start = next(starts)
-        batch = data.source.finish(torch.arange(start, start + data.batch_size), "train", device)
+        batch = data.source.to_batch(torch.arange(start, start + data.batch_size), "train", device)
         with torch.autocast(device.type, torch.bfloat16, enabled=mixed):
             loss = task.training_step(batch, 0)
         optimizer.zero_grad()

@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,8 @@ def measured(sweep: SweepDirectory, ends: int) -> dict[str, Any]:
     opened = time.process_time() - started
     written = cpu(here.save_planned)
     # The next one is due after 50 times as long, so none of these ends brings the files up to date.
-    each = [cpu(lambda job=job: here.ended(job)) for job in record.jobs[:ends]]
+    each = [cpu(partial(here.ended, job)) for job in record.jobs[:ends]]
+    assert here.results.compared is not None
     return {
         "jobs": len(record.jobs), "settings": len(here.results.compared.table), "end_of_a_job": statistics.median(each),
         "reading_all": opened, "sweep_json_and_tables": written, "report": cpu(lambda: finish(sweep)),
@@ -124,8 +126,10 @@ def main() -> None:
     ratio = most["end_of_a_job"] / least["end_of_a_job"]
     print(f"the end of a job at {most['jobs']:,} jobs: {ratio:.2f} times that at {least['jobs']:,}")
     if options.json is not None:
-        content = {"benchmark": "sweep_scale", "environment": environment(pick_device("cpu")), "rows": []}
-        content |= {"end_of_a_job_ratio": ratio, "sizes": sizes}
+        content = {
+            "benchmark": "sweep_scale", "environment": environment(pick_device("cpu")), "rows": [],
+            "end_of_a_job_ratio": ratio, "sizes": sizes,
+        }  # fmt: skip
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 

@@ -115,7 +115,7 @@ def bare_loop(node: dict[str, Any], device: torch.device) -> Callable[[int], Non
     def run(steps: int) -> None:
         nonlocal start
         for _ in range(steps):
-            batch = source.finish(torch.arange(start, start + 8), "train", device)
+            batch = source.to_batch(torch.arange(start, start + 8), "train", device)
             start += 8
             with torch.autocast(device.type, torch.bfloat16, enabled=mixed):
                 logits = net(batch.image.to(memory_format=task.memory_format))

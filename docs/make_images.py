@@ -40,7 +40,7 @@ def contact_sheet(path: Path) -> Path:
     """Scenes of experiment=rgb_demo."""
     with tempfile.TemporaryDirectory() as folder:
         source = DemoFolder(f"{folder}/scenes", scenes=(1, 3, 1))
-        batch = source.finish(
+        batch = source.to_batch(
             torch.utils.data.default_collate([source.dataset("val")[index] for index in range(3)]),
             "val",
             torch.device("cpu"),

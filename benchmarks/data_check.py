@@ -1,6 +1,6 @@
 """Checking a folder before training with all cores, against one thread: doing the same, and merely decoding the files.
 
-    python benchmarks/check_data.py PATH
+    python benchmarks/data_check.py PATH
 
 PATH and further settings are as for folder_baselines.py. The check decodes every image and mask as training does, every
 pixel of a mask looked up in the class table, and looks for what is wrong: it hashes pixels, counts classes, compares
