@@ -3,10 +3,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segsweep.data import augment
 from segsweep.data.augment import (
     apply_jitter,
     apply_symmetries,
+    apply_symmetries_on_accelerator,
     random_below,
     random_between,
     random_word,
@@ -19,7 +19,7 @@ ALL = torch.arange(8)
 
 
 def coordinates(batch: int, height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """An image whose channels hold row and column, and a mask that holds their sum."""
+    """An image with row and column as its channels, and a mask of their sum."""
     row, column = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     image = torch.stack([row, column]).to(torch.uint8)
     return image.expand(batch, -1, -1, -1).contiguous(), (row + column).to(torch.uint8).expand(
@@ -47,14 +47,14 @@ def test_the_eight_symmetries_are_different_and_move_every_pixel_once() -> None:
 def test_accelerators_move_as_the_cpu_does(symmetry: list[int]) -> None:
     choice = torch.tensor(symmetry)
     for pixels in (torch.randint(0, 256, (len(symmetry), 3, 4, 4), dtype=torch.uint8), torch.rand(len(symmetry), 4, 4)):
-        assert torch.equal(apply_symmetries(pixels, choice), augment._apply_together(pixels, choice))
+        assert torch.equal(apply_symmetries(pixels, choice), apply_symmetries_on_accelerator(pixels, choice))
 
 
 def test_flips_alone_fit_images_that_are_not_square() -> None:
     image, mask = coordinates(4, 4, 6)
     choice = torch.tensor([0, 2, 4, 6])
     assert torch.equal(apply_symmetries(mask, choice), apply_symmetries(image, choice).sum(1).to(torch.uint8))
-    assert torch.equal(apply_symmetries(mask, choice), augment._apply_together(mask, choice))
+    assert torch.equal(apply_symmetries(mask, choice), apply_symmetries_on_accelerator(mask, choice))
 
 
 @given(seed=st.integers(0, 2**32 - 1), start=st.integers(0, 2**32 - 20))

@@ -22,7 +22,7 @@ SIZES = [120, 84, 16, 324]
 
 
 class Files:
-    """Pairs that decode to noise of their own, and a count of how often each was decoded."""
+    """Four pairs that decode to different noise, and a count of how often each was decoded."""
 
     def __init__(self, root: Path) -> None:
         self.decoded: Counter[str] = Counter()
@@ -42,7 +42,7 @@ class Files:
 
 @pytest.fixture
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Files:
-    """Files that are taken for settled at once; a test need not wait until they are."""
+    """Files that count as settled at once, so that tests need not wait."""
     monkeypatch.setattr(cache_module, "SETTLED_SECONDS", -1.0)
     return Files(tmp_path)
 
@@ -65,7 +65,7 @@ def test_arrays_are_the_same_wherever_they_lie(
         assert isinstance(array, np.memmap) == (place >= in_memory)
         assert array.flags.writeable == (place < in_memory)
     assert set(files.decoded.values()) == {1}
-    assert cache.left == 0
+    assert cache.bytes_left == 0
 
 
 def test_the_budget_is_for_all_calls_together(files: Files, new_cache: Callable[..., PixelCache]) -> None:
@@ -149,7 +149,7 @@ def test_a_file_changed_behind_its_own_time_is_decoded_again(
 def test_what_was_decoded_from_a_file_just_changed_is_not_found_again(
     files: Files, new_cache: Callable[..., PixelCache], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # It may change once more without its time telling.
+    # It may change again with the same mtime.
     monkeypatch.setattr(cache_module, "SETTLED_SECONDS", 2.0)
     for _ in range(2):
         new_cache(0).load(files.pairs, SHAPES, files.decode)
@@ -215,7 +215,7 @@ def test_files_go_where_the_disk_has_no_room_for_a_new_one(
     monkeypatch.setattr(shutil, "disk_usage", disk_usage)
     new_cache(0, "s").load(files.pairs, SHAPES, files.decode)
     assert len(list(folder.iterdir())) == 1
-    # Whoever has the file that went still reads it.
+    # The removed file is still readable where it is mapped.
     assert all(np.array_equal(array, files.expected(pair)) for pair, array in zip(files.pairs, kept, strict=True))
 
 

@@ -17,7 +17,7 @@ from segsweep.errors import UserError
 
 @pytest.fixture
 def folder(folder: Folder) -> Folder:
-    """Two training pairs, one to validate and one to test on; nothing is wrong with them."""
+    """A folder without errors: two pairs in train, one in val and one in test."""
     for part, names in (("train", "ab"), ("val", "c"), ("test", "d")):
         for name in names:
             folder.pair(name, folder=f"{part}/")
@@ -98,7 +98,7 @@ def test_what_is_wrong_is_an_error_that_names_the_file(folder: Folder, line: str
 
 
 def test_all_bad_files_are_reported_and_not_only_the_first(folder: Folder) -> None:
-    # Each file is spoilt in one way; a second image of a name, or a pixel twin, would hide what else is wrong with it.
+    # Each file is spoilt in one way: a second image of a name, or one with the same pixels, would hide another error.
     others = ("text file", "not an image", "second image", "has the pixels of")
     chosen = [line for line in SPOILERS if not any(other in line for other in others)]
     for line in chosen:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch.utils.data import DataLoader, default_collate
 
-from segsweep.data.crops import Sample, TileRule, Tiling, file_order
+from segsweep.data.crops import Crop, TileRule, Tiling, file_order
 from segsweep.data.folder import FolderSource
 from segsweep.data.source import Batch
 from segsweep.errors import UserError
@@ -28,7 +28,7 @@ NAMES = {"train": ["a", "b", "c", "d", "e"], "val": ["f", "g", "h"], "test": ["i
 
 @pytest.fixture
 def folder(folder: Folder) -> Folder:
-    """Nine pairs of two sizes in train, val and test folders; the images' first two channels hold row and column."""
+    """Nine pairs of two sizes in train, val and test folders; the images' channels hold row, column and file name."""
     for part, names in NAMES.items():
         for number, name in enumerate(names):
             height, width = ((20, 24), (18, 17))[number % 2]
@@ -43,7 +43,7 @@ def folder(folder: Folder) -> Folder:
 
 
 def expected_class(image: np.ndarray) -> np.ndarray:
-    """The class at each pixel of an image of this folder, by its row, column and name."""
+    """The class of each pixel of this folder, a function of row, column and file name."""
     row, column, name = image.astype(np.int64)
     return (row * row + 3 * column + row * column + name) % len(LABELS)
 
@@ -52,12 +52,12 @@ def source(folder: Folder, **options: Any) -> FolderSource:
     return FolderSource(str(folder.root), **{"image_size": 8, **options})
 
 
-def items(src: FolderSource, indices: list[int], split: Any = "train") -> list[Sample]:
+def items(src: FolderSource, indices: list[int], split: Any = "train") -> list[Crop]:
     dataset = src.dataset(split)
     return [dataset[index] for index in indices]
 
 
-def finished(src: FolderSource, indices: list[int], split: Any = "train") -> Batch:
+def batch_of(src: FolderSource, indices: list[int], split: Any = "train") -> Batch:
     return src.to_batch(default_collate(items(src, indices, split)), split, CPU)
 
 
@@ -66,7 +66,7 @@ def same(first: Batch, second: Batch) -> bool:
 
 
 def test_image_and_mask_stay_together_through_crop_flip_and_turn(folder: Folder) -> None:
-    batch = finished(source(folder), list(range(200)))
+    batch = batch_of(source(folder), list(range(200)))
     images = (batch.image * 255).round().numpy().astype(np.uint8)
     for image, mask in zip(images, batch.mask.numpy(), strict=True):
         assert np.array_equal(mask, expected_class(image))
@@ -74,7 +74,7 @@ def test_image_and_mask_stay_together_through_crop_flip_and_turn(folder: Folder)
 
 def test_samples_come_in_the_shapes_and_types_of_the_interface(folder: Folder) -> None:
     for split, size in (("train", (8, 8)), ("bn_calibration", (8, 8)), ("val", (20, 24))):
-        batch = finished(source(folder), [0], split)
+        batch = batch_of(source(folder), [0], split)
         assert batch.image.shape == (1, 3, *size)
         assert batch.mask.shape == (1, *size)
         assert (batch.image.dtype, batch.mask.dtype, batch.indices.dtype) == (torch.float32, torch.int64, torch.int64)
@@ -85,13 +85,13 @@ def test_samples_come_in_the_shapes_and_types_of_the_interface(folder: Folder) -
 def test_a_sample_does_not_depend_on_workers_or_on_the_order_of_requests(folder: Folder, split: Any) -> None:
     src = source(folder, brightness=0.2, contrast=0.3)
     order = [2, 0, 1] if split == "val" else [3, 19, 0, 11, 7, 4]
-    alone = {index: finished(src, [index], split) for index in sorted(order)}
+    alone = {index: batch_of(src, [index], split) for index in sorted(order)}
     for workers in (0, 2):
         loader: Any = DataLoader(src.dataset(split), batch_sampler=[[index] for index in order], num_workers=workers)
         for index, collated in zip(order, loader, strict=True):
             assert same(src.to_batch(collated, split, CPU), alone[index])
     if split != "val":
-        together = finished(src, order, split)
+        together = batch_of(src, order, split)
         for row, index in enumerate(order):
             assert torch.equal(together.mask[row], alone[index].mask[0])
             assert torch.allclose(together.image[row], alone[index].image[0], atol=1e-6)  # means sum in another order
@@ -100,7 +100,7 @@ def test_a_sample_does_not_depend_on_workers_or_on_the_order_of_requests(folder:
 def test_files_are_decoded_before_workers_start_and_never_again(folder: Folder) -> None:
     src = source(folder)
     datasets = {split: src.dataset(split) for split in ("train", "bn_calibration", "val", "test")}
-    before = {split: finished(src, [0], split) for split in datasets}
+    before = {split: batch_of(src, [0], split) for split in datasets}
     shutil.rmtree(folder.root)
     for split, dataset in datasets.items():
         loader: Any = DataLoader(dataset, batch_sampler=[[0]], num_workers=1)
@@ -144,16 +144,16 @@ def test_flips_and_turns_can_be_switched_off(folder: Folder, options: dict[str, 
 
 def test_norm_samples_are_training_crops_without_augmentation_that_no_run_seed_changes(folder: Folder) -> None:
     one, other = source(folder, seed=1, brightness=0.5), source(folder, seed=2, contrast=0.5)
-    batch = finished(one, list(range(20)), "bn_calibration")
-    assert same(batch, finished(other, list(range(20)), "bn_calibration"))
+    batch = batch_of(one, list(range(20)), "bn_calibration")
+    assert same(batch, batch_of(other, list(range(20)), "bn_calibration"))
     pixels = (batch.image * 255).round().long()
     assert (pixels[:, 0, 1:] > pixels[:, 0, :-1]).all()  # rows still run downwards, columns to the right
     assert (pixels[:, 1, :, 1:] > pixels[:, 1, :, :-1]).all()
-    assert not same(finished(one, [0]), finished(other, [0]))
+    assert not same(batch_of(one, [0]), batch_of(other, [0]))
 
 
 def test_small_images_are_reflected_and_their_masks_ignored_there(folder: Folder) -> None:
-    batch = finished(source(folder, image_size=30, flips=False, turns=False), list(range(5)))
+    batch = batch_of(source(folder, image_size=30, flips=False, turns=False), list(range(5)))
     for image, mask in zip((batch.image * 255).round().numpy().astype(np.uint8), batch.mask.numpy(), strict=True):
         height, width = (18, 17) if chr(image[2, 0, 0]) in "bd" else (20, 24)
         assert np.array_equal(mask[:height, :width], expected_class(image)[:height, :width])
@@ -197,7 +197,7 @@ def test_every_pixel_counts_in_one_tile_and_has_its_margin(
 
 @pytest.fixture
 def large(folder: Folder) -> Folder:
-    """With validation images that tiles of some forty pixels cut."""
+    """The folder with larger validation images, which tiles of forty pixels cut."""
     for name in NAMES["val"]:
         folder.pair(name, (50, 83), "val/")
     return folder
@@ -251,7 +251,7 @@ def test_batches_hold_every_sample_once_and_one_size_each(folder: Folder) -> Non
 
 
 def test_validation_samples_are_the_files_whatever_the_seed(folder: Folder) -> None:
-    batches = [finished(source(folder, seed=seed), [0], "val") for seed in (0, 1)]
+    batches = [batch_of(source(folder, seed=seed), [0], "val") for seed in (0, 1)]
     assert same(*batches)
     with Image.open(folder.root / "val/images/f.png") as image:
         assert torch.equal(batches[0].image[0], torch.from_numpy(np.array(image)).permute(2, 0, 1) / 255)
@@ -260,7 +260,7 @@ def test_validation_samples_are_the_files_whatever_the_seed(folder: Folder) -> N
 def test_samples_are_the_same_from_memory_and_from_disk(folder: Folder, tmp_path: Path) -> None:
     memory, disk = source(folder), source(folder, cache_gib=0.0, cache_dir=str(tmp_path / "cache"))
     for split in ("train", "bn_calibration", "val"):
-        assert same(finished(memory, [1], split), finished(disk, [1], split))
+        assert same(batch_of(memory, [1], split), batch_of(disk, [1], split))
     assert isinstance(disk.arrays("train")[0], np.memmap)
     assert not isinstance(memory.arrays("train")[0], np.memmap)
 
@@ -384,7 +384,7 @@ def test_a_configuration_s_plain_values_fit_the_signature(folder: Folder) -> Non
 
 
 def test_naming_every_sample_lays_the_tiles_out_once(large: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Once for every name, 2,000 images took longer to name than to score."""
+    """Laid out again for every name, 2,000 images took longer to name than to score."""
     laid_out: list[int] = []
     lay_out = Tiling.tiles
     monkeypatch.setattr(Tiling, "tiles", lambda self, shapes: (laid_out.append(len(shapes)), lay_out(self, shapes))[1])
@@ -400,7 +400,7 @@ def test_the_real_folder_gives_its_tiles(dubai: Path) -> None:
     assert [len(src.splits[part]) for part in ("train", "val", "test")] == [36, 9, 9]
     assert src.size("val") == 9
     assert src.shapes("val") == [(1058, 1126)] * 9
-    batch = finished(src, list(range(8)))
+    batch = batch_of(src, list(range(8)))
     assert batch.image.shape == (8, 3, 320, 320)
     assert src.class_counts().argmax() == src.labels.index("Land")
     assert int(src.class_counts("test").sum()) + 863 == 9 * 838 * 859  # 863 black pixels are ignored

@@ -1,6 +1,6 @@
-"""What is drawn for a training sample, and the flips, turns and jitter that a whole batch gets on the accelerator.
+"""Random numbers of a training sample, and flips, turns and jitter of a whole batch.
 
-Every number is a function of the sample's seed, drawn on the CPU, so it is the same on every device.
+Random numbers are drawn on the CPU from the sample's seed alone, so they are the same for every device.
 
 Shapes: B samples, C channels, H x W pixels.
 """
@@ -19,11 +19,11 @@ _WORD = 1 << 64
 
 
 def random_word(sample_seed: int, position: int) -> int:
-    """The random 64-bit number at a position of a sample's own stream (SplitMix64, Steele and others, 2014).
+    """A 64-bit number from a sample's random stream (SplitMix64, Steele and others, 2014).
 
     Args:
-        sample_seed: 32 bits, of `segsweep.data.sample_seed`.
-        position: less than 2**32. What is drawn is said by the position, so no draw moves another.
+        sample_seed: 32 bits, from `segsweep.data.sample_seed`.
+        position: place in the stream, below 2**32. Each decision has its own place, so no draw changes another.
     """
     word = ((sample_seed << 32) + position + 1) * 0x9E3779B97F4A7C15 % _WORD
     word = (word ^ word >> 30) * 0xBF58476D1CE4E5B9 % _WORD
@@ -40,7 +40,7 @@ def random_words(sample_seed: int, positions: NDArray[np.uint64]) -> NDArray[np.
 
 
 def random_below(sample_seed: int, position: int, bound: int) -> int:
-    """A whole number in [0, bound); uneven by less than bound / 2**64."""
+    """An integer in [0, bound), uniform up to bound / 2**64."""
     return random_word(sample_seed, position) * bound >> 64
 
 
@@ -50,23 +50,34 @@ def random_between(sample_seed: int, position: int, low: float, high: float) -> 
 
 
 def apply_symmetries(pixels: Tensor, symmetry: Tensor) -> Tensor:
-    """Flips and turns each sample by its own symmetry, exactly: no pixel is computed, all are moved.
+    """Flips and turns each sample by its own symmetry. Pixels are moved, never interpolated.
 
     Args:
-        pixels: [B, ..., H, W], any type; H == W where any sample is turned.
+        pixels: [B, ..., H, W], any dtype; H == W if any sample is turned.
         symmetry: integer [B] of 0..7, bits as `TURN`, `FLIP_COLUMNS`, `FLIP_ROWS`.
 
     Returns:
-        The same shape and type, on the device of `pixels`.
+        Same shape and dtype, on the device of `pixels`.
     """
-    if pixels.device.type == "cpu":
-        # One pass in one thread takes a tenth of three passes, and leaves the other cores to the data workers.
-        return torch.from_numpy(_apply_one_by_one(pixels.numpy(), symmetry.tolist()))
-    return _apply_together(pixels, symmetry)
+    if pixels.device.type != "cpu":
+        return apply_symmetries_on_accelerator(pixels, symmetry)
+    # One pass in one thread takes a tenth of three passes, and leaves the other cores to the data workers.
+    samples = pixels.numpy()
+    moved = np.empty_like(samples)
+    for row, bits in enumerate(symmetry.tolist()):
+        sample = samples[row]
+        if bits & TURN:
+            sample = sample.swapaxes(-1, -2)
+        if bits & FLIP_COLUMNS:
+            sample = sample[..., ::-1]
+        if bits & FLIP_ROWS:
+            sample = sample[..., ::-1, :]
+        moved[row] = sample
+    return torch.from_numpy(moved)
 
 
-def _apply_together(pixels: Tensor, symmetry: Tensor) -> Tensor:
-    """No sample's symmetry is looked at from the host, so the accelerator is not waited for."""
+def apply_symmetries_on_accelerator(pixels: Tensor, symmetry: Tensor) -> Tensor:
+    """`apply_symmetries` by masks instead of branches, so the host does not wait for the accelerator."""
     bits = symmetry.to(pixels.device, non_blocking=True).view(-1, *[1] * (pixels.ndim - 1))
     if pixels.shape[-1] == pixels.shape[-2]:
         pixels = torch.where((bits & TURN).bool(), pixels.mT, pixels)
@@ -74,28 +85,11 @@ def _apply_together(pixels: Tensor, symmetry: Tensor) -> Tensor:
     return torch.where((bits & FLIP_ROWS).bool(), pixels.flip(-2), pixels)
 
 
-def _apply_one_by_one(pixels: NDArray[np.generic], symmetries: list[int]) -> NDArray[np.generic]:
-    moved = np.empty_like(pixels)
-    for row, symmetry in enumerate(symmetries):
-        sample = pixels[row]
-        if symmetry & TURN:
-            sample = sample.swapaxes(-1, -2)
-        if symmetry & FLIP_COLUMNS:
-            sample = sample[..., ::-1]
-        if symmetry & FLIP_ROWS:
-            sample = sample[..., ::-1, :]
-        moved[row] = sample
-    return moved
-
-
 def to_unit(image: Tensor) -> Tensor:
-    """uint8 to float32 in [0, 1]: `image / 255`, with the same bits on every device.
-
-    On the CPU it runs in one thread, as all of this file does: a barrier between threads costs more than the work.
-    """
-    if image.device.type == "cpu":
+    """uint8 to float32 in [0, 1]: `image / 255`, the same bits on every device."""
+    if image.device.type == "cpu":  # in one thread: synchronising several costs more than the work
         return torch.from_numpy(np.divide(image.numpy(), np.float32(255)))
-    # A plain 255 would be multiplied with as its inverse, which is off by a bit for half of the values.
+    # A plain 255 would become a multiplication by 1 / 255, which is one bit off for half of the values.
     return image.float().div_(torch.full((), 255.0, device=image.device))
 
 
@@ -109,8 +103,7 @@ def apply_jitter(image: Tensor, jitter: Tensor) -> Tensor:
 
     Args:
         image: float32 [B, C, H, W] in [0, 1].
-        jitter: float32 [B, 2]: what is added to every value, and the factor by which values move away from the image's
-            mean.
+        jitter: float32 [B, 2]: the value to add, and the factor for each value's distance from the image's mean.
     """
     added, factor = (column.view(-1, 1, 1, 1) for column in jitter.to(image.device, non_blocking=True).unbind(1))
     mean = image.mean((1, 2, 3), keepdim=True)

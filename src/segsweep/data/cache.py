@@ -1,7 +1,7 @@
-"""Every file decoded once: in memory up to a budget, beyond it in one file on disk that is mapped into memory.
+"""Decoded image-mask pairs, each decoded once: in memory up to a budget, the rest in a memory-mapped file.
 
-Shapes: C channels, H x W pixels. A decoded pair is one uint8 array [C + 1, H, W], the mask behind the image's channels,
-so one copy cuts both and nothing can part them.
+Shapes: C channels, H x W pixels. A decoded pair is one uint8 array [C + 1, H, W]: the image's channels, then the mask.
+One slice cuts both, so they always match.
 """
 
 import contextlib
@@ -28,19 +28,20 @@ from segsweep.instantiate import NotNegative, checked
 
 Pixels = NDArray[np.uint8]
 Shape = tuple[int, int, int]
-_Item = tuple[Pair, Shape]
+FileVersion = tuple[int, int, int]
+Item = tuple[Pair, Shape]
 
 log = logging.getLogger(__name__)
 
 KEPT_BYTES = 64 << 30
-"""What files of earlier runs may take in one folder; those that were not used for longest go first."""
+"""Limit for the cache files of earlier runs in one folder; the least recently used are removed first."""
 SETTLED_SECONDS = 2.0
-"""A file that was changed a shorter time ago may change again without its time telling: some disks count in seconds."""
+"""Files modified more recently than this are not cached for later runs: a coarse mtime could hide a second change."""
 AHEAD_BYTES = 2 << 30
-"""What decoded pairs may take that were read ahead and wait to be put away."""
+"""Limit for pairs that are decoded ahead and wait to be stored."""
 _ABANDONED_SECONDS = 86400.0
 _FORMAT = 2
-"""Part of every key: raise it when the layout of a cache file changes."""
+"""Part of every cache key; raise it when the layout of a cache file changes."""
 
 
 @checked
@@ -49,8 +50,8 @@ class CacheRule:
     """Where decoded images are kept.
 
     Args:
-        cache_gib: GiB of them that may lie in memory; the others are mapped from a file on disk.
-        cache_dir: where that file is kept, with those of other runs up to 64 GiB; None: `~/.cache/segsweep`.
+        cache_gib: GiB of decoded images to keep in memory; the rest is mapped from a file on disk.
+        cache_dir: folder of that file and of up to 64 GiB from earlier runs; None: `~/.cache/segsweep`.
 
     Raises:
         UserError: a value is outside its range.
@@ -61,40 +62,41 @@ class CacheRule:
 
 
 class PixelCache:
-    """Decoded pairs, in memory while the budget lasts and on disk from there on.
+    """Decoded pairs, in memory until the budget is used up, then in memory-mapped files.
 
-    To be filled before DataLoader workers are forked: they then share its memory, and no file is decoded twice.
+    Fill it before DataLoader workers are forked: they share its memory, and no file is decoded twice.
 
-    A file on disk is found again by the paths, sizes and times of change of all files in it, so it is never
-    used for others. It is written under a name of its own and renamed: processes that fill the same cache at the same time
-    end with the same whole file. Earlier files are removed as `KEPT_BYTES` says, or where the disk has no room for a new
-    one; who has them mapped keeps them.
+    A cache key covers path, size, mtime and ctime of every file, so a changed file is decoded again. A cache file is
+    written under a temporary name and renamed: processes that write the same one at the same time end with one whole
+    file. Old cache files are removed beyond `KEPT_BYTES`, or if the disk has no room for a new one; a process that has
+    mapped one can still read it.
 
     Args:
-        rule: how many bytes may lie in memory, over all calls of `load`, and the folder of the files, which is made when
-            first needed.
-        settings: everything beside the files that decoding depends on, as text; another text, another file on disk.
+        rule: the memory budget for all calls of `load` together, and the folder of cache files, created when needed.
+        settings: all settings that decoding depends on, as text; part of the cache key.
     """
 
     def __init__(self, rule: CacheRule, settings: str) -> None:
-        self.left = int(rule.cache_gib * 2**30)
+        self.bytes_left = int(rule.cache_gib * 2**30)
         self.folder = Path.home() / ".cache/segsweep" if rule.cache_dir is None else Path(rule.cache_dir).expanduser()
         self.settings = settings
 
     def load(self, pairs: Sequence[Pair], shapes: Sequence[Shape], decode: Callable[[Pair], Pixels]) -> list[Pixels]:
-        """The decoded pairs, in order: arrays in memory for the first of them, read-only maps of a file for the rest.
+        """Decodes pairs, or maps those that an earlier run left on disk.
 
         Args:
-            pairs: what to decode.
-            shapes: the shape [C + 1, H, W] that each will have.
-            decode: gives the array of a pair; called in several threads, and not for what an earlier run left on disk.
+            pairs: the pairs to load.
+            shapes: the shape [C + 1, H, W] of each.
+            decode: decodes one pair; called in several threads.
+
+        Returns:
+            An array per pair, in order: the first ones in memory, the rest as read-only memory maps.
 
         Raises:
-            UserError: what `decode` raises, a file has gone or changed meanwhile, or the disk cannot take what memory may
-                not.
+            UserError: `decode` refuses a file, a file was removed or changed meanwhile, or the disk is too full.
         """
 
-        def checked(item: _Item) -> Pixels:
+        def decode_checked(item: Item) -> Pixels:
             pair, shape = item
             pixels = decode(pair)
             if pixels.shape != shape:
@@ -102,38 +104,48 @@ class PixelCache:
             return pixels
 
         items = list(zip(pairs, shapes, strict=True))
-        count = int(np.searchsorted(np.cumsum([_size(item) for item in items]), self.left, side="right"))
-        self.left -= sum(_size(item) for item in items[:count])
-        arrays = list(parallel_map(checked, items[:count], at_once=_at_once(items)))
-        return arrays + self._mapped(items[count:], checked) if count < len(items) else arrays
+        sizes = [math.prod(shape) for shape in shapes]
+        count = int(np.searchsorted(np.cumsum(sizes), self.bytes_left, side="right"))
+        self.bytes_left -= sum(sizes[:count])
+        arrays = list(parallel_map(decode_checked, items[:count], at_once=pairs_ahead(items)))
+        return arrays + self._load_from_disk(items[count:], decode_checked) if count < len(items) else arrays
 
-    def _mapped(self, items: Sequence[_Item], decode: Callable[[_Item], Pixels]) -> list[Pixels]:
-        size = sum(_size(item) for item in items)
-        states = {path: _state(path) for pair, _ in items for path in (pair.image, pair.mask)}
-        path = self.folder / f"{self._key(items, states)}.pixels"
-        whole = _map(path, size)
+    def _load_from_disk(self, items: Sequence[Item], decode: Callable[[Item], Pixels]) -> list[Pixels]:
+        """Maps the cache file of these pairs, after writing it if there is none."""
+        versions = {path: file_version(path) for pair, _ in items for path in (pair.image, pair.mask)}
+
+        def decode_unchanged(item: Item) -> Pixels:
+            pixels = decode(item)
+            for path in (item[0].image, item[0].mask):
+                if file_version(path) != versions[path]:
+                    raise UserError(f"{path}: has changed since the folder was listed; start again")
+            return pixels
+
+        sizes = [math.prod(shape) for _, shape in items]
+        path = self.folder / f"{self._key(items, versions)}.pixels"
+        whole = map_file(path, sum(sizes))
         if whole is None:
-            self._write(path, size, items, _guarded(decode, states))
-            whole = _map(path, size)
+            self._write(path, sum(sizes), items, decode_unchanged)
+            whole = map_file(path, sum(sizes))
         if whole is None:
             raise UserError(f"{path}: was removed or changed by another program; start again, or set data.cache_dir")
-        with contextlib.suppress(OSError):  # a folder that may only be read keeps its times
+        with contextlib.suppress(OSError):  # the mtime is the time of last use, except in a read-only folder
             os.utime(path)
-        ends = itertools.accumulate(_size(item) for item in items)
-        return [whole[end - _size(item) : end].reshape(item[1]) for end, item in zip(ends, items, strict=True)]
+        ends = list(itertools.accumulate(sizes))
+        return [whole[end - size : end].reshape(item[1]) for end, size, item in zip(ends, sizes, items, strict=True)]
 
-    def _key(self, items: Sequence[_Item], states: Mapping[Path, os.stat_result]) -> str:
+    def _key(self, items: Sequence[Item], versions: Mapping[Path, FileVersion]) -> str:
         entries = [
-            (shape, [(str(path.resolve()), _identity(states[path])) for path in (pair.image, pair.mask)])
+            (shape, [(str(path.resolve()), versions[path]) for path in (pair.image, pair.mask)])
             for pair, shape in items
         ]
-        # Nobody finds what was decoded from files that may be changed again within the same tick.
-        newest = max(max(state.st_mtime, state.st_ctime) for state in states.values())
+        # A file that recent may change again with the same mtime: a random key makes this entry unfindable later.
+        newest = max(max(mtime, ctime) for _, mtime, ctime in versions.values()) / 1e9
         settled = time.time() - newest > SETTLED_SECONDS
         text = json.dumps([_FORMAT, self.settings, entries, "" if settled else uuid.uuid4().hex])
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
-    def _write(self, path: Path, size: int, items: Sequence[_Item], decode: Callable[[_Item], Pixels]) -> None:
+    def _write(self, path: Path, size: int, items: Sequence[Item], decode: Callable[[Item], Pixels]) -> None:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             free = self._make_room(size)
@@ -148,15 +160,15 @@ class PixelCache:
             )
         log.info("Decoding %d pairs into %s (%.1f GiB), once.", len(items), shown(path), size / 2**30)
 
-        # Its own name for every writer: processes of one sweep may write at the same time, and the last one to end wins
+        # Processes of one sweep may write at the same time: each has its own temporary name, and the last rename wins
         # with the same bytes.
         temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
         try:
             with temporary.open("wb") as file:
-                for pixels in parallel_map(decode, items, at_once=_at_once(items)):
+                for pixels in parallel_map(decode, items, at_once=pairs_ahead(items)):
                     file.write(np.ascontiguousarray(pixels).data)
                 file.flush()
-                os.fsync(file.fileno())  # else a crash of the machine could leave the name and not the pixels
+                os.fsync(file.fileno())  # before the rename: a crash must not leave the name without the pixels
             os.replace(temporary, path)
         except OSError as error:
             raise UserError(
@@ -166,28 +178,41 @@ class PixelCache:
             temporary.unlink(missing_ok=True)
 
     def _make_room(self, size: int) -> int:
-        """Removes what is abandoned or too much, and what a new file needs the place of; gives the bytes then free."""
+        """Removes abandoned temporary files and old cache files; returns the bytes that are then free."""
         files = []
         for path in self.folder.iterdir():
-            with contextlib.suppress(OSError):  # another process may be faster
-                state = path.stat()
-                if path.name.endswith(".tmp") and time.time() - state.st_mtime > _ABANDONED_SECONDS:
+            with contextlib.suppress(OSError):  # another process may have removed it
+                stat = path.stat()
+                if path.name.endswith(".tmp") and time.time() - stat.st_mtime > _ABANDONED_SECONDS:
                     path.unlink()
                 elif path.suffix == ".pixels":
-                    files.append((state.st_mtime, state.st_size, path))
-        kept = sum(entry[1] for entry in files)
-        for _, bytes_, path in sorted(files):
+                    files.append((stat.st_mtime, stat.st_size, path))
+        kept = sum(file_size for _, file_size, _ in files)
+        for _, file_size, path in sorted(files):
             if kept <= KEPT_BYTES and shutil.disk_usage(self.folder).free >= size:
                 break
-            log.info("Removing %s (%.1f GiB), which was not used for longest.", shown(path), bytes_ / 2**30)
+            log.info("Removing %s (%.1f GiB), the least recently used.", shown(path), file_size / 2**30)
             with contextlib.suppress(OSError):
                 path.unlink()
-            kept -= bytes_
+            kept -= file_size
         return shutil.disk_usage(self.folder).free
 
 
-def _map(path: Path, size: int) -> NDArray[np.uint8] | None:
-    """The file mapped to be read; None where there is none of this size."""
+def file_version(path: Path) -> FileVersion:
+    """Size, mtime and ctime (ns) of a file. Any change alters them: a program can set the mtime, but not the ctime.
+
+    Raises:
+        UserError: the file was removed.
+    """
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise UserError(f"{path}: has gone since the folder was listed ({error.strerror}); start again") from error
+    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+
+
+def map_file(path: Path, size: int) -> NDArray[np.uint8] | None:
+    """Maps a file of `size` bytes for reading; None if there is no such file."""
     try:
         if path.stat().st_size != size:
             return None
@@ -198,37 +223,7 @@ def _map(path: Path, size: int) -> NDArray[np.uint8] | None:
         raise UserError(f"{path}: cannot be read ({error.strerror}); set data.cache_dir") from error
 
 
-def _guarded(decode: Callable[[_Item], Pixels], states: Mapping[Path, os.stat_result]) -> Callable[[_Item], Pixels]:
-    """`decode`, which refuses files that are not what they were: the cache would be found by what they were."""
-
-    def guarded(item: _Item) -> Pixels:
-        pixels = decode(item)
-        for path in (item[0].image, item[0].mask):
-            if _identity(_state(path)) != _identity(states[path]):
-                raise UserError(f"{path}: has changed since the folder was listed; start again")
-        return pixels
-
-    return guarded
-
-
-def _state(path: Path) -> os.stat_result:
-    try:
-        return path.stat()
-    except OSError as error:
-        raise UserError(f"{path}: has gone since the folder was listed ({error.strerror}); start again") from error
-
-
-def _identity(state: os.stat_result) -> tuple[int, ...]:
-    """What differs after any change: a program can set the time of the last change, but not the second of the two."""
-    return state.st_size, state.st_mtime_ns, state.st_ctime_ns
-
-
-def _at_once(items: Sequence[_Item]) -> int:
-    """How many pairs may be in work or waiting at the same time, so that together they stay within `AHEAD_BYTES`."""
-    largest = max((_size(item) for item in items), default=1)
+def pairs_ahead(items: Sequence[Item]) -> int:
+    """How many pairs may be decoded ahead, so that together they stay within `AHEAD_BYTES`."""
+    largest = max((math.prod(shape) for _, shape in items), default=1)
     return max(1, min(4 * available_cores(), AHEAD_BYTES // max(largest, 1)))
-
-
-def _size(item: _Item) -> int:
-    """Bytes of a decoded pair."""
-    return math.prod(item[1])

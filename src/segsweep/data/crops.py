@@ -1,6 +1,6 @@
-"""Samples cut from decoded images: random crops for training, whole images or tiles of them for val and test.
+"""Crops and tiles of decoded images: random crops for training, whole images or tiles for val and test.
 
-Shapes: C channels, H x W pixels. Decoded pairs are uint8 [C + 1, H, W], the mask behind the image's channels.
+Shapes: C channels, H x W pixels. A decoded pair is uint8 [C + 1, H, W]: the image's channels, then the mask.
 """
 
 import functools
@@ -23,27 +23,39 @@ from segsweep.nets.tiling import ALIGNMENT, ReceptiveField, least_tile, spans
 
 Pixels = NDArray[np.uint8]
 
-# Positions in a sample's stream of random words, one a decision. Orders of files have the upper half.
+# Positions in a sample's random stream, one for each decision. File orders use the upper half.
 _TOP, _LEFT, _SYMMETRY, _BRIGHTNESS, _CONTRAST, _ORDER = 0, 1, 2, 3, 4, 1 << 31
 
 
-class Sample(NamedTuple):
-    """One sample as a loader's worker makes it; default collation puts a batch axis before everything."""
+class Crop(NamedTuple):
+    """Pixels that a worker cut from a decoded pair, and the augmentation left for the accelerator.
+
+    Torch's default collation adds a batch axis to every field.
+    """
 
     image: Tensor
     """uint8 [C, H, W]"""
     mask: Tensor
-    """uint8 [H, W]: positions in the class table; 255 is ignored."""
+    """uint8 [H, W] of positions in the class table; 255 is ignored."""
     position: Tensor
     """int64 []: the sample's position in its split."""
     symmetry: Tensor
-    """int64 []: the flip or turn still to be done, bits as in `segsweep.data.augment`."""
+    """int64 []: the flip or turn to apply, bits as in `segsweep.data.augment`."""
     jitter: Tensor
-    """float32 [2]: brightness and contrast still to be changed, as `apply_jitter` takes them."""
+    """float32 [2]: the changes of brightness and contrast, as `apply_jitter` takes them."""
+
+    @classmethod
+    def of(
+        cls, pixels: Pixels, index: int, symmetry: int = 0, brightness: float = 0.0, contrast: float = 1.0
+    ) -> "Crop":
+        """Splits pixels [C + 1, H, W] into image and mask. By default nothing is augmented."""
+        both = torch.from_numpy(pixels)
+        jitter = torch.tensor([brightness, contrast], dtype=torch.float32)
+        return cls(both[:-1], both[-1], torch.tensor(index), torch.tensor(symmetry), jitter)
 
 
 class Tile(NamedTuple):
-    """A window of an image; of its pixels only those in the inner window count, the others are context."""
+    """A window of an image. Only pixels in its inner window count; the others are context."""
 
     file: int
     top: int
@@ -51,22 +63,22 @@ class Tile(NamedTuple):
     height: int
     width: int
     inner: tuple[int, int, int, int]
-    """Top, left, bottom and right of what counts, in the image."""
+    """Top, left, bottom and right of the pixels that count, in the image."""
 
 
 @checked
 @dataclass(frozen=True, kw_only=True)
 class CropRule:
-    """What training samples are: random crops of the images.
+    """Settings of training samples, which are random crops.
 
     Args:
         image_size: height and width of a crop, in pixels.
-        samples_per_epoch: None: as many crops as together have the pixels of all training images.
-        seed: of the crops.
-        flips, turns: whether they are mirrored, and turned by quarters.
-        brightness: how much at most is added to or taken from the values of a crop, which lie in [0, 1].
-        contrast: by which part at most they move away from their mean, or towards it.
-        small: what becomes of images smaller than a crop: "pad" reflects them (masks are 255 there), "refuse" is an error.
+        samples_per_epoch: crops in an epoch; None: as many as have the pixels of all training images together.
+        seed: seed of the crops.
+        flips, turns: whether crops are mirrored, and turned by quarter turns.
+        brightness: the most that is added to or subtracted from the values of a crop, which lie in [0, 1].
+        contrast: the largest relative change of a value's distance from the crop's mean.
+        small: images smaller than a crop: "pad" reflects them (their mask is 255 there), "refuse" is an error.
 
     Raises:
         UserError: a value is outside its range.
@@ -85,11 +97,11 @@ class CropRule:
 @checked
 @dataclass(frozen=True, kw_only=True)
 class TileRule:
-    """Where val and test images are cut: every pixel counts in exactly one tile.
+    """Settings of val and test tiles; every pixel of an image counts in exactly one tile.
 
     Args:
-        tile_size: the largest height and width of a tile, in pixels; an image that fits is not cut.
-        tile_margin: what a tile sees beyond the pixels that count in it, where it cuts through the image, in pixels.
+        tile_size: largest height and width of a tile, in pixels; a smaller image is not cut.
+        tile_margin: context around the pixels that count, in pixels, on the sides where the image continues.
 
     Raises:
         UserError: a value is outside its range, or no pixel of a tile would count.
@@ -107,11 +119,11 @@ class TileRule:
 
 @dataclass(frozen=True)
 class Tiling:
-    """How val and test images are cut for a net.
+    """Cuts val and test images into tiles for a net.
 
     Args:
-        rule: the largest size of a window, and its margin.
-        field: of the net that the windows are for.
+        rule: largest size and margin of a tile.
+        field: the net's receptive field; None: no net is known yet.
     """
 
     rule: TileRule
@@ -119,14 +131,14 @@ class Tiling:
 
     @property
     def alignment(self) -> int:
-        """Windows begin at multiples of it, in pixels."""
+        """Tiles begin at multiples of this many pixels."""
         return ALIGNMENT if self.field is None else self.field.alignment
 
     def tiles(self, shapes: Sequence[tuple[int, int]]) -> list[Tile]:
-        """The windows of images of these heights and widths, from the top left of each on.
+        """The tiles of images of these heights and widths, each image from its top left.
 
         Raises:
-            UserError: an image has to be cut, and the largest size leaves no room for that.
+            UserError: an image must be cut, and `tile_size` is too small for that.
         """
         size, margin = self.rule.tile_size, self.rule.tile_margin
         least = least_tile(margin, 0, self.alignment)
@@ -149,7 +161,7 @@ class Tiling:
         return tiles
 
     def caution(self, shapes: Sequence[tuple[int, int]]) -> str | None:
-        """What to say where images of these heights and widths are cut, and that may change the net's logits."""
+        """A warning if images of these heights and widths are cut and that may change the net's logits; else None."""
         largest = max(map(max, shapes), default=0)
         if largest <= self.rule.tile_size or self.field is None:
             return None
@@ -162,7 +174,7 @@ class Tiling:
 
 
 def symmetries(flips: bool, turns: bool) -> tuple[int, ...]:
-    """The symmetries that samples draw from: flips, quarter turns, both (all eight of the square) or none."""
+    """The symmetries to draw from: flips, quarter turns, both (all eight of the square) or none."""
     if flips and turns:
         return tuple(range(8))
     if flips:
@@ -174,72 +186,61 @@ def symmetries(flips: bool, turns: bool) -> tuple[int, ...]:
 
 @functools.lru_cache(maxsize=8)
 def file_order(seed: int, split: Split, round_: int, count: int) -> NDArray[np.int64]:
-    """A permutation of `count` files for each round through them, int64 [count]."""
+    """A random order of `count` files for one round through them, int64 [count]."""
     words = random_words(sample_seed(seed, split, round_), np.arange(_ORDER, _ORDER + count, dtype=np.uint64))
     return np.argsort(words, kind="stable")
 
 
-class RandomCrops(Dataset[Sample]):
-    """Endless random crops: which file, where in it and how it is turned follow from (seed, split, index) alone.
+@dataclass(eq=False)
+class RandomCrops(Dataset[Crop]):
+    """Endless random crops. File, place and augmentation depend on (seed, split, index) alone.
 
-    Every run of as many indices as there are files, from a multiple of that number on, has each file once.
+    With N files, the indices k * N to (k + 1) * N - 1 use each file once.
 
     Args:
         arrays: decoded pairs.
-        size: height and width of a crop, in pixels. A smaller image is reflected below and to the right; its mask there
-            is 255.
-        seed: of all choices.
-        split: "train" or "bn_calibration", which draw differently.
+        size: height and width of a crop, in pixels. A smaller image is reflected below and to the right; its mask is 255
+            there.
+        seed: seed of all choices.
+        split: "train" or "bn_calibration", which draw different crops.
         choices: the symmetries to draw from.
-        brightness, contrast: how far both are changed at most; 0 is off.
+        brightness, contrast: the largest changes, as in `CropRule`.
     """
 
-    def __init__(
-        self,
-        arrays: Sequence[Pixels],
-        size: int,
-        seed: int,
-        split: Split,
-        choices: tuple[int, ...] = (0,),
-        brightness: float = 0.0,
-        contrast: float = 0.0,
-    ) -> None:
-        self.arrays = arrays
-        self.size = size
-        self.seed = seed
-        self.split = split
-        self.choices = choices
-        self.brightness = brightness
-        self.contrast = contrast
+    arrays: Sequence[Pixels]
+    size: int
+    seed: int
+    split: Split
+    choices: tuple[int, ...] = (0,)
+    brightness: float = 0.0
+    contrast: float = 0.0
 
-    def __getitem__(self, index: int) -> Sample:
+    def __getitem__(self, index: int) -> Crop:
         round_, place = divmod(index, len(self.arrays))
         pixels = self.arrays[file_order(self.seed, self.split, round_, len(self.arrays))[place]]
         own = sample_seed(self.seed, self.split, index)
         top = random_below(own, _TOP, max(pixels.shape[1] - self.size, 0) + 1)
         left = random_below(own, _LEFT, max(pixels.shape[2] - self.size, 0) + 1)
         crop = np.array(pixels[:, top : top + self.size, left : left + self.size])
-        if crop.shape[1:] != (self.size, self.size):
-            crop = pad(crop, self.size, self.size)
+        height, width = crop.shape[1:]
+        if (height, width) != (self.size, self.size):
+            crop = np.pad(crop, ((0, 0), (0, self.size - height), (0, self.size - width)), mode="reflect")
+            crop[-1, height:] = IGNORE
+            crop[-1, :, width:] = IGNORE
         symmetry = self.choices[random_below(own, _SYMMETRY, len(self.choices))]
         brightness = random_between(own, _BRIGHTNESS, -self.brightness, self.brightness)
         contrast = random_between(own, _CONTRAST, 1 - self.contrast, 1 + self.contrast)
-        return _sample(crop, index, symmetry, brightness, contrast)
+        return Crop.of(crop, index, symmetry, brightness, contrast)
 
 
-class Tiles(Dataset[Sample]):
-    """Windows of images, each at its place in `tiles`.
+@dataclass(eq=False)
+class Tiles(Dataset[Crop]):
+    """Tiles of decoded pairs; the mask is 255 outside the inner window."""
 
-    Args:
-        arrays: decoded pairs.
-        tiles: which windows of which of them.
-    """
+    arrays: Sequence[Pixels]
+    tiles: Sequence[Tile]
 
-    def __init__(self, arrays: Sequence[Pixels], tiles: Sequence[Tile]) -> None:
-        self.arrays = arrays
-        self.tiles = tiles
-
-    def __getitem__(self, index: int) -> Sample:
+    def __getitem__(self, index: int) -> Crop:
         tile = self.tiles[index]
         pixels = self.arrays[tile.file]
         cut = np.array(pixels[:, tile.top : tile.top + tile.height, tile.left : tile.left + tile.width])
@@ -248,22 +249,7 @@ class Tiles(Dataset[Sample]):
             context = np.ones(cut.shape[1:], dtype=bool)
             context[top - tile.top : bottom - tile.top, left - tile.left : right - tile.left] = False
             cut[-1][context] = IGNORE
-        return _sample(cut, index, 0, 0.0, 1.0)
+        return Crop.of(cut, index)
 
     def __len__(self) -> int:
         return len(self.tiles)
-
-
-def pad(pixels: Pixels, height: int, width: int) -> Pixels:
-    """Fills a decoded pair up to a size, below and to the right: the image reflected, the mask 255."""
-    below, right = height - pixels.shape[1], width - pixels.shape[2]
-    padded = np.pad(pixels, ((0, 0), (0, below), (0, right)), mode="reflect")
-    padded[-1, pixels.shape[1] :] = IGNORE
-    padded[-1, :, pixels.shape[2] :] = IGNORE
-    return padded
-
-
-def _sample(pixels: Pixels, index: int, symmetry: int, brightness: float, contrast: float) -> Sample:
-    both = torch.from_numpy(pixels)
-    jitter = torch.tensor([brightness, contrast], dtype=torch.float32)
-    return Sample(both[:-1], both[-1], torch.tensor(index), torch.tensor(symmetry), jitter)

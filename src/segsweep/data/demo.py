@@ -1,4 +1,4 @@
-"""A folder of six-class RGB scenes, made of Gaussian processes, for whoever has no images of their own yet.
+"""A folder of six-class RGB scenes made of Gaussian processes, to try segsweep without images of your own.
 
 Shapes: H = W pixels, K classes.
 """
@@ -34,22 +34,22 @@ DEMO_LABELS = ClassTable(
     background="Ground",
 )
 
-# The classes' colours in images, which are not those of the masks.
+# Mean colour of each class in images; its colour in masks is another.
 _TINTS = ((132, 112, 92), (96, 148, 70), (38, 84, 48), (48, 96, 152), (214, 190, 140), (104, 104, 110))
-# How many values of 255 a class's texture spreads, and over how many pixels it is smooth. The spreads overlap, so
-# that colour alone does not tell the classes apart.
+# Each class's texture: spread (values of 255) and smoothing (pixels). The colours of the classes overlap, so
+# colour alone does not tell them apart.
 _SPREAD = (26.0, 34.0, 30.0, 10.0, 16.0, 40.0)
 _SMOOTHNESS = (0.6, 1.0, 2.5, 4.0, 0.5, 1.6)
 _REGION = 1 / 14
-"""Standard deviation of the fields that draw the regions, as a part of the scene's side."""
+"""Smoothing of the fields that decide the regions, as a fraction of the scene's side."""
 
 
 def demo_scene(size: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """One scene: each pixel belongs to the class whose smooth random field is largest there, and has its texture.
+    """Draws one scene: each class has a smooth random field, and a pixel takes the class with the largest one.
 
     Args:
         size: height and width in pixels, at least 16.
-        seed: of the scene.
+        seed: seed of the scene.
 
     Returns:
         image uint8 [H, W, 3] and mask uint8 [H, W] of class positions.
@@ -63,7 +63,7 @@ def demo_scene(size: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.uint
     for position in range(classes):
         smooth = toeplitz_gaussian(size, _SMOOTHNESS[position])
         texture = smooth @ noise[position, 1:] @ smooth.mT
-        # Mostly light and dark, a little colour, of unit variance before the spread.
+        # Mostly brightness and a little colour, both of unit variance before scaling.
         texture = 0.85 * texture.mean(0, keepdim=True) / texture.mean(0).std() + 0.3 * texture / texture.std()
         pixels = torch.tensor(_TINTS[position]).view(3, 1, 1) + _SPREAD[position] * texture
         image = torch.where(mask == position, pixels, image)
@@ -73,15 +73,15 @@ def demo_scene(size: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.uint
 
 
 def write_demo_folder(root: Path, scenes: tuple[int, int, int] = (24, 8, 8), size: int = 384, seed: int = 0) -> None:
-    """Writes train, val and test folders of images and masks and their class table, whole or not at all.
+    """Writes train, val and test folders of images and masks, and their class table. The folder appears complete or not.
 
-    Where `root` is already there, nothing is written.
+    Writes nothing if `root` exists.
 
     Args:
-        root: the folder to make.
-        scenes: how many for train, val and test.
+        root: the folder to create.
+        scenes: number of scenes for train, val and test.
         size: height and width of a scene, in pixels.
-        seed: of the first scene; the others follow.
+        seed: seed of the first scene; the next scenes have the next seeds.
 
     Raises:
         UserError: `root` cannot be written.
@@ -107,7 +107,7 @@ def write_demo_folder(root: Path, scenes: tuple[int, int, int] = (24, 8, 8), siz
             making.rename(root)
         except BaseException:
             shutil.rmtree(making, ignore_errors=True)
-            if root.exists():  # another process was faster, with the same scenes
+            if root.exists():  # another process has written the same scenes
                 return
             raise
     except OSError as error:
@@ -118,15 +118,13 @@ def write_demo_folder(root: Path, scenes: tuple[int, int, int] = (24, 8, 8), siz
 
 @checked
 class DemoFolder(FolderSource):
-    """The demo scenes as a source: written once, then read like anybody's folder.
+    """The demo scenes as a source: written once, then read like any folder.
 
     Args:
-        root: where the scenes are, or are to be written.
-        image_size: height and width of training crops, in pixels.
-        samples_per_epoch: crops that make an epoch; None: as many as together have the pixels of the training scenes.
-        seed: of the training crops.
-        scene_size: height and width of a scene, in pixels; only for writing them.
-        scenes: how many for train, val and test; only for writing them.
+        root: the folder of the scenes, written if it does not exist.
+        image_size, samples_per_epoch, seed: see `CropRule`.
+        scene_size: height and width of a scene that is written, in pixels.
+        scenes: number of scenes that are written for train, val and test.
 
     Raises:
         UserError: as FolderSource, or the folder cannot be written.

@@ -23,7 +23,7 @@ from segsweep.classes.readers import find_class_table, load_class_table
 from segsweep.classes.rules import MaskRule, MaskSettings
 from segsweep.data.augment import apply_jitter, apply_symmetries, to_ids, to_unit
 from segsweep.data.cache import CacheRule, PixelCache, Pixels
-from segsweep.data.crops import CropRule, RandomCrops, Sample, Tile, TileRule, Tiles, Tiling, symmetries
+from segsweep.data.crops import Crop, CropRule, RandomCrops, Tile, TileRule, Tiles, Tiling, symmetries
 from segsweep.data.images import ImageRule, image_shape
 from segsweep.data.pairs import Layout, Pair, find_pairs
 from segsweep.data.reading import read_pair
@@ -38,44 +38,44 @@ from segsweep.nets.tiling import ReceptiveField
 log = logging.getLogger(__name__)
 
 _BLOCK = 1 << 20
-"""Pixels whose classes are counted at once: numpy makes eight bytes of each."""
+"""Pixels counted at once: np.bincount takes 8 bytes for each."""
 LabelSpec = str | Sequence[Mapping[str, Any]] | Mapping[str, Any] | ClassTable
 
 
 @dataclass(frozen=True)
 class FolderSettings(CacheRule, TileRule, CropRule, MaskSettings, ImageRule, SplitRule, Layout):
-    """The settings of a folder source: those of its parts, each documented there, and two of its own.
+    """All settings of a folder source: two of its own, and those of its base classes, which document them.
 
     Args:
-        root: the folder; only read. Links that leave it are refused, files of more than 500 million pixels too.
-        labels: a preset's name, a .csv or .json file, or the classes themselves; None: the table that lies in `root`.
+        root: the folder; nothing is written to it. Links that leave it and files of more than 500 million pixels are
+            refused.
+        labels: a preset's name, a .csv or .json file, or the classes themselves; None: the class table in `root`.
     """
 
     root: str | Path
     labels: LabelSpec | None = None
 
     def __post_init__(self) -> None:
-        """Checks nothing: each part checks its own settings when it is taken out."""
+        """Checks nothing: `part` builds each base class alone, which checks its own settings."""
 
 
 @checked
 class FolderSource(Source):
     """Images and masks from files.
 
-    Training samples are random crops; validation and test samples are whole images, or tiles of those that are larger
-    than `tile_size`. The split `bn_calibration` is crops of training images, neither turned nor changed, drawn by
-    `split_seed`.
+    Training samples are random crops. Validation and test samples are whole images, or tiles of images larger than
+    `tile_size`. The split `bn_calibration` has crops of training images without augmentation, drawn with `split_seed`.
 
-    Nothing but the class table and the list of files is read before samples are asked for. Files are decoded once, when
-    the dataset of their split is first asked for, which is before any worker is started.
+    The constructor reads the class table only. Files are decoded once, at the first call of `dataset` for their split,
+    before any worker starts.
 
     Args:
         root, labels: the folder and its classes; see `FolderSettings`.
-        images, masks, image_suffix, mask_suffix: where the files lie; see `Layout`.
-        split, train, val, test, fractions, whole_groups, split_seed: what is for which split; see `SplitRule`.
+        images, masks, image_suffix, mask_suffix: where the files are; see `Layout`.
+        split, train, val, test, fractions, whole_groups, split_seed: which files are in which split; see `SplitRule`.
         channels, alpha, exif, white, bands: how images are read; see `ImageRule`.
-        by, ignore_colors, ignore_ids, map_colors, map_ids, snap: how masks are read; see `MaskRule`. None: as the
-            preset of `labels` says, else the rule's own default.
+        by, ignore_colors, ignore_ids, map_colors, map_ids, snap: how masks are read; see `MaskRule`. None: the value of
+            the preset in `labels`, else the default of `MaskRule`.
         image_size, samples_per_epoch, seed, flips, turns, brightness, contrast, small: see `CropRule`.
         tile_size, tile_margin: see `TileRule`.
         cache_gib, cache_dir: see `CacheRule`.
@@ -84,9 +84,9 @@ class FolderSource(Source):
         UserError: a value is outside its range, or there is no valid class table.
     """
 
-    # The crop size also says how many validation images share a batch.
+    # The crop size also decides how many validation images share a batch.
     training_only = frozenset(entry.name for entry in fields(CropRule)) - {"image_size"}
-    # Training crops; and how an image is shown to the net, while the same pixels are judged by the same mask.
+    # The crop settings, and how the net is given an image: val is still scored on the same pixels by the same masks.
     unscored = training_only | {"image_size", "channels", "alpha", "white", "bands"}
 
     @flattened(FolderSettings)
@@ -96,7 +96,7 @@ class FolderSource(Source):
         self.image_rule, self.crops = part(settings, ImageRule), part(settings, CropRule)
         self.tiling = Tiling(part(settings, TileRule))
         self.channels = self.image_rule.channels
-        self.labels, preset, self.labels_from = _labels(self.root, settings.labels)
+        self.labels, preset, self.labels_from = load_labels(self.root, settings.labels)
         self.mask_rule = part(settings, MaskSettings).applied(preset)
         self.mask_rule.check(self.labels)
         decoding = {
@@ -106,9 +106,6 @@ class FolderSource(Source):
         }
         self._cache = PixelCache(part(settings, CacheRule), json.dumps(decoding))
         self._brightest = Brightest(self.image_rule.white)
-        self._forget()
-
-    def _forget(self) -> None:
         self._shapes: dict[str, list[tuple[int, int]]] = {}
         self._tiles: dict[str, list[Tile]] = {}
         self._arrays: dict[str, list[Pixels]] = {}
@@ -123,7 +120,6 @@ class FolderSource(Source):
         return split_pairs(find_pairs(self.root, self.layout), self.root, self.split_rule)
 
     def describe(self) -> list[str]:
-        """What was taken from the folder and what was inferred, a line each."""
         splits = self.splits
         counts = ", ".join(f"{part} {len(splits[part])}" for part in ("train", "val", "test"))
         unused = f", unused {len(splits.unused)}" if splits.unused else ""
@@ -133,17 +129,17 @@ class FolderSource(Source):
         ]
 
     def prepare(self) -> None:
-        _ = self.splits  # so that a folder that does not pair is refused before anything is built for it
+        _ = self.splits  # refuses files that do not pair before anything is built
 
     def undivided(self) -> "FolderSource":
-        """The same folder with every pair in its test split, however it is divided for a training; for scoring only.
+        """The same folder with every pair in the test split, for scoring.
 
         Raises:
             UserError: files that do not pair.
         """
         other = copy.copy(self)
         other.splits = Splits((), (), find_pairs(self.root, self.layout), (), "every pair")
-        other._forget()
+        other._shapes, other._tiles, other._arrays = {}, {}, {}
         return other
 
     def for_net(self, net: nn.Module) -> "FolderSource":
@@ -165,10 +161,10 @@ class FolderSource(Source):
         return max(len(self.splits.train), round(pixels / self.crops.image_size**2))
 
     def dataset(self, split: Split) -> Dataset[Any]:
-        """Items are `Sample`s.
+        """The split as `Crop`s; the first call reads its files.
 
         Raises:
-            UserError: a file of the split cannot be read; names it.
+            UserError: a file of the split cannot be read.
         """
         crops = self.crops
         if split == "train":
@@ -177,22 +173,22 @@ class FolderSource(Source):
         if split == "bn_calibration":
             seed = self.split_rule.split_seed
             return RandomCrops(self.arrays("train"), crops.image_size, seed, "bn_calibration")
-        tiles = self.tiles(split)  # first: reading takes long, and a tile size may be refused
+        tiles = self.tiles(split)  # before the files are read, which is slow: a tile size may be refused
         return Tiles(self.arrays(split), tiles)
 
     def to_batch(self, collated: Any, split: Split, device: torch.device) -> Batch:
-        sample = Sample(*collated)
-        image, mask = (part.to(device, non_blocking=True) for part in (sample.image, sample.mask))
-        changed = split == "train"
-        if changed and (self.crops.flips or self.crops.turns):
-            image, mask = apply_symmetries(image, sample.symmetry), apply_symmetries(mask, sample.symmetry)
+        crops = Crop(*collated)
+        image, mask = (part.to(device, non_blocking=True) for part in (crops.image, crops.mask))
+        augmented = split == "train"
+        if augmented and (self.crops.flips or self.crops.turns):
+            image, mask = apply_symmetries(image, crops.symmetry), apply_symmetries(mask, crops.symmetry)
         image = to_unit(image)
-        if changed and (self.crops.brightness or self.crops.contrast):
-            image = apply_jitter(image, sample.jitter)
-        return Batch(image, to_ids(mask), sample.position)
+        if augmented and (self.crops.brightness or self.crops.contrast):
+            image = apply_jitter(image, crops.jitter)
+        return Batch(image, to_ids(mask), crops.position)
 
     def batches(self, split: Split, batch_size: int) -> list[Sequence[int]]:
-        """Samples of equal size together, with no more pixels a batch than a training batch has, or one sample."""
+        """Batches of samples of equal size, with at most the pixels of a training batch, or of one sample."""
         by_shape: dict[tuple[int, int], list[int]] = {}
         for index, tile in enumerate(self.tiles(split)):
             by_shape.setdefault((tile.height, tile.width), []).append(index)
@@ -203,7 +199,7 @@ class FolderSource(Source):
         return batches
 
     def tiles(self, split: Split) -> list[Tile]:
-        """The samples of `val` or `test`, in order: images by name, and the tiles of each from the top left on.
+        """The samples of `val` or `test`, in order: images by name, and each image's tiles from its top left.
 
         Raises:
             UserError: as `Tiling.tiles`.
@@ -215,14 +211,14 @@ class FolderSource(Source):
         return self._tiles[split]
 
     def name(self, split: Split, index: int) -> str:
-        """The name of a val or test sample: that of its pair, and where it is a tile of it, its place."""
+        """The name of a val or test sample: its pair's name and, for a tile, its place in the image."""
         tile = self.tiles(split)[index]
         pair, shape = self.splits[split][tile.file], self.shapes(split)[tile.file]
         window = f" [{tile.top}:{tile.top + tile.height}, {tile.left}:{tile.left + tile.width}]"
         return pair.name + (window if (tile.height, tile.width) != shape else "")
 
     def class_counts(self, split: Literal["train", "val", "test"] = "train") -> NDArray[np.int64]:
-        """Pixels of each class in the masks of a split, int64 [K]; ignored ones are in none."""
+        """Pixels of each class in the masks of a split, int64 [K], without ignored pixels."""
         total = np.zeros(256, dtype=np.int64)
         for counts in parallel_map(
             lambda pixels: np.bincount(pixels[-1].reshape(-1), minlength=256), self.arrays(split)
@@ -231,7 +227,7 @@ class FolderSource(Source):
         return total[: len(self.labels)]
 
     def absent_classes(self, split: Literal["val", "test"]) -> list[str]:
-        """Reads masks until every class was met: one or two as a rule, all of them only where a class is absent."""
+        """Reads masks until every class was found: usually one or two, all only if a class is absent."""
         missing = set(range(len(self.labels)))
         for pixels in self.arrays(split):
             mask = pixels[-1].reshape(-1)
@@ -242,7 +238,7 @@ class FolderSource(Source):
         return [self.labels.names[position] for position in sorted(missing)]
 
     def shapes(self, part: str) -> list[tuple[int, int]]:
-        """Height and width of each image of a split, from the files' headers."""
+        """Height and width of each image of a split, from the file headers."""
         if part not in self._shapes:
             pairs = self.splits[part]
             shapes = list(parallel_map(lambda pair: image_shape(pair.image, self.image_rule), pairs))
@@ -255,7 +251,7 @@ class FolderSource(Source):
         return self._shapes[part]
 
     def too_small(self, pair: Pair, shape: tuple[int, int]) -> str | None:
-        """What is wrong with the size of an image to train on; None where it is right."""
+        """The error for an image that is too small to train on; None for any other."""
         if self.crops.small == "pad" or min(shape) >= self.crops.image_size:
             return None
         return (
@@ -264,22 +260,23 @@ class FolderSource(Source):
         )
 
     def arrays(self, part: str) -> list[Pixels]:
-        """The decoded pairs of a split, uint8 [C + 1, H, W] each; decoded when first asked for."""
+        """The decoded pairs of a split, uint8 [C + 1, H, W] each; the first call reads the files."""
+
+        def decode(pair: Pair) -> Pixels:
+            image, mask = read_pair(pair, self.labels, self.image_rule, self.mask_rule)
+            self._brightest.add(pair.image, image.top, image.mode)
+            return np.concatenate([image.pixels, mask.mask[None]])
+
         if part not in self._arrays:
             shapes = [(self.channels + 1, height, width) for height, width in self.shapes(part)]
-            self._arrays[part] = self._cache.load(self.splits[part], shapes, self._decode)
+            self._arrays[part] = self._cache.load(self.splits[part], shapes, decode)
             if doubt := self._brightest.doubt():
                 log.warning(doubt)
         return self._arrays[part]
 
-    def _decode(self, pair: Pair) -> Pixels:
-        image, mask = read_pair(pair, self.labels, self.image_rule, self.mask_rule)
-        self._brightest.add(pair.image, image.top, image.mode)
-        return np.concatenate([image.pixels, mask.mask[None]])
 
-
-def _labels(root: Path, spec: LabelSpec | None) -> tuple[ClassTable, MaskRule, str]:
-    """The class table, the rule that comes with it, and in words where it is from."""
+def load_labels(root: Path, spec: LabelSpec | None) -> tuple[ClassTable, MaskRule, str]:
+    """The class table, the mask rule of its preset, and where the table is from, in words."""
     if isinstance(spec, ClassTable):
         return spec, MaskRule(), "as given"
     if spec is not None:
