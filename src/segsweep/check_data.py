@@ -1,11 +1,11 @@
-"""Checking: every file of a folder, before anything is trained on it."""
+"""Checks every file of a folder before training on it, and reports what it found."""
 
 import functools
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
@@ -22,18 +22,18 @@ from segsweep.runs.files import write_json
 from segsweep.training_setup import require_known_settings
 
 SHOWN = 20
-"""Lines of mistakes, and of warnings, on the terminal; check.json has all."""
+"""Most lines of mistakes, and of warnings, on the terminal; check.json has all."""
 
 
 def check(config: DictConfig, directory: Path) -> CheckReport:
     """Checks the folder that the `data` group names; prints the report and writes check.json and contact_sheet.png.
 
     Args:
-        config: as composed from conf/check_data.yaml.
-        directory: where to write; exists.
+        config: the configuration composed from conf/check_data.yaml.
+        directory: an existing folder to write to.
 
     Raises:
-        UserError: the data is not a folder, or there is nothing in it to check.
+        UserError: the data is not a folder, or has no images or no masks.
     """
     settings = to_plain(config)
     require_known_settings(settings)
@@ -46,12 +46,13 @@ def check(config: DictConfig, directory: Path) -> CheckReport:
             source, settings["workers"], lambda done, total: bar.update(task, completed=done, total=total)
         )
     write_json(directory / "check.json", report.to_dict())
-    _print_report(report, Console(soft_wrap=True, markup=False, emoji=False))  # names of classes are no markup
-    _draw_sheet(source, report, settings["sheet_pairs"], directory / "contact_sheet.png")
+    print_report(report, Console(soft_wrap=True, markup=False, emoji=False))  # a class may be named like markup
+    draw_contact_sheet(source, report, settings["sheet_pairs"], directory / "contact_sheet.png")
     return report
 
 
-def _print_report(report: CheckReport, console: Console) -> None:
+def print_report(report: CheckReport, console: Console) -> None:
+    """Prints splits, sizes, classes and the first warnings and mistakes."""
     split = ", ".join(f"{part} {count}" for part, count in report.split_sizes.items())
     sizes = [f"{height} x {width} ({count})" for (height, width), count in report.sizes.items()]
     print(f"{shown(report.root)}: {len(report.pairs)} pairs, read in {report.seconds:.1f} s")
@@ -66,8 +67,8 @@ def _print_report(report: CheckReport, console: Console) -> None:
     parts: dict[str, Any] = {part: report.class_fractions(part) for part in ("train", "val", "test")}
     for name, fraction in report.class_fractions().items():
         without = len(report.images_without[name])
-        shares = (_percent(parts[part][name]) for part in parts)
-        table.add_row(name, _percent(fraction), *shares, str(without), f"{report.class_weights[name]:.2f}")
+        shares = (f"{100 * share:.2f} %" for share in (fraction, *(parts[part][name] for part in parts)))
+        table.add_row(name, *shares, str(without), f"{report.class_weights[name]:.2f}")
     console.print(table)
     for kind, lines in (("warning", report.warnings), ("mistake", report.errors)):
         for line in lines[:SHOWN]:
@@ -76,17 +77,13 @@ def _print_report(report: CheckReport, console: Console) -> None:
             print(f"{kind}: and {len(lines) - SHOWN} more; all are in check.json")
 
 
-def _percent(fraction: float) -> str:
-    return "" if np.isnan(fraction) else f"{100 * fraction:.2f} %"
-
-
-def _draw_sheet(source: FolderSource, report: CheckReport, pairs: int, path: Path) -> None:
-    """A sheet of those pairs that could be read; where there are many, of some."""
+def draw_contact_sheet(source: FolderSource, report: CheckReport, pairs: int, path: Path) -> None:
+    """Draws at most `pairs` pairs without errors; nothing if there is none, or no split."""
     readable = {pair.name for pair in report.pairs if not pair.errors}
     try:
         found = [pair for part in ("train", "val", "test") for pair in source.splits[part] if pair.name in readable]
     except UserError:
-        return  # in the report already
+        return  # the report has the error
     if not found:
         return
     read = functools.lru_cache(maxsize=1)(
@@ -105,12 +102,12 @@ def _draw_sheet(source: FolderSource, report: CheckReport, pairs: int, path: Pat
     save(figure, path)
 
 
+@dataclass
 class _Lazy(Sequence[Any]):
-    """A list whose entries are made when they are asked for: the sheet asks for those that it shows."""
+    """A sequence that makes an entry when it is asked for: the sheet reads only the pairs that it shows."""
 
-    def __init__(self, length: int, make: Callable[[int], Any]) -> None:
-        self.length = length
-        self.make = make
+    length: int
+    make: Callable[[int], Any]
 
     def __len__(self) -> int:
         return self.length

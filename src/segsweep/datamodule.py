@@ -1,6 +1,8 @@
 """The one LightningDataModule, around any source."""
 
+import functools
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import lightning as L
@@ -11,30 +13,27 @@ from segsweep.data.source import Batch, Source, Split, TrainBatches
 from segsweep.instantiate import AtLeast0, AtLeast1, checked
 
 LOADING_KEYS = ("batch_size", "num_workers", "overfit_samples", "limit_samples")
-"""Settings in the `data` group that are the DataModule's; the others are the source's."""
+"""Settings of the `data` group that the DataModule takes; its source takes the others."""
 
 
-class _Collated(NamedTuple):
-    """What a loader yields: items of one split, still to be finished by the source."""
+class Collated(NamedTuple):
+    """Collated items of one split, as a loader yields them; `Source.to_batch` makes a Batch of them."""
 
     split: Split
     items: Any
 
 
-class _Collate:
-    def __init__(self, split: Split) -> None:
-        self.split = split
-
-    def __call__(self, items: list[Any]) -> _Collated:
-        return _Collated(self.split, default_collate(items))
+def collate(split: Split, items: list[Any]) -> Collated:
+    """Joins a worker's items by torch's default collation, and notes their split for `Source.to_batch`."""
+    return Collated(split, default_collate(items))
 
 
-class _Modulo(Dataset[Any]):
-    """The first few samples of a dataset, over and over."""
+@dataclass(eq=False)
+class _FirstSamples(Dataset[Any]):
+    """The first `size` samples of a dataset, repeated endlessly."""
 
-    def __init__(self, dataset: Dataset[Any], size: int) -> None:
-        self.dataset = dataset
-        self.size = size
+    dataset: Dataset[Any]
+    size: int
 
     def __getitem__(self, index: int) -> Any:
         return self.dataset[index % self.size]
@@ -42,19 +41,18 @@ class _Modulo(Dataset[Any]):
 
 @checked
 class SegmentationDataModule(L.LightningDataModule):
-    """Loads a source in batches, and has it finish each batch on the accelerator.
+    """Loads batches of a source: workers make its items, and `Source.to_batch` makes a Batch of them on the accelerator.
 
-    There is no `setup` or `prepare_data`: the source is built and checked before the Trainer, and which samples a batch
-    holds follows from `trainer.global_step`. Every process scores all of validation and test, so Lightning's distributed
-    sampler is off.
+    There is no `setup` or `prepare_data`: the source is built and checked before the Trainer, and `trainer.global_step`
+    decides the samples of a batch. Every process scores all of val and test, so Lightning's distributed sampler is off.
 
     Args:
         source: where samples come from.
-        batch_size: samples of an optimizer step, over all processes; also of validation and test batches, in each.
-        num_workers: loader processes; changes no result.
-        overfit_samples: train and validate on this many training samples again and again; 0 is off.
-        limit_samples: an epoch has no more training samples than this, and val and test are their first samples; None is
-            no limit. Files are read all the same.
+        batch_size: samples in an optimizer step, over all processes; also in a val or test batch, in each process.
+        num_workers: loader processes; they change no result.
+        overfit_samples: number of training samples to train and validate on again and again; 0: off.
+        limit_samples: upper limit of training samples in an epoch; val and test keep this many first samples. None: no
+            limit. All files are read in any case.
 
     Raises:
         ValueError: a value is outside its range.
@@ -75,11 +73,11 @@ class SegmentationDataModule(L.LightningDataModule):
         self.overfit_samples = overfit_samples
         self.limit_samples = limit_samples
         self.test_split: Split = "test"
-        """Which split `test_dataloader` gives; evaluation may score another."""
+        """The split of `test_dataloader`; evaluation may set another."""
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimizer steps of an epoch; samples that fill no batch are left out."""
+        """Optimizer steps in an epoch; a last, incomplete batch is dropped."""
         return self.size("train") // self.batch_size
 
     def size(self, split: Split) -> int:
@@ -88,7 +86,7 @@ class SegmentationDataModule(L.LightningDataModule):
         return size if self.limit_samples is None else min(size, self.limit_samples)
 
     def batches(self, split: Split, batch_size: int) -> list[Sequence[int]]:
-        """Which samples of a fixed split share a batch, within the limit."""
+        """The samples of each batch of a fixed split, within the limit."""
         size, batches = self.size(split), self.source.batches(split, batch_size)
         limited = ([index for index in batch if index < size] for batch in batches)
         return [batch for batch in limited if batch]
@@ -116,12 +114,12 @@ class SegmentationDataModule(L.LightningDataModule):
         return self.eval_dataloader(self.test_split)
 
     def eval_dataloader(self, split: Split) -> DataLoader[Any]:
-        """A loader over a fixed split. Every process of several scores all of it, and so has the numbers of one alone."""
+        """A loader over a fixed split. Every process scores all of it, so the metrics are those of a single process."""
         return self._loader(split, self.batches(split, self.batch_size))
 
     def _dataset(self, split: Split) -> Dataset[Any]:
         dataset = self.source.dataset(split)
-        return _Modulo(dataset, self.overfit_samples) if self.overfit_samples and split == "train" else dataset
+        return _FirstSamples(dataset, self.overfit_samples) if self.overfit_samples and split == "train" else dataset
 
     def _loader(self, split: Split, batches: TrainBatches | Sequence[Sequence[int]]) -> DataLoader[Any]:
         return DataLoader(
@@ -129,12 +127,12 @@ class SegmentationDataModule(L.LightningDataModule):
             batch_sampler=batches,  # type: ignore[arg-type]  # any sized iterable of index lists serves
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
-            collate_fn=_Collate(split),
+            collate_fn=functools.partial(collate, split),
             pin_memory=torch.cuda.is_available(),
         )
 
-    def transfer_batch_to_device(self, batch: _Collated, device: torch.device, dataloader_idx: int) -> Batch:
-        # The source moves what it needs itself: indices stay where reading them does not wait for the accelerator.
+    def transfer_batch_to_device(self, batch: Collated, device: torch.device, dataloader_idx: int) -> Batch:
+        # The source moves tensors itself: the indices stay on the CPU, so reading them does not wait for the accelerator.
         return self.source.to_batch(batch.items, batch.split, device)
 
     def samples(self, split: Split, indices: Sequence[int], device: torch.device | str = "cpu") -> Batch:
@@ -143,12 +141,12 @@ class SegmentationDataModule(L.LightningDataModule):
         return self.source.to_batch(default_collate([dataset[index] for index in indices]), split, torch.device(device))
 
     def first_batch(self, split: Split, size: int, device: torch.device | str = "cpu") -> Batch:
-        """The first `size` samples of a split, or as many of them as share a batch."""
+        """The first `size` samples of a split; of a fixed split its first batch of at most that size."""
         indices = range(size) if split == "train" else self.batches(split, size)[0]
         return self.samples(split, indices, device)
 
     def calibration_images(self, batches: int, device: torch.device) -> list[torch.Tensor]:
-        """Images float32 [B, C, H, W] from which batch-norm statistics are estimated; the same every time."""
+        """Batches of images float32 [B, C, H, W] to estimate batch-norm statistics on; the same at every call."""
         split: Split = "train" if self.overfit_samples else "bn_calibration"
         size = self.overfit_samples or self.size(split)
         starts = range(0, batches * self.batch_size, self.batch_size)

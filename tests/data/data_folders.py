@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 
 from segsweep.classes import ClassTable, LabelClass
+from segsweep.data.source import Split, sample_seed
 
 LABELS = ClassTable(
     [LabelClass(0, "sand", (200, 180, 90)), LabelClass(1, "sea", (0, 80, 200)), LabelClass(2, "wood", (20, 120, 40))]
@@ -24,7 +26,7 @@ class Folder:
         self.root = root
 
     def image(self, name: str, size: tuple[int, int] = (20, 24), seed: int | None = None, **options: Any) -> Path:
-        """An RGB image of noise; another one for each name."""
+        """An RGB image of noise, different for each name."""
         path = self.root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         seed = sum(name.encode()) * 1009 + len(name) if seed is None else seed
@@ -33,7 +35,7 @@ class Folder:
         return path
 
     def mask(self, name: str, size: tuple[int, int] = (20, 24), values: np.ndarray | int | None = None) -> Path:
-        """A mask in the classes' colours: given positions, or stripes of all classes."""
+        """A mask in the classes' colours, from class positions; None: stripes of all classes."""
         path = self.root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         if values is None:
@@ -52,8 +54,13 @@ class Folder:
         return path
 
 
+def generator(seed: int, split: Split, index: int) -> torch.Generator:
+    """The generator of a sample's noise, on the CPU."""
+    return torch.Generator().manual_seed(sample_seed(seed, split, index))
+
+
 def png(path: Path, width: int, height: int, depth: int, colour: int, rows: bytes) -> Path:
-    """A PNG of any kind, also of those that Pillow does not write."""
+    """A PNG of any colour type and depth, including those that Pillow cannot write."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

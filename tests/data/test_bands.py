@@ -101,7 +101,7 @@ def test_four_bands_are_read_whatever_they_are_called(tmp_path: Path, photometri
     assert (
         "transparent" in message
         if (photometric, extra) != ("minisblack", extra) and extra != "unspecified"
-        else ("has 4 bands, and data.channels is 3" in message and "data.bands=[0,1,2]" in message)
+        else "data.bands=[0,1,2]" in message
     )
 
 
@@ -129,7 +129,7 @@ def test_bands_of_formats_that_pillow_reads_are_chosen_too(tmp_path: Path) -> No
         assert np.array_equal(pixels, expected(values, 255)[list(bands)])
     assert np.array_equal(read_image(tmp_path / "rgba.png", ImageRule(channels=4)).pixels, expected(values, 255))
     for name, number in (("rgb", 3), ("gray", 1)):
-        assert f"has {number} bands, and data.channels is 4" in refused(tmp_path / f"{name}.png", ImageRule(channels=4))
+        assert f"data.channels={number} " in refused(tmp_path / f"{name}.png", ImageRule(channels=4))
     assert "asks for band 3" in refused(tmp_path / "rgb.png", ImageRule(channels=1, bands=(3,)))
 
 
@@ -219,7 +219,7 @@ def test_an_array_has_its_bands_where_channels_says_or_on_the_shorter_end(tmp_pa
     np.save(path, np.zeros((4, 9, 4), np.uint8))
     assert "[4, 9, 4]" in refused(path, ImageRule(channels=4))
     np.save(path, np.zeros((35, 41, 5), np.uint8))
-    assert "has 5 bands, and data.channels is 4" in refused(path, ImageRule(channels=4))
+    assert "data.channels=5 " in refused(path, ImageRule(channels=4))
     np.save(path, np.zeros((2, 3, 4, 5), np.uint8))
     assert "[2, 3, 4, 5]" in refused(path)
 
@@ -230,7 +230,7 @@ def test_arrays_of_no_such_numbers_are_refused(tmp_path: Path, dtype: Any) -> No
     assert "type" in refused(tmp_path / "x.npy")
 
 
-def test_what_tifffile_would_read_otherwise_than_meant_is_refused(tmp_path: Path) -> None:
+def test_a_tiff_that_tifffile_would_misread_is_refused(tmp_path: Path) -> None:
     values = noise(4)
     path = tmp_path / "x.tif"
     for word, options in {
@@ -277,15 +277,15 @@ def test_bombs_are_refused_by_their_header(tmp_path: Path, height: int, width: i
         content = content[:at] + struct.pack("<HHLL", tag, 4, 1, new) + content[at + 12 :]
         assert old
     path.write_bytes(content)
-    with (tmp_path / "x.npy").open("wb") as file:  # of holes: it takes no room on disk
+    with (tmp_path / "x.npy").open("wb") as file:  # sparse: it takes no space on disk
         np.lib.format.write_array_header_1_0(
             file, {"descr": "<u2", "fortran_order": False, "shape": (5, height, width)}
         )
         file.truncate(10**12)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert "too large" in refused(tmp_path / "x.tif", ImageRule(channels=5))
-    words = "too large" if 10 * height * width < 10**12 else "not a whole .npy array"
-    assert words in refused(tmp_path / "x.npy", ImageRule(channels=5))
+    word = "too large" if 10 * height * width < 10**12 else "npy"
+    assert word in refused(tmp_path / "x.npy", ImageRule(channels=5))
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
 
 
@@ -302,5 +302,5 @@ def test_without_tifffile_the_extra_is_named_and_plain_files_are_read(
     four, three = write(tmp_path / "4.tif", noise(4)), write(tmp_path / "3.tif", noise(3), photometric="rgb")
     monkeypatch.setitem(sys.modules, "tifffile", None)
     assert read_image(three).pixels.shape == (3, 35, 41)
-    assert "has 4 bands, and data.channels is 3" in refused(four)
+    assert "data.channels=4 " in refused(four)
     assert "pip install -e '.[tiff]'" in refused(four, ImageRule(channels=4))

@@ -71,41 +71,44 @@ def _cut(path: Path) -> None:
 
 
 SPOILERS: dict[str, Any] = {
-    "train/images/a.png: the file is empty": lambda f: (f.root / "train/images/a.png").write_bytes(b""),
-    "train/masks/a.png: the file is empty": lambda f: (f.root / "train/masks/a.png").write_bytes(b""),
-    "train/images/b.png: is damaged": lambda f: _cut(f.root / "train/images/b.png"),
-    "train/masks/b.png: is damaged": lambda f: _cut(f.root / "train/masks/b.png"),
-    "train/images/a.png: is a text file": lambda f: (f.root / "train/images/a.png").write_text("hello"),
-    "train/masks/a.png: is a text file, not an image": lambda f: (f.root / "train/masks/a.png").write_text("hello"),
-    "val/images/c.png: is 9 x 9 pixels": lambda f: f.image("val/images/c.png", (9, 9)),
-    "test/masks/d.png: 480 pixels of colour #010203": lambda f: Image.new("RGB", (24, 20), (1, 2, 3)).save(
-        f.root / "test/masks/d.png"
-    ),
-    "train/images/e.png: has no mask": lambda f: f.image("train/images/e.png"),
-    "val/masks/e.png: has no image": lambda f: f.mask("val/masks/e.png"),
-    "train/images/a.png: a second image": lambda f: f.image("train/images/a.jpg"),
-    "val/images/c.png (val): has the pixels of ": lambda f: f.image(
+    "train/images/a.png: empty": lambda f: (f.root / "train/images/a.png").write_bytes(b""),
+    "train/masks/a.png: empty": lambda f: (f.root / "train/masks/a.png").write_bytes(b""),
+    "train/images/b.png: damaged": lambda f: _cut(f.root / "train/images/b.png"),
+    "train/masks/b.png: damaged": lambda f: _cut(f.root / "train/masks/b.png"),
+    "train/images/a.png: text file": lambda f: (f.root / "train/images/a.png").write_text("hello"),
+    "train/masks/a.png: text file": lambda f: (f.root / "train/masks/a.png").write_text("hello"),
+    "val/images/c.png: 9 x 9": lambda f: f.image("val/images/c.png", (9, 9)),
+    "test/masks/d.png: #010203": lambda f: Image.new("RGB", (24, 20), (1, 2, 3)).save(f.root / "test/masks/d.png"),
+    "train/images/e.png: mask": lambda f: f.image("train/images/e.png"),
+    "val/masks/e.png: image": lambda f: f.mask("val/masks/e.png"),
+    "train/images/a.png: second image": lambda f: f.image("train/images/a.jpg"),
+    "val/images/c.png: the pixels of": lambda f: f.image(
         "val/images/c.png", seed=sum(b"train/images/a.png") * 1009 + 18
     ),
 }
 
 
-@pytest.mark.parametrize("line", SPOILERS)
-def test_what_is_wrong_is_an_error_that_names_the_file(folder: Folder, line: str) -> None:
-    SPOILERS[line](folder)
-    report = check(folder)
-    assert line in only(report.errors)
+def says(line: str, expected: str) -> bool:
+    """Whether a line of a report has both the file and the word of "file: word"."""
+    file, _, word = expected.partition(": ")
+    return file in line and word in line
+
+
+@pytest.mark.parametrize("expected", SPOILERS)
+def test_an_error_names_its_file(folder: Folder, expected: str) -> None:
+    SPOILERS[expected](folder)
+    assert says(only(check(folder).errors), expected)
 
 
 def test_all_bad_files_are_reported_and_not_only_the_first(folder: Folder) -> None:
     # Each file is spoilt in one way: a second image of a name, or one with the same pixels, would hide another error.
-    others = ("text file", "not an image", "second image", "has the pixels of")
+    others = ("text file", "second image", "the pixels of")
     chosen = [line for line in SPOILERS if not any(other in line for other in others)]
     for line in chosen:
         SPOILERS[line](folder)
     errors = check(folder).errors
     assert len(errors) == len(chosen)
-    assert all(any(line in error for error in errors) for line in chosen)
+    assert all(any(says(error, line) for error in errors) for line in chosen)
 
 
 def test_a_mask_of_one_ignored_class_is_an_error(folder: Folder) -> None:
@@ -135,33 +138,33 @@ def _exif(folder: Folder) -> None:
 
 
 DOUBTS: dict[str, Any] = {
-    "train/masks/a.png: has a single class (wood)": lambda f: f.mask("train/masks/a.png", values=2),
+    "train/masks/a.png: wood": lambda f: f.mask("train/masks/a.png", values=2),
     "train/images/a.png: every pixel is 7": lambda f: Image.new("RGB", (24, 20), (7, 7, 7)).save(
         f.root / "train/images/a.png"
     ),
-    "train/images/b.png (train): has the pixels of": _same_image_in_train,
-    "train/images/a.png: its EXIF orientation 3 was applied": _exif,
-    "train/images/notes.txt: .txt is no image type": lambda f: (f.root / "train/images/notes.txt").write_text("x"),
-    "1 pairs are in no split": lambda f: f.pair("e", folder="more/"),
-    "set data.white": lambda f: Image.fromarray(np.arange(480, dtype=np.uint16).reshape(20, 24)).save(
+    "train/images/b.png: the pixels of": _same_image_in_train,
+    "train/images/a.png: EXIF orientation 3": _exif,
+    "train/images/notes.txt: .txt": lambda f: (f.root / "train/images/notes.txt").write_text("x"),
+    "data: 1 pairs": lambda f: f.pair("e", folder="more/"),
+    "train/images/a.png: data.white=": lambda f: Image.fromarray(np.arange(480, dtype=np.uint16).reshape(20, 24)).save(
         f.root / "train/images/a.png"
     ),
 }
 
 
-@pytest.mark.parametrize("line", DOUBTS)
-def test_what_is_worth_a_look_is_a_warning_that_names_it(folder: Folder, line: str) -> None:
-    DOUBTS[line](folder)
+@pytest.mark.parametrize("expected", DOUBTS)
+def test_a_warning_names_its_file_and_the_folder_stays_ok(folder: Folder, expected: str) -> None:
+    DOUBTS[expected](folder)
     report = check(folder)
     assert report.ok
-    assert line in only(report.warnings)
+    assert says(only(report.warnings), expected)
 
 
 @pytest.mark.parametrize("bits", [8, 10, 12])
 def test_a_camera_of_fewer_bits_than_its_files_is_pointed_to_data_white(folder: Folder, bits: int) -> None:
     values = np.linspace(0, 2**bits - 1, 480).astype(np.uint16).reshape(20, 24)
     Image.fromarray(values).save(folder.root / "train/images/a.png")
-    assert "train/images/a.png: its brightest value of 16 bits becomes" in only(check(folder).warnings)
+    assert says(only(check(folder).warnings), f"train/images/a.png: data.white={2**bits - 1} ")
     Image.fromarray(values << (16 - bits)).save(folder.root / "train/images/a.png")
     assert check(folder).warnings == ()
 
@@ -183,7 +186,7 @@ def test_classes_without_pixels_in_a_scored_split_share_a_line(folder: Folder) -
     folder.mask("val/masks/c.png", values=0)
     line, single = check(folder).warnings  # what concerns the whole folder comes first
     assert "val/masks/c.png" in single
-    assert line == "sea, wood have no pixel in val: val/iou says nothing of them"
+    assert all(word in line for word in ("sea", "wood", "val/iou"))
     source = FolderSource(str(folder.root))
     assert source.absent_classes("val") == ["sea", "wood"]
     assert source.absent_classes("test") == []
@@ -229,11 +232,11 @@ def test_the_real_folder_is_sound_by_its_published_colours_and_not_by_the_table_
     assert sum(pair.ignored for pair in report.pairs) == 1675
     wrong = check_folder(FolderSource(str(dubai)))
     assert len(wrong.errors) == 54
-    assert "Tile 1/masks/image_part_001.png: 388,530 pixels of colour #8429F6" in wrong.errors[0]
+    assert all(word in wrong.errors[0] for word in ("Tile 1/masks/image_part_001.png", "388,530", "#8429F6"))
 
 
 def test_names_of_classes_and_files_are_printed_as_they_are(folder: Folder, tmp_path: Path, command: Command) -> None:
-    # rich would take the first for markup and stop at it.
+    # To rich the first is markup, and an error.
     names = ["[/a]", ":bee:", "$\\frac{"]
     rows = [
         f"{name},{','.join(map(str, entry.color))}" for name, entry in zip(names, folder.labels.classes, strict=True)
@@ -243,5 +246,5 @@ def test_names_of_classes_and_files_are_printed_as_they_are(folder: Folder, tmp_
     outcome = command("check_data.py", f"data.root={folder.root}", "hydra.run.dir=check")
     assert outcome.code == 1
     assert all(name in outcome.out for name in names)
-    assert "[x]\\n-.png: has no mask" in outcome.out
+    assert "[x]\\n-.png: " in outcome.out
     assert len(outcome.error_lines) == 1

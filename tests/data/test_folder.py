@@ -142,7 +142,7 @@ def test_flips_and_turns_can_be_switched_off(folder: Folder, options: dict[str, 
     assert {int(sample.symmetry) for sample in items(source(folder, **options), list(range(100)))} == expected
 
 
-def test_norm_samples_are_training_crops_without_augmentation_that_no_run_seed_changes(folder: Folder) -> None:
+def test_bn_calibration_has_training_crops_without_augmentation_for_every_run_seed(folder: Folder) -> None:
     one, other = source(folder, seed=1, brightness=0.5), source(folder, seed=2, contrast=0.5)
     batch = batch_of(one, list(range(20)), "bn_calibration")
     assert same(batch, batch_of(other, list(range(20)), "bn_calibration"))
@@ -283,7 +283,7 @@ def test_class_counts_are_those_of_the_masks(folder: Folder) -> None:
     assert np.array_equal(src.class_counts("val"), np.bincount(np.concatenate(masks), minlength=3))
 
 
-def test_what_the_folder_says_is_used_and_told(folder: Folder) -> None:
+def test_describe_names_the_class_table_and_the_split(folder: Folder) -> None:
     src = source(folder)
     assert src.labels.names == LABELS.names
     lines = src.describe()
@@ -298,7 +298,7 @@ def test_a_folder_without_a_class_table_is_refused_with_the_ways_out(folder: Fol
     assert source(folder, labels=LABELS.to_dict()).labels == LABELS
 
 
-def test_the_rule_of_a_preset_holds_where_nothing_else_is_said(folder: Folder) -> None:
+def test_the_rule_of_a_preset_is_the_default_of_the_mask_settings(folder: Folder) -> None:
     assert source(folder, labels="dubai").mask_rule.ignore_colors == ("#000000",)
     assert source(folder, labels="dubai").mask_rule.by == "color"
     changed = source(folder, labels="dubai", ignore_colors=["#FFFFFF"], snap=True).mask_rule

@@ -1,4 +1,4 @@
-"""Which samples make which batch is a function of the optimizer steps done."""
+"""The samples of a batch depend only on the optimizer steps done."""
 
 import itertools
 
@@ -58,23 +58,21 @@ def test_every_batch_is_full_and_within_its_epoch(shape: tuple[int, int], epochs
     for epoch in range(epochs):
         batches = seen[epoch * per_epoch : (epoch + 1) * per_epoch]
         indices = [index for batch in batches for index in batch]
-        # What does not fill a batch is left out; the next epoch starts at its own first sample all the same.
+        # An incomplete batch is dropped; the next epoch still starts at its own first sample.
         assert indices == list(range(epoch * samples, epoch * samples + per_epoch * batch_size))
         assert all(len(batch) == batch_size for batch in batches)
 
 
 @given(uneven, st.integers(0, 60), st.integers(1, 60))
 @settings(max_examples=100, deadline=None)
-def test_training_that_starts_anywhere_goes_on_as_the_uninterrupted_one(
-    shape: tuple[int, int], start: int, further: int
-):
+def test_resumed_training_has_the_batches_of_an_uninterrupted_one(shape: tuple[int, int], start: int, further: int):
     assert train(*shape, start, start + further) == train(*shape, 0, start + further)[start:]
 
 
 @given(uneven, st.integers(0, 40), st.integers(1, 4))
 @settings(max_examples=100, deadline=None)
 def test_workers_that_fetch_ahead_change_nothing(shape: tuple[int, int], start: int, ahead: int):
-    """An iterator reads the steps done when it begins, however far it runs ahead of them."""
+    """An iterator reads the steps done once, when it begins, even if it runs ahead."""
     steps = Steps(start)
     batches = TrainBatches(*shape, steps)
     iterator = iter(batches)
@@ -100,7 +98,7 @@ def test_processes_share_every_batch_equally(count: int, share: int, world_size:
 
 @given(uneven, st.integers(0, 40))
 @settings(max_examples=50, deadline=None)
-def test_length_is_that_of_a_whole_epoch_wherever_it_begins(shape: tuple[int, int], start: int):
+def test_length_counts_the_batches_of_a_whole_epoch_from_any_start(shape: tuple[int, int], start: int):
     samples, batch_size = shape
     batches = TrainBatches(samples, batch_size, Steps(start))
     assert len(batches) == samples // batch_size

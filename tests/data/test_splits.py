@@ -77,8 +77,8 @@ def test_groups_go_where_they_are_sent_and_the_others_are_unused() -> None:
 @pytest.mark.parametrize(
     ("rule", "words"),
     [
-        ({"train": ("A",), "val": ("A",)}, "group 'A' is in data.train too"),
-        ({"train": ("A", "A"), "val": ("B",)}, "group 'A' is in data.train too"),
+        ({"train": ("A",), "val": ("A",)}, "'A' is in data.train"),
+        ({"train": ("A", "A"), "val": ("B",)}, "'A' is in data.train"),
         ({"train": ("A",), "val": ("X",)}, "the groups are: A, B, C"),
         ({"train": ("A", "B")}, "leaves val empty"),
         ({"val": ("A", "B")}, "leaves train empty"),
@@ -126,7 +126,7 @@ def test_folders_named_train_val_and_test_are_the_split() -> None:
 
 @pytest.mark.parametrize("lists", [False, True])
 def test_a_test_set_stays_one_where_there_is_no_val(tmp_path: Path, lists: bool) -> None:
-    """Training on what is named test would make every number of the test worthless."""
+    """Pairs named test must never be trained on."""
     names = {part: [f"{part}/{number}" for number in range(20)] for part in ("train", "test")}
     if lists:
         names = {part: [name.replace("/", "") for name in named] for part, named in names.items()}
@@ -137,7 +137,7 @@ def test_a_test_set_stays_one_where_there_is_no_val(tmp_path: Path, lists: bool)
     assert {pair.name for pair in splits.test} == set(names["test"])
     assert {pair.name for pair in (*splits.train, *splits.val)} == set(names["train"])
     assert (len(splits.train), len(splits.val), len(splits.unused)) == (17, 3, 1)
-    assert splits.reason.endswith("; val from train by fraction 0.85/0.15/0 of files, seed 0")
+    assert all(word in splits.reason for word in ("val from train", "0.85/0.15/0", "seed 0"))
     assert split_pairs(pairs, tmp_path, SplitRule(split_seed=1)).val != splits.val
     assert "leaves val empty" in refused(pairs, SplitRule(split="lists" if lists else "folders"), tmp_path)
     assert "leaves val empty" in refused(pairs, SplitRule(fractions=(0.9, 0.0, 0.1)), tmp_path)
@@ -165,16 +165,15 @@ def test_a_val_or_test_set_without_train_is_not_trained_on_unasked(
         for number, part in enumerate(parts):
             (tmp_path / f"{part}.txt").write_text(f"{number}\n")
     named = ", ".join(f"{part}.txt" if lists else part for part in parts)
-    assert f"has {named}, but no train{'.txt' if lists else ''}; " in (message := refused(pairs, SplitRule(), tmp_path))
-    assert "data.split=fraction" in message
+    message = refused(pairs, SplitRule(), tmp_path)
+    assert all(word in message for word in (f"has {named},", "no train", "data.split=fraction"))
     assert split_pairs(pairs, tmp_path, SplitRule(split="fraction")).test
 
 
 def test_a_list_to_train_on_is_not_passed_over(tmp_path: Path) -> None:
     (tmp_path / "train.txt").write_text("1\n2\n")
-    assert "has train.txt, but no val.txt or test.txt; " in refused(
-        pairs_of(*map(str, range(30))), SplitRule(), tmp_path
-    )
+    message = refused(pairs_of(*map(str, range(30))), SplitRule(), tmp_path)
+    assert all(word in message for word in ("has train.txt", "val.txt or test.txt", "data.split=fraction"))
 
 
 def test_lists_name_pairs_in_any_way_that_has_one_meaning(tmp_path: Path) -> None:

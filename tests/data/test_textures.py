@@ -1,4 +1,4 @@
-"""Textures are those of the notebook's definition, to the last pixel of a mask, and a function of their index alone."""
+"""Textures follow the notebook's definition, masks exactly, and depend on their index alone."""
 
 import math
 import warnings
@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from data_folders import generator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import fftconvolve
@@ -16,7 +17,7 @@ from scipy.stats import kstest
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from segsweep.data.source import Split, generator
+from segsweep.data.source import Split
 from segsweep.data.textures import TEXTURE_LABELS, Textures, compose_textures, toeplitz_gaussian
 
 # ---- the definition, in float64
@@ -39,7 +40,7 @@ def same_conv2d(field: Tensor, kernel: Tensor) -> Tensor:
 
 
 def same_fft(field: Tensor, kernel: Tensor) -> Tensor:
-    """The same filter for large images: where 'same' begins in a whole convolution is where conv2d begins."""
+    """The same filter for large images: cuts from the full convolution the window that conv2d returns."""
     size = field.shape[-1]
     full = fftconvolve(field.numpy(), kernel.numpy()[None, ::-1, ::-1], mode="full", axes=(1, 2))
     begin = size - 1 - (size - 1) // 2
@@ -53,7 +54,7 @@ def same_filter(field: Tensor, kernel: Tensor) -> Tensor:
 def definition(
     noise: Tensor, sigma: float, sigma1: float, sigma2: float, smoothing: float = 1.0
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Images [B, 1, H, H], masks [B, H, H] and the fields whose sign is the mask, from noise [B, 3, H, H]."""
+    """Images [B, 1, H, H], masks [B, H, H] and the fields that are positive in the masks, from noise [B, 3, H, H]."""
     noise, size = noise.double(), noise.shape[-1]
     gp, gp1, gp2 = (same_filter(noise[:, i], kernel_2d(size, width)) for i, width in enumerate((sigma, sigma1, sigma2)))
     omega_1 = gp > 0
@@ -66,7 +67,7 @@ def definition(
 
 
 def clear_noise(size: int, images: int, sigma: float) -> Tensor:
-    """Noise whose border field is nowhere nearer to 0 than float32 resolves, so that the mask is no matter of rounding."""
+    """Noise with a border field that is nowhere within rounding of 0, so the mask is exact in float32."""
     for seed in range(100):
         noise = torch.randn(images, 3, size, size, generator=torch.Generator().manual_seed(seed))
         field = same_filter(noise[:, 0].double(), kernel_2d(size, sigma))
@@ -76,10 +77,10 @@ def clear_noise(size: int, images: int, sigma: float) -> Tensor:
 
 
 @pytest.mark.parametrize("size", [16, 17, 64, 65])
-def test_definition_by_fft_is_that_by_conv2d(size: int):
+def test_fft_and_conv2d_give_the_same_filter(size: int):
     draw = torch.Generator().manual_seed(0)
     field, kernel = (torch.randn(1, size, size, generator=draw, dtype=torch.float64) for _ in range(2))
-    # A kernel without any symmetry: nothing flipped or shifted by a pixel would go unseen.
+    # A kernel without symmetry shows every flip and every shift by a pixel.
     torch.testing.assert_close(same_fft(field, kernel[0]), same_conv2d(field, kernel[0]))
 
 
@@ -229,7 +230,7 @@ def test_masks_have_the_sign_correlation_of_their_field():
     sign = 2.0 * mask[:, margin : size - margin, margin : size - margin].double() - 1
     weights = one_dimensional_kernel(size, sigma)
     rho = np.array([shifted_sum(weights, lag) / shifted_sum(weights, 0) for lag in range(size)])
-    # The arcsine law; squared correlations of signs are below those of the field.
+    # The arcsine law. Squared correlations of the signs are smaller than the field's.
     squared = (rho[0] ** 2 + 2 * (rho[1:] ** 2).sum()) ** 2
     tolerance = 5 * math.sqrt(2 * squared / (images * sign[0].numel() / 2))
     total = (1 + 2 * rho[1:].sum()) ** 2
@@ -297,7 +298,7 @@ def test_no_two_samples_of_a_run_are_equal():
 
 
 class Precisions(TorchDispatchMode):
-    """Notes the precision that every matrix product is allowed; not every machine has a lower one."""
+    """Records the precision allowed for each matrix product; not every machine has a lower one."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -350,7 +351,7 @@ def test_finished_batch_is_the_samples_of_its_indices(variant: dict[str, Any]):
     assert batch.indices.tolist() == [5, 2]
 
 
-# ---- what a sample is
+# ---- values of images and masks
 
 
 @pytest.mark.parametrize("variant", [*VARIANTS, {"sigma1": 0.01, "sigma2": 300.0}], ids=str)
@@ -396,7 +397,7 @@ def test_ranges_of_the_textures_leave_noise_and_masks_as_they_are():
 
 
 def widths_found(ranged: Textures, name: str, candidates: Sequence[float], images: int, **fixed: float) -> Tensor:
-    """For every image the fixed width that gives it, and whether its image is then as good as equal."""
+    """For every image the fixed width that reproduces it."""
     image, _ = ranged.make(range(images))
     trials = torch.stack(
         [
@@ -419,7 +420,7 @@ def test_every_image_draws_its_own_width_log_uniformly_from_the_range(name: str)
     assert len(found.unique()) > 0.8 * images
     place = np.log(found.double().numpy() / low) / math.log(high / low)
     assert kstest(place, "uniform").pvalue > 0.001
-    # As many images can tell it from a uniform draw.
+    # The number of images suffices to tell it from a uniform draw.
     assert kstest((found.double().numpy() - low) / (high - low), "uniform").pvalue < 0.001
 
 
@@ -427,7 +428,7 @@ def test_ranges_of_both_textures_are_drawn_independently():
     low, high, images = 0.5, 8.0, 200
     source = Textures(image_size=16, sigma1=[low, high], sigma2=[low, high], sigma=3.0, smoothing=0.0)
     image, mask = source.make(range(images))
-    # How rough each texture is tells its width.
+    # The roughness of a texture depends on its width.
     step = (image[:, 0, 1:] - image[:, 0, :-1]).abs()
     roughness = []
     for value in (0, 1):
@@ -439,7 +440,7 @@ def test_ranges_of_both_textures_are_drawn_independently():
     assert float(torch.corrcoef(ranks)[0, 1]) < 0.5
 
 
-# ---- sizes, and what is refused
+# ---- sizes, and values out of range
 
 
 def test_splits_have_the_sizes_that_were_asked_for():

@@ -18,7 +18,7 @@ from segsweep.data.folder import FolderSource
 from segsweep.data.images import ImageReading, read_image
 from segsweep.data.pairs import Pair, scan
 from segsweep.data.reading import require_match, room_for
-from segsweep.data.splits import PARTS, split_pairs
+from segsweep.data.splits import PARTS, Splits, split_pairs
 from segsweep.errors import UserError, shown
 from segsweep.image_files.arrays import Brightest
 from segsweep.image_files.limits import parallel_map
@@ -164,22 +164,12 @@ def check_folder(source: FolderSource, workers: int | None = None, progress: Pro
     start = time.perf_counter()
     pairing = scan(source.root, source.layout)
     errors = [*([wrong] if (wrong := source.unlearnable()) else []), *pairing.problems]
-    folder_warnings = []
-    split_reason = ""
-    split_of: dict[str, str] = {}
+    splits: Splits | None = None
     try:
         splits = split_pairs(pairing.pairs, source.root, source.split_rule)
     except UserError as error:
         errors.append(str(error))
-    else:
-        split_reason = splits.reason
-        split_of = {pair.name: part for part in PARTS for pair in splits[part]}
-        if splits.unused:
-            folder_warnings.append(f"{shown(source.root)}: {len(splits.unused)} pairs are in no split ({split_reason})")
-        if not splits.test:
-            folder_warnings.append(
-                f"{shown(source.root)}: the split {split_reason} leaves test empty, so nothing can be tested"
-            )
+    split_of = {pair.name: part for part in PARTS for pair in splits[part]} if splits else {}
 
     def check(pair: Pair) -> PairReport:
         with room_for(pair):
@@ -199,11 +189,11 @@ def check_folder(source: FolderSource, workers: int | None = None, progress: Pro
     return CheckReport(
         str(source.root),
         tuple(source.labels.names),
-        split_reason,
+        splits.reason if splits else "",
         tuple(reports),
         (*errors, *(error for report in reports for error in report.errors), *in_two_splits),
         # Only the first lines are printed, so those that concern the whole folder come first.
-        (*folder_warnings, *class_warnings(source, reports), *file_warnings, *repeated),
+        (*folder_warnings(source, splits, reports), *file_warnings, *repeated),
         time.perf_counter() - start,
     )
 
@@ -263,14 +253,18 @@ def pixel_hash(pixels: NDArray[np.uint8]) -> str:
     return state.hexdigest()
 
 
-def class_warnings(source: FolderSource, reports: Sequence[PairReport]) -> list[str]:
-    """Lines about classes without a pixel: in any mask, in train, or in val or test."""
+def folder_warnings(source: FolderSource, splits: Splits | None, reports: Sequence[PairReport]) -> list[str]:
+    """Lines about pairs in no split, an empty test split, and classes without a pixel in all masks or in a split."""
+    warnings = []
+    if splits and splits.unused:
+        warnings.append(f"{shown(source.root)}: {len(splits.unused)} pairs are in no split ({splits.reason})")
+    if splits and not splits.test:
+        warnings.append(f"{shown(source.root)}: the split {splits.reason} leaves test empty, so nothing can be tested")
     read = [report for report in reports if report.pixels]
     masks_with = {
         name: Counter(report.split for report in read if report.pixels[position])
         for position, name in enumerate(source.labels.names)
     }
-    warnings = []
     for name, counts in masks_with.items():
         if not counts:
             warnings.append(

@@ -1,4 +1,4 @@
-"""Image files to uint8 arrays: what a file holds is read as it is meant, or refused by name.
+"""Reads image files as uint8 arrays. A file whose pixels could mean several things is refused.
 
 Shapes: C channels, N bands of a file, H x W pixels.
 """
@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,9 +22,9 @@ from segsweep.image_files.tiff import TiffLayout, in_words, read_bands, tiff_lay
 from segsweep.instantiate import AtLeast0, AtLeast1, Positive, checked
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "JPEG2000", "PPM")
-"""What images are read from, in Pillow's words. Pillow knows more, and some of those start other programs."""
+"""Formats that are read, in Pillow's words. Pillow knows more, but starts other programs for some of them."""
 _RGB_BYTES = 6
-"""Of a pixel in RGB, as stored and as decoded."""
+"""Memory that a pixel of RGB takes: 3 bytes as stored and 3 as decoded."""
 _COLOUR_MODES = ("RGB", "RGBX", "YCbCr")
 _GRAY_MODES = ("1", "L")
 _DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")
@@ -36,15 +36,15 @@ class ImageRule:
     """How images are read.
 
     Args:
-        channels: how many the net is given. A file must have as many bands; but of 3, a gray image is repeated, and of 1, a
-            colour image becomes its luma, as ITU-R 601.
-        alpha: what becomes of transparent pixels: "refuse" the file, or "drop" the transparency and keep the colour
-            that lies under it. A file whose pixels are all opaque is read either way.
-        exif: what becomes of an EXIF orientation: "apply" it as viewers do, "ignore" it where masks were drawn on the
-            pixels as stored, or "refuse" the file.
-        white: the value that becomes 255 in files of more than 8 bits: 4095 for 12-bit cameras. None: 65535 for 16 bits;
-            float images, and integers of other types, need a value.
-        bands: which of a file's bands the channels are, from 0, in this order; None: all there are.
+        channels: image channels that the net is given. A file must have as many bands, with two exceptions: for 3
+            channels a gray image is repeated, for 1 channel a colour image becomes its luma (ITU-R 601).
+        alpha: transparent pixels: "refuse" the file, or "drop" the transparency and keep the colours under it. A file
+            whose pixels are all opaque is always read.
+        exif: an EXIF orientation: "apply" it as viewers do, "ignore" it if masks were drawn on the pixels as stored, or
+            "refuse" the file.
+        white: the value that becomes 255 in files of more than 8 bits: 4095 for 12-bit cameras. None: 65535 for uint16;
+            floats and other integers need a value.
+        bands: the file's bands that become the channels, from 0, in this order; None: all.
 
     Raises:
         UserError: a value is none of these.
@@ -66,57 +66,108 @@ class ImageRule:
 
 @dataclass(frozen=True)
 class ImageReading:
-    """A decoded image, and how its file held it."""
+    """A decoded image, and facts about its file."""
 
     pixels: NDArray[np.uint8]
     """[C, H, W]"""
     mode: str
-    """Pillow's word for the file's pixels: RGB, L, P, I;16, ...; or as in "4 bands of float32"."""
+    """Pillow's mode of the file: RGB, L, P, I;16, ...; or for example "4 bands of float32"."""
     orientation: int
-    """The EXIF orientation that the file states; 1 where it states none."""
+    """The EXIF orientation in the file; 1 if there is none."""
     upright: bool
     """Whether the orientation was applied."""
     top: float | None = None
-    """The largest value that is stored, in the bands that were read; None of a file of bytes."""
+    """The largest stored value in the bands that were read; None for 8 bits."""
 
 
 def read_image(path: Path, rule: ImageRule = ImageRule()) -> ImageReading:
     """Decodes one image file.
 
     Raises:
-        UserError: the file is missing, empty, truncated, no image, larger than `MAX_PIXELS`, has several frames, or
-            pixels of a kind that `rule` refuses or nobody could guess the meaning of.
+        UserError: the file is missing, empty, truncated, no image, larger than `MAX_PIXELS`, has several frames, or has
+            pixels that `rule` refuses or whose meaning is unclear.
     """
     if is_npy(path):
         values = read_npy(path)
-        first = _bands_are_first(path, values.shape, rule)
-        values = np.atleast_3d(np.moveaxis(values, 0, 2) if first else values)
-        return _from_bands(path, values, in_words(values.shape[2], str(values.dtype)), rule)
-    if (layout := _bands_beyond_pillow(path, rule)) is not None:
-        _chosen(path, layout.samples, rule)  # before anything is decoded, or tifffile asked for
-        return _from_bands(path, read_bands(path, layout), layout.mode, rule)
+        values = np.atleast_3d(np.moveaxis(values, 0, 2) if bands_are_first(path, values.shape, rule) else values)
+        mode = in_words(values.shape[2], str(values.dtype))
+    elif (layout := layout_beyond_pillow(path, rule)) is not None:
+        chosen_bands(path, layout.samples, rule)  # refuses before anything is decoded, or tifffile needed
+        values, mode = read_bands(path, layout), layout.mode
+    else:
+        return _read_with_pillow(path, rule)
+    pixels, top = to_uint8(path, values, chosen_bands(path, values.shape[2], rule), rule.white)
+    return ImageReading(pixels, mode, 1, rule.exif == "apply", top)
+
+
+def _read_with_pillow(path: Path, rule: ImageRule) -> ImageReading:
     with open_image(path, FORMATS) as image:
         stated, deep = orientation(path, image), is_deep_colour(image)
-        _refuse_by_header(image, path, stated, rule)
+        if stated != 1 and rule.exif == "refuse":
+            raise UserError(
+                f"{path}: has EXIF orientation {stated}; set data.exif=apply to turn it as viewers do,"
+                " or data.exif=ignore if its mask was drawn on the pixels as stored"
+            )
+        if stated != 1 and rule.exif == "ignore" and image.format == "TIFF":
+            raise UserError(
+                f"{path}: is a TIFF with orientation {stated}, which cannot be ignored; set data.exif=apply"
+            )
+        if deep and rule.white not in (None, FULL):
+            is_tiff = image.format == "TIFF"
+            way_out = "choose bands with data.bands=[0,1,2]" if is_tiff else "save it as TIFF or as 8-bit"
+            raise UserError(
+                f"{path}: holds 16-bit colour, to which data.white={rule.white:g} cannot be applied; {way_out}, or"
+                " leave out data.white"
+            )
         mode = f"{image.mode};16" if deep else image.mode
         image.load()
-        turned = upright(image, stated) if rule.exif == "apply" else image
-        pixels, top = _from_pillow(turned, path, rule)
+        pixels, top = _to_channels(upright(image, stated) if rule.exif == "apply" else image, path, rule)
     if deep:  # Pillow keeps the upper 8 bits
         top = float(pixels.max()) * 256 + 255
     return ImageReading(np.ascontiguousarray(pixels), mode, stated, rule.exif == "apply", top)
 
 
+def _to_channels(image: Image.Image, path: Path, rule: ImageRule) -> tuple[NDArray[np.uint8], float | None]:
+    """A loaded image as [C, H, W], and the largest value if it is 16-bit gray."""
+    if image.mode in _DEEP_MODES:
+        values = np.asarray(image)[..., None]
+        return to_uint8(path, values, chosen_bands(path, 1, rule), rule.white, full=FULL)
+    if image.mode not in (*_COLOUR_MODES, *_GRAY_MODES, "P", "PA", "LA", "La", "RGBA", "RGBa"):
+        raise UserError(f"{path}: has pixels of mode {image.mode}, which can be shown in several ways; save it as RGB")
+    by_band = rule.bands is not None or rule.channels not in (1, 3)
+    gray, alpha_is_a_band = image.mode in _GRAY_MODES, by_band and image.mode in ("LA", "RGBA")
+    if image.has_transparency_data and not alpha_is_a_band:
+        bands, is_tiff = len(image.getbands()), image.format == "TIFF"
+        image = image.convert("RGBA")
+        if rule.alpha == "refuse" and image.getchannel("A").getextrema() != (255, 255):
+            # GDAL writes the fourth of four 8-bit bands as transparency, unless told otherwise.
+            maybe = f"; or, if its last band is no transparency, read all with data.channels={bands}" if is_tiff else ""
+            raise UserError(
+                f"{path}: has transparent pixels; save it without, or keep their colours with data.alpha=drop{maybe}"
+            )
+    if by_band:
+        if not alpha_is_a_band:
+            image = image.convert("L" if gray else "RGB")
+        values = np.atleast_3d(np.asarray(image))
+        return to_uint8(path, values, chosen_bands(path, values.shape[2], rule), None)
+    if image.mode in _GRAY_MODES:
+        luma = np.asarray(image.convert("L"))
+        return np.broadcast_to(luma, (rule.channels, *luma.shape)), None
+    if rule.channels == 1:
+        return np.asarray(image.convert("RGB").convert("L"))[None], None
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB")).transpose(2, 0, 1), None
+
+
 def image_shape(path: Path, rule: ImageRule = ImageRule()) -> tuple[int, int]:
-    """Height and width as `read_image` would give them, from the file's header alone.
+    """Height and width of what `read_image` returns, from the file header alone.
 
     Raises:
         UserError: the file is missing, empty or no image.
     """
     if is_npy(path):
         shape, _ = npy_header(path)
-        return shape[1:3] if _bands_are_first(path, shape, rule) else shape[:2]  # type: ignore[return-value]  # of two
-    if (layout := _bands_beyond_pillow(path, rule)) is not None:
+        return shape[1:3] if bands_are_first(path, shape, rule) else shape[:2]  # type: ignore[return-value]  # two of them
+    if (layout := layout_beyond_pillow(path, rule)) is not None:
         return layout.height, layout.width
     with open_image(path, FORMATS) as image:
         width, height = image.size
@@ -125,7 +176,7 @@ def image_shape(path: Path, rule: ImageRule = ImageRule()) -> tuple[int, int]:
 
 
 def room_needed(path: Path) -> int:
-    """How many pixels of RGB take the memory that decoding a file takes, from its header alone.
+    """The memory needed to decode a file, in pixels of RGB, from the file header alone.
 
     Raises:
         UserError: the file is missing, empty or no image.
@@ -138,8 +189,8 @@ def room_needed(path: Path) -> int:
     return math.prod(image_shape(path))
 
 
-def _bands_beyond_pillow(path: Path, rule: ImageRule) -> TiffLayout | None:
-    """The header of a TIFF file whose bands Pillow would lose or take for something else; None of any other file."""
+def layout_beyond_pillow(path: Path, rule: ImageRule) -> TiffLayout | None:
+    """The header of a TIFF whose bands Pillow would lose or misread; None for any other file."""
     layout = tiff_layout(path)
     if layout is None:
         return None
@@ -149,16 +200,11 @@ def _bands_beyond_pillow(path: Path, rule: ImageRule) -> TiffLayout | None:
     return None if layout.has_alpha and rule.bands is None and rule.channels in (1, 3) else layout
 
 
-def _from_bands(path: Path, values: NDArray[Any], mode: str, rule: ImageRule) -> ImageReading:
-    pixels, top = to_uint8(path, values, _chosen(path, values.shape[2], rule), rule.white)
-    return ImageReading(pixels, mode, 1, rule.exif == "apply", top)
-
-
-def _chosen(path: Path, number: int, rule: ImageRule) -> Sequence[int]:
-    """Which of a file's bands the channels are.
+def chosen_bands(path: Path, number: int, rule: ImageRule) -> Sequence[int]:
+    """The bands of a file with `number` bands that become the image's channels.
 
     Raises:
-        UserError: the file has others than the rule asks for.
+        UserError: the file does not have the bands that the rule asks for.
     """
     if rule.bands is not None:
         if max(rule.bands) >= number:
@@ -182,14 +228,14 @@ def _chosen(path: Path, number: int, rule: ImageRule) -> Sequence[int]:
     )
 
 
-def _bands_are_first(path: Path, shape: tuple[int, ...], rule: ImageRule) -> bool:
+def bands_are_first(path: Path, shape: tuple[int, ...], rule: ImageRule) -> bool:
     """Whether an array is [N, H, W] instead of [H, W] or [H, W, N].
 
-    N is the axis, first or last, that is `rule.channels` long; where that is neither or both, or where bands are chosen,
-    it is the shorter one.
+    N is the first or last length, the one equal to `rule.channels`. If neither or both are equal, or bands are chosen, N
+    is the smaller one.
 
     Raises:
-        UserError: that does not tell, or the array is no image.
+        UserError: both have the same length, or the array is no image.
     """
     if len(shape) == 2:
         return False
@@ -199,60 +245,5 @@ def _bands_are_first(path: Path, shape: tuple[int, ...], rule: ImageRule) -> boo
     if rule.bands is None and (first == rule.channels) != (last == rule.channels):
         return first == rule.channels
     if first == last:
-        raise UserError(
-            f"{path}: has the shape {list(shape)}, and either end may be its bands; save it as TIFF, which says so"
-        )
+        raise UserError(f"{path}: has the shape {list(shape)}, and its bands may be at either end; save it as TIFF")
     return first < last
-
-
-def _refuse_by_header(image: Image.Image, path: Path, stated: int, rule: ImageRule) -> None:
-    if stated != 1 and rule.exif == "refuse":
-        raise UserError(
-            f"{path}: has EXIF orientation {stated}; set data.exif=apply to turn it as viewers do,"
-            " or data.exif=ignore if its mask was drawn on the pixels as stored"
-        )
-    if stated != 1 and rule.exif == "ignore" and image.format == "TIFF":
-        raise UserError(f"{path}: is a TIFF with orientation {stated}, which cannot be ignored; set data.exif=apply")
-    if is_deep_colour(image) and rule.white not in (None, FULL):
-        way_out = "choose bands with data.bands=[0,1,2]" if image.format == "TIFF" else "save it as TIFF or as 8-bit"
-        raise UserError(
-            f"{path}: holds 16-bit colour, of which data.white={rule.white:g} is not read from this file; {way_out}, or"
-            " leave out data.white"
-        )
-
-
-def _from_pillow(image: Image.Image, path: Path, rule: ImageRule) -> tuple[NDArray[np.uint8], float | None]:
-    """To [C, H, W], and the largest value of a 16-bit gray file."""
-    if image.mode in _DEEP_MODES:
-        values = np.asarray(image)[..., None]
-        return to_uint8(path, values, _chosen(path, 1, rule), rule.white, full=FULL)
-    if image.mode not in (*_COLOUR_MODES, *_GRAY_MODES, "P", "PA", "LA", "La", "RGBA", "RGBa"):
-        raise UserError(f"{path}: has pixels of mode {image.mode}, which does not say what is seen; save it as RGB")
-    by_band = rule.bands is not None or rule.channels not in (1, 3)
-    gray, alpha_is_a_band = image.mode in _GRAY_MODES, by_band and image.mode in ("LA", "RGBA")
-    if image.has_transparency_data and not alpha_is_a_band:
-        image = _opaque(image, path, rule)
-    if by_band:
-        if not alpha_is_a_band:
-            image = image.convert("L" if gray else "RGB")
-        values = np.atleast_3d(np.asarray(image))
-        return to_uint8(path, values, _chosen(path, values.shape[2], rule), None)
-    if image.mode in _GRAY_MODES:
-        luma = np.asarray(image.convert("L"))
-        return np.broadcast_to(luma, (rule.channels, *luma.shape)), None
-    if rule.channels == 1:
-        return np.asarray(image.convert("RGB").convert("L"))[None], None
-    return np.asarray(image if image.mode == "RGB" else image.convert("RGB")).transpose(2, 0, 1), None
-
-
-def _opaque(image: Image.Image, path: Path, rule: ImageRule) -> Image.Image:
-    """In RGBA; refused where pixels are transparent, unless the rule drops that."""
-    shown = image.convert("RGBA")
-    if rule.alpha == "refuse" and shown.getchannel("A").getextrema() != (255, 255):
-        bands = len(image.getbands())
-        # GDAL calls the fourth of four bands of bytes transparency, unless told otherwise.
-        maybe = f"; or, if its last band is none, read all with data.channels={bands}" if image.format == "TIFF" else ""
-        raise UserError(
-            f"{path}: has transparent pixels; save it without, or keep their colours with data.alpha=drop{maybe}"
-        )
-    return shown

@@ -1,4 +1,4 @@
-"""Which mask belongs to which image: files paired by their place in the folder and their name."""
+"""Pairs each image with its mask, by folder and file name."""
 
 import errno
 import os
@@ -18,8 +18,8 @@ MASK_TYPES = (*IMAGE_TYPES, ".gif")
 class Pair:
     """One image and its mask.
 
-    `name` is what both have in common: the path below the root without the images or masks folder, the suffix and the
-    extension, with "/" between its parts: `Tile 3/image_part_001`.
+    `name` is the path below the root without the images or masks folder, the suffix and the extension. Both files have the
+    same one, for example `Tile 3/image_part_001`; its separator is "/".
     """
 
     name: str
@@ -28,7 +28,7 @@ class Pair:
 
     @property
     def group(self) -> str:
-        """The folder at the top of the name, such as `Tile 3`; "" where there is none."""
+        """The first folder of the name, such as `Tile 3`; "" if there is none."""
         top, slash, _ = self.name.partition("/")
         return top if slash else ""
 
@@ -36,16 +36,16 @@ class Pair:
 @checked
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """Where images and masks lie below the root.
+    """Where images and masks are below the root.
 
     Args:
         images: name of the folders that hold images, at any depth; "" means anywhere.
-        masks: the same for masks. Where both have one name, the suffixes tell them apart.
-        image_suffix: what an image's stem ends in, beyond the name it shares with its mask: `_image` in `x_image.png`.
+        masks: the same for masks. If both names are equal, the suffixes tell images from masks.
+        image_suffix: end of an image's stem that is not part of the pair's name: `_image` in `x_image.png`.
         mask_suffix: the same for masks. Files without the suffix are skipped.
 
     Raises:
-        UserError: folders and suffixes cannot tell an image from a mask.
+        UserError: a name is a path, or names and suffixes cannot tell an image from a mask.
     """
 
     images: str = "images"
@@ -69,7 +69,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Pairing:
-    """What a folder holds: sorted pairs, every problem in one line, and what was passed over and why."""
+    """The pairs of a folder, sorted by name; its problems and its skipped files, one line each."""
 
     pairs: tuple[Pair, ...]
     problems: tuple[str, ...]
@@ -80,7 +80,7 @@ def find_pairs(root: Path | str, layout: Layout = Layout()) -> tuple[Pair, ...]:
     """All pairs below `root`, sorted by name.
 
     Raises:
-        UserError: what `scan` finds wrong; the first problem, and how many more there are.
+        UserError: `scan` raises it or finds problems; names the first problem and the number of the others.
     """
     pairing = scan(root, layout)
     if pairing.problems:
@@ -90,14 +90,14 @@ def find_pairs(root: Path | str, layout: Layout = Layout()) -> tuple[Pair, ...]:
 
 
 def scan(root: Path | str, layout: Layout = Layout()) -> Pairing:
-    """Looks through the whole folder, and gives every problem instead of stopping at the first.
+    """Pairs the files of a folder, and collects all problems instead of stopping at the first.
 
-    A problem is an image without a mask or the reverse, two images or two masks of one name, or a link that leaves the
-    folder, loops or points at nothing. Links to folders inside `root` are skipped: their files are read at their own
-    place.
+    A problem is an image without a mask, a mask without an image, two images or two masks of one name, or a link that
+    leaves the folder, forms a loop or has no target. Links to folders inside `root` are skipped, since their files are
+    found there.
 
     Raises:
-        UserError: `root` does not exist, is no folder, or holds no images or no masks at all.
+        UserError: `root` does not exist, is no folder, or holds no images or no masks.
     """
     root = Path(root)
     if not root.exists():
@@ -107,68 +107,66 @@ def scan(root: Path | str, layout: Layout = Layout()) -> Pairing:
     walk = _Walk(root)
     found: dict[str, dict[str, list[Path]]] = {"image": {}, "mask": {}}
     for path in walk.files():
-        role, name, reason = _place(path.relative_to(root), layout)
+        role, name, reason = role_and_name(path.relative_to(root), layout)
         if role:
             found[role].setdefault(name, []).append(path)
         elif reason:
             walk.skipped.append(f"{shown(path)}: {reason}")
     for role, folder, types in (("image", layout.images, IMAGE_TYPES), ("mask", layout.masks, MASK_TYPES)):
         if not found[role]:
-            # A link that was refused is the likelier cause than a wrong name.
-            raise UserError(walk.problems[0] if walk.problems else _nothing_found(root, role, folder, types))
-    problems = walk.problems + _problems(found["image"], found["mask"])
+            # A refused link is a more likely cause than a wrong name.
+            raise UserError(walk.problems[0] if walk.problems else nothing_found(root, role, folder, types))
+    problems = list(walk.problems)
+    for role, other in (("image", "mask"), ("mask", "image")):
+        for name, (path, *twins) in sorted(found[role].items()):
+            problems += [
+                f"{shown(twin)}: a second {role} named {shown(name)!r}, beside {shown(path)}; keep one of them"
+                for twin in twins
+            ]
+            if name not in found[other]:
+                problems.append(f"{shown(path)}: has no {other}; add the {other} of this name, or move the {role} away")
     names = sorted(name for name in found["image"] if name in found["mask"])
     pairs = tuple(Pair(name, found["image"][name][0], found["mask"][name][0]) for name in names)
     return Pairing(pairs, tuple(problems), tuple(walk.skipped))
 
 
-def _problems(images: dict[str, list[Path]], masks: dict[str, list[Path]]) -> list[str]:
-    problems = []
-    for role, files, others, other in (("image", images, masks, "mask"), ("mask", masks, images, "image")):
-        for name, paths in sorted(files.items()):
-            for twin in paths[1:]:
-                problems.append(
-                    f"{shown(twin)}: a second {role} named {shown(name)!r}, beside {shown(paths[0])}; keep one of them"
-                )
-            if name not in others:
-                problems.append(
-                    f"{shown(paths[0])}: has no {other}; add the {other} of this name, or move the {role} away"
-                )
-    return problems
+def role_and_name(path: Path, layout: Layout) -> tuple[str, str, str]:
+    """Whether a file is an image or a mask, and its pair's name.
 
+    Args:
+        path: the file, relative to the root.
+        layout: where images and masks are.
 
-def _place(path: Path, layout: Layout) -> tuple[str, str, str]:
-    """Role ("image", "mask" or "") and name of a file, given relative to the root; for no role, why it is skipped."""
+    Returns:
+        "image" or "mask", the name, and ""; or "", "" and the reason to skip the file, which is "" for a file outside the
+        folders of images and masks.
+    """
     folders = path.parts[:-1]
-    depth = {"image": _depth(folders, layout.images), "mask": _depth(folders, layout.masks)}
     suffix = {"image": layout.image_suffix, "mask": layout.mask_suffix}
-    # The folder nearest to the file decides; where it is the same for both, the longer suffix that fits.
-    roles = [role for role in depth if depth[role] is not None]
-    if not roles:
+    depth: dict[str, int] = {}  # of the folder of images or masks that is nearest to the file, from 1; 0 means anywhere
+    for role, folder in (("image", layout.images), ("mask", layout.masks)):
+        if not folder:
+            depth[role] = 0
+        elif folder in folders:
+            depth[role] = len(folders) - folders[::-1].index(folder)
+    if not depth:
         return "", "", ""
-    deepest = max(depth[role] or 0 for role in roles)
-    roles = [role for role in roles if (depth[role] or 0) == deepest]
+    # The deeper folder decides; if both are equally deep, the longer suffix that fits.
+    roles = [role for role in depth if depth[role] == max(depth.values())]
     fitting = [role for role in roles if path.stem.endswith(suffix[role]) and len(path.stem) > len(suffix[role])]
     if not fitting:
         return "", "", f"its name does not end in {' or '.join(repr(suffix[role]) for role in roles)}"
     role = max(fitting, key=lambda role: len(suffix[role]))
     if path.suffix.lower() not in (IMAGE_TYPES if role == "image" else MASK_TYPES):
-        return "", "", f"{path.suffix or 'no extension'} is no {role} type that is read"
+        return "", "", f"{path.suffix or 'no extension'} is no supported {role} type"
     kept = [folder for index, folder in enumerate(folders, start=1) if index != depth[role]]
     stem = path.stem[: len(path.stem) - len(suffix[role])]
-    # Some systems store é as one character and others as two.
+    # Some systems store é as one character, others as two.
     return role, unicodedata.normalize("NFC", "/".join([*kept, stem])), ""
 
 
-def _depth(folders: tuple[str, ...], name: str) -> int | None:
-    """At which depth, from 1, a folder of this name lies nearest to the file; 0 where any place will do."""
-    if not name:
-        return 0
-    depths = [depth for depth, folder in enumerate(folders, start=1) if folder == name]
-    return depths[-1] if depths else None
-
-
-def _nothing_found(root: Path, role: str, folder: str, types: tuple[str, ...]) -> str:
+def nothing_found(root: Path, role: str, folder: str, types: tuple[str, ...]) -> str:
+    """The error for a folder without any image, or without any mask."""
     here = sorted(shown(path.name) for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     listed = ", ".join(here[:8]) + (", ..." if len(here) > 8 else "") if here else "none"
     where = f"no folder named {folder!r} with {role}s" if folder else f"no {role}s"
@@ -180,14 +178,14 @@ def _nothing_found(root: Path, role: str, folder: str, types: tuple[str, ...]) -
 
 @dataclass
 class _Walk:
-    """All files below a folder in sorted order, whatever order the file system lists them in."""
+    """Lists all files below a folder, in sorted order."""
 
     root: Path
     problems: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
 
     def files(self) -> Iterator[Path]:
-        # A stack of its own: folders may lie deeper in each other than Python's calls can.
+        # A stack instead of recursion: folders may be nested deeper than Python's calls.
         waiting = [self._entries(self.root)]
         while waiting:
             for path, is_folder in waiting[-1]:
@@ -199,26 +197,26 @@ class _Walk:
                 waiting.pop()
 
     def _entries(self, folder: Path) -> Iterator[tuple[Path, bool]]:
-        """Files and folders that count, and whether each is a folder; devices, pipes and sockets do not."""
+        """Files and folders, and whether each is a folder; not hidden ones, devices, pipes and sockets."""
         try:
             with os.scandir(folder) as listing:
                 entries = sorted(listing, key=lambda entry: entry.name)
         except OSError as error:
-            self.problems.append(f"{shown(folder)}: cannot be listed ({error.strerror}); mend its permissions")
+            self.problems.append(f"{shown(folder)}: cannot be listed ({error.strerror}); correct its permissions")
             return
         for entry in entries:
             path = folder / entry.name
             if entry.name.startswith(".") or entry.name == "__MACOSX":
                 continue
-            if entry.is_symlink() and not self._is_welcome(path):
+            if entry.is_symlink() and not self._follows(path):
                 continue
             if entry.is_dir():
                 yield path, True
             elif entry.is_file():
                 yield path, False
 
-    def _is_welcome(self, link: Path) -> bool:
-        """Whether a link is followed: only to a file inside the root."""
+    def _follows(self, link: Path) -> bool:
+        """Whether to follow a link: only to a file inside the root."""
         try:
             target = link.resolve(strict=True)
             root = self.root.resolve()
@@ -235,6 +233,8 @@ class _Walk:
                 )
             return False
         if target.is_dir():
-            self.skipped.append(f"{shown(link)}: is a link to a folder whose files are read at their own place")
+            self.skipped.append(
+                f"{shown(link)}: is a link to a folder in {shown(self.root)}; its files are found there"
+            )
             return False
         return True

@@ -1,4 +1,4 @@
-"""Images as they are read: with their masks to train on, and without to predict on.
+"""Reads images: with their masks for training, without masks for prediction.
 
 Shapes: C image channels, H x W pixels.
 """
@@ -27,7 +27,7 @@ def read_pair(
     """Decodes an image and its mask.
 
     Raises:
-        UserError: what `read_image`, `read_mask` and `require_match` refuse.
+        UserError: `read_image`, `read_mask` or `require_match` refuses a file.
     """
     with room_for(pair):
         image, mask = read_image(pair.image, image_rule), read_mask(pair.mask, labels, mask_rule)
@@ -37,20 +37,20 @@ def read_pair(
 
 @contextlib.contextmanager
 def room_for(pair: Pair) -> Iterator[None]:
-    """Waits until the larger of the two files can be decoded beside what other threads decode.
+    """Waits until there is memory to decode the larger of the two files, and reserves it until the block ends.
 
-    Small images never wait: some hundred of them fit into the room for one of the largest.
+    Small images never wait: some hundred of them fit into the memory of one of the largest.
     """
     pixels = 0
     for path in (pair.image, pair.mask):
-        with contextlib.suppress(UserError):  # reading it will say what is wrong with it
+        with contextlib.suppress(UserError):  # reported when the file is read
             pixels = max(pixels, room_needed(path))
     with budget.take(pixels):
         yield
 
 
 def require_match(pair: Pair, image: ImageReading, mask: MaskReading) -> None:
-    """Refuses a pair that cannot be learnt from.
+    """Refuses a pair that cannot be trained on.
 
     Raises:
         UserError: image and mask differ in size, or every pixel of the mask is ignored.
@@ -65,7 +65,7 @@ def require_match(pair: Pair, image: ImageReading, mask: MaskReading) -> None:
         f" {mask.mask.shape[0]} x {mask.mask.shape[1]}"
     )
     if image.orientation in TURNED and mask.mask.shape == (width, height):
-        # Which of the two fits the mask is known: the other one than was used.
+        # The mask fits the setting that was not used.
         other = "ignore" if image.upright else "apply"
         raise UserError(
             f"{message}; its EXIF orientation is {image.orientation} and the mask fits with data.exif={other}"
@@ -83,81 +83,78 @@ class InputImage:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a file or a folder holds: images in the order of their names, and files that lie there as masks."""
+    """The images to predict on, sorted by name, and the masks that were left out."""
 
     images: tuple[InputImage, ...]
     masks: tuple[Path, ...]
 
 
 def find_inputs(path: Path, images: str = "images", masks: str = "masks", output: Path | None = None) -> Inputs:
-    """The image files that `path` is or holds, at any depth.
+    """Finds the images in a folder, at any depth, or takes a single file.
 
-    Hidden files and folders are passed over, and links to folders. A folder named `masks` beside one named `images` holds
-    the masks of those images, which nobody wants a prediction of.
+    Hidden files, hidden folders and links to folders are skipped. If a folder has subfolders named `images` and `masks`,
+    the files in `masks` are the masks of those images and are left out.
 
     Args:
         path: a file or a folder.
-        images: what folders of images are called.
-        masks: what folders of masks are called.
-        output: a folder that is passed over where it lies in `path`: what an earlier prediction wrote is no input.
+        images: name of folders of images.
+        masks: name of folders of masks.
+        output: a folder to skip if it is inside `path`, since it holds earlier predictions.
 
     Raises:
-        UserError: there is nothing, no image, or two images that only their extension tells apart.
+        UserError: `path` does not exist, has no image, or has two images that differ only in their extension.
     """
     if path.is_file():
         return Inputs((InputImage(path, path.stem),), ())
     if not path.is_dir():
         raise UserError(f"input={path}: no such file or folder")
-    found: dict[str, Path] = {}
-    left_out: list[Path] = []
-    for file, is_mask in _files(path, images, masks, output):
-        if is_mask:
-            left_out.append(file)
-            continue
-        name = file.relative_to(path).with_suffix("").as_posix()
-        if name in found:
-            raise UserError(f"{file}: has the name of {found[name]}, so both would get one mask; rename one of them")
-        found[name] = file
-    if not found:
-        beside = f"; {len(left_out)} lie in folders named {masks}" if left_out else ""
-        raise UserError(f"input={path}: holds no image ({', '.join(IMAGE_TYPES)}){beside}")
-    return Inputs(tuple(InputImage(found[name], name) for name in sorted(found)), tuple(left_out))
-
-
-def _files(root: Path, images: str, masks: str, output: Path | None) -> Iterator[tuple[Path, bool]]:
-    """Image files in sorted order, and whether they lie as masks."""
 
     def refuse(error: OSError) -> None:
         raise UserError(f"{error.filename}: cannot be listed ({error.strerror})") from error
 
-    among_masks: set[str] = set()
-    passed_over = None if output is None or output.resolve() == root.resolve() else output.resolve()
-    for folder, folders, files in os.walk(root, onerror=refuse):
-        folders[:] = sorted(
+    found: dict[str, Path] = {}
+    left_out: list[Path] = []
+    mask_folders: set[str] = set()
+    skipped = None if output is None or output.resolve() == path.resolve() else output.resolve()
+    for folder, subfolders, files in os.walk(path, onerror=refuse):
+        subfolders[:] = sorted(
             name
-            for name in folders
-            if not name.startswith(".") and name != "__MACOSX" and Path(folder, name).resolve() != passed_over
+            for name in subfolders
+            if not name.startswith(".") and name != "__MACOSX" and Path(folder, name).resolve() != skipped
         )
-        if folder in among_masks:
-            among_masks |= {os.path.join(folder, name) for name in folders}
-        elif images in folders and masks in folders and images != masks:
-            among_masks.add(os.path.join(folder, masks))
-        for name in sorted(files):
-            if not name.startswith(".") and name.lower().endswith(IMAGE_TYPES):
-                yield Path(folder, name), folder in among_masks
+        if folder in mask_folders:
+            mask_folders |= {os.path.join(folder, name) for name in subfolders}
+        elif images in subfolders and masks in subfolders and images != masks:
+            mask_folders.add(os.path.join(folder, masks))
+        for file in (Path(folder, name) for name in sorted(files)):
+            if file.name.startswith(".") or not file.name.lower().endswith(IMAGE_TYPES):
+                continue
+            if folder in mask_folders:
+                left_out.append(file)
+                continue
+            name = file.relative_to(path).with_suffix("").as_posix()
+            if name in found:
+                raise UserError(
+                    f"{file}: has the name of {found[name]}, so both would get one mask; rename one of them"
+                )
+            found[name] = file
+    if not found:
+        beside = f"; {len(left_out)} are in folders named {masks}" if left_out else ""
+        raise UserError(f"input={path}: holds no image ({', '.join(IMAGE_TYPES)}){beside}")
+    return Inputs(tuple(InputImage(found[name], name) for name in sorted(found)), tuple(left_out))
 
 
 def read_input(path: Path, rule: ImageRule, gray_only: bool = False) -> ImageReading:
-    """Decodes one image; its pixels may be written to, as torch asks.
+    """Decodes one image into writable memory, as torch asks.
 
     Args:
-        path: of the image.
-        rule: as the run reads its own images.
-        gray_only: refuse colour where the rule asks for one channel, instead of taking its luma: for a net that has only
-            ever seen gray images. A gray image saved as RGB is gray.
+        path: the image file.
+        rule: how the run reads its own images.
+        gray_only: refuse a colour image if the rule asks for one channel, instead of taking its luma: for a net trained
+            on gray images only. A gray image saved as RGB is accepted.
 
     Raises:
-        UserError: as `read_image`, or a colour image where gray is wanted.
+        UserError: as `read_image`, or a colour image is refused.
     """
     gray_only = gray_only and rule.channels == 1 and rule.bands is None
     reading = read_image(path, replace(rule, channels=3) if gray_only else rule)
@@ -166,5 +163,5 @@ def read_input(path: Path, rule: ImageRule, gray_only: bool = False) -> ImageRea
         if not ((pixels[0] == pixels[1]).all() and (pixels[0] == pixels[2]).all()):
             raise UserError(f"{path}: is a colour image, and this net was trained on gray ones; save it in gray")
         pixels = pixels[:1]
-    # What Pillow gives may be its own memory.
+    # Pillow's own memory is read-only.
     return replace(reading, pixels=np.require(pixels, requirements=["C", "W"]))

@@ -1,9 +1,9 @@
-"""What a source of samples is, which random numbers a sample gets, and which training samples make a batch.
+"""The interface of a source of samples, the random seed of each sample, and the samples of each training batch.
 
-A sample is a function of (seed, split, index) alone, and the batch of a step one of the step. Torch's CPU generator keeps
-only the low 32 bits of its seed, so a hash of (seed, split, index) would now and then give two samples the same noise. Here
-the map is one-to-one instead: within a run no two samples share a generator seed, and the training samples of every run
-seed lie in another half of the numbers than validation and test samples.
+A sample is a function of (seed, split, index) alone, and a batch is a function of the step. Torch's CPU generator keeps
+only the low 32 bits of its seed, so with a hash of (seed, split, index) two samples would sometimes get the same noise. The
+map here is one-to-one instead: no two samples of a run share a generator seed. Training samples have the lower half of the
+numbers, all other samples the upper half, for every run seed.
 """
 
 import functools
@@ -21,7 +21,7 @@ from segsweep.classes import ClassTable
 from segsweep.errors import UserError
 
 Split = Literal["train", "val", "test", "bn_calibration"]
-"""`bn_calibration` holds the samples from which batch-norm statistics are estimated; no metric is ever computed on it."""
+"""Batch-norm statistics are estimated on the samples of `bn_calibration`; no metric is computed on it."""
 
 
 class Batch(NamedTuple):
@@ -38,38 +38,38 @@ class Batch(NamedTuple):
 class Source(ABC):
     """Where samples come from.
 
-    A sample is a function of (seed, split, index) alone: never of the worker that reads it, of the batch it is in or of
-    what was asked for before. For `train`, index is `epoch * size("train") + i`, so every epoch shows new samples or
-    the same files in a new order and with new augmentation.
+    A sample is a function of (seed, split, index) alone: it does not depend on its worker, its batch or earlier requests.
+    For `train`, index is `epoch * size("train") + i`, so every epoch has new samples, or the same files in a new order
+    with new augmentation.
     """
 
     kind: Literal["binary", "multiclass"] = "multiclass"
-    """Whether a net for this source has one channel of logits, for class 1 of two, or one a class."""
+    """The net has one channel of logits, for class 1 of two ("binary"), or one channel per class ("multiclass")."""
     labels: ClassTable
     labels_from: str = "of its source"
-    """Where the class table is from, in words."""
+    """Where the class table comes from, in words."""
     channels: int
-    """Of an image."""
+    """Channels of an image."""
     unscored: ClassVar[frozenset[str]] = frozenset({"seed"})
-    """Settings that change no image and no mask of val. A sweep ranks jobs that differ in any other setting of the source
-    apart, since they are scored on other images; every seed must be scored on the same ones."""
+    """Settings that change no image and no mask of val. A sweep ranks jobs together only if the source's other settings are
+    equal, so that they were scored on the same images. Val must not depend on the seed."""
 
     training_only: ClassVar[frozenset[str]] = frozenset({"seed"})
-    """Settings that change training samples alone: an evaluation refuses them."""
+    """Settings that change training samples only; an evaluation refuses them."""
 
     def prepare(self) -> None:  # noqa: B027  (most sources have nothing to prepare)
-        """Once per machine, before anything is read: whatever has to be written to disk."""
+        """Writes files to disk if the source needs them; called once per machine, before anything is read."""
 
     def describe(self) -> list[str]:
-        """What a person should know before training on it: what was inferred, a line each."""
+        """Lines that say what the data is and what was inferred, to be read before training."""
         return []
 
     def for_net(self, net: nn.Module) -> "Source":
-        """A source whose val and test samples are cut as `net` needs it; what was read is shared with this one."""
+        """A source whose val and test samples are cut for `net`; it shares the decoded files with this one."""
         return self
 
     def cautions(self, splits: Sequence[Split]) -> list[str]:
-        """What a person should know before the source's net is scored on these splits, a line each.
+        """Warnings, one line each, for scoring the net of `for_net` on these splits.
 
         Raises:
             UserError: an image cannot be cut as the settings say.
@@ -77,7 +77,7 @@ class Source(ABC):
         return []
 
     def unlearnable(self) -> str | None:
-        """Why there is nothing to learn from this source; None where there is."""
+        """The error for a source with a single class; None for any other."""
         if len(self.labels) > 1:
             return None
         return (
@@ -86,15 +86,15 @@ class Source(ABC):
         )
 
     def class_counts(self, split: Literal["train", "val", "test"] = "train") -> NDArray[np.int64]:
-        """Pixels of each class in a split, int64 [K]; ignored ones are in none.
+        """Pixels of each class in a split, int64 [K], without ignored pixels.
 
         Raises:
-            UserError: the source cannot tell.
+            UserError: the source has no files.
         """
         raise UserError(f"{type(self).__name__} has no files to count classes in")
 
     def absent_classes(self, split: Literal["val", "test"]) -> list[str] | None:
-        """Names of the classes without a pixel in a split; None where only scoring the split tells."""
+        """Names of the classes without a pixel in a split; None if that is known only after scoring."""
         return None
 
     @abstractmethod
@@ -103,24 +103,24 @@ class Source(ABC):
 
     @abstractmethod
     def dataset(self, split: Split) -> Dataset[Any]:
-        """The part of making a sample that runs in a DataLoader worker; items are collated by torch's default."""
+        """Makes the items of a split in DataLoader workers; torch's default collation joins them."""
 
     @abstractmethod
     def to_batch(self, collated: Any, split: Split, device: torch.device) -> Batch:
-        """The part that runs on the accelerator, a batch at a time: from collated items to a Batch on `device`."""
+        """Makes a Batch on `device` from collated items; runs on the accelerator."""
 
     def batches(self, split: Split, batch_size: int) -> list[Sequence[int]]:
-        """Which samples of a fixed split (not `train`) share a batch."""
+        """The samples of each batch of a fixed split (not `train`)."""
         size = self.size(split)
         return [range(start, min(start + batch_size, size)) for start in range(0, size, batch_size)]
 
 
 _HALF = 1 << 31
 _MASK = _HALF - 1
-# Positions within a half: train samples have a half for themselves, the other splits share one.
+# Start and size of each split within its half: train has one half, the other splits share the other.
 _OFFSET: dict[str, int] = {"train": 0, "val": 0, "test": 1 << 29, "bn_calibration": 1 << 30}
-_MULTIPLIERS = (0x7FEB352D, 0x46CA6B51, 0x1B873593)  # odd, so invertible modulo 2**31
 _ROOM: dict[str, int] = {"train": _HALF, "val": 1 << 29, "test": 1 << 29, "bn_calibration": 1 << 30}
+_MULTIPLIERS = (0x7FEB352D, 0x46CA6B51, 0x1B873593)  # odd, so invertible modulo 2**31
 
 
 def sample_seed(seed: int, split: Split, index: int) -> int:
@@ -129,7 +129,7 @@ def sample_seed(seed: int, split: Split, index: int) -> int:
     Args:
         seed: the run's seed for `train`, the data's own seed for the fixed splits.
         split: which split the sample belongs to.
-        index: the sample's position in its split; for `train`, `epoch * samples_per_epoch + i`.
+        index: position in the split; for `train`, `epoch * samples_per_epoch + i`.
 
     Returns:
         An integer in [0, 2**32); different for different (split, index) at the same seed, and different between `train`
@@ -143,20 +143,20 @@ def sample_seed(seed: int, split: Split, index: int) -> int:
     if not 0 <= index < _ROOM[split]:
         raise ValueError(f"index={index}: the {split} split holds samples 0 to {_ROOM[split] - 1}")
     half = 0 if split == "train" else _HALF
-    return half + _permute(_OFFSET[split] + index, _keys(seed, half))
+    return half + permute(_OFFSET[split] + index, _round_keys(seed, half))
 
 
 @functools.cache  # a SeedSequence takes as long as the noise of a small image
-def _keys(seed: int, half: int) -> tuple[int, ...]:
+def _round_keys(seed: int, half: int) -> tuple[int, ...]:
     words = np.random.SeedSequence([seed % (1 << 64), half]).generate_state(len(_MULTIPLIERS))
     return tuple(int(word) & _MASK for word in words)
 
 
-def _permute(x: int, keys: tuple[int, ...]) -> int:
-    """A one-to-one map of 31-bit integers onto themselves: every step can be undone.
+def permute(x: int, keys: tuple[int, ...]) -> int:
+    """A one-to-one map of 31-bit integers onto themselves; every step is invertible.
 
-    A key enters every round. Were it mixed in once, before a fixed map, the samples of one seed would be those of
-    another in blocks: two keys that differ in their high bits only would meet in the same numbers.
+    Every round has its own key. With one key before a fixed map, two keys that differ only in their high bits would give
+    the same numbers in blocks, so two run seeds would share samples.
     """
     for multiplier, key in zip(_MULTIPLIERS, keys, strict=True):
         x = (x * multiplier + key) & _MASK
@@ -166,21 +166,16 @@ def _permute(x: int, keys: tuple[int, ...]) -> int:
     return x
 
 
-def generator(seed: int, split: Split, index: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """A torch generator for one sample, on `device`."""
-    return torch.Generator(device=device).manual_seed(sample_seed(seed, split, index))
-
-
 class TrainBatches(Sampler[list[int]]):
-    """The batches from the current step to the end of its epoch, as sample indices `epoch * samples + i`.
+    """Batches from the current step to the end of its epoch, as sample indices `epoch * samples + i`.
 
-    Where to begin is read off the steps done when an iteration begins. That is right in every epoch, after an
-    interruption in the middle of one, and with workers that fetch ahead; an epoch told later by a callback is not.
+    An iteration begins at the optimizer steps done so far. That is right in every epoch, after an interruption within one,
+    and with workers that fetch ahead. An epoch number set by a callback would come too late for those workers.
 
     Args:
         samples: training samples in an epoch, over all processes.
-        batch_size: samples of a batch, over all processes.
-        steps_done: gives the optimizer steps done so far; one step takes one batch.
+        batch_size: samples in a batch, over all processes.
+        steps_done: returns the optimizer steps done so far; a step takes one batch.
         rank: this process, of `world_size`.
         world_size: number of processes; each gets an equal share of every batch.
     """
@@ -202,5 +197,5 @@ class TrainBatches(Sampler[list[int]]):
             yield list(range(start, start + share))
 
     def __len__(self) -> int:
-        """Batches of a whole epoch, as Lightning counts them, wherever an iteration begins."""
+        """Batches in a whole epoch, as Lightning expects, even if an iteration begins within one."""
         return self.samples // self.batch_size

@@ -1,4 +1,4 @@
-"""Which pairs are for training, which for validation, which for the test: no file and no group is in two of them."""
+"""Divides pairs into train, val and test. No file is in two of them, and no group unless asked for."""
 
 import hashlib
 import math
@@ -16,7 +16,7 @@ from segsweep.instantiate import From0To1, checked
 SplitBy = Literal["auto", "folders", "groups", "fraction", "lists"]
 PARTS = ("train", "val", "test")
 LARGEST_LIST = 64 << 20
-"""Bytes of a list file: a line for each of some hundred thousand pairs."""
+"""Most bytes of a list file; enough for a line for each of some hundred thousand pairs."""
 FOLDER_NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 
 
@@ -26,15 +26,16 @@ class SplitRule:
     """How pairs are divided.
 
     Args:
-        split: "folders": by the folders `train`, `val` and `test`. "groups": by the folder at the top of a name, as
-            `train`, `val` and `test` say. "fraction": drawn with `seed`. "lists": by the files that `train`, `val` and
-            `test` name, one pair a line, or else by train.txt, val.txt and test.txt below the root. "auto": groups or
-            lists where `train`, `val` or `test` names such, else folders or lists where there are such, else by
-            fraction. Of folders or lists for train and test alone, val is drawn from train.
-        train, val, test: names of groups, or list files (below the root, or as the shell sees them).
-        fractions: how much of the pairs goes to train, val and test; sums to 1.
-        whole_groups: whether a fraction keeps groups together; None: where there are as many groups as parts or more.
-        split_seed: of the fractions' draw, and of the crops that batch-norm statistics are estimated from.
+        split: "folders": by folders named `train`, `val` and `test`. "groups": by the first folder of a pair's name, as
+            `train`, `val` and `test` list them. "fraction": at random. "lists": by text files with one pair per line,
+            which `train`, `val` and `test` name; without names, train.txt, val.txt and test.txt in the root. "auto":
+            groups or lists if `train`, `val` or `test` names some; else folders or lists if there are any, with val
+            drawn from train if it is missing; else fraction.
+        train, val, test: names of groups, or list files (below the root or the current folder).
+        fractions: shares of the pairs for train, val and test, with sum 1.
+        whole_groups: whether "fraction" keeps groups together; None: only if every pair has a group and there are at
+            least as many groups as parts.
+        split_seed: seed of "fraction", and of the crops for batch-norm statistics.
 
     Raises:
         UserError: the values contradict each other.
@@ -57,12 +58,17 @@ class SplitRule:
                 f"data.{given[0]} is given, but data.split={self.split} does not use it; set data.split=groups or lists"
             )
         if self.split == "groups" and not given:
-            raise UserError("data.split=groups: set data.train, data.val and data.test to the groups each is to have")
+            raise UserError("data.split=groups: set data.train, data.val and data.test to names of groups")
+
+    @property
+    def names(self) -> list[str]:
+        """All groups or list files that train, val and test name."""
+        return [*self.train, *self.val, *self.test]
 
 
 @dataclass(frozen=True)
 class Splits:
-    """Pairs by part, disjoint; `unused` holds those that no part asked for. `reason` says by what they were divided."""
+    """Disjoint parts of the pairs; `unused` pairs are in no part. `reason` says in words how they were divided."""
 
     train: tuple[Pair, ...]
     val: tuple[Pair, ...]
@@ -75,57 +81,62 @@ class Splits:
 
 
 def split_pairs(pairs: Sequence[Pair], root: Path | str, rule: SplitRule = SplitRule()) -> Splits:
-    """Divides `pairs` as `rule` says; the same pairs in another order are divided the same way.
+    """Divides `pairs` by a rule. Their order does not matter.
 
     Raises:
         UserError: train or val would be empty, one image file or one named group would be in two parts, or the rule
-            names a group, a pair or a list that is not there.
+            names a group, a pair or a list that does not exist.
     """
     pairs = sorted(pairs, key=lambda pair: pair.name)
     root = Path(root)
-    by = _inferred(pairs, root, rule) if rule.split == "auto" else rule.split
+    by = infer_split(pairs, root, rule) if rule.split == "auto" else rule.split
     if by == "folders":
-        chosen, reason = _by_folder(pairs), "by the folders " + ", ".join(sorted({pair.group for pair in pairs}))
+        part_of = {name: part for part, names in FOLDER_NAMES.items() for name in names}
+        chosen = {pair.name: part_of[pair.group.lower()] for pair in pairs if pair.group.lower() in part_of}
+        reason = "by the folders " + ", ".join(sorted({pair.group for pair in pairs}))
     elif by == "groups":
-        chosen = _by_group(pairs, {part: getattr(rule, part) for part in PARTS})
+        chosen = by_group(pairs, {part: getattr(rule, part) for part in PARTS})
         reason = "by group: " + "; ".join(f"{part} {', '.join(getattr(rule, part)) or 'none'}" for part in PARTS)
     elif by == "lists":
-        lists = _list_files(root, rule)
-        chosen = _by_list(pairs, root, lists)
+        lists = find_lists(root, rule)
+        chosen = by_list(pairs, root, lists)
         reason = "by the lists " + ", ".join(shown(path) for paths in lists.values() for path in paths)
     else:
-        chosen, reason = _by_fraction({pair.name: pair.group for pair in pairs}, rule, rule.fractions)
-    if rule.split == "auto" and by in ("folders", "lists") and not _names(rule) and "val" not in chosen.values():
-        drawn, how = _val_of_train(pairs, chosen, rule, below=by == "folders")
+        chosen, reason = by_fraction({pair.name: pair.group for pair in pairs}, rule, rule.fractions)
+    if rule.split == "auto" and by in ("folders", "lists") and not rule.names and "val" not in chosen.values():
+        depth = 1 if by == "folders" else 0  # the groups are folders below the one named train
+        groups = {}
+        for pair in pairs:
+            if chosen.get(pair.name) == "train":
+                folders = pair.name.split("/")[:-1]
+                groups[pair.name] = folders[depth] if len(folders) > depth else ""
+        val = rule.fractions[1]
+        drawn, how = by_fraction(groups, rule, (1 - val, val, 0.0))
         chosen, reason, by = chosen | drawn, f"{reason}; val from train {how}", "fraction"
     members = {part: tuple(pair for pair in pairs if chosen.get(pair.name) == part) for part in PARTS}
     unused = tuple(pair for pair in pairs if pair.name not in chosen)
     for part in ("train", "val"):
         if not members[part]:
-            raise UserError(
-                f"{shown(root)}: the split {reason} leaves {part} empty (of {len(pairs)} pairs); {_remedy(by, part)}"
-            )
-    _refuse_shared_files(members)
+            remedy = {
+                "folders": f"put pairs in a folder named {part}, or set data.split=fraction",
+                "groups": f"name a group with pairs in data.{part}",
+                "lists": f"name pairs in a list for data.{part}",
+                "fraction": f"give {part} more in data.fractions",
+            }[by]
+            raise UserError(f"{shown(root)}: the split {reason} leaves {part} empty (of {len(pairs)} pairs); {remedy}")
+    require_distinct_files(members)
     return Splits(members["train"], members["val"], members["test"], unused, reason)
 
 
-def _remedy(by: str, part: str) -> str:
-    return {
-        "folders": f"put pairs in a folder named {part}, or set data.split=fraction",
-        "groups": f"name a group with pairs in data.{part}",
-        "lists": f"name pairs in a list for data.{part}",
-        "fraction": f"give {part} more in data.fractions",
-    }[by]
+def infer_split(pairs: Sequence[Pair], root: Path, rule: SplitRule) -> SplitBy:
+    """What "auto" means for these pairs: folders, groups, fraction or lists.
 
-
-def _names(rule: SplitRule) -> list[str]:
-    return [name for part in PARTS for name in getattr(rule, part)]
-
-
-def _inferred(pairs: Sequence[Pair], root: Path, rule: SplitRule) -> SplitBy:
-    if names := _names(rule):
-        groups = {pair.group for pair in pairs}
-        return "groups" if all(name in groups for name in names) or not any(_found(root, n) for n in names) else "lists"
+    Raises:
+        UserError: there are folders or lists for some parts, but not for train and one other.
+    """
+    if rule.names:
+        are_groups = set(rule.names) <= {pair.group for pair in pairs}
+        return "groups" if are_groups or not any(find_list(root, name) for name in rule.names) else "lists"
     tops = {pair.group.lower() for pair in pairs}
     folders = [part for part in PARTS if tops & set(FOLDER_NAMES[part])]
     lists = [part for part in PARTS if (root / f"{part}.txt").is_file()]
@@ -136,7 +147,7 @@ def _inferred(pairs: Sequence[Pair], root: Path, rule: SplitRule) -> SplitBy:
             return "lists"
     if not lists and folders in ([], ["train"]):
         return "fraction"
-    # A fraction of all pairs would train on what is named test, or on what a list leaves out.
+    # A fraction of all pairs would train on pairs named test, or on pairs that a list leaves out.
     found, ending = (lists, ".txt") if lists else (folders, "")
     missing = ["train"] if "train" not in found else ["val", "test"]
     raise UserError(
@@ -146,44 +157,34 @@ def _inferred(pairs: Sequence[Pair], root: Path, rule: SplitRule) -> SplitBy:
     )
 
 
-def _by_folder(pairs: Sequence[Pair]) -> dict[str, str]:
-    part_of = {name: part for part, names in FOLDER_NAMES.items() for name in names}
-    return {pair.name: part_of[pair.group.lower()] for pair in pairs if pair.group.lower() in part_of}
-
-
-def _by_group(pairs: Sequence[Pair], wanted: Mapping[str, Sequence[str]]) -> dict[str, str]:
+def by_group(pairs: Sequence[Pair], wanted: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """The part of each pair whose group is named, by the pair's name."""
     groups = sorted({pair.group for pair in pairs} - {""})
     part_of: dict[str, str] = {}
     for part, names in wanted.items():
         for name in names:
             if name not in groups:
-                listed = ", ".join(shown(group) for group in groups) or "none: no pair lies in a folder of its own"
+                listed = ", ".join(shown(group) for group in groups) or "none: no pair is in a folder below the root"
                 raise UserError(f"data.{part}: there is no group {shown(name)!r}; the groups are: {listed}")
             if name in part_of:
                 raise UserError(
-                    f"data.{part}: the group {shown(name)!r} is in data.{part_of[name]} too; leave it in one of them"
+                    f"data.{part}: the group {shown(name)!r} is in data.{part_of[name]} too; remove it from one of them"
                 )
             part_of[name] = part
     return {pair.name: part_of[pair.group] for pair in pairs if pair.group in part_of}
 
 
-def _val_of_train(
-    pairs: Sequence[Pair], chosen: Mapping[str, str], rule: SplitRule, below: bool
-) -> tuple[dict[str, str], str]:
-    """What of train becomes val; `below`: groups are the folders below the one named train."""
-    group_of = {}
-    for pair in pairs:
-        if chosen.get(pair.name) == "train":
-            folders = pair.name.split("/")[:-1]
-            group_of[pair.name] = next(iter(folders[below:]), "")
-    val = rule.fractions[1]
-    return _by_fraction(group_of, rule, (1 - val, val, 0.0))
+def by_fraction(group_of: Mapping[str, str], rule: SplitRule, fractions: Sequence[float]) -> tuple[dict[str, str], str]:
+    """Draws the part of each pair.
 
+    Args:
+        group_of: the group of each pair, by the pair's name.
+        rule: seed, and whether groups stay together.
+        fractions: shares of train, val and test.
 
-def _by_fraction(
-    group_of: Mapping[str, str], rule: SplitRule, fractions: Sequence[float]
-) -> tuple[dict[str, str], str]:
-    """Parts of the pairs, given by name and group, and how these were drawn."""
+    Returns:
+        The part of each pair by its name, and how they were drawn, in words.
+    """
     parts = [part for part, fraction in zip(PARTS, fractions, strict=True) if fraction > 0]
     groups = set(group_of.values())
     together = rule.whole_groups if rule.whole_groups is not None else "" not in groups and len(groups) >= len(parts)
@@ -198,13 +199,13 @@ def _by_fraction(
         )
     missing = {part: fraction * len(group_of) for part, fraction in zip(PARTS, fractions, strict=True)}
     chosen: dict[str, str] = {}
-    # By a hash of the name: a pair keeps its place in the order when others come or go.
+    # Ordered by a hash of the name: a pair keeps its place when others are added or removed.
     order = sorted(
         units, key=lambda unit: hashlib.sha256(f"{rule.split_seed}:{unit}".encode("utf-8", "surrogatepass")).digest()
     )
     first = [part for part in ("val", "test", "train") if part in parts]
     for position, unit in enumerate(order):
-        # No part stays empty, whatever rounding says; after that each unit goes where most is missing.
+        # First one unit for each part, so that none is empty; then each goes to the part that lacks most.
         part = first[position] if position < len(first) else max(parts, key=lambda part: missing[part])
         missing[part] -= len(units[unit])
         chosen.update(dict.fromkeys(units[unit], part))
@@ -212,31 +213,41 @@ def _by_fraction(
     return chosen, f"by fraction {shares} of {'whole groups' if together else 'files'}, seed {rule.split_seed}"
 
 
-def _list_files(root: Path, rule: SplitRule) -> dict[str, list[Path]]:
-    if not any(getattr(rule, part) for part in PARTS):
+def find_lists(root: Path, rule: SplitRule) -> dict[str, list[Path]]:
+    """The list files of each part.
+
+    Raises:
+        UserError: a list that the rule names does not exist.
+    """
+    if not rule.names:
         return {part: [root / f"{part}.txt"] for part in PARTS if (root / f"{part}.txt").is_file()}
     lists: dict[str, list[Path]] = {}
     for part in PARTS:
         for name in getattr(rule, part):
-            path = _found(root, name)
+            path = find_list(root, name)
             if path is None:
                 raise UserError(
-                    f"data.{part}: there is no list file {shown(name)!r}, neither in {shown(root)} nor where you are"
+                    f"data.{part}: there is no list file {shown(name)!r} in {shown(root)} or the current folder"
                 )
             lists.setdefault(part, []).append(path)
     return lists
 
 
-def _found(root: Path, name: str) -> Path | None:
+def find_list(root: Path, name: str) -> Path | None:
+    """A list file below the root, or else below the current folder; None if there is none."""
     return next((path for path in (root / name, Path(name)) if path.is_file()), None)
 
 
-def _by_list(pairs: Sequence[Pair], root: Path, lists: Mapping[str, Sequence[Path]]) -> dict[str, str]:
-    known = _names_in_use(pairs, root)
+def by_list(pairs: Sequence[Pair], root: Path, lists: Mapping[str, Sequence[Path]]) -> dict[str, str]:
+    """The part of each listed pair, by the pair's name.
+
+    Raises:
+        UserError: a line names no pair, several pairs, or a pair that is listed already.
+    """
+    known = spellings(pairs, root)
     chosen: dict[str, str] = {}
     for part, path in ((part, path) for part, paths in lists.items() for path in paths):
-        lines = _lines(path)
-        for number, line in enumerate(lines, start=1):
+        for number, line in enumerate(read_list(path), start=1):
             text = line.strip()
             if not text or text.startswith("#"):
                 continue
@@ -245,18 +256,23 @@ def _by_list(pairs: Sequence[Pair], root: Path, lists: Mapping[str, Sequence[Pat
                 what = "no pair" if not names else f"{len(names)} pairs"
                 raise UserError(
                     f"{shown(path)}, line {number}: {what} named {shown(text)!r} in {shown(root)};"
-                    " write the path from there"
+                    " write the path below that folder"
                 )
             (name,) = names
             if name in chosen:
                 raise UserError(
-                    f"{shown(path)}, line {number}: {shown(text)!r} is in {chosen[name]} already; leave it in one place"
+                    f"{shown(path)}, line {number}: {shown(text)!r} is in {chosen[name]} already; keep one of the lines"
                 )
             chosen[name] = part
     return chosen
 
 
-def _lines(path: Path) -> list[str]:
+def read_list(path: Path) -> list[str]:
+    """The lines of a list file.
+
+    Raises:
+        UserError: it is too large, or no UTF-8 text.
+    """
     try:
         with path.open("rb") as file:
             content = file.read(LARGEST_LIST + 1)
@@ -267,8 +283,11 @@ def _lines(path: Path) -> list[str]:
         raise UserError(f"{path}: cannot be read as text ({error}); write one pair a line, in UTF-8") from error
 
 
-def _names_in_use(pairs: Iterable[Pair], root: Path) -> dict[str, set[str]]:
-    """Every way a list may name a pair: its name, its image's or mask's path with or without extension, a stem."""
+def spellings(pairs: Iterable[Pair], root: Path) -> dict[str, set[str]]:
+    """The names of the pairs that a line of a list may mean.
+
+    A line may be a pair's name or its last part, or a path or file name of its image or mask, with or without extension.
+    """
     known: dict[str, set[str]] = {}
     for pair in pairs:
         ways = {pair.name, pair.name.rpartition("/")[2]}
@@ -282,16 +301,20 @@ def _names_in_use(pairs: Iterable[Pair], root: Path) -> dict[str, set[str]]:
     return known
 
 
-def _refuse_shared_files(members: Mapping[str, Sequence[Pair]]) -> None:
-    """Links, hard or symbolic, can give one file two names."""
+def require_distinct_files(members: Mapping[str, Sequence[Pair]]) -> None:
+    """Refuses one image file in two parts: hard and symbolic links can give it two names.
+
+    Raises:
+        UserError: names both.
+    """
     owner: dict[tuple[int, int], tuple[str, Pair]] = {}
     for part, pairs in members.items():
         for pair in pairs:
             try:
-                status = pair.image.stat()
-            except OSError:  # gone since the folder was listed; reading it will say so
+                stat = pair.image.stat()
+            except OSError:  # removed since the folder was listed; reported when it is read
                 continue
-            other_part, other = owner.setdefault((status.st_dev, status.st_ino), (part, pair))
+            other_part, other = owner.setdefault((stat.st_dev, stat.st_ino), (part, pair))
             if other_part != part:
                 raise UserError(
                     f"{shown(pair.image)} ({part}): is the same file as {shown(other.image)} ({other_part});"

@@ -21,17 +21,17 @@ from segsweep.data.source import Batch, Source, Split, sample_seed
 from segsweep.instantiate import AtLeast1, NotNegative, checked
 
 MIN_IMAGE_SIZE = 16
-"""Below this the kernels, as wide as the image, are mostly cut off by its border."""
+"""In smaller images the border cuts off most of the kernel, which is as wide as the image."""
 
 TEXTURE_LABELS = ClassTable([LabelClass(0, "texture 2", (38, 70, 83)), LabelClass(1, "texture 1", (244, 162, 97))])
-"""Class 1 is the notebook's omega_1, which is filled with the first texture."""
+"""Class 1 is the notebook's omega_1, the region of the first texture."""
 
 _NEGLIGIBLE = 1e-30
-"""Taps below this are left out. They change no float32 sum of normal size, and a CPU multiplies the smallest of them, which
-are denormal, many times as slowly."""
+"""Kernel values below this become 0. They change no float32 sum of normal size, and the smallest are denormal numbers,
+which a CPU multiplies many times more slowly."""
 
 _BLOCK = 64
-"""Rows that a narrow filter is applied to at a time, on the CPU."""
+"""Rows that a narrow filter is applied to at once, on the CPU."""
 
 Sigma = float | Sequence[float]
 """A standard deviation in pixels, or a range [low, high] from which every image draws its own, log-uniformly."""
@@ -42,12 +42,12 @@ def toeplitz_gaussian(size: int, sigma: float | Tensor) -> Tensor:
 
     The kernel is sampled at `linspace(-size/2, size/2, size)`, normalised to sum 1, and applied with zero padding as
     `conv2d(padding="same")` applies it, so `T @ x @ T.mT` equals the two-dimensional filter of the texture notebook.
-    An even `size` has no sample at 0: its narrowest kernel is a mean over two pixels (four in two dimensions), one over a
-    single pixel only at odd sizes.
+    An even `size` has no sample at 0: its narrowest kernel is the mean of two pixels (four in two dimensions). Only an odd
+    size has a kernel of one pixel.
 
     Args:
         size: image height and width, in pixels.
-        sigma: standard deviation of the Gaussian, in pixels; a tensor [B] gives a matrix an image.
+        sigma: standard deviation of the Gaussian, in pixels; a tensor [B] gives one matrix per image.
 
     Returns:
         float32 [size, size], or [B, size, size]; on the CPU.
@@ -61,8 +61,8 @@ def toeplitz_gaussian(size: int, sigma: float | Tensor) -> Tensor:
     if not bool((width > 0).all() and width.isfinite().all()):
         raise ValueError(f"sigma={sigma}: must be positive and finite")
     grid_squared = torch.linspace(-size / 2, size / 2, size, dtype=torch.float64) ** 2
-    # Subtracting the smallest exponent leaves the normalised kernel as it is and keeps a narrow one from becoming 0 / 0.
-    # Divided twice: the square of a very small sigma is 0.
+    # Subtracting the smallest exponent does not change the normalised kernel, and avoids 0 / 0 for a narrow one. Dividing
+    # twice avoids the square of a very small sigma, which is 0.
     kernel = torch.exp(-(grid_squared - grid_squared.min()) / width[..., None] / width[..., None] / 2)
     kernel = kernel / kernel.sum(-1, keepdim=True)
     kernel = torch.where(kernel < _NEGLIGIBLE, 0, kernel)
@@ -84,20 +84,20 @@ def compose_textures(
         smoothing: the filter that softens the jump at the border, or None.
 
     Returns:
-        image float32 [B, 1, H, H] scaled to [0, 1] image by image, and mask int64 [B, H, H], 1 where the first texture is.
+        image float32 [B, 1, H, H], each scaled to [0, 1], and mask int64 [B, H, H], 1 in the first texture.
     """
     with _full_float32(noise.device.type):
-        omega_1 = _filter(noise[:, 0], border) > 0
-        image = torch.where(omega_1, _filter(noise[:, 1], texture1), _filter(noise[:, 2], texture2))
+        omega_1 = smooth(noise[:, 0], border) > 0
+        image = torch.where(omega_1, smooth(noise[:, 1], texture1), smooth(noise[:, 2], texture2))
         if smoothing is not None:
-            image = _filter(image, smoothing)
+            image = smooth(image, smoothing)
         image = image - image.amin((-2, -1), keepdim=True)
         image = image / image.amax((-2, -1), keepdim=True)
     return image[:, None], omega_1.long()
 
 
-def _filter(x: Tensor, matrix: Tensor) -> Tensor:
-    """`matrix @ x @ matrix.mT`; on the CPU without the zeros that most of a narrow filter's large matrix is."""
+def smooth(x: Tensor, matrix: Tensor) -> Tensor:
+    """`matrix @ x @ matrix.mT`; on the CPU the zeros of a large matrix of a narrow filter are skipped."""
     size = matrix.shape[-1]
     if matrix.device.type != "cpu" or size <= 2 * _BLOCK:
         return matrix @ x @ matrix.mT
@@ -115,7 +115,7 @@ def _filter(x: Tensor, matrix: Tensor) -> Tensor:
 
 @contextlib.contextmanager
 def _full_float32(device_type: str) -> Iterator[None]:
-    """The mask is a threshold at zero: neither autocast nor TF32 may touch what is compared."""
+    """Switches off autocast and TF32: the mask is a threshold at 0, which rounding would move."""
     precision = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:
@@ -126,7 +126,7 @@ def _full_float32(device_type: str) -> Iterator[None]:
 
 
 class _Positions(Dataset[int]):
-    """Yields its own indices: a texture is made from its index alone, on the accelerator."""
+    """Returns the index itself: the accelerator makes the texture from it."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -142,20 +142,20 @@ class _Positions(Dataset[int]):
 class Textures(Source):
     """The notebook's two-texture images.
 
-    Training images are drawn on the device that trains. Validation and test noise is drawn on the CPU, so that every
-    machine scores on the same images, and depends on `eval_seed` alone, so that runs with different seeds do too.
+    Training noise is drawn on the device that trains. Validation and test noise is drawn on the CPU and depends on
+    `eval_seed` alone, so every machine and every run seed scores the same images.
 
     Args:
         image_size: height and width in pixels, at least 16.
         sigma1: standard deviation of the first texture's filter, in pixels, or a range [low, high].
         sigma2: the same for the second texture.
-        sigma: the same for the field whose sign is the mask; None means `image_size / 5`, as the notebook trains.
-        smoothing: the same for the final filter over the border; 0 leaves the filter out.
-        samples_per_epoch: training samples that make an epoch; the notebook calls 100 steps of 8 an epoch.
+        sigma: the same for the field that is positive in the mask; None: `image_size / 5`, as in the notebook.
+        smoothing: standard deviation of the last filter, which softens the border; 0: no filter.
+        samples_per_epoch: training samples in an epoch; in the notebook 100 steps of 8.
         val_size: number of validation images.
         test_size: number of test images.
-        seed: of the training samples.
-        eval_seed: of the validation and test samples.
+        seed: seed of the training samples.
+        eval_seed: seed of the samples of val, test and bn_calibration.
 
     Raises:
         ValueError: a value is outside its range.
@@ -184,9 +184,9 @@ class Textures(Source):
     ) -> None:
         self.image_size = image_size
         self.sigmas = (
-            _sigma_range("sigma", image_size / 5 if sigma is None else sigma),
-            _sigma_range("sigma1", sigma1),
-            _sigma_range("sigma2", sigma2),
+            sigma_range("sigma", image_size / 5 if sigma is None else sigma),
+            sigma_range("sigma1", sigma1),
+            sigma_range("sigma2", sigma2),
         )
         self.smoothing = smoothing
         self.seed = seed
@@ -203,7 +203,7 @@ class Textures(Source):
         return self._sizes[split]
 
     def absent_classes(self, split: Literal["val", "test"]) -> list[str]:
-        return []  # the border is drawn anew for every image: both textures are there
+        return []  # every image has both textures
 
     def dataset(self, split: Split) -> Dataset[Any]:
         return _Positions(self.size(split))
@@ -229,18 +229,18 @@ class Textures(Source):
         seeds = [sample_seed(seed, split, index) for index in indices]
         for row, noise_seed in enumerate(seeds):
             noise[row].normal_(generator=draw.manual_seed(noise_seed))
-        border, texture1, texture2 = (
-            self._matrix(low, device) if low == high else self._drawn_matrices(field, seeds).to(device)
-            for field, (low, high) in enumerate(self.sigmas)
-        )
+        matrices = []
+        for field, (low, high) in enumerate(self.sigmas):
+            if low == high:
+                matrices.append(self._matrix(low, device))
+                continue
+            # Own generators on the CPU: a range changes no noise, and the widths are the same on every device.
+            uniform = [np.random.default_rng([noise_seed, field]).random() for noise_seed in seeds]
+            widths = low * (high / low) ** torch.tensor(uniform, dtype=torch.float64)
+            matrices.append(toeplitz_gaussian(self.image_size, widths).to(device))
+        border, texture1, texture2 = matrices
         smoothing = self._matrix(self.smoothing, device) if self.smoothing else None
         return compose_textures(noise.to(device), border, texture1, texture2, smoothing)
-
-    def _drawn_matrices(self, field: int, seeds: Sequence[int]) -> Tensor:
-        low, high = self.sigmas[field]
-        # From a generator of its own: a range changes no image's noise, and the widths are the same on every device.
-        uniform = [np.random.default_rng([noise_seed, field]).random() for noise_seed in seeds]
-        return toeplitz_gaussian(self.image_size, low * (high / low) ** torch.tensor(uniform, dtype=torch.float64))
 
     def _matrix(self, sigma: float, device: torch.device) -> Tensor:
         key = (sigma, device)
@@ -249,7 +249,12 @@ class Textures(Source):
         return self._matrices[key]
 
 
-def _sigma_range(name: str, sigma: Sigma) -> tuple[float, float]:
+def sigma_range(name: str, sigma: Sigma) -> tuple[float, float]:
+    """A setting as the range (low, high), both in pixels; a number is a range of one width.
+
+    Raises:
+        ValueError: names the setting.
+    """
     values = (float(sigma), float(sigma)) if isinstance(sigma, int | float) else tuple(float(value) for value in sigma)
     if len(values) != 2 or not all(math.isfinite(value) and value > 0 for value in values) or values[0] > values[1]:
         raise ValueError(f"{name}={sigma}: must be a positive number of pixels, or a range [low, high] of them")
