@@ -296,7 +296,7 @@ def spellings(pairs: Iterable[Pair], root: Path) -> dict[str, set[str]]:
             ways |= {inside.as_posix(), inside.with_suffix("").as_posix(), inside.name, inside.stem, path.as_posix()}
         for way in ways:
             known.setdefault(way, set()).add(pair.name)
-    for pair in pairs:
+    for pair in pairs:  # a pair's full name means that pair only
         known[pair.name] = {pair.name}
     return known
 
