@@ -1,4 +1,4 @@
-"""How far pixels are from a border, and whether what is wrong lies there."""
+"""Distances from borders, and errors by distance."""
 
 import numpy as np
 import pytest
@@ -39,7 +39,7 @@ def panels(figure):
 
 
 def test_shares_are_those_of_the_pixels_at_each_distance():
-    # Columns are at distance 4, 3, 2, 1 | 1, 2, 3, 4; of ten rows.
+    # The distances of the columns are 4, 3, 2, 1 | 1, 2, 3, 4; each has ten pixels.
     mask = np.repeat([[0, 0, 0, 0, 1, 1, 1, 1]], 10, axis=0)
     prediction = mask.copy()
     prediction[:5, 3] = 1
@@ -76,12 +76,12 @@ def test_a_prediction_without_mistakes_is_drawn():
         ([np.eye(2)], [np.eye(2)], {"max_distance": 0}, "max_distance is 0"),
     ],
 )
-def test_what_cannot_be_drawn_is_refused(masks, predictions, changes, message):
+def test_arguments_that_do_not_fit_are_refused(masks, predictions, changes, message):
     with pytest.raises(ValueError, match=message):
         border_errors(masks, predictions, **changes)
 
 
-def test_small_shares_are_not_written_as_none():
+def test_small_shares_are_not_written_as_0():
     mask = np.repeat([[0] * 200 + [1] * 200], 200, axis=0)
     prediction = mask.copy()
     prediction[0, 0] = 1

@@ -52,15 +52,6 @@ def test_the_running_mean_is_the_mean_of_all_values_so_far(values):
     assert np.allclose(plots.running_mean(values), expected, rtol=1e-9, atol=1e-6)
 
 
-def test_curves_draw_the_running_mean_of_the_columns_named():
-    table = history()
-    figure = plots.curves({"a": table}, ["train/loss", "val/iou"], running_mean=["train/loss"])
-    drawn = [lines(axes)["a"].get_ydata() for axes in figure.axes]
-    assert np.allclose(drawn[0], table["train/loss"].expanding().mean())
-    assert np.array_equal(drawn[1], table["val/iou"])
-    assert [axes.get_title(loc="left") for axes in figure.axes] == ["running mean of train/loss", "val/iou"]
-
-
 @pytest.mark.parametrize("band", ["minmax", "std"])
 def test_replicates_are_one_curve_their_mean_with_a_band(band):
     histories = {f"adam,seed={seed}": history(seed) for seed in range(3)}
@@ -89,17 +80,17 @@ def test_replicates_can_be_drawn_each():
     for line, table in zip(thin, histories.values(), strict=True):
         assert np.array_equal(line.get_xdata(), table["step"])
         assert np.array_equal(line.get_ydata(), table["val/iou"])
-    assert legend(figure) == ["mean, as far as all go", "replicates"]
+    assert [text.partition(" ")[0] for text in legend(figure)] == ["mean", "replicates"]
 
 
-def test_a_few_values_do_not_press_all_others_together():
+def test_limits_cut_off_a_few_values_and_the_legend_says_so():
     histories = {"a": history(0), "b": history(1)}
     histories["a"].loc[3, "val/iou"] = 18_668
     histories["b"].loc[5, "val/iou"] = 0
     how = {"settings": dict.fromkeys(histories, "same"), "band": "runs", "log_y": True}
     figure = plots.curves(histories, "val/iou", limits=(0.1, 10), **how)
     assert figure.axes[0].get_ylim() == (0.1, 10)
-    assert legend(figure)[-1] == "not all shown: val/iou is from 0 to 19,000"
+    assert all(part in legend(figure)[-1] for part in ("not all shown", "val/iou", "from 0 to 19,000"))
     histories = {"a": history(0), "b": history(1)}
     assert "not all shown" not in " ".join(legend(plots.curves(histories, "val/iou", limits=(0.001, 10), **how)))
 
@@ -118,7 +109,7 @@ def test_a_thinned_band_has_few_points_and_covers_the_whole_band(number):
     assert (thin_high[block] >= high).all()
 
 
-def test_the_mean_covers_the_steps_all_replicates_have_and_the_rest_is_drawn_singly():
+def test_the_mean_covers_the_steps_all_replicates_have_and_later_steps_are_thin_lines():
     histories = {"a": history(0), "b": history(1), "cut off": history(2).head(8)}
     (axes,) = plots.curves(histories, "val/iou", settings=dict.fromkeys(histories, "same")).axes
     assert lines(axes)["same"].get_xdata().tolist() == list(range(1, 9))
@@ -127,7 +118,7 @@ def test_the_mean_covers_the_steps_all_replicates_have_and_the_rest_is_drawn_sin
     assert np.array_equal(tails[1].get_ydata(), histories["b"]["val/iou"][7:])
 
 
-def test_replicates_without_a_common_step_are_drawn_singly():
+def test_replicates_without_a_common_step_are_thin_lines():
     other = history(1).assign(step=np.arange(1, 21) + 0.5)
     (axes,) = plots.curves({"a": history(0), "b": other}, "val/iou", settings={"a": "same", "b": "same"}).axes
     assert sorted(len(line.get_xdata()) for line in axes.get_lines()) == [0, 20, 20]
@@ -169,7 +160,7 @@ def test_without_groups_up_to_sixteen_curves_all_look_different_without_color():
 
 @pytest.mark.parametrize(("best", "pick"), [("max", slice(-6, None)), ("min", slice(6))])
 @pytest.mark.parametrize("grouped", [True, False])
-def test_of_a_hundred_curves_the_best_are_named(best, pick, grouped):
+def test_only_the_best_of_a_hundred_curves_are_named(best, pick, grouped):
     histories = {f"run {index}": history(index, 5) for index in range(100)}
     groups = {name: str(index % 3) for index, name in enumerate(histories)} if grouped else None
     (axes,) = plots.curves(histories, "val/iou", groups=groups, best=best).axes
@@ -228,7 +219,7 @@ def test_a_run_without_the_metric_is_named_in_the_legend():
         ([-1.0, 5.0, 500.0], "linear"),
     ],
 )
-def test_the_axis_is_logarithmic_where_a_loss_spans_decades_and_never_for_a_share(values, scale):
+def test_the_axis_is_logarithmic_if_a_loss_spans_decades_and_never_for_a_share(values, scale):
     table = pd.DataFrame({"step": [1, 2, 3], "v": values})
     assert plots.curves({"a": table}, "v").axes[0].get_yscale() == scale
     assert plots.curves({"a": table}, "v", log_y=False).axes[0].get_yscale() == "linear"
@@ -246,19 +237,17 @@ def test_a_logarithmic_axis_always_has_several_labelled_ticks(least, decades):
 
 
 @pytest.mark.parametrize("band", ["minmax", "runs"])
-def test_the_ticks_of_a_logarithmic_axis_are_for_all_that_is_drawn(band):
+def test_the_ticks_of_a_logarithmic_axis_cover_everything_drawn(band):
     histories = {str(seed): pd.DataFrame({"step": [1, 2], "v": [1.0, value]}) for seed, value in enumerate([1e-6, 1.0])}
     figure = plots.curves(histories, "v", settings=dict.fromkeys(histories, "one"), log_y=True, band=band)
     shown = {tick.get_text() for tick in figure.axes[0].get_yticklabels()}
     assert {"1", "0.001"} <= shown or {"1", "0.01"} <= shown
 
 
-def test_curves_refuses_what_does_not_fit():
+def test_curves_refuses_arguments_that_do_not_fit():
     with pytest.raises(ValueError, match="nothing to draw"):
         plots.curves({}, "val/iou")
-    with pytest.raises(
-        ValueError, match=r"no history has the columns 'step' and 'val/dice'; there are: step, train/loss, val/iou"
-    ):
+    with pytest.raises(ValueError, match=r"'step' and 'val/dice'; there are: step, train/loss, val/iou"):
         plots.curves({"a": history()}, "val/dice")
     with pytest.raises(ValueError, match="groups has no entry for run 'a'"):
         plots.curves({"a": history()}, "val/iou", groups={})
@@ -285,7 +274,7 @@ def test_the_loss_curve_shows_each_loss_and_the_mean_so_far():
 
 
 def test_the_loss_curve_refuses_a_history_without_losses():
-    with pytest.raises(ValueError, match=r"no column 'loss'; there are: step, train/loss, val/iou"):
+    with pytest.raises(ValueError, match="'loss'; there are: step, train/loss, val/iou"):
         plots.loss_curve(history(), "loss")
     with pytest.raises(ValueError, match="no row with both"):
         plots.loss_curve(history().head(0))

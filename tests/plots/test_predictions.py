@@ -22,7 +22,7 @@ def test_masks_lie_over_the_image_and_the_background_stays_clear():
     np.testing.assert_allclose(predicted, np.broadcast_to([0.75, 0.25, 0.25], (6, 8, 3)))
 
 
-def test_scores_and_classes_that_occur_are_named():
+def test_samples_have_name_and_score_and_the_legend_lists_the_classes_that_occur():
     figure = drawn(names=["one.png", "two.png"], title="worst")
     titles = [axes.get_title() for axes in figure.axes]
     assert titles[4] == "two.png"
@@ -32,7 +32,7 @@ def test_scores_and_classes_that_occur_are_named():
     assert [text.get_text() for text in legend.get_texts()] == ["roof", "sky (left clear)", "wrong"]
 
 
-def test_large_images_are_thinned_and_never_averaged():
+def test_large_images_are_subsampled_and_never_averaged():
     mask = np.random.default_rng(0).integers(3, size=(1300, 700))
     figure = drawn(images=[np.zeros((1300, 700))], masks=[mask], predictions=[mask], scores=[1.0], background=None)
     picture = figure.axes[1].images[0].get_array()
@@ -41,6 +41,6 @@ def test_large_images_are_thinned_and_never_averaged():
 
 
 @pytest.mark.parametrize("changes", [{"scores": [1.0]}, {"names": ["a"]}, {"masks": np.zeros((2, 5, 8), int)}])
-def test_what_does_not_fit_together_is_refused(changes):
+def test_arguments_that_do_not_fit_are_refused(changes):
     with pytest.raises(ValueError, match=r"entries for|its image"):
         drawn(**changes)

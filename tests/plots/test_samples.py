@@ -86,13 +86,13 @@ def test_only_the_first_rows_are_drawn_and_the_title_says_so():
     assert figure.get_suptitle() == "the first 2 of 5 samples"
 
 
-def test_the_legend_names_what_is_drawn():
+def test_the_legend_names_the_classes_that_occur():
     mask = np.array([[[0, 2, 255]]])
     figure = plots.samples(np.zeros((1, 1, 3)), mask, mask, class_names=["sky", "sea", "land"])
     assert legend(figure) == ["sky", "land", "ignored", "wrong"]
 
 
-def test_samples_refuses_what_does_not_fit():
+def test_samples_refuses_arguments_that_do_not_fit():
     images, masks = np.zeros((2, 4, 4)), np.zeros((2, 4, 4))
     with pytest.raises(ValueError, match="masks has 1 entries for 2 images"):
         plots.samples(images, masks[:1])
@@ -132,7 +132,7 @@ def test_an_overlay_does_not_change_its_input():
     assert np.array_equal(image, before)
 
 
-def test_overlay_refuses_what_does_not_fit():
+def test_overlay_refuses_arguments_that_do_not_fit():
     with pytest.raises(ValueError, match=r"alpha is 1\.5"):
         plots.overlay(np.zeros((2, 2)), np.zeros((2, 2)), alpha=1.5)
     with pytest.raises(ValueError, match="mask is 2×3, its image 2×2"):
@@ -163,7 +163,7 @@ def test_pages_cover_every_pair_once_and_a_spread_has_both_ends(number, fit):
 
 
 class Files:
-    """Reads on access, as a folder of files would, and remembers what was read."""
+    """A lazy sequence, like a folder of files, that records what is read."""
 
     def __init__(self, number, read):
         self.number, self.read, self.opened = number, read, set()
@@ -176,7 +176,7 @@ class Files:
         return self.read(index)
 
 
-def test_a_contact_sheet_reads_only_what_it_draws_and_says_what_that_is():
+def test_a_contact_sheet_reads_only_the_pairs_it_draws_and_says_which():
     images = Files(30, lambda index: np.full((6 + index % 3, 9, 3), index, dtype=np.uint8))
     masks = Files(30, lambda index: np.full((6 + index % 3, 9), index % 2))
     figure = plots.contact_sheet(images, masks, names=[f"part_{index}.png" for index in range(30)], max_pairs=4)
@@ -196,7 +196,7 @@ def test_a_contact_sheet_keeps_large_masks_in_pure_class_colors():
     assert np.array_equal(drawn[0], image[::4, ::4])
 
 
-def test_a_contact_sheet_refuses_what_does_not_fit():
+def test_a_contact_sheet_refuses_arguments_that_do_not_fit():
     with pytest.raises(ValueError, match="masks has 1 entries for 2 images"):
         plots.contact_sheet([np.zeros((2, 2))] * 2, [np.zeros((2, 2))])
     with pytest.raises(ValueError, match="images is empty"):

@@ -35,7 +35,7 @@ def test_the_sigma_study_takes_images_in_any_order_and_an_incomplete_grid():
     assert plots.to_image(figure, dpi=30).ndim == 3
 
 
-def test_the_sigma_study_refuses_what_does_not_fit():
+def test_the_sigma_study_refuses_arguments_that_do_not_fit():
     images = np.zeros((2, 4, 4))
     with pytest.raises(ValueError, match="2 images, 1 values of sigma1"):
         plots.sigma_study(images, [1], [2])
@@ -80,7 +80,7 @@ def test_filters_share_a_scale_whose_middle_is_zero(shape):
     assert plots.to_image(figure, dpi=30).ndim == 3
 
 
-def test_what_is_left_out_of_filters_and_maps_is_said():
+def test_titles_say_how_many_filters_and_maps_are_left_out():
     assert "128 outputs × 64 inputs, 3×3; the first 32 × 32" in plots.filters(np.ones((128, 64, 3, 3))).get_suptitle()
     assert "100 channels, 4×4; the first 64" in plots.feature_maps(random.random((100, 4, 4))).get_suptitle()
     assert plots.feature_maps(np.zeros((1, 4, 4))).get_suptitle() == "feature maps (1 channel, 4×4)"
@@ -112,11 +112,11 @@ def test_the_scale_of_feature_maps_may_leave_out_the_largest_values():
         assert image.get_clim() == pytest.approx(tuple(limits))
         assert image.colorbar.extend == ends
     assert plots.feature_maps(np.maximum(maps, 0.5), clip=0.1).axes[0].images[0].colorbar.extend == "max"
-    with pytest.raises(ValueError, match=r"clip is 0.5; give a share from 0 to below 0.5"):
+    with pytest.raises(ValueError, match=r"clip is 0\.5"):
         plots.feature_maps(maps, clip=0.5)
 
 
-def test_filters_and_maps_refuse_what_does_not_fit():
+def test_filters_and_maps_refuse_arguments_that_do_not_fit():
     with pytest.raises(ValueError, match=r"weights has shape \[3, 3\]"):
         plots.filters(np.zeros((3, 3)))
     with pytest.raises(ValueError, match=r"maps has shape \[2, 3, 4, 4\]; give \[C, H, W\] of one sample"):

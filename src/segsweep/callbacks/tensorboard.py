@@ -19,7 +19,16 @@ from segsweep.data import Batch
 from segsweep.data.source import Split
 from segsweep.datamodule import SegmentationDataModule
 from segsweep.instantiate import AtLeast1, checked
-from segsweep.plots import ERROR_COLORS, class_colors, colorize, confusion, drawn_channels, error_map, overlay, to_image
+from segsweep.plots import (
+    ERROR_COLORS,
+    class_colors,
+    confusion,
+    drawn_channels,
+    error_map,
+    mask_to_rgb,
+    overlay,
+    to_image,
+)
 from segsweep.tasks import SegmentationTask, Stage
 
 
@@ -112,8 +121,8 @@ def panel_row(
     pixels = np.broadcast_to(picture, (3, *picture.shape[1:])).transpose(1, 2, 0)
     tiles = [
         np.round(pixels * 255).astype(np.uint8),
-        colorize(true, palette, IGNORE),
-        colorize(predicted, palette, IGNORE),
+        mask_to_rgb(true, palette, IGNORE),
+        mask_to_rgb(predicted, palette, IGNORE),
         ERROR_COLORS[error_map(true, predicted)],
         np.round(overlay(picture, predicted, palette, background=background) * 255).astype(np.uint8),
     ]

@@ -1,11 +1,17 @@
 """Pictures: arrays and tables in, a `matplotlib.figure.Figure` out.
 
-No function here touches pyplot, so figures need no display, leave nothing open and are freed like any object. In a
-notebook that says `%matplotlib inline`, a Figure at the end of a cell shows itself; elsewhere `save` writes it and
-`to_image` gives its pixels.
+No function uses pyplot, so figures need no display and are freed like any object. After `%matplotlib inline`, a notebook
+shows a Figure at the end of a cell; elsewhere `save` writes it and `to_image` gives its pixels.
+
+Arguments that many functions share:
+    colors: the classes' colours by id, as RGB, names or hex strings; None takes the colour-blind-safe `class_colors`.
+    class_names: the classes' names by id, for the legend of the classes that occur; None numbers them.
+    background: the class that overlays leave clear; None paints every class.
+    ignore: the id of pixels that belong to no class; overlays leave them clear, masks show them grey, and they are
+        neither right nor wrong. None if every id is a class.
 """
 
-from segsweep.plots.arrays import class_colors, colorize, drawn_channels
+from segsweep.plots.arrays import class_colors, drawn_channels, mask_to_rgb
 from segsweep.plots.confusion import border_distance, border_errors, confusion, row_shares
 from segsweep.plots.curves import curves, loss_curve
 from segsweep.plots.heatmap import heatmap, heatmap_cells
@@ -21,7 +27,6 @@ __all__ = [
     "border_distance",
     "border_errors",
     "class_colors",
-    "colorize",
     "confusion",
     "contact_sheet",
     "curves",
@@ -32,6 +37,7 @@ __all__ = [
     "heatmap",
     "heatmap_cells",
     "loss_curve",
+    "mask_to_rgb",
     "overlay",
     "overlay_panels",
     "overlay_rgba",

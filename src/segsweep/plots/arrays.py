@@ -1,10 +1,10 @@
-"""What figures accept as images, masks and class colours, and what they refuse.
+"""Checks and conversions of the images, masks and class colours that figures take.
 
 Shape letters: N samples, C channels, H height, W width, K classes.
 """
 
 import colorsys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Sized
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 from numpy.typing import ArrayLike, NDArray
 
 IGNORE = 255
-"""The id of pixels that neither the loss nor any metric looks at."""
+"""The id of pixels that the loss and all metrics skip."""
 
 IGNORED_COLOR = (150, 150, 150)
 
@@ -21,8 +21,8 @@ Colors = ArrayLike | Sequence[str] | Sequence[Sequence[int]]
 """Class colours by id: RGB in 0..255 (integers) or in [0, 1] (floats), or names and hex strings."""
 
 
-class Batch(Protocol):
-    """Several images or masks: an array or tensor whose first axis counts them, or a list of arrays of any sizes."""
+class ImageBatch(Protocol):
+    """N images or masks: an array or tensor [N, ...], or a sequence of arrays of any sizes."""
 
     def __len__(self) -> int: ...
 
@@ -30,10 +30,10 @@ class Batch(Protocol):
 
 
 def to_array(value: Any, name: str) -> NDArray[Any]:
-    """`value` as a NumPy array; anything with `__array__` will do.
+    """Converts anything with `__array__` to a NumPy array.
 
     Raises:
-        ValueError: the conversion fails, as it does for a tensor that needs a gradient or lies on an accelerator.
+        ValueError: the conversion fails; it does for a tensor that requires a gradient or is on an accelerator.
     """
     try:
         array = np.asarray(value)
@@ -45,16 +45,15 @@ def to_array(value: Any, name: str) -> NDArray[Any]:
 
 
 def as_image(value: Any, name: str = "image") -> NDArray[Any]:
-    """One picture, ready to draw.
+    """Converts one image to floats that matplotlib draws.
 
     Args:
-        value: [H, W], [C, H, W], or channels last [H, W, 1], [H, W, 3]; floats in [0, 1] or unsigned integers over
-            their type's full range. Where both layouts would fit, channels come first. Of
-            many channels those of `drawn_channels` are drawn.
-        name: what to call it in an error.
+        value: [H, W], [C, H, W], [H, W, 1] or [H, W, 3]; booleans, floats in [0, 1], or unsigned integers over the full
+            range of their type. If both layouts fit, channels come first. `drawn_channels` chooses among many channels.
+        name: the image's name in error messages.
 
     Returns:
-        float [H, W] or [H, W, 3] in [0, 1]; float32 and float64 values come back as they were.
+        float [H, W] or [H, W, 3] in [0, 1]; float32 and float64 values in [0, 1] do not change.
 
     Raises:
         ValueError: another shape, no pixels, NaN or infinite values, or values outside [0, 1].
@@ -76,29 +75,30 @@ def as_image(value: Any, name: str = "image") -> NDArray[Any]:
     if image.dtype.itemsize < 4:
         image = image.astype(np.float32)
     low, high = float(image.min()), float(image.max())
-    # Rounding in an augmentation may leave [0, 1] by a hair; more than that is another scale.
+    # Rounding in an augmentation may leave [0, 1] slightly; a larger excess is another scale.
     if not (low >= -1e-3 and high <= 1 + 1e-3):
         raise ValueError(f"{name} has values from {low:.4g} to {high:.4g}; give floats in [0, 1].")
     return np.clip(image, 0, 1)
 
 
 def drawn_channels(image: NDArray[Any]) -> NDArray[Any]:
-    """Those of an image's channels [C, H, W] that are drawn: of three or more the first three, as RGB; else the first."""
+    """Returns the channels of an image [C, H, W] that are drawn: the first three, as RGB, or of fewer the first."""
     return image[:3] if len(image) >= 3 else image[:1]
 
 
-def as_mask(value: Any, name: str = "mask") -> NDArray[np.int64]:
-    """One mask of class ids.
+def as_mask(value: Any, name: str = "mask", like: NDArray[Any] | None = None) -> NDArray[np.int64]:
+    """Converts one mask to class ids.
 
     Args:
         value: [H, W] or [1, H, W]; booleans, integers, or floats that hold whole numbers.
-        name: what to call it in an error.
+        name: the mask's name in error messages.
+        like: the image, or another mask, whose height and width the mask must have; None allows any.
 
     Returns:
         int64 [H, W].
 
     Raises:
-        ValueError: another shape, no pixels, or values that are no class ids.
+        ValueError: another shape, another size than `like`, no pixels, or values that are not class ids.
     """
     mask = to_array(value, name)
     shape = mask.shape
@@ -113,46 +113,55 @@ def as_mask(value: Any, name: str = "mask") -> NDArray[np.int64]:
     ids = mask.astype(np.int64)
     if ids.min() < 0:
         raise ValueError(f"{name} holds the negative id {ids.min()}; class ids start at 0.")
+    if like is not None and ids.shape != like.shape[:2]:
+        raise ValueError(f"{name} is {ids.shape[0]}×{ids.shape[1]}, its image {like.shape[0]}×{like.shape[1]}.")
     return ids
 
 
-def as_images(batch: Batch, name: str = "images") -> list[NDArray[Any]]:
-    """Several pictures: [N, H, W] or [N, C, H, W], or a list of single ones of any sizes."""
-    _refuse_empty(batch, name)
-    return [as_image(batch[index], f"{name}[{index}]") for index in range(len(batch))]
-
-
-def as_masks(batch: Batch, images: Sequence[NDArray[Any]], name: str = "masks") -> list[NDArray[np.int64]]:
-    """Several masks, [N, H, W] or [N, 1, H, W] or a list: one for each image, and of its size."""
-    _refuse_empty(batch, name)
-    if len(batch) != len(images):
-        raise ValueError(f"{name} has {len(batch)} entries for {len(images)} images; give one each.")
-    masks = [as_mask(batch[index], f"{name}[{index}]") for index in range(len(batch))]
-    for index, (mask, image) in enumerate(zip(masks, images, strict=True)):
-        same_size(mask, image, f"{name}[{index}]")
-    return masks
-
-
-def same_size(mask: NDArray[Any], image: NDArray[Any], name: str) -> None:
-    """Raises ValueError where a mask is not as high and wide as its image (or as another mask)."""
-    if mask.shape[:2] != image.shape[:2]:
-        raise ValueError(f"{name} is {mask.shape[0]}×{mask.shape[1]}, its image {image.shape[0]}×{image.shape[1]}.")
-
-
-def _refuse_empty(batch: Batch, name: str) -> None:
+def batch_length(batch: ImageBatch, name: str) -> int:
+    """Returns N; raises ValueError if the batch is empty or a single value."""
     try:
         number = len(batch)
     except TypeError:
         raise ValueError(f"{name}: give several, as [N, ...] or a list; this is a single value.") from None
     if number == 0:
         raise ValueError(f"{name} is empty; there is nothing to draw.")
+    return number
+
+
+def require_one_each(images: Sized, **others: Sized | None) -> None:
+    """Raises ValueError if any of `others` has more or fewer entries than there are images; None is allowed."""
+    for name, values in others.items():
+        if values is not None and len(values) != len(images):
+            raise ValueError(f"{name} has {len(values)} entries for {len(images)} images; give one each.")
+
+
+def as_images(batch: ImageBatch, name: str = "images") -> list[NDArray[Any]]:
+    """Converts each image of [N, H, W] or [N, C, H, W], or of a list of single ones of any sizes, with `as_image`."""
+    return [as_image(batch[index], f"{name}[{index}]") for index in range(batch_length(batch, name))]
+
+
+def as_masks(batch: ImageBatch, images: Sequence[NDArray[Any]], name: str = "masks") -> list[NDArray[np.int64]]:
+    """Converts each mask of [N, H, W] or [N, 1, H, W], or of a list, with `as_mask`: one for each image, of its size."""
+    batch_length(batch, name)
+    require_one_each(images, **{name: batch})
+    return [as_mask(batch[index], f"{name}[{index}]", image) for index, image in enumerate(images)]
+
+
+def thinned(image: NDArray[Any], *masks: NDArray[np.int64], most: int) -> tuple[NDArray[Any], ...]:
+    """Keeps every second, third, ... pixel of an image and its masks, so that no side is longer than `most` pixels.
+
+    The same pixels of all are kept, so overlays stay aligned. Nothing is averaged, so masks keep their ids.
+    """
+    step = -(-max(image.shape[:2]) // most)
+    return tuple(part[::step, ::step] for part in (image, *masks))
 
 
 def class_colors(number: int) -> NDArray[np.uint8]:
-    """Colours for `number` classes, uint8 [K, 3]: class 0 nearly black, then Okabe and Ito's palette.
+    """Returns colours for `number` classes, uint8 [K, 3]: class 0 nearly black, then Okabe and Ito's palette.
 
-    Beyond eight classes hues are spread by the golden angle; no palette of that size is safe for colour-blind eyes, so
-    figures name the classes as well.
+    From the ninth class on, hues are spread by the golden angle. No palette of that size is safe for colour-blind eyes,
+    so figures also name the classes.
     """
     known = ["#262626", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7"]
     rows = [to_rgb(color) for color in known[:number]]
@@ -162,21 +171,21 @@ def class_colors(number: int) -> NDArray[np.uint8]:
 
 
 def as_colors(colors: Colors | None, masks: Iterable[NDArray[np.int64]], ignore: int | None) -> NDArray[np.uint8]:
-    """Class colours as uint8 [K, 3], enough for every id in `masks`.
+    """Converts class colours to uint8 [K, 3] and checks that every id in `masks` has one.
 
     Args:
         colors: by class id; None takes `class_colors`.
-        masks: int64 [H, W] each, as they will be drawn.
+        masks: int64 [H, W] each.
         ignore: the id that needs no colour; None if every id is a class.
 
     Raises:
-        ValueError: a colour that cannot be read, or an id that has none.
+        ValueError: a colour that cannot be read, or an id without a colour.
     """
-    ids = sorted({int(value) for mask in masks for value in np.unique(mask)} - {ignore})
+    ids = [value for value in _ids_in(masks) if value != ignore]
     highest = ids[-1] if ids else 0
     if colors is None:
         if highest > 65535:
-            raise ValueError(f"the masks hold id {highest}; that is no class id.")
+            raise ValueError(f"the masks hold id {highest}, which is not a class id.")
         return class_colors(max(highest + 1, 2))
     table = _read_colors(colors)
     unknown = [value for value in ids if value >= len(table)]
@@ -184,6 +193,10 @@ def as_colors(colors: Colors | None, masks: Iterable[NDArray[np.int64]], ignore:
         listed = ", ".join(str(value) for value in unknown[:8]) + (", …" if len(unknown) > 8 else "")
         raise ValueError(f"the masks hold ids {listed}, but there are colors for 0 to {len(table) - 1} only.")
     return table
+
+
+def _ids_in(masks: Iterable[NDArray[np.int64]]) -> list[int]:
+    return sorted({int(value) for mask in masks for value in np.unique(mask)})
 
 
 def _read_colors(colors: Colors) -> NDArray[np.uint8]:
@@ -203,8 +216,8 @@ def _read_colors(colors: Colors) -> NDArray[np.uint8]:
     return np.round(table * (255 / limit)).astype(np.uint8)
 
 
-def colorize(mask: NDArray[np.int64], colors: NDArray[np.uint8], ignore: int | None) -> NDArray[np.uint8]:
-    """A mask in its classes' colours, uint8 [H, W, 3]; ignored pixels are grey."""
+def mask_to_rgb(mask: NDArray[np.int64], colors: NDArray[np.uint8], ignore: int | None) -> NDArray[np.uint8]:
+    """Paints a mask in its classes' colours, uint8 [H, W, 3]; ignored pixels are grey."""
     ignored = np.zeros(mask.shape, dtype=bool) if ignore is None else mask == ignore
     picture = colors[np.where(ignored, 0, mask)]
     picture[ignored] = IGNORED_COLOR
@@ -217,12 +230,12 @@ def class_handles(
     class_names: Sequence[str] | None,
     ignore: int | None,
 ) -> list[Patch]:
-    """Legend entries for the classes that occur in `masks`, by id, and for ignored pixels where there are any.
+    """Returns legend entries for the classes that occur in `masks`, by id, and for ignored pixels if any occur.
 
     Raises:
         ValueError: a class that occurs has no name.
     """
-    ids = sorted({int(value) for mask in masks for value in np.unique(mask)})
+    ids = _ids_in(masks)
     handles = []
     for value in ids:
         if value == ignore:
@@ -237,6 +250,6 @@ def class_handles(
 
 
 def color_patch(color: Sequence[int] | NDArray[np.uint8], label: str) -> Patch:
-    """A legend entry for what is drawn in an RGB colour in 0..255."""
+    """Returns a legend entry for an RGB colour in 0..255."""
     red, green, blue = (int(channel) / 255 for channel in color)
     return Patch(facecolor=(red, green, blue), edgecolor="black", linewidth=0.5, label=label)

@@ -1,7 +1,6 @@
-"""What is predicted wrong: which class is taken for which, and how far from the borders of classes."""
+"""Confusion matrices, and errors by their distance from the borders of classes."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import matplotlib
 import numpy as np
@@ -11,15 +10,23 @@ from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
-from segsweep.plots.arrays import IGNORE, Batch, as_mask, to_array
+from segsweep.plots.arrays import IGNORE, ImageBatch, as_mask, to_array
 from segsweep.plots.samples import ERROR_COLORS, IGNORED, WRONG, error_map
-from segsweep.plots.style import GREY, LINE_COLORS, PALE, bare, counted, new_figure, shorten, styled, text_color
-
-_COUNTS_UP_TO = 12
+from segsweep.plots.style import (
+    LINE_COLORS,
+    counted,
+    hatched_cells,
+    horizontal_grid,
+    matrix_axes,
+    new_figure,
+    shorten,
+    styled,
+    text_color,
+)
 
 
 def row_shares(matrix: ArrayLike) -> NDArray[np.float64]:
-    """Each row of a confusion matrix as shares of its sum, float64 [K, K]; the row of an absent class is NaN.
+    """Divides each row of a confusion matrix by its sum, float64 [K, K]; the row of an absent class is NaN.
 
     Raises:
         ValueError: not square, not whole numbers, or negative counts.
@@ -31,10 +38,10 @@ def row_shares(matrix: ArrayLike) -> NDArray[np.float64]:
 
 @styled
 def confusion(matrix: ArrayLike, class_names: Sequence[str], *, title: str | None = None) -> Figure:
-    """A confusion matrix: true classes as rows, predicted ones as columns, in per cent of the true class's pixels.
+    """Draws a confusion matrix: true classes as rows, predicted ones as columns, in per cent of the true class's pixels.
 
-    Up to 12 classes each cell has its count too; of more, only the rows' pixels are given, and cells under 0.5 % stay
-    empty. A class without true pixels is hatched and called absent: it has no shares.
+    With up to 12 classes each cell also has its count; with more, cells under 0.5 % stay empty. The number of true pixels
+    stands beside each row. A class without true pixels has no shares: its row is hatched and marked absent.
 
     Args:
         matrix: counts [K, K]; row i, column j: pixels of class i predicted as j.
@@ -42,28 +49,24 @@ def confusion(matrix: ArrayLike, class_names: Sequence[str], *, title: str | Non
         title: None says what the numbers are.
 
     Raises:
-        ValueError: as `row_shares`, or not as many names as classes.
+        ValueError: as `row_shares`, or the number of names is not K.
     """
     counts, shares = _counts(matrix), row_shares(matrix)
     number = len(counts)
     if len(class_names) != number:
         raise ValueError(f"class_names has {len(class_names)} names for {number} classes; give one each.")
     names = [shorten(str(name), 24) for name in class_names]
-    detailed = number <= _COUNTS_UP_TO
+    detailed = number <= 12
     cell = 0.8 if detailed else max(0.36, 10.5 / number)
     margin = 0.075 * max(map(len, names)) + 1.0
     side = max(cell * number, 1.6)
     figure = new_figure(side + margin + 1.9, side * (0.8 if detailed else 0.72) + margin * 0.8 + 0.8)
     axes = figure.add_subplot()
     _draw_shares(axes, counts, shares, detailed)
-    axes.set(xlim=(-0.5, number - 0.5), ylim=(number - 0.5, -0.5))
-    bare(axes)
-    axes.tick_params(length=0)
     sums = counts.sum(axis=1)
-    absent = ["" if total else " (absent)" for total in sums]
     small = 8 if detailed else 7
-    axes.set_yticks(range(number), [name + note for name, note in zip(names, absent, strict=True)], fontsize=small)
-    axes.set_xticks(range(number), names, fontsize=small)
+    rows = [name + ("" if total else " (absent)") for name, total in zip(names, sums, strict=True)]
+    matrix_axes(axes, rows, names, fontsize=small)
     if max(map(len, names)) * 0.075 > cell:
         # Anchored, a slanted name ends under the middle of its column.
         slant = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if detailed else {"rotation": 90}
@@ -82,38 +85,32 @@ def confusion(matrix: ArrayLike, class_names: Sequence[str], *, title: str | Non
 
 
 def _draw_shares(axes: Axes, counts: NDArray[np.int64], shares: NDArray[np.float64], detailed: bool) -> None:
-    """A cell for each pair of classes, coloured by its share and with its numbers; the row of an absent class hatched."""
-    number, font = len(counts), 8.5 if detailed else 6.5
-    centred: dict[str, Any] = {"ha": "center", "va": "center", "in_layout": False}
-    for row in range(number):
-        if np.isnan(shares[row, 0]):
-            band = Rectangle((-0.5, row - 0.5), number, 1, facecolor=PALE, edgecolor=GREY, hatch="////", linewidth=0)
-            axes.add_patch(band)
-            box = {"facecolor": "white", "edgecolor": "none", "pad": 1.2}
-            axes.text((number - 1) / 2, row, "absent", fontsize=font, bbox=box, **centred)
+    """Draws a cell for each pair of classes, coloured by its share."""
+    font = 8.5 if detailed else 6.5
+    for row, column in np.ndindex(counts.shape):
+        share, count = float(shares[row, column]), int(counts[row, column])
+        if np.isnan(share):
+            if column == 0:
+                hatched_cells(axes, row, column, len(counts), "absent", font)
             continue
-        for column in range(number):
-            share, count = float(shares[row, column]), int(counts[row, column])
-            color = matplotlib.colormaps["Blues"](share)
-            axes.add_patch(
-                Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=color, edgecolor="white", linewidth=0.8)
-            )
-            if detailed:
-                per_cent = "<0.1 %" if count > 0 and share < 0.0005 else f"{share * 100:.1f} %" if count else "0 %"
-                text = f"{per_cent}\n{compact(count)}"
-            else:
-                text = f"{share * 100:.0f}" if share >= 0.005 else ""
-            right = row == column
-            axes.text(
-                column, row, text, fontsize=font if right or not detailed else font - 1,
-                fontweight="bold" if right else "normal", color=text_color(color), **centred,
-            )  # fmt: skip
+        color = matplotlib.colormaps["Blues"](share)
+        axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=color, edgecolor="white", linewidth=0.8))
+        if detailed:
+            per_cent = "<0.1 %" if count > 0 and share < 0.0005 else f"{share * 100:.1f} %" if count else "0 %"
+            text = f"{per_cent}\n{compact(count)}"
+        else:
+            text = f"{share * 100:.0f}" if share >= 0.005 else ""
+        right = row == column
+        axes.text(
+            column, row, text, fontsize=font if right or not detailed else font - 1, color=text_color(color),
+            fontweight="bold" if right else "normal", ha="center", va="center", in_layout=False,
+        )  # fmt: skip
 
 
 def compact(count: int) -> str:
-    """A count in at most five characters: 950, 12.3k, 4.57M."""
+    """Writes a count in at most five characters: 950, 12.3k, 4.57M."""
     for size, letter in ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k")):
-        # 999,999 is 1M, not 1000k.
+        # Rounding 999,999 gives 1.00M, not 1000k.
         if count >= size - size // 2000:
             value = count / size
             return f"{value:.{2 if value < 9.995 else 1 if value < 99.95 else 0}f}{letter}"
@@ -132,18 +129,18 @@ def _counts(matrix: ArrayLike) -> NDArray[np.int64]:
 
 
 def border_distance(mask: ArrayLike, ignore: int | None = IGNORE) -> NDArray[np.float64]:
-    """How far each pixel is from the nearest pixel of another class.
+    """Measures how far each pixel is from the nearest pixel of another class.
 
     Args:
-        mask: class ids [H, W]; pixels of id `ignore` are of no class.
-        ignore: None takes every id for a class.
+        mask: class ids [H, W]; pixels of id `ignore` belong to no class.
+        ignore: None if every id is a class.
 
     Returns:
-        float64 [H, W], in pixels, from centre to centre: 1 where a pixel above, below, left or right is of another class;
-        infinite where the mask has one class alone; NaN where it is ignored.
+        float64 [H, W], in pixels, from centre to centre: 1 if a pixel above, below, left or right has another class,
+        infinite if the mask has only one class, NaN at ignored pixels.
 
     Raises:
-        ValueError: it is no mask.
+        ValueError: not a mask.
     """
     ids = as_mask(mask)
     ignored = np.zeros(ids.shape, dtype=bool) if ignore is None else ids == ignore
@@ -152,7 +149,7 @@ def border_distance(mask: ArrayLike, ignore: int | None = IGNORE) -> NDArray[np.
     if len(classes) > 1:
         for value in classes:
             own = ids == value
-            # What is ignored is no other class: distances reach through it.
+            # Ignored pixels are not another class, so distances are measured across them.
             result[own] = ndimage.distance_transform_edt(own | ignored)[own]
     result[ignored] = np.nan
     return result
@@ -160,46 +157,57 @@ def border_distance(mask: ArrayLike, ignore: int | None = IGNORE) -> NDArray[np.
 
 @styled
 def border_errors(
-    masks: Batch,
-    predictions: Batch,
+    masks: ImageBatch,
+    predictions: ImageBatch,
     *,
     ignore: int | None = IGNORE,
     max_distance: int = 8,
     title: str | None = None,
 ) -> Figure:
-    """Whether what is wrong lies at the borders of classes: two panels against the distance from the border.
+    """Draws errors against the distance from the nearest border of classes, in two panels.
 
-    Left: which share of the pixels at a distance is wrong. Right: which share of all wrong pixels, and of all pixels, is at
-    most so far from a border; the rest is farther. Distance k holds what is more than k - 1 and up to k pixels from the
-    nearest pixel of another class. Ignored pixels count nowhere; a mask of one class is farther than any distance.
+    Left: the share of wrong pixels among those at each distance. Right: the share of all wrong pixels, and of all pixels,
+    up to each distance. Distance k holds pixels that are more than k - 1 and up to k pixels from another class. Ignored
+    pixels are not counted; in a mask of one class every pixel is farther than any distance.
 
     Args:
-        masks: true class ids [N, H, W], or a list of masks of any sizes.
-        predictions: predicted class ids, shaped as `masks`.
-        ignore: the id that counts for nothing; None if there is none.
-        max_distance: the farthest distance drawn, in pixels; what is farther shares the last place.
-        title: above both panels; None says how many images and pixels there are.
+        masks, predictions: true and predicted class ids [N, H, W], or lists of masks of any sizes.
+        ignore: see `segsweep.plots`.
+        max_distance: the last distance drawn, in pixels; all farther pixels share one more place.
+        title: above both panels; None counts images and pixels.
 
     Raises:
-        ValueError: nothing to draw, lengths or sizes that differ, every pixel ignored, or no distance.
+        ValueError: nothing to draw, lengths or sizes that differ, every pixel ignored, or `max_distance` below 1.
     """
     if max_distance < 1:
         raise ValueError(f"max_distance is {max_distance}; give at least 1.")
     if not 0 < len(masks) == len(predictions):
         raise ValueError(f"there are {len(masks)} masks and {len(predictions)} predictions; give as many, and some.")
-    pixels, wrong = _by_distance(masks, predictions, ignore, max_distance)
+    # Judged and wrong pixels at the distances 1, 2, ..., max_distance, and farther.
+    pixels, wrong = np.zeros((2, max_distance + 1), dtype=np.int64)
+    for index in range(len(masks)):
+        errors = error_map(masks[index], predictions[index], ignore)
+        place = np.minimum(np.ceil(border_distance(masks[index], ignore)), max_distance + 1)
+        for counts, chosen in ((pixels, errors != IGNORED), (wrong, errors == WRONG)):
+            counts += np.bincount(place[chosen].astype(np.int64) - 1, minlength=max_distance + 1)
     if not pixels.sum():
         raise ValueError("every pixel is ignored; there is nothing to draw.")
-
-    places = np.arange(1, max_distance + 2)
-    red = tuple(float(channel) / 255 for channel in ERROR_COLORS[WRONG])
     figure = new_figure(9.2, 3.7)
-    left, right = figure.subplots(1, 2)
+    _draw_by_distance(*figure.subplots(1, 2), pixels, wrong)
+    total = f"{counted(len(masks), 'image')}: {wrong.sum():,} of {pixels.sum():,} pixels wrong"
+    figure.suptitle(total if title is None else title)
+    return figure
+
+
+def _draw_by_distance(left: Axes, right: Axes, pixels: NDArray[np.int64], wrong: NDArray[np.int64]) -> None:
+    places = np.arange(1, len(pixels) + 1)
+    red = tuple(float(channel) / 255 for channel in ERROR_COLORS[WRONG])
     found = pixels > 0
     shares = 100 * wrong[found] / pixels[found]
     bars = left.bar(places[found], shares, color=red, width=0.7)
     left.bar_label(bars, [_short_per_cent(share) for share in shares], fontsize=7, padding=1)
     left.set_title("of the pixels at this distance, wrong", loc="left")
+    left.set_xticks(places, [*map(str, places[:-1]), f"> {places[-2]}"])
     for counts, label, style in (
         (wrong, "of all wrong pixels", {"color": red, "marker": "o"}),
         (pixels, "of all pixels", {"color": LINE_COLORS[0], "marker": "s", "linestyle": "--"}),
@@ -209,29 +217,11 @@ def border_errors(
     right.set_title("up to this distance", loc="left")
     right.set_ylim(0, 104)
     right.legend(loc="best")
-    left.set_xticks(places, [*map(str, places[:-1]), f"> {max_distance}"])
     right.set_xticks(places[:-1])
     for axes in (left, right):
         axes.set_xlabel("pixels to the nearest pixel of another class")
         axes.set_ylabel("per cent")
-        axes.grid(axis="y", color="0.9", linewidth=0.6)
-        axes.set_axisbelow(True)
-    total = f"{counted(len(masks), 'image')}: {wrong.sum():,} of {pixels.sum():,} pixels wrong"
-    figure.suptitle(total if title is None else title)
-    return figure
-
-
-def _by_distance(
-    masks: Batch, predictions: Batch, ignore: int | None, max_distance: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Judged and wrong pixels at each distance from a border, int64 [max_distance + 1] each; the last place is farther."""
-    pixels, wrong = np.zeros(max_distance + 1, dtype=np.int64), np.zeros(max_distance + 1, dtype=np.int64)
-    for index in range(len(masks)):
-        errors = error_map(masks[index], predictions[index], ignore)
-        place = np.minimum(np.ceil(border_distance(masks[index], ignore)), max_distance + 1)
-        for counts, chosen in ((pixels, errors != IGNORED), (wrong, errors == WRONG)):
-            counts += np.bincount(place[chosen].astype(np.int64) - 1, minlength=max_distance + 1)
-    return pixels, wrong
+        horizontal_grid(axes)
 
 
 def _short_per_cent(share: float) -> str:

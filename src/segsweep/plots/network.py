@@ -1,4 +1,4 @@
-"""What a convolutional net has learnt and what it answers: its filters and its feature maps, as grids."""
+"""Filters and feature maps of a convolutional net, as grids."""
 
 from typing import Any
 
@@ -11,13 +11,13 @@ from segsweep.plots.style import bare, counted, new_figure, plain_ticks, styled
 
 
 def mosaic(tiles: ArrayLike) -> NDArray[np.float64]:
-    """A grid of small pictures as one, with a gap of NaN between them (drawn as paper).
+    """Joins a grid of small pictures into one, with a gap of NaN between them (drawn as paper).
 
     Args:
         tiles: [rows, columns, H, W].
 
     Returns:
-        float64 [rows * (H + gap) - gap, columns * (W + gap) - gap]; the gap is one pixel for each 16 of H.
+        float64 [rows * (H + gap) - gap, columns * (W + gap) - gap]; the gap is H // 16 pixels, at least 1.
     """
     values = to_array(tiles, "tiles").astype(np.float64)
     rows, columns, height, width = values.shape
@@ -31,26 +31,22 @@ def mosaic(tiles: ArrayLike) -> NDArray[np.float64]:
 
 
 @styled
-def filters(
-    weights: ArrayLike, *, title: str = "convolution filters", max_outputs: int = 32, max_inputs: int = 32
-) -> Figure:
-    """Filters of a convolution: input channels against output channels, the more numerous across, on one scale.
+def filters(weights: ArrayLike, *, title: str = "convolution filters") -> Figure:
+    """Draws filters of a convolution: input channels against output channels, the more numerous across, on one scale.
 
     Middle grey is 0, white the largest magnitude, black its negative. Filters of a single input channel are laid out
-    as a square. What exceeds `max_outputs` or `max_inputs` is left out, and the title says so.
+    as a square. Only the first 32 outputs and 32 inputs are drawn; the title says so.
 
     Args:
         weights: [outputs, inputs, height, width], as `torch.nn.Conv2d.weight`.
-        title: the layer's name; its sizes follow it.
-        max_outputs: so many output channels are drawn.
-        max_inputs: so many input channels are drawn.
+        title: the layer's name; its sizes are added.
 
     Raises:
         ValueError: another shape, no weights, or NaN or infinite ones.
     """
-    values = _numbers(weights, "weights", 4, "[outputs, inputs, height, width]")
+    values = _checked_array(weights, "weights", 4, "[outputs, inputs, height, width]")
     outputs, inputs = values.shape[:2]
-    shown = values[:max_outputs, :max_inputs]
+    shown = values[:32, :32]
     sizes = f"{counted(outputs, 'output')} × {counted(inputs, 'input')}, {values.shape[2]}×{values.shape[3]}"
     if shown.shape[:2] != (outputs, inputs):
         sizes += f"; the first {shown.shape[0]} × {shown.shape[1]}"
@@ -58,42 +54,52 @@ def filters(
     upright = shown.shape[0] > shown.shape[1]
     tiles = _in_square(shown[:, 0]) if square else shown.swapaxes(0, 1) if upright else shown
     limit = float(np.abs(shown).max()) or 1.0
-    figure, axes = _draw(tiles, (-limit, limit), "weight", f"{title} ({sizes})")
-    if not square:
-        names = ("output channel", "input channel") if upright else ("input channel", "output channel")
-        _number(axes, tiles.shape, *names)
+    figure, axes = _draw_tiles(tiles, (-limit, limit), "weight", f"{title} ({sizes})")
+    if square:
+        return figure
+    rows, columns, height, width = tiles.shape
+    for number, size, set_ticks in ((columns, width, axes.set_xticks), (rows, height, axes.set_yticks)):
+        chosen = range(0, number, -(-number // 16))
+        set_ticks(
+            [index * (size + _gap(height)) + (size - 1) / 2 for index in chosen], [str(index) for index in chosen]
+        )
+    axes.tick_params(length=0)
+    axes.set_xlabel("output channel" if upright else "input channel")
+    axes.set_ylabel("input channel" if upright else "output channel")
     return figure
 
 
 @styled
-def feature_maps(maps: ArrayLike, *, title: str = "feature maps", max_maps: int = 64, clip: float = 0.0) -> Figure:
-    """The channels of one sample's activations, in reading order, on one scale.
+def feature_maps(maps: ArrayLike, *, title: str = "feature maps", clip: float = 0.0) -> Figure:
+    """Draws the channels of one sample's activations, in reading order, on one scale.
+
+    Only the first 64 are drawn; the title says so.
 
     Args:
         maps: [C, H, W] or [1, C, H, W].
-        title: the layer's name; its sizes follow it.
-        max_maps: so many channels are drawn; what is left out, the title says.
-        clip: the share of the values, at either end, that the scale may leave out, so that a few large ones do not make
-            all others alike. They are drawn as its black or white, and the bar ends in an arrow.
+        title: the layer's name; its sizes are added.
+        clip: the share of the values that the scale leaves out at either end, so that a few large ones do not make all
+            others look alike. Values beyond the scale are black or white, and the colour bar ends in an arrow.
 
     Raises:
-        ValueError: another shape, no values, NaN or infinite ones, or a share outside [0, 0.5).
+        ValueError: another shape, no values, NaN or infinite ones, or `clip` outside [0, 0.5).
     """
     if not 0 <= clip < 0.5:
         raise ValueError(f"clip is {clip}; give a share from 0 to below 0.5.")
     array = to_array(maps, "maps")
     if array.ndim == 4 and array.shape[0] == 1:
         array = array[0]
-    values = _numbers(array, "maps", 3, "[C, H, W] of one sample")
-    shown = values[:max_maps]
+    values = _checked_array(array, "maps", 3, "[C, H, W] of one sample")
+    shown = values[:64]
     sizes = f"{counted(len(values), 'channel')}, {values.shape[1]}×{values.shape[2]}"
     if len(shown) < len(values):
         sizes += f"; the first {len(shown)}"
     low, high = (float(limit) for limit in np.quantile(shown, [clip, 1 - clip]))
-    return _draw(_in_square(shown), (low, high if high > low else low + 1), "activation", f"{title} ({sizes})")[0]
+    limits = (low, high if high > low else low + 1)
+    return _draw_tiles(_in_square(shown), limits, "activation", f"{title} ({sizes})")[0]
 
 
-def _numbers(value: Any, name: str, dimensions: int, shape: str) -> NDArray[np.float64]:
+def _checked_array(value: Any, name: str, dimensions: int, shape: str) -> NDArray[np.float64]:
     array = to_array(value, name)
     if array.ndim != dimensions or array.size == 0:
         raise ValueError(f"{name} has shape {list(array.shape)}; give {shape}.")
@@ -104,7 +110,7 @@ def _numbers(value: Any, name: str, dimensions: int, shape: str) -> NDArray[np.f
 
 
 def _in_square(tiles: NDArray[np.float64]) -> NDArray[np.float64]:
-    """[N, H, W] as [rows, columns, H, W], about as many rows as columns; what is left over is NaN."""
+    """Reshapes [N, H, W] to [rows, columns, H, W] with about as many rows as columns; empty places are NaN."""
     columns = int(np.ceil(np.sqrt(len(tiles))))
     rows = -(-len(tiles) // columns)
     padded = np.full((rows * columns, *tiles.shape[1:]), np.nan)
@@ -116,13 +122,12 @@ def _gap(height: int) -> int:
     return max(1, height // 16)
 
 
-def _draw(tiles: NDArray[np.float64], limits: tuple[float, float], unit: str, title: str) -> tuple[Figure, Any]:
+def _draw_tiles(tiles: NDArray[np.float64], limits: tuple[float, float], unit: str, title: str) -> tuple[Figure, Any]:
     picture = mosaic(tiles)
-    largest = 8.0
-    scale = min(largest / max(picture.shape), 0.9 / max(tiles.shape[2], tiles.shape[3]))
+    scale = min(8.0 / max(picture.shape), 0.9 / max(tiles.shape[2], tiles.shape[3]))
     # The colour bar takes 0.09 of the width; the rest is for numbers and labels.
     figure = new_figure(max(picture.shape[1] * scale / 0.91 + 0.9, 4.2), max(picture.shape[0] * scale, 1.0) + 0.8)
-    figure.set_layout_engine("compressed")  # which leaves room for the labels of axes of fixed aspect
+    figure.set_layout_engine("compressed")  # leaves room for the labels of axes of fixed aspect
     axes = figure.add_subplot()
     image = axes.imshow(picture, cmap="gray", vmin=limits[0], vmax=limits[1], interpolation="nearest")
     beyond = bool(np.nanmin(picture) < limits[0]), bool(np.nanmax(picture) > limits[1])
@@ -133,14 +138,3 @@ def _draw(tiles: NDArray[np.float64], limits: tuple[float, float], unit: str, ti
     bar.update_ticks()
     figure.suptitle(title)
     return figure, axes
-
-
-def _number(axes: Any, shape: tuple[int, ...], across: str, down: str) -> None:
-    rows, columns, height, width = shape
-    gap = _gap(height)
-    for number, size, set_ticks in ((columns, width, axes.set_xticks), (rows, height, axes.set_yticks)):
-        chosen = range(0, number, -(-number // 16))
-        set_ticks([index * (size + gap) + (size - 1) / 2 for index in chosen], [str(index) for index in chosen])
-    axes.tick_params(length=0)
-    axes.set_xlabel(across)
-    axes.set_ylabel(down)

@@ -1,8 +1,8 @@
-"""Histories of runs as curves: running means, replicates of one setting put together, and names at the ends of curves."""
+"""Histories of runs as curves: running means, means of replicates, and labels at the ends of curves."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -11,6 +11,7 @@ from matplotlib.colors import to_rgb
 from numpy.typing import ArrayLike, NDArray
 
 from segsweep.plots.arrays import to_array
+from segsweep.plots.style import shorten
 
 Band = Literal["minmax", "std", "runs"]
 Points = tuple[NDArray[np.float64], NDArray[np.float64]]
@@ -18,7 +19,7 @@ Points = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 @dataclass
 class Curve:
-    """One setting's curve: that of its only run, or the mean of its replicates with a band, or with each of them."""
+    """One setting's curve: its only run, or the mean of its replicates with a band or with a line for each."""
 
     name: str
     group: str
@@ -28,12 +29,46 @@ class Curve:
     low: NDArray[np.float64] | None = None
     high: NDArray[np.float64] | None = None
     runs: list[Points] = field(default_factory=list)
-    """Each replicate, where these are drawn and no band."""
+    """Each replicate, if these are drawn instead of a band."""
     tails: list[Points] = field(default_factory=list)
-    """What replicates logged outside the steps that all of them have, one line each."""
+    """Of each replicate, the steps that not all replicates have."""
     stops: list[tuple[float, float]] = field(default_factory=list)
-    """Where diverged runs had their last finite value."""
+    """The last finite point of each diverged run."""
     diverged: int = 0
+
+    @classmethod
+    def of(cls, name: str, group: str, runs: Mapping[str, Points], failed: Collection[str], band: Band) -> "Curve":
+        """Combines the runs of one setting. The mean covers only the steps that every replicate has: else it would jump."""
+        finite = {run: (steps, np.where(np.isfinite(values), values, np.nan)) for run, (steps, values) in runs.items()}
+        bad = [run for run in runs if run in failed]
+        stops = []
+        for steps, values in (finite[run] for run in bad):
+            if len(places := np.flatnonzero(np.isfinite(values))):
+                stops.append((float(steps[places[-1]]), float(values[places[-1]])))
+        curve = cls(name, group, np.empty(0), np.empty(0), len(runs), stops=stops, diverged=len(bad))
+        if len(runs) == 1:
+            curve.x, curve.y = next(iter(finite.values()))
+            return curve
+        # After a resume a step may be logged twice; its later value counts.
+        columns = {run: pd.Series(values, steps).groupby(level=0).last() for run, (steps, values) in finite.items()}
+        table = pd.DataFrame(columns).sort_index()
+        common = table.dropna()
+        if common.empty:
+            curve.tails = list(finite.values())
+            return curve
+        for run in runs:
+            rest = table[run][table.index >= common.index[-1]].dropna()
+            if len(rest) > 1:
+                curve.tails.append((rest.index.to_numpy(dtype=np.float64), rest.to_numpy(dtype=np.float64)))
+        curve.x, curve.y = common.index.to_numpy(dtype=np.float64), common.mean(axis=1).to_numpy()
+        if band == "std":
+            deviation = common.std(axis=1, ddof=1).to_numpy()
+            curve.low, curve.high = curve.y - deviation, curve.y + deviation
+        elif band == "minmax":
+            curve.low, curve.high = common.min(axis=1).to_numpy(), common.max(axis=1).to_numpy()
+        else:
+            curve.runs = list(finite.values())
+        return curve
 
     @property
     def drawn(self) -> NDArray[np.float64]:
@@ -43,18 +78,37 @@ class Curve:
 
     @property
     def anchor(self) -> Points:
-        """The points whose last one a label belongs to: the longest tail's, where there are tails."""
+        """The line that ends last and therefore carries the label: the longest tail if there are tails."""
         return max(self.tails, key=lambda points: points[0][-1], default=(self.x, self.y))
 
     @property
     def end(self) -> float:
-        """The last finite value; NaN where there is none."""
+        """The last finite value; NaN if there is none."""
         finite = self.y[np.isfinite(self.y)]
         return float(finite[-1]) if len(finite) else float("nan")
 
+    @property
+    def label(self) -> str:
+        """The name, with the number of replicates and of those that diverged."""
+        text = shorten(self.name, 40)
+        if self.replicates > 1:
+            text += f" (n={self.replicates})"
+        if self.diverged:
+            text += " diverged" if self.replicates == 1 else f", {self.diverged} diverged"
+        return text
+
+
+@dataclass
+class Panel:
+    """A column of the histories: its curves, and the runs that have not logged it."""
+
+    column: str
+    curves: list[Curve]
+    missing: list[str]
+
 
 def running_mean(values: ArrayLike) -> NDArray[np.float64]:
-    """The mean of all values so far, at every place: `values[: i + 1].mean()`; float64 [N] for [N]."""
+    """Returns the mean of all values up to each one, `values[: i + 1].mean()`; float64 [N] for [N]."""
     array = to_array(values, "values").astype(np.float64)
     if array.ndim != 1:
         raise ValueError(f"values has shape {list(array.shape)}; give one dimension.")
@@ -62,7 +116,7 @@ def running_mean(values: ArrayLike) -> NDArray[np.float64]:
 
 
 def read_points(history: pd.DataFrame, y: str, x: str, name: str) -> Points:
-    """The rows of a history that have both `x` and `y`, in the order logged; rows without are other metrics' rows.
+    """Returns `x` and `y` of the rows that have both, in the order logged; other rows hold other metrics.
 
     Raises:
         ValueError: a column that does not hold numbers.
@@ -77,45 +131,50 @@ def read_points(history: pd.DataFrame, y: str, x: str, name: str) -> Points:
     return columns[x][kept], columns[y][kept]
 
 
-def read_curves(
+def read_panels(
     histories: Mapping[str, pd.DataFrame],
-    y: str,
+    columns: Sequence[str],
     x: str,
     *,
     groups: Mapping[str, str] | None,
     settings: Mapping[str, str] | None,
     diverged: Collection[str],
-    running: bool,
     band: Band,
-) -> tuple[list[Curve], list[str]]:
-    """One curve for each setting, in the order of the histories, and the names of the runs that have not logged `y`.
+) -> list[Panel]:
+    """Reads a panel for each column, with a curve for each setting in the order of the histories; see `plots.curves`.
 
     Raises:
-        ValueError: no history has the columns, a run that `groups` or `settings` lacks, replicates of one setting in
-            two groups, or a column without numbers.
+        ValueError: as `plots.curves`, or replicates of one setting are in two groups.
     """
-    if not any(y in history and x in history for history in histories.values()):
-        known = sorted({str(column) for history in histories.values() for column in history})
-        raise ValueError(f"no history has the columns {x!r} and {y!r}; there are: {', '.join(known) or 'none'}.")
-    points: dict[str, dict[str, Points]] = {}
+    if not histories or not columns:
+        raise ValueError("there is nothing to draw: give at least one history and one column.")
+    if band not in get_args(Band):
+        raise ValueError(f"band is {band!r}; give one of {', '.join(get_args(Band))}.")
+    setting_of = {run: _look_up(settings, run, "settings") if settings is not None else run for run in histories}
     group_of: dict[str, str] = {}
-    without: list[str] = []
-    for run, history in histories.items():
-        setting = _look_up(settings, run, "settings") if settings is not None else run
+    for run, setting in setting_of.items():
         group = _look_up(groups, run, "groups") if groups is not None else ""
         if group_of.setdefault(setting, group) != group:
             raise ValueError(f"groups: replicates of {setting!r} are in {group_of[setting]!r} and {group!r}.")
-        found = y in history and x in history
-        steps, values = read_points(history, y, x, run) if found else (np.empty(0), np.empty(0))
-        if not len(values):
-            without.append(run)
-            continue
-        if running:
-            values = running_mean(values)
-        points.setdefault(setting, {})[run] = (steps, values)
-    failed = {run for runs in points.values() for run, (_, values) in runs.items() if np.isinf(values).any()}
-    failed |= set(diverged)
-    return [_combine(setting, group_of[setting], runs, failed, band) for setting, runs in points.items()], without
+    panels = []
+    for y in columns:
+        if not any(y in history and x in history for history in histories.values()):
+            known = sorted({str(column) for history in histories.values() for column in history})
+            raise ValueError(f"no history has the columns {x!r} and {y!r}; there are: {', '.join(known) or 'none'}.")
+        points: dict[str, dict[str, Points]] = {}
+        missing, failed = [], set(diverged)
+        for run, history in histories.items():
+            found = y in history and x in history
+            steps, values = read_points(history, y, x, run) if found else (np.empty(0), np.empty(0))
+            if not len(values):
+                missing.append(run)
+                continue
+            points.setdefault(setting_of[run], {})[run] = (steps, values)
+            if np.isinf(values).any():
+                failed.add(run)
+        curves = [Curve.of(setting, group_of[setting], runs, failed, band) for setting, runs in points.items()]
+        panels.append(Panel(y, curves, missing))
+    return panels
 
 
 def _look_up(names: Mapping[str, str], run: str, argument: str) -> str:
@@ -124,50 +183,12 @@ def _look_up(names: Mapping[str, str], run: str, argument: str) -> str:
     return str(names[run])
 
 
-def _combine(name: str, group: str, runs: Mapping[str, Points], failed: Collection[str], band: Band) -> Curve:
-    """The curve of one setting. The mean covers the steps that every replicate has: over fewer it would jump."""
-    finite = {run: (steps, np.where(np.isfinite(values), values, np.nan)) for run, (steps, values) in runs.items()}
-    stops = []
-    for steps, values in (finite[run] for run in runs if run in failed):
-        if len(places := np.flatnonzero(np.isfinite(values))):
-            stops.append((float(steps[places[-1]]), float(values[places[-1]])))
-    bad = sum(run in failed for run in runs)
-    if len(finite) == 1:
-        steps, values = next(iter(finite.values()))
-        return Curve(name, group, steps, values, stops=stops, diverged=bad)
-    # A step logged twice, as one is after a resume, counts with its later value.
-    columns = {run: pd.Series(values, steps).groupby(level=0).last() for run, (steps, values) in finite.items()}
-    table = pd.DataFrame(columns).sort_index()
-    common = table.dropna()
-    if common.empty:
-        empty = np.empty(0)
-        tails = list(finite.values())
-        return Curve(name, group, empty, empty, len(finite), tails=tails, stops=stops, diverged=bad)
-    last = common.index[-1]
-    tails = []
-    for run in runs:
-        rest = table[run][table.index >= last].dropna()
-        if len(rest) > 1:
-            tails.append((rest.index.to_numpy(dtype=np.float64), rest.to_numpy(dtype=np.float64)))
-    mean = common.mean(axis=1).to_numpy()
-    x = common.index.to_numpy(dtype=np.float64)
-    curve = Curve(name, group, x, mean, len(finite), tails=tails, stops=stops, diverged=bad)
-    if band == "std":
-        spread = common.std(axis=1, ddof=1).to_numpy()
-        curve.low, curve.high = mean - spread, mean + spread
-    elif band == "minmax":
-        curve.low, curve.high = common.min(axis=1).to_numpy(), common.max(axis=1).to_numpy()
-    else:
-        curve.runs = list(finite.values())
-    return curve
-
-
 def thin_band(
     x: NDArray[np.float64], low: NDArray[np.float64], high: NDArray[np.float64], most: int = 800
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """A band in at most about `most` points that still covers all of it: each stands for the extremes of its neighbours.
+    """Reduces a band to at most about `most` points that cover it: each holds the extremes of its neighbours.
 
-    Filling a noisy outline takes time that grows with its points squared, and a page has no more columns than these.
+    The time to fill a noisy outline grows with the square of its points, and a page is about `most` pixels wide.
     """
     if len(x) <= most:
         return x, low, high
@@ -176,22 +197,18 @@ def thin_band(
     return np.append(x[starts], x[-1]), *(np.append(edge, edge[-1]) for edge in covered)  # type: ignore[return-value]
 
 
-_FONT_SIZE = 7.5
-
-
 def spread(positions: ArrayLike, gap: float, low: float = 0.0, high: float = 1.0) -> NDArray[np.float64]:
-    """Positions as near to the given ones as a least distance allows, in the same order.
+    """Moves labels apart by at least `gap`, as little as possible (least squares), and keeps their order.
 
     Args:
-        positions: where each label would like to be, [N].
-        gap: the least distance between two; reduced where N labels do not fit between `low` and `high`.
-        low: no label goes below it.
-        high: no label goes above it.
+        positions: the wanted place of each label, [N].
+        gap: the least distance between two labels; reduced if N labels do not fit between `low` and `high`.
+        low, high: no label goes below or above them.
 
     Returns:
-        float64 [N]; the sum of squared moves is the least possible.
+        float64 [N].
     """
-    from scipy.optimize import isotonic_regression  # here, because it takes half a second
+    from scipy.optimize import isotonic_regression  # here, because the import takes half a second
 
     wanted = np.asarray(positions, dtype=np.float64)
     number = len(wanted)
@@ -200,7 +217,7 @@ def spread(positions: ArrayLike, gap: float, low: float = 0.0, high: float = 1.0
     gap = min(gap, (high - low) / max(number - 1, 1))
     order = np.argsort(wanted, kind="stable")
     steps = np.arange(number) * gap
-    # With the least distances taken off, positions in order need only not decrease.
+    # After subtracting the gaps, the positions only have to be non-decreasing.
     level = isotonic_regression(wanted[order] - steps).x
     result = np.empty(number)
     result[order] = np.clip(level, low, high - steps[-1]) + steps
@@ -208,11 +225,11 @@ def spread(positions: ArrayLike, gap: float, low: float = 0.0, high: float = 1.0
 
 
 def label_ends(axes: Axes, curves: Sequence[tuple[NDArray[np.float64], NDArray[np.float64], str, str]]) -> None:
-    """Writes each curve's name to the right of the axes at the height where the curve ends, with a thin line to it.
+    """Writes each curve's label to the right of the axes, near the height of its end, with a thin line to it.
 
     Args:
-        axes: scale and limits as they will stay.
-        curves: x, y, text and colour of each; a curve without a finite value is left out.
+        axes: with their final scale and limits.
+        curves: x, y, text and colour of each; curves without a finite value get no label.
     """
     ends = []
     for x, y, text, color in curves:
@@ -226,12 +243,13 @@ def label_ends(axes: Axes, curves: Sequence[tuple[NDArray[np.float64], NDArray[n
     axes.set_ylim(axes.get_ylim())
     figure = axes.get_figure(root=True)
     assert figure is not None
-    # Title, axis labels and the legend below take about this much of the figure's height.
+    # Title, axis labels and legend take about 1.3 inches of the figure's height.
     inches = figure.get_size_inches()[1] - 1.3
+    font_size = 7.5
     line = {"arrowstyle": "-", "linewidth": 0.5, "alpha": 0.6, "shrinkA": 1, "shrinkB": 0, "relpos": (0, 0.5)}
     to_fraction = axes.transScale + axes.transLimits
     heights = [float(to_fraction.transform((x, y))[1]) for x, y, _, _ in ends]
-    for (end_x, end_y, text, color), height in zip(ends, spread(heights, 1.25 * _FONT_SIZE / 72 / inches), strict=True):
+    for (end_x, end_y, text, color), height in zip(ends, spread(heights, 1.25 * font_size / 72 / inches), strict=True):
         axes.annotate(
             text,
             xy=(end_x, end_y),
@@ -239,8 +257,8 @@ def label_ends(axes: Axes, curves: Sequence[tuple[NDArray[np.float64], NDArray[n
             textcoords="axes fraction",
             va="center",
             ha="left",
-            fontsize=_FONT_SIZE,
-            # Thin letters need more contrast with the paper than lines of the same colour.
+            fontsize=font_size,
+            # Darker than the line, because thin letters need more contrast with the paper.
             color=tuple(0.72 * channel for channel in to_rgb(color)),
             arrowprops=line | {"color": color},
             annotation_clip=False,

@@ -1,7 +1,8 @@
-"""What all figures share: fonts, colours, line styles, how numbers are written; and a figure as pixels or as a file."""
+"""Fonts, colours, line styles and number formats of all figures; saving a figure or reading its pixels."""
 
 import os
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
@@ -30,13 +32,13 @@ STYLE: dict[str, Any] = {
     "hatch.linewidth": 0.6,
     "image.cmap": "gray",
     "figure.dpi": 100,
-    # Names of files, classes and runs are text: a "$" in one is not the start of a formula.
+    # A "$" in the name of a file, class or run does not start a formula.
     "text.parse_math": False,
     "svg.hashsalt": "segsweep",
 }
 
 LINE_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00", "#882255")
-"""Okabe and Ito's colour-blind-safe palette; for its yellow, which vanishes on white, Tol's wine."""
+"""Okabe and Ito's colour-blind-safe palette, with Tol's wine instead of its yellow, which is hard to see on white."""
 
 LINE_STYLES: tuple[Any, ...] = ("-", "--", ":", "-.", (0, (7, 1, 1, 1, 1, 1)), (0, (1, 3)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "<", "*", ">")
@@ -44,23 +46,22 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "<", "*", ">")
 GREY = "#767676"
 PALE = "#D9D9D9"
 
-
 styled = matplotlib.style.context(["default", STYLE])
-"""A decorator: runs a function under this project's style, whatever the caller's matplotlib settings are."""
+"""Decorator: runs a function under `STYLE`, whatever the caller's matplotlib settings are."""
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of `width` by `height` inches that belongs to no backend and is freed with its last reference."""
+    """Returns an empty figure, sizes in inches. No backend holds it, so it is freed with its last reference."""
     return Figure(figsize=(width, height), layout="constrained", facecolor="white")
 
 
 def plain(value: float, digits: int | None = None, *, thousands: bool = False) -> str:
-    """A number as a person writes it: 0.001 and 10000, not 1e-03 and 1e+04.
+    """Writes a number as a person does: 0.001 and 10000, not 1e-03 and 1e+04.
 
     Args:
-        value: any number. Below 1e-7 and from 1e9 on it is written with an exponent, since zeros are hard to count.
-        digits: significant digits, trailing zeros kept; None for as many as tell the value apart.
-        thousands: separates thousands with a comma.
+        value: any number. Below 1e-7 and from 1e9 on it gets an exponent, because long rows of zeros are hard to count.
+        digits: significant digits, with trailing zeros; None writes up to ten and drops trailing zeros.
+        thousands: separate thousands with a comma.
     """
     value = float(value)
     if not np.isfinite(value):
@@ -84,31 +85,31 @@ def plain(value: float, digits: int | None = None, *, thousands: bool = False) -
 
 
 def plain_ticks() -> FuncFormatter:
-    """Tick labels as `plain` writes numbers."""
+    """Formats tick labels with `plain`."""
     return FuncFormatter(lambda value, _position: plain(value, thousands=True))
 
 
 def scale_log_y(axes: Axes, values: np.ndarray) -> None:
-    """A logarithmic y axis on which several ticks are labelled, however far it reaches.
+    """Makes the y axis logarithmic and labels several ticks, whatever its range.
 
     Args:
-        axes: are changed.
-        values: what is drawn, finite; what is not above 0 has no place. Without any that has, the axis stays linear.
+        axes: changed in place.
+        values: every drawn value, finite. Values of 0 or less are not shown; if all are, the axis stays linear.
     """
     positive = values[values > 0]
     if not len(positive):
         return
     axes.set_yscale("log", nonpositive="mask")
     ratio = positive.max() / positive.min()
-    if ratio < 5:  # 1, 2 and 5 may be one
+    if ratio < 5:  # the range may contain only one of 1, 2 and 5
         axes.yaxis.set_major_locator(MaxNLocator(5))
-    elif ratio < 1000:  # powers of ten alone would be few
+    elif ratio < 1000:  # the range contains too few powers of ten
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def shorten(text: str, length: int) -> str:
-    """`text` in at most `length` characters; what is left out of the middle is shown as `…`."""
+    """Cuts `text` to `length` characters by replacing its middle with `…`."""
     if len(text) <= length:
         return text
     tail = (length - 1) // 2
@@ -116,39 +117,63 @@ def shorten(text: str, length: int) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """`1 run`, `2 runs`."""
+    """Writes `1 run` or `2 runs`."""
     return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
 def bare(axes: Axes) -> None:
-    """Takes ticks and frame off axes that show a picture."""
+    """Removes ticks and frame."""
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
 
 
 def text_color(background: tuple[float, ...]) -> str:
-    """Black or white, whichever has the higher contrast on an RGB(A) colour in [0, 1] (WCAG relative luminance)."""
+    """Returns "black" or "white": the higher contrast (WCAG relative luminance) on an RGB(A) colour in [0, 1]."""
     channels = np.asarray(background[:3], dtype=float)
     linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
     luminance = float(linear @ np.array([0.2126, 0.7152, 0.0722]))
     return "black" if luminance > 0.179 else "white"
 
 
+def matrix_axes(axes: Axes, rows: Sequence[str], columns: Sequence[str], fontsize: float = 8) -> None:
+    """Prepares axes for a table: the cell (row, column) is the unit square around x = column, y = row, row 0 on top."""
+    bare(axes)
+    axes.set(xlim=(-0.5, len(columns) - 0.5), ylim=(len(rows) - 0.5, -0.5))
+    axes.set_xticks(range(len(columns)), columns, fontsize=fontsize)
+    axes.set_yticks(range(len(rows)), rows, fontsize=fontsize)
+    axes.tick_params(length=0)
+
+
+def hatched_cells(axes: Axes, row: int, column: int, number: int, text: str, fontsize: float) -> None:
+    """Hatches `number` cells of a row from `column` on, which have no value, and writes why in their middle."""
+    corner = (column - 0.5, row - 0.5)
+    axes.add_patch(Rectangle(corner, number, 1, facecolor=PALE, edgecolor=GREY, hatch="////", linewidth=0))
+    box = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
+    middle = column + (number - 1) / 2
+    axes.text(middle, row, text, ha="center", va="center", in_layout=False, fontsize=fontsize, bbox=box)
+
+
+def horizontal_grid(axes: Axes) -> None:
+    """Draws pale horizontal lines behind the data."""
+    axes.grid(axis="y", color="0.9", linewidth=0.6)
+    axes.set_axisbelow(True)
+
+
 def show_image(axes: Axes, image: NDArray[Any]) -> None:
-    """Draws an image in [0, 1] with black at 0 and white at 1, whatever range it fills."""
+    """Draws an image in [0, 1] with 0 as black and 1 as white, whatever range its values fill."""
     axes.imshow(image, cmap="gray", vmin=0, vmax=1)
-    picture_frame(axes)
+    outline(axes)
 
 
 def show_colors(axes: Axes, picture: NDArray[Any]) -> None:
-    """Draws a picture whose colours mean classes: none is ever blended with its neighbour's."""
+    """Draws a picture of class colours without blending neighbouring pixels."""
     axes.imshow(picture, interpolation="nearest")
-    picture_frame(axes)
+    outline(axes)
 
 
-def picture_frame(axes: Axes) -> None:
-    """A thin outline, without which a white picture has no edge on white paper."""
+def outline(axes: Axes) -> None:
+    """Replaces the frame by a thin outline, without which a white picture has no visible edge on white paper."""
     bare(axes)
     axes.spines[:].set_visible(True)
     axes.spines[:].set(linewidth=0.4, color="black")
@@ -156,9 +181,9 @@ def picture_frame(axes: Axes) -> None:
 
 @styled
 def to_image(figure: Figure, dpi: float = 100) -> NDArray[np.uint8]:
-    """The figure's pixels, uint8 [H, W, 3], as TensorBoard's `add_image(..., dataformats="HWC")` takes them.
+    """Renders a figure to pixels, uint8 [H, W, 3], for TensorBoard's `add_image(..., dataformats="HWC")`.
 
-    The figure keeps its own resolution and canvas.
+    The figure keeps its resolution and canvas.
 
     Raises:
         ValueError: `dpi` is not positive.
@@ -177,16 +202,16 @@ def to_image(figure: Figure, dpi: float = 100) -> NDArray[np.uint8]:
 
 @styled
 def save(figure: Figure, path: str | os.PathLike[str], dpi: float = 150) -> Path:
-    """Writes the figure whole or not at all; the suffix of `path` gives the format (png, pdf, svg, ...).
+    """Writes a figure in the format that the suffix of `path` names (png, pdf, svg, ...), whole or not at all.
 
-    It is written beside `path` under another name and then renamed, so a reader never sees half a file, and a failure
-    leaves what was there before. The same figure gives the same bytes: no date is written.
+    The figure is written to a temporary file beside `path`, which is then renamed: a reader never sees half a file, and
+    if writing fails the old file stays. No date is written, so the same figure gives the same bytes.
 
     Returns:
         The path written.
 
     Raises:
-        ValueError: `dpi` is not positive, or matplotlib knows no such format.
+        ValueError: `dpi` is not positive, or matplotlib does not know the format.
         OSError: the folder is missing, full or not writable.
     """
     _check_dpi(dpi)

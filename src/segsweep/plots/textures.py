@@ -1,4 +1,4 @@
-"""Textures beside their masks, and how the two smoothing lengths make them easy or hard to tell apart."""
+"""Texture images beside their masks, and the same mask under different smoothing lengths."""
 
 from collections.abc import Sequence
 
@@ -6,13 +6,13 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from segsweep.plots.arrays import IGNORE, Batch, as_colors, as_image, as_images, as_mask, colorize, same_size
+from segsweep.plots.arrays import IGNORE, ImageBatch, as_colors, as_image, as_images, as_mask, mask_to_rgb
 from segsweep.plots.style import new_figure, plain, show_colors, show_image, styled
 
 
 @styled
 def texture_pair(image: ArrayLike, mask: ArrayLike, *, title: str | None = None) -> Figure:
-    """A texture image beside its mask, with the pixel axes of both.
+    """Draws a texture image beside its mask, and says the size and the share of each class.
 
     Args:
         image: [H, W], [1, H, W] or [3, H, W] in [0, 1].
@@ -20,15 +20,15 @@ def texture_pair(image: ArrayLike, mask: ArrayLike, *, title: str | None = None)
         title: above both, such as their sigmas.
 
     Raises:
-        ValueError: image and mask differ in size, or are none.
+        ValueError: not an image or not a mask, or they differ in size.
     """
-    picture, truth = as_image(image), as_mask(mask)
-    same_size(truth, picture, "mask")
+    picture = as_image(image)
+    truth = as_mask(mask, like=picture)
     height = float(np.clip(picture.shape[0] / picture.shape[1], 0.3, 2.5)) * 3.4
     figure = new_figure(7.6, height + 0.7)
     left, right = figure.subplots(1, 2)
     show_image(left, picture)
-    show_colors(right, colorize(truth, as_colors(None, [truth], IGNORE), IGNORE))
+    show_colors(right, mask_to_rgb(truth, as_colors(None, [truth], IGNORE), IGNORE))
     size = f"{picture.shape[0]}×{picture.shape[1]} pixels"
     left.set_title(f"image, {size}, black 0 to white 1")
     ids = ", ".join(f"{value}: {np.mean(truth == value):.0%}".replace("%", " %") for value in np.unique(truth))
@@ -40,22 +40,18 @@ def texture_pair(image: ArrayLike, mask: ArrayLike, *, title: str | None = None)
 
 @styled
 def sigma_study(
-    images: Batch,
-    sigma1: Sequence[float],
-    sigma2: Sequence[float],
-    *,
-    mask: ArrayLike | None = None,
+    images: ImageBatch, sigma1: Sequence[float], sigma2: Sequence[float], *, mask: ArrayLike | None = None
 ) -> Figure:
-    """Textures of one mask under pairs of smoothing lengths: a row for each sigma1, a column for each difference.
+    """Draws one mask under pairs of smoothing lengths: a row for each sigma1, a column for each difference.
 
     Args:
-        images: [N, H, W] or [N, 1, H, W] in [0, 1], all made with the same mask and the same noise.
-        sigma1: the smoothing length of each image where the mask is 1, in pixels; N values.
-        sigma2: the same where the mask is 0.
+        images: [N, H, W] or [N, 1, H, W] in [0, 1], all made from the same mask and the same noise.
+        sigma1: N smoothing lengths in pixels, of the texture inside the mask (1).
+        sigma2: N smoothing lengths in pixels, of the texture outside the mask (0).
         mask: their mask [H, W], drawn to the left of every row.
 
     Raises:
-        ValueError: lengths that differ, a sigma that is not positive, or two images for the same pair.
+        ValueError: lengths that differ, a sigma that is not positive, or two images with the same pair.
 
     Source: texture notebook (docs/sources.md), section 3.2.
     """
@@ -63,13 +59,12 @@ def sigma_study(
     if not len(pictures) == len(sigma1) == len(sigma2):
         counts = f"{len(pictures)} images, {len(sigma1)} values of sigma1, {len(sigma2)} of sigma2"
         raise ValueError(f"{counts}; give one of each for every image.")
-    # Differences are compared after rounding: 5.2 - 5 and 1.2 - 1 are not the same float.
-    pairs = [
-        (float(first), round(float(second) - float(first), 6)) for first, second in zip(sigma1, sigma2, strict=True)
-    ]
+    pairs = []
     for first, second in zip(sigma1, sigma2, strict=True):
         if not (first > 0 and second > 0 and np.isfinite(first + second)):
             raise ValueError(f"sigma1 {first} and sigma2 {second}: both are lengths in pixels, above 0.")
+        # Rounded, so that equal differences compare equal: 5.2 - 5 and 1.2 - 1 are not the same float.
+        pairs.append((float(first), round(float(second) - float(first), 6)))
     repeated = {pair for pair in pairs if pairs.count(pair) > 1}
     if repeated:
         first, difference = min(repeated)
@@ -90,9 +85,8 @@ def sigma_study(
         show_image(axes, picture)
         axes.set_title(f"σ₁ = {plain(first)}, σ₂ = {plain(round(first + difference, 6))}")
     if mask is not None:
-        truth = as_mask(mask)
-        same_size(truth, pictures[0], "mask")
-        picture = colorize(truth, as_colors(None, [truth], IGNORE), IGNORE)
+        truth = as_mask(mask, like=pictures[0])
+        picture = mask_to_rgb(truth, as_colors(None, [truth], IGNORE), IGNORE)
         for axes in grid[:, 0]:
             axes.set_axis_on()
             show_colors(axes, picture)
