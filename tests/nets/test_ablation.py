@@ -1,4 +1,4 @@
-"""The nets of the ablation: each differs from the published one in one thing, and is what its comment says."""
+"""Each net of the ablation differs from the published one in one setting, and its comment is right."""
 
 import re
 from pathlib import Path
@@ -32,10 +32,10 @@ def net_of(path: Path) -> TextureCNN:
 
 
 def field_of_view(net: nn.Module, size: int = 65) -> tuple[int, int]:
-    """Height and width, in pixels, of where the logit in the middle of an image has a gradient."""
+    """Returns height and width, in pixels, of the area in which the middle logit has a gradient."""
     with torch.no_grad():
         for parameter in net.parameters():
-            parameter.abs_().add_(0.01)  # so that no ReLU hides what is before it, and nothing cancels
+            parameter.abs_().add_(0.01)  # opens every ReLU, and gradients do not cancel
     image = torch.ones(1, 1, size, size, requires_grad=True)
     net.eval()(image)[0, 0, size // 2, size // 2].backward()
     assert image.grad is not None
@@ -56,7 +56,7 @@ def test_comment_says_parameters_and_field_of_view(path: Path):
 
 
 @every_variant
-def test_variant_differs_from_the_published_net_in_the_one_thing_it_is_named_after(path: Path):
+def test_variant_differs_from_the_published_net_only_in_the_setting_it_is_named_after(path: Path):
     published, variant = settings("texture_cnn"), settings(f"ablation/{path.stem}")
     changed = {key: value for key, value in variant.items() if key not in published or published[key] != value}
     assert published.keys() <= variant.keys()

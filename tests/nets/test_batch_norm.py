@@ -1,4 +1,4 @@
-"""Running statistics estimated from batches: exact, and nothing else about the net changes."""
+"""Estimated running statistics are exact, and nothing else in the net changes."""
 
 import copy
 
@@ -43,7 +43,7 @@ def test_estimate_agrees_with_torch():
         assert torch.equal(net.state_dict()[key], value), key
 
 
-def test_estimate_forgets_what_was_there_before():
+def test_estimate_does_not_depend_on_earlier_statistics():
     net = TextureCNN()
     net(100 * torch.rand(2, 1, 12, 10))
     estimate_norm_statistics(net, batches())

@@ -1,4 +1,4 @@
-"""What every registered net promises, whatever is in it."""
+"""Properties that every registered net must have."""
 
 import copy
 import importlib.util
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from segsweep.nets import NETS, build_net, estimate_norm_statistics
 
-# Settings that take another path through a net than its defaults do.
+# Settings that together reach every branch of a net.
 VARIANTS: dict[str, list[dict]] = {
     "segsweep.nets.TextureCNN": [
         {},
@@ -50,7 +50,7 @@ def build(target: str, variant: dict, in_channels: int = 1, out_channels: int = 
 
 
 def trained(net: nn.Module, in_channels: int = 1) -> nn.Module:
-    """As after a little training: no weight, bias or statistic is at its initial value."""
+    """Changes every weight, bias and statistic, as a short training would."""
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
@@ -73,9 +73,9 @@ def test_gives_float_logits_for_every_pixel(target: str, variant: dict, in_chann
 
 @every_net
 def test_logits_are_linear_in_the_last_layer(target: str, variant: dict):
-    """So no sigmoid and no softmax is applied to them."""
+    """Then the net applies neither a sigmoid nor a softmax."""
     if variant.get("architecture") == "UNet":
-        pytest.skip("what goes into its last convolution is also added to what comes out")
+        pytest.skip("its last unit adds its input to its output")
     net = trained(build(target, variant))
     batch = images(2)
     last = [layer for layer in net.modules() if isinstance(layer, nn.Conv2d)][-1]
@@ -106,7 +106,7 @@ def test_every_parameter_gets_a_finite_gradient(target: str, variant: dict):
 
 
 @every_net
-def test_an_image_alone_gets_the_logits_it_gets_in_a_batch(target: str, variant: dict):
+def test_logits_of_an_image_do_not_depend_on_its_batch(target: str, variant: dict):
     net = trained(build(target, variant))
     batch = images(5)
     with torch.no_grad():
@@ -164,7 +164,7 @@ def test_weights_written_and_read_make_the_same_net(target: str, variant: dict):
 @pytest.mark.parametrize(
     "copied", [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))], ids=["deepcopy", "pickle"]
 )
-def test_copy_is_equal_and_apart(target: str, variant: dict, copied):
+def test_copy_is_equal_and_independent(target: str, variant: dict, copied):
     net = trained(build(target, variant))
     other = copied(net)
     batch = images(2)
@@ -180,7 +180,7 @@ def test_copy_is_equal_and_apart(target: str, variant: dict, copied):
 @every_net
 def test_input_of_another_shape_is_refused(target: str, variant: dict):
     net = build(target, variant, in_channels=3)
-    with pytest.raises(ValueError, match=r"\[2, 1, 24, 32\]: this net takes \[batch, 3, height, width\]"):
+    with pytest.raises(ValueError, match=r"\[2, 1, 24, 32\].*\[batch, 3, height, width\]"):
         net(images(2))
     with pytest.raises(ValueError, match=r"\[3, 24, 32\]"):
         net(images(1, 3)[0])

@@ -1,4 +1,4 @@
-"""Nets by name: what may be built, and what is refused in one line."""
+"""Nets are built by name, and mistakes are refused in one line."""
 
 import json
 
@@ -30,7 +30,7 @@ def test_net_is_built_from_plain_values():
     [
         ("segsweep.nets.Unet", {}, r"unknown net 'segsweep.nets.Unet'.*segsweep.nets.UNet"),
         ("torch.nn.Conv2d", {}, "unknown net 'torch.nn.Conv2d'"),
-        ("segsweep.nets.TextureCNN", {"channel": 16}, "TextureCNN: channel: no such setting; there are in_channels, "),
+        ("segsweep.nets.TextureCNN", {"channel": 16}, "TextureCNN: channel: .*in_channels, "),
         ("segsweep.nets.TextureCNN", {"channels": "16"}, "channels=16: .*integer"),
         ("segsweep.nets.TextureCNN", {"channels": True}, "channels=True.*integer"),
         ("segsweep.nets.TextureCNN", {"channels": None}, "channels=None.*integer"),
@@ -53,12 +53,12 @@ def test_missing_argument_is_named(monkeypatch: pytest.MonkeyPatch):
 
     monkeypatch.setattr("segsweep.nets.registry.NETS", {})
     register_net(Needy)
-    with pytest.raises(UserError, match="size: needs a value"):
+    with pytest.raises(UserError, match="size: "):
         build_net("segsweep.nets.Needy", {})
 
 
-def test_name_is_given_once():
-    with pytest.raises(ValueError, match=r"segsweep\.nets\.TextureCNN is already registered"):
+def test_a_name_cannot_be_registered_twice():
+    with pytest.raises(ValueError, match=r"segsweep\.nets\.TextureCNN"):
         register_net(type("TextureCNN", (nn.Module,), {}))
     assert NETS["segsweep.nets.TextureCNN"] is TextureCNN
     assert register_net(TextureCNN) is TextureCNN

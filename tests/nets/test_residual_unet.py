@@ -1,4 +1,4 @@
-"""The residual U-Net: what its stem sees, what its levels are, and that eval mode is as good as training mode."""
+"""The residual U-Net: its stem, its levels, its padding, and equal logits in eval and training mode."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from segsweep.nets.residual_unet import CosineStem, ResidualBlock, cosine_filter
 
 
 def resolutions(net: ResidualUNet, image: Tensor) -> list[tuple[int, int]]:
-    """Channels and height of what every residual block gives, in the order of the forward pass."""
+    """Returns channels and height of every residual block's output, in the order of the forward pass."""
     seen: list[tuple[int, int]] = []
     for module in net.modules():
         if isinstance(module, ResidualBlock):
@@ -53,7 +53,7 @@ def test_stem_is_float32_up_to_the_scaling_under_autocast():
     assert torch.equal(*coefficients)
 
 
-def test_stem_takes_what_is_smaller_than_its_filters():
+def test_stem_takes_images_smaller_than_its_filters():
     assert CosineStem(1, 4, 7, 8).eval()(torch.rand(1, 1, 1, 2)).shape == (1, 4, 1, 2)
 
 
@@ -69,20 +69,19 @@ def test_blocks_are_repeated_on_every_level():
 
 
 @pytest.mark.parametrize("norm", ["none", "batch", "group"])
-def test_new_block_gives_its_input_back(norm):
+def test_new_block_returns_its_input(norm):
     block = ResidualBlock(16, 3, norm)
     x = torch.randn(2, 16, 8, 8)
     torch.testing.assert_close(block(x), x + block.residual[-1].bias[:, None, None])
 
 
-def test_sizes_that_fit_are_not_padded():
-    net = ResidualUNet(channels=4, levels=3).eval()
-    image = torch.rand(1, 1, 16, 12)
-    assert torch.equal(net(image), net._forward_fitting(image))
+def test_sizes_that_fit_are_not_padded(monkeypatch):
+    monkeypatch.setattr("segsweep.nets.residual_unet.extend", lambda *_: pytest.fail("padded"))
+    assert ResidualUNet(channels=4, levels=3, stem="convolution")(torch.rand(1, 1, 16, 12)).shape == (1, 1, 16, 12)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (13, 16), (16, 14), (11, 9)])
-def test_other_sizes_are_extended_and_the_logits_cropped(size: tuple[int, int]):
+def test_other_sizes_are_padded_and_the_logits_cropped(size: tuple[int, int]):
     net = ResidualUNet(channels=4, levels=3).eval()
     image = torch.rand(2, 1, *size)
     height, width = size
@@ -116,7 +115,7 @@ def test_extension_continues_a_ramp():
 
 
 @pytest.mark.parametrize("norm", ["none", "batch"])
-def test_eval_mode_gives_what_training_mode_gives_with_the_statistics_of_the_batch(norm):
+def test_eval_mode_with_the_statistics_of_the_batch_equals_training_mode(norm):
     torch.manual_seed(0)
     net = ResidualUNet(norm=norm)
     for block in net.modules():
@@ -130,7 +129,7 @@ def test_eval_mode_gives_what_training_mode_gives_with_the_statistics_of_the_bat
 
 
 def test_default_net_normalises_its_input_only():
-    """Its running statistics depend on the images, not on the weights."""
+    """Then running statistics depend on the images and not on the weights."""
     net = ResidualUNet()
     norms = [name for name, module in net.named_modules() if isinstance(module, nn.BatchNorm2d | nn.GroupNorm)]
     assert norms == ["stem.norm"]

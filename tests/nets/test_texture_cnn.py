@@ -1,4 +1,4 @@
-"""The published CNN: its names and numbers, its sharing, and a published state dict in eval mode."""
+"""The published CNN: names, sizes, shared scale and shift, and a published state dict in eval mode."""
 
 import copy
 import pickle
@@ -26,7 +26,7 @@ PUBLISHED_KEYS = {
 
 
 class Reference(nn.Module):
-    """The published architecture as a test needs it: one batch norm module in three places; logits."""
+    """The published architecture, with logits: one batch norm module in three places."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ def test_state_dict_has_the_published_keys(published: Reference):
     assert set(published.state_dict()) == PUBLISHED_KEYS
 
 
-def test_computes_what_the_published_module_computes_while_training(published: Reference):
+def test_logits_and_gradients_equal_the_published_module_s_in_training(published: Reference):
     net = TextureCNN()
     net.load_state_dict(published.state_dict())
     image = torch.rand(4, 1, 24, 24)
@@ -83,7 +83,7 @@ def test_computes_what_the_published_module_computes_while_training(published: R
         torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-5, atol=1e-6)
 
 
-def test_published_state_dict_says_that_its_statistics_have_to_be_estimated(published: Reference):
+def test_loading_a_published_state_dict_asks_to_estimate_its_statistics(published: Reference):
     net = TextureCNN()
     with pytest.warns(UserWarning, match="estimate_norm_statistics"):
         assert load_published(net, published.state_dict())
@@ -101,19 +101,19 @@ def test_published_state_dict_without_a_key_is_refused(published: Reference):
         load_published(TextureCNN(), state)
 
 
-def test_published_weights_serve_in_eval_mode_once_statistics_are_estimated(published: Reference):
-    """With the statistics of one batch, eval mode gives that batch what training mode gives it."""
+def test_published_weights_work_in_eval_mode_with_estimated_statistics(published: Reference):
+    """With the statistics of a batch, eval mode and training mode give the same logits for it."""
     net = TextureCNN()
     net.load_state_dict(published.state_dict())
     batch = torch.rand(8, 1, 32, 32)
     with torch.no_grad():
         expected = published.train()(batch)
-        of_no_use = net.eval()(batch)
+        unestimated = net.eval()(batch)
         estimate_norm_statistics(net, [batch])
         estimated = net(batch)
-    # What remains is that running variances are the unbiased ones: 1 part in 8 * 32 * 32.
+    # Running variances are unbiased, which makes a difference of 1 part in 8 * 32 * 32.
     torch.testing.assert_close(estimated, expected, rtol=1e-3, atol=1e-3)
-    assert (of_no_use - expected).abs().max() > 0.1
+    assert (unestimated - expected).abs().max() > 0.1
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_scale_and_shift_stay_shared_after_loading(assign: bool):
 def test_shared_net_refuses_the_scales_of_a_block_net():
     block = TextureCNN(norm="block")
     nn.init.constant_(block.conv2[2].weight, 2.0)
-    with pytest.raises(ValueError, match=r"conv1\.2\.weight and conv2\.2\.weight differ.*norm='block'"):
+    with pytest.raises(ValueError, match=r"conv1\.2\.weight.*conv2\.2\.weight.*norm='block'"):
         TextureCNN().load_state_dict(block.state_dict())
 
 
@@ -182,7 +182,7 @@ def test_options_change_the_sizes():
         ({"blocks": 0}, "blocks=0"),
         ({"dilation": 0}, "dilation=0"),
         ({"dilation": [1, 0, 1]}, r"dilation\[1\]=0"),
-        ({"dilation": [1, 2]}, r"dilation=\[1, 2\]: must be one number, or 3, one for each block"),
+        ({"dilation": [1, 2]}, r"dilation=\[1, 2\].*3"),
     ],
 )
 def test_wrong_value_is_named(arguments, message: str):
@@ -193,7 +193,7 @@ def test_wrong_value_is_named(arguments, message: str):
 # ---- other architectures ----
 
 
-def test_a_seed_gives_the_weights_that_it_gives_the_published_module():
+def test_a_seed_gives_the_same_weights_as_the_published_module():
     torch.manual_seed(3)
     reference = Reference()
     for net_class in (TextureCNN, lambda: TextureCNN(blocks=3, residual=False, dilation=[1, 1, 1])):
@@ -204,7 +204,7 @@ def test_a_seed_gives_the_weights_that_it_gives_the_published_module():
 
 
 @pytest.mark.parametrize(("blocks", "parameters"), [(1, 849), (2, 7_265), (4, 20_097), (12, 71_425)])
-def test_further_blocks_go_on_counting_and_share_scale_and_shift(blocks: int, parameters: int):
+def test_further_blocks_are_numbered_and_share_scale_and_shift(blocks: int, parameters: int):
     net = copy.deepcopy(TextureCNN(blocks=blocks).to("meta").to_empty(device="cpu"))
     convolutions = [f"conv{number}.0" for number in range(1, blocks + 1)]
     assert [name for name, _ in net.named_parameters()] == [
@@ -217,7 +217,7 @@ def test_further_blocks_go_on_counting_and_share_scale_and_shift(blocks: int, pa
 
 
 @pytest.mark.parametrize("in_channels", [1, 16])
-def test_residual_adds_what_goes_into_a_block_from_the_second_on(in_channels: int):
+def test_residual_adds_the_input_of_each_block_from_the_second_on(in_channels: int):
     net = TextureCNN(in_channels, blocks=4, residual=True)
     image = torch.rand(2, in_channels, 16, 16)
     x = net.conv1(image)
@@ -227,8 +227,8 @@ def test_residual_adds_what_goes_into_a_block_from_the_second_on(in_channels: in
 
 
 @pytest.mark.parametrize("dilation", [2, [1, 2, 4]])
-def test_dilation_sets_the_taps_of_the_blocks_apart(dilation: int | list[int]):
-    """As an ordinary convolution does that has zeros between its taps."""
+def test_dilation_spaces_the_taps_of_the_blocks(dilation: int | list[int]):
+    """It equals an ordinary convolution with zeros between its taps."""
     plain, net = TextureCNN(kernel_size=3), TextureCNN(kernel_size=3, dilation=dilation)
     net.load_state_dict(plain.state_dict())
     x = image = torch.rand(2, 1, 20, 20)
@@ -243,7 +243,7 @@ def test_dilation_sets_the_taps_of_the_blocks_apart(dilation: int | list[int]):
 
 @pytest.mark.parametrize("blocks", [1, 2, 4])
 def test_published_state_dict_is_refused_by_a_net_of_another_depth(published: Reference, blocks: int):
-    with pytest.raises(ValueError, match=f"blocks={blocks}: this state dict is of a net with 3 blocks"):
+    with pytest.raises(ValueError, match=f"blocks={blocks}: .*3 blocks"):
         load_published(TextureCNN(blocks=blocks), published.state_dict())
 
 
@@ -260,7 +260,7 @@ def test_state_dict_of_another_depth_is_loaded_by_a_net_of_that_depth(blocks: in
 def test_a_deep_net_with_norm_shared_refuses_the_scales_of_a_block_net():
     block = TextureCNN(norm="block", blocks=5)
     nn.init.constant_(block.conv5[2].bias, 2.0)
-    with pytest.raises(ValueError, match=r"conv4\.2\.bias and conv5\.2\.bias differ.*norm='block'"):
+    with pytest.raises(ValueError, match=r"conv4\.2\.bias.*conv5\.2\.bias.*norm='block'"):
         TextureCNN(blocks=5).load_state_dict(block.state_dict())
 
 
@@ -268,5 +268,5 @@ def test_a_deep_net_with_norm_shared_refuses_the_scales_of_a_block_net():
 @pytest.mark.parametrize("setting", [{"blocks": 10**9}, {"blocks": 10**30}, {"blocks": 10**9, "dilation": 2}])
 def test_a_net_of_endless_blocks_is_refused_at_once(norm: str, setting: dict[str, int]):
     arguments = {"in_channels": 1, "out_channels": 1, "norm": norm, **setting}
-    with pytest.raises(UserError, match="larger net than it has weights for"):
+    with pytest.raises(UserError, match="larger net"):
         build_net_for("segsweep.nets.TextureCNN", arguments, TextureCNN(norm=norm).state_dict(), 100_000)

@@ -1,4 +1,4 @@
-"""Images in tiles: every pixel once, and the logits of the whole image."""
+"""Tiles use every pixel once and give the logits of the whole image."""
 
 import itertools
 
@@ -29,7 +29,7 @@ from segsweep.nets.tiling import (
     length=st.integers(1, 2000), extra=st.integers(0, 300), margin=st.integers(0, 70), ramp=st.integers(0, 40),
     alignment=st.sampled_from([1, ALIGNMENT, 96, 128]),
 )  # fmt: skip
-def test_tiles_cover_an_axis_and_count_far_from_where_they_cut(
+def test_tiles_cover_an_axis_and_used_pixels_keep_the_margin(
     length: int, extra: int, margin: int, ramp: int, alignment: int
 ):
     size = least_tile(margin, ramp, alignment) + extra
@@ -58,7 +58,7 @@ def test_the_smallest_overlap_for_a_margin(margin: int):
 
 
 def blended(net: nn.Module, image: Tensor, tile: int, margin: int) -> Tensor:
-    """Logits as predict computes them."""
+    """Computes logits as prediction does."""
     overlap, alignment = overlap_of(margin), ReceptiveField.of(net).alignment
     tile = max(tile, least_blended(overlap, alignment))
     bands = list(tiled_logits(net, image, lambda part: part / 255, tile, overlap, alignment))
@@ -67,7 +67,7 @@ def blended(net: nn.Module, image: Tensor, tile: int, margin: int) -> Tensor:
 
 
 def counted(net: nn.Module, image: Tensor, tile: int, margin: int) -> Tensor:
-    """Logits as validation counts them, of every pixel those of the window where its mask is not ignored."""
+    """Computes logits as validation does: each pixel's from the window whose mask does not ignore it."""
     tiles = Tiling(TileRule(tile_size=tile, tile_margin=margin), ReceptiveField.of(net)).tiles(
         [(image.shape[1], image.shape[2])]
     )
@@ -94,7 +94,7 @@ def counted(net: nn.Module, image: Tensor, tile: int, margin: int) -> Tensor:
 def test_logits_in_tiles_are_those_of_the_whole_image(
     target: str, variant: dict, way, tile: int, long: int, short: int, tall: bool, seed: int
 ):
-    """With a margin of what the net sees, and not a pixel more."""
+    """The margin is exactly the net's reach."""
     net = trained(build(target, variant, in_channels=3, out_channels=4), 3)
     if net.reach is None:
         pytest.skip("sees the whole image")
@@ -108,10 +108,10 @@ def test_logits_in_tiles_are_those_of_the_whole_image(
 
 @every_net
 @pytest.mark.parametrize("way", [blended, counted])
-def test_they_are_where_both_sides_are_cut(target: str, variant: dict, way):
+def test_logits_in_tiles_are_those_of_the_whole_image_if_both_sides_are_cut(target: str, variant: dict, way):
     net = trained(build(target, variant, in_channels=3, out_channels=4), 3)
     if net.reach is None or net.reach > 32:
-        pytest.skip("looks farther than these tiles have to offer")
+        pytest.skip("sees farther than the margin of these tiles")
     image = torch.randint(256, (3, 211, 167), dtype=torch.uint8)
     with torch.inference_mode():
         whole = net(image[None] / 255)[0]
@@ -119,7 +119,7 @@ def test_they_are_where_both_sides_are_cut(target: str, variant: dict, way):
     torch.testing.assert_close(in_tiles, whole, rtol=1e-5, atol=1e-5 * float(whole.abs().max()))
 
 
-def test_a_net_tells_how_it_may_be_cut_unless_its_attributes_mean_something_else():
+def test_the_receptive_field_is_read_from_a_net_unless_its_attributes_mean_something_else():
     class Net(nn.Module):
         def __init__(self, **attributes):
             super().__init__()
@@ -139,12 +139,12 @@ def test_a_net_tells_how_it_may_be_cut_unless_its_attributes_mean_something_else
     ("reach", "words"),
     [
         (30, None),
-        (31, ["Net sees 31 pixels", "m=31 is enough", "t=900"]),
-        ("whole", ["Net sees the whole image", "t=900"]),
-        ("unknown", ["Net does not say", "reach", "t=900"]),
+        (31, ["Net", "31", "30", "m=31", "t=900"]),
+        ("whole", ["Net", "whole image", "t=900"]),
+        ("unknown", ["Net", "(reach)", "t=900"]),
     ],
 )
-def test_a_net_that_sees_farther_than_the_margin_is_told_of_in_one_line(reach, words):
+def test_a_net_that_sees_farther_than_the_margin_gets_a_warning_of_one_line(reach, words):
     line = ReceptiveField("Net", 32, reach).caution(30, lambda margin: f"m={margin}", "t=900")
     if words is None:
         assert line is None
@@ -154,14 +154,14 @@ def test_a_net_that_sees_farther_than_the_margin_is_told_of_in_one_line(reach, w
 
 
 def test_a_constant_net_is_constant_across_seams():
-    """Weights of tiles that meet sum to 1, wherever two or four of them do."""
+    """The weights of two or four overlapping tiles sum to 1."""
     image = torch.zeros(1, 333, 517)
     bands = list(tiled_logits(lambda part: part + 3, image, lambda part: part, tile=128, overlap=61))
     assert torch.equal(torch.cat([band for _, band in bands], dim=1), image + 3)
 
 
 def test_tiles_that_disagree_fade_into_each_other():
-    """A net that numbers its tiles: along a seam values go from the one to the other without a jump."""
+    """With a net that numbers its tiles, values rise along a seam without a jump."""
     count = iter(range(100))
     image = torch.zeros(1, 40, 300)
     ((_, logits),) = tiled_logits(lambda part: part + next(count), image, lambda part: part, tile=192, overlap=96)

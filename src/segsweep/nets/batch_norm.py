@@ -1,5 +1,6 @@
-"""Batch-norm running statistics, estimated anew from images."""
+"""Estimates the running statistics of batch norm from images."""
 
+import itertools
 from collections.abc import Iterable
 
 import torch
@@ -8,27 +9,27 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 def batch_norms(net: nn.Module) -> list[_BatchNorm]:
-    """The batch norms of `net` that keep running statistics, each once, in the order of `net.modules()`."""
+    """Lists the batch norms of `net` that keep running statistics, each once, in the order of `net.modules()`."""
     return [module for module in net.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
 
 
 def estimate_norm_statistics(net: nn.Module, batches: Iterable[Tensor]) -> int:
-    """Replaces the running statistics of every batch norm in `net` by their plain average over `batches`.
+    """Replaces the running statistics of every batch norm in `net` by plain averages over `batches`.
 
-    Running statistics trail the weights while these still move. Afterwards each batch norm has the mean over the
-    batches of the batch means and of the unbiased batch variances, all at the present weights. Every batch counts the
-    same, so give batches of one size, the size that the net was trained with. Unlike `torch.optim.swa_utils.update_bn`,
-    this leaves dropout off and gives every module its own mode back (a frozen part stays frozen), after an error too.
+    While the weights still move, running statistics lag behind them. The new ones are the means of the batch means and
+    of the unbiased batch variances, all with the present weights. All batches have the same weight, so give batches of
+    one size, the size used in training. Unlike `torch.optim.swa_utils.update_bn`, this keeps dropout off and restores
+    the mode of every module (a frozen part stays frozen), even after an error.
 
     Args:
-        net: any net; its weights and its modes do not change.
+        net: any net; its weights and modes do not change.
         batches: images [B, C, H, W]; moved to the net's device.
 
     Returns:
-        The number of batches read: 0 for a net without batch norms, which reads none.
+        The number of batches read. A net without batch norms reads none.
 
     Raises:
-        ValueError: `batches` is empty; the statistics are then as they were.
+        ValueError: `batches` is empty; the statistics do not change.
     """
     norms = batch_norms(net)
     if not norms:
@@ -46,14 +47,12 @@ def estimate_norm_statistics(net: nn.Module, batches: Iterable[Tensor]) -> int:
         net.eval()
         for norm in norms:
             norm.reset_running_stats()
-            norm.momentum = None  # torch's word for the plain average over all batches so far
+            norm.momentum = None  # torch then takes the plain average over all batches
             norm.train()
         with torch.no_grad():
-            batch: Tensor | None = first
-            while batch is not None:
+            for batch in itertools.chain([first], iterator):
                 net(batch.to(device))
                 count += 1
-                batch = next(iterator, None)
     finally:
         for norm, momentum in momenta:
             norm.momentum = momentum

@@ -1,4 +1,4 @@
-"""Nets of MONAI (the extra `monai`) as a net of this project: any image size, plain arguments, checkpoints that load.
+"""MONAI's nets (the extra `monai`) for images of any size, built from plain arguments.
 
 Shapes: B images, C channels in, K classes, H x W pixels.
 """
@@ -15,18 +15,18 @@ from segsweep.nets.registry import register_net
 
 Norm = Literal["instance", "batch"]
 Levels = Annotated[Sequence[AtLeast1], Field(min_length=2)]
-"""A number for each level; every further level has half the resolution."""
+"""A number for each level, from full resolution down; each level halves the resolution."""
 Features = Annotated[Sequence[AtLeast1], Field(min_length=6, max_length=6)]
-"""Channels of five levels, and of the last layer."""
+"""Channels of the five levels and of the last layer."""
 
 
 class _View(NamedTuple):
-    """How a net sees an image, in pixels. A step at a level of stride s counts s pixels for `reach`."""
+    """Sizes of a net in pixels. A step at a level of stride s adds s pixels to `reach`."""
 
     stride: int
-    """The net computes on multiples of it."""
+    """Height and width must be multiples of this."""
     reach: int | None
-    """How far on each side of a pixel its logits look; None is the whole image, as of a norm of the image at hand."""
+    """Pixels on each side of a pixel that its logits depend on; None for the whole image, as with an instance norm."""
 
 
 def _unet(
@@ -37,7 +37,7 @@ def _unet(
 ) -> tuple[_View, dict[str, Any]]:
     steps = len(channels) - 1
     below, convolutions = 2**steps - 1, max(num_res_units, 1)
-    # Down: one strided convolution and the others on the coarser level; up: a transposed one, and another in a unit.
+    # Down: a strided convolution, then the others at the coarser level. Up: a transposed one, and another in a unit.
     reach = below * (1 + 2 * (convolutions - 1)) + convolutions * 2**steps + below * (1 + (num_res_units > 0))
     arguments = {"channels": channels, "strides": (2,) * steps, "num_res_units": num_res_units}
     return _View(2**steps, reach if norm == "batch" else None), arguments | {"norm": norm, "dropout": dropout}
@@ -46,14 +46,14 @@ def _unet(
 def _basic_unet(
     features: Features = (16, 16, 32, 64, 128, 16), norm: Norm = "instance", dropout: From0Below1 = 0.0
 ) -> tuple[_View, dict[str, Any]]:
-    # Two convolutions on each of the levels 1, 2, 4, 8 and 16, and on the way up again; and the resampling.
+    # Two convolutions at the strides 1, 2, 4, 8 and 16, two on the way up at 1 to 8, and the resampling.
     reach = 2 * 31 + 2 * 15 + 15 if norm == "batch" else None
     return _View(16, reach), {"features": features, "norm": (norm, {"affine": True}), "dropout": dropout}
 
 
 def _attention_unet(channels: Levels = (16, 32, 64, 128), dropout: From0Below1 = 0.0) -> tuple[_View, dict[str, Any]]:
     steps = len(channels) - 1
-    # MONAI merges the levels with an instance norm.
+    # MONAI merges the levels with an instance norm, which sees the whole image.
     return _View(2**steps, None), {"channels": channels, "strides": (2,) * steps, "dropout": dropout}
 
 
@@ -70,34 +70,36 @@ def _segresnet(
 ARCHITECTURES: dict[str, Callable[..., tuple[_View, dict[str, Any]]]] = {
     "UNet": _unet, "BasicUNet": _basic_unet, "AttentionUnet": _attention_unet, "SegResNet": _segresnet,
 }  # fmt: skip
-"""By MONAI's name: from the settings of a net to what it sees and the arguments of MONAI's class."""
+"""By MONAI's name: turns the settings of a net into its sizes and the arguments of MONAI's class."""
 
 
 @register_net
 class MonaiNet(nn.Module):
-    """A net of MONAI that computes on multiples of `stride` pixels, of which instance norms need two.
+    """A net of MONAI.
 
-    Images of other sizes are extended by repeating the last row and column, and the logits cropped.
+    It computes on multiples of `stride` pixels, and on at least `2 * stride`, because an instance norm needs more than one
+    value. Other images are padded by repeating the last row and column, and the logits are cropped.
 
-    - "UNet": residual units, strided convolutions down and transposed ones up (Kerfoot et al., 2018); `channels` of each
-      level, `num_res_units` convolutions of a residual unit (0: plain ones), `norm`, `dropout`.
-    - "BasicUNet": pairs of convolutions, max pooling, five levels (after Falk et al., 2019); `features` of the five levels
-      and of the last layer, `norm`, `dropout`.
-    - "AttentionUnet": gates on the skips, batch norm and, where levels merge, instance norm (Oktay et al., 2018);
-      `channels` of each level, `dropout`.
-    - "SegResNet": residual blocks with group norm (Myronenko, 2018); `init_filters` at full resolution, twice as many on
-      each coarser level, `blocks_down` of each level from the finest, `groups` of the norms, which divide `init_filters`.
+    - "UNet": residual units, strided convolutions down and transposed ones up (Kerfoot et al., 2018). Settings: `channels`
+      of each level, `num_res_units` convolutions of a residual unit (0: plain convolutions), `norm`, `dropout`.
+    - "BasicUNet": pairs of convolutions, max pooling, five levels (after Falk et al., 2019). Settings: `features`, the
+      channels of the five levels and of the last layer, `norm`, `dropout`.
+    - "AttentionUnet": gates on the skips, batch norm, and instance norm at each merge of two levels (Oktay et al., 2018).
+      Settings: `channels` of each level, `dropout`.
+    - "SegResNet": residual blocks with group norm (Myronenko, 2018). Settings: `init_filters`, the channels at full
+      resolution, which double with each coarser level; `blocks_down` of each level from the finest; `groups` of the
+      norms, a divisor of `init_filters`.
 
-    `norm` is "instance", which also in eval mode is by the image at hand, or "batch".
+    `norm` is "batch" or "instance"; an instance norm uses the statistics of the image itself, in eval mode too.
 
     Args:
         architecture: MONAI's name of the net.
         in_channels: channels of the image.
         out_channels: channels of the logits.
-        settings: of the architecture, see above.
+        settings: the architecture's settings, see above.
 
     Raises:
-        ValueError: a setting that the architecture does not have or that is outside its range, or MONAI is not installed.
+        ValueError: an unknown setting, one outside its range, or MONAI is not installed.
     """
 
     def __init__(
@@ -112,7 +114,7 @@ class MonaiNet(nn.Module):
         self.in_channels = in_channels
         (self.stride, self.reach), arguments = ARCHITECTURES[architecture](**settings)
         try:
-            from monai.networks import nets  # here, because it takes seconds
+            from monai.networks import nets  # here, because the import takes seconds
         except ImportError as error:
             raise ValueError(f"needs MONAI ({error}): pip install -e '.[monai]'") from error
         self.net: nn.Module = getattr(nets, architecture)(
@@ -120,7 +122,7 @@ class MonaiNet(nn.Module):
         )
 
     def forward(self, image: Tensor) -> Tensor:
-        """Images [B, C, H, W] to logits [B, K, H, W]."""
+        """Maps images [B, C, H, W] to logits [B, K, H, W]."""
         require_image(image, self.in_channels)
         logits = self.net(pad_to_multiple(image, self.stride, least=2 * self.stride))
         return crop(logits, *image.shape[-2:])

@@ -1,7 +1,7 @@
 """The nets that a configuration or a checkpoint may name.
 
-A checkpoint names its net by target, and the name is only ever looked up here, never imported: a checkpoint from a
-stranger can ask for one of segsweep's own nets and for nothing else.
+A checkpoint names its net by a target that is looked up here and never imported, so an untrusted checkpoint can only
+build one of the registered nets.
 """
 
 import threading
@@ -23,19 +23,19 @@ from segsweep.instantiate import check_arguments, checked
 NetClass = TypeVar("NetClass", bound=type[nn.Module])
 
 NETS: dict[str, type[nn.Module]] = {}
-"""Net classes by target, as in `segsweep.nets.TextureCNN`."""
+"""Net classes by target, such as `segsweep.nets.TextureCNN`."""
 
 SLACK_BYTES = 256 << 20
-"""What a net may take beyond the bytes of the weights it is built for: buffers that are computed and not stored."""
+"""Bytes that a net may need in addition to its stored weights, for buffers that are computed and not stored."""
 
 
 def register_net(net_class: NetClass) -> NetClass:
-    """Class decorator: makes a net of this package known to checkpoints as `segsweep.nets.<class name>`, and `checked`.
+    """Class decorator: registers a net of this package as `segsweep.nets.<class name>` and checks its arguments.
 
-    A net in a file of a user's own needs no decorator: see `segsweep.load_code`.
+    A net in a user's own file needs no decorator: see `segsweep.load_code`.
 
     Raises:
-        ValueError: another class already has the name.
+        ValueError: the name is taken by another class.
     """
     target = f"segsweep.nets.{net_class.__name__}"
     if NETS.get(target, net_class) is not net_class:
@@ -50,11 +50,11 @@ def build_net(target: str, arguments: dict[str, Any]) -> nn.Module:
 
     Args:
         target: a key of `NETS`.
-        arguments: the net's arguments by name; what is missing takes its default. Types are checked strictly: "16" is
-            no integer, True is no number.
+        arguments: the net's arguments by name; missing ones take their defaults. Types are strict: "16" is not an
+            integer, and True is not a number.
 
     Raises:
-        UserError: the target is unknown, or an argument is unknown, of another type, out of range or missing.
+        UserError: an unknown target, or an argument that is unknown, of another type, out of range or missing.
     """
     if target not in NETS:
         raise UserError(f"unknown net {target!r}; the nets are {', '.join(sorted(NETS))}")
@@ -67,63 +67,59 @@ def build_net(target: str, arguments: dict[str, Any]) -> nn.Module:
 
 
 def build_net_for(target: str, arguments: dict[str, Any], weights: Mapping[str, Tensor], size: int) -> nn.Module:
-    """Builds a registered net and loads weights that anybody may have sent.
+    """Builds a registered net and loads untrusted weights.
 
-    The net is laid out without memory first, and no further than it has weights to fill it: arguments that ask for a
-    net of terabytes, or of a million layers, are refused and not tried.
+    The net is first built on the meta device, without memory, and only as far as there are weights for it: arguments for
+    a net of terabytes, or of a million layers, are refused before memory is taken.
 
     Args:
         target: a key of `NETS`.
-        arguments: as `build_net` takes them.
+        arguments: as for `build_net`.
         weights: every entry of the net's state dict, on the CPU.
-        size: of the file that holds them, in bytes. The shapes say less: a view of one number can have any.
+        size: of the weights' file, in bytes. Shapes are no limit: a view of a single number can have any shape.
 
     Raises:
-        UserError: as `build_net`, or the net does not have these weights.
+        UserError: as `build_net`, or the weights do not fit the net.
     """
     try:
         with _limited(2 * len(weights) + 64, size + SLACK_BYTES):
-            plan = _plan(target, arguments)
+            plan = _build_on_meta(target, arguments)
     except UserError:
         raise
     except _TooLargeError as error:
         raise UserError(f"its weights do not fit its net: {error}") from error
-    except (RuntimeError, ArithmeticError, MemoryError) as error:  # sizes beyond what torch can count
+    except (RuntimeError, ArithmeticError, MemoryError) as error:  # sizes too large for torch
         raise UserError(f"{target}: cannot be built ({first_line(error)})") from error
     if (mismatch := misfit(plan.state_dict(), weights)) is not None:
         raise UserError(f"its weights do not fit its net: {mismatch}")
     net = build_net(target, arguments)
-    load_weights(net, weights)
+    load_state(net, weights)
     return net
 
 
-def _plan(target: str, arguments: dict[str, Any]) -> nn.Module:
+def _build_on_meta(target: str, arguments: dict[str, Any]) -> nn.Module:
     try:
-        with torch.device("meta"), _NoNumbers():
+        with torch.device("meta"), _NoInit():
             return build_net(target, arguments)
     except RuntimeError as error:
         if "meta" not in str(error):
             raise
-        # A net that computes with values as it is built. It stops where a layer becomes too large to be the net's.
+        # The net needs values while it is built, so build it in memory; `_limited` stops it if it gets too large.
         return build_net(target, arguments)
 
 
-def load_weights(net: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """`net.load_state_dict(weights)` whose errors are one line.
-
-    Raises:
-        UserError: the weights are not the net's.
-    """
+def load_state(net: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Calls `net.load_state_dict(weights)`; raises UserError, a message of one line, if the weights do not fit."""
     if (mismatch := misfit(net.state_dict(), weights)) is not None:
         raise UserError(f"its weights do not fit its net: {mismatch}")
     try:
         net.load_state_dict(dict(weights))
-    except (RuntimeError, ValueError) as error:  # what a net's own hooks have to say
+    except (RuntimeError, ValueError) as error:  # raised by the net's hooks
         raise UserError(f"its weights do not fit its net: {' '.join(str(error).split())}") from error
 
 
 def misfit(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str | None:
-    """The first difference of two state dicts in names, shapes or types, and how many more there are; None where equal."""
+    """Describes the first difference of two state dicts in names, shapes or types, and counts the others; None if equal."""
     differences = [f"{name} is missing" for name in expected if name not in given]
     differences += [f"{name} is not in the net" for name in given if name not in expected]
     for name in (name for name in expected if name in given):
@@ -139,11 +135,11 @@ def misfit(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str |
 
 
 class _TooLargeError(RuntimeError):
-    """A net is about to become larger than its weights."""
+    """A net is larger than its weights."""
 
 
-class _NoNumbers(TorchFunctionMode):
-    """Draws no weights: tensors without memory keep none, and torch takes seconds to find that out."""
+class _NoInit(TorchFunctionMode):
+    """Skips random weight init, which takes seconds on the meta device and has no effect there."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return args[0] if func in (Tensor.normal_, Tensor.uniform_) else func(*args, **(kwargs or {}))
@@ -151,7 +147,7 @@ class _NoNumbers(TorchFunctionMode):
 
 @contextmanager
 def _limited(tensors: int, size: int) -> Iterator[None]:
-    """Stops the building of a net, in this thread, at so many tensors or bytes of them."""
+    """Raises `_TooLargeError` once a net that this thread builds has more than `tensors` tensors or `size` bytes."""
     thread = threading.get_ident()
     counted = {"tensors": 0, "bytes": 0}
 

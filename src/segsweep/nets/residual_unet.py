@@ -1,4 +1,4 @@
-"""A small U-Net of residual blocks that reads the image through a bank of whitened cosine filters.
+"""A small U-Net of residual blocks whose first layer is a bank of whitened cosine filters.
 
 Shapes: B images, C channels in, K classes, N channels inside, H x W pixels.
 """
@@ -22,16 +22,14 @@ BlockNorm = Literal["none", "batch", "group"]
 Stem = Literal["cosine", "convolution"]
 Upsampling = Literal["nearest", "bilinear"]
 
-_GROUP_SIZE = 8
-
 
 def cosine_filters(size: int) -> Tensor:
-    """The two-dimensional discrete cosine basis (DCT-II) of `size` x `size` patches, as convolution weights.
+    """Returns the two-dimensional cosine basis (DCT-II) of `size` x `size` patches, as convolution weights.
 
     Returns:
         float32 [size * size, 1, size, size]; orthonormal, and the first filter is the mean (times `size`).
     """
-    if torch.get_default_device().type == "meta":  # a net without numbers; torch takes seconds to calculate with none
+    if torch.get_default_device().type == "meta":  # needs no values, and computing on meta takes torch seconds
         return torch.empty(size * size, 1, size, size)
     position = torch.arange(size, dtype=torch.float64)
     cosines = torch.cos(math.pi / size * (position + 0.5) * position[:, None])
@@ -40,14 +38,14 @@ def cosine_filters(size: int) -> Tensor:
 
 
 def extend(image: Tensor, left: int, right: int, top: int, bottom: int) -> Tensor:
-    """Continues an image beyond its border by point reflection: value and slope go on, so no edge appears there.
+    """Pads an image by point reflection, which continues value and slope, so that no edge appears at the border.
 
     Args:
         image: [B, C, H, W].
-        left, right, top, bottom: how many columns and rows to add.
+        left, right, top, bottom: columns and rows to add.
 
     Returns:
-        [B, C, top + H + bottom, left + W + right]; the image itself is in it bit by bit.
+        [B, C, top + H + bottom, left + W + right]; contains the image bit for bit.
     """
     for dim, before, after in ((2, top, bottom), (3, left, right)):
         size = image.shape[dim]
@@ -59,8 +57,8 @@ def extend(image: Tensor, left: int, right: int, top: int, bottom: int) -> Tenso
 
 
 @contextlib.contextmanager
-def _full_float32(device: torch.device) -> Iterator[None]:
-    """Neither autocast nor cuDNN's TF32, which it uses for convolutions unless told otherwise."""
+def _exact_convolutions(device: torch.device) -> Iterator[None]:
+    """Turns off autocast and cuDNN's TF32, which convolutions use by default."""
     with torch.autocast(device.type, enabled=False):
         if device.type != "cuda":
             yield
@@ -74,17 +72,17 @@ def _full_float32(device: torch.device) -> Iterator[None]:
 
 
 class CosineStem(nn.Module):
-    """Reads `size` x `size` patches in units of what the image contains.
+    """Reads `size` x `size` patches as cosine coefficients of mean 0 and variance 1.
 
-    In a smooth image the fine detail that tells two textures apart is thousands of times weaker than the coarse
-    brightness, and so are the gradients that would teach an ordinary convolution to look at it. Here every channel is
-    taken apart into its local cosine coefficients, each coefficient is scaled to mean 0 and variance 1, and a layer of
-    `hidden` units looks at the coefficients of each patch: it sees all scales from the first step. The scaling depends on
-    the images alone, not on the weights, so its running statistics are right from the first epoch on. Always full
-    float32 up to the scaling: bfloat16 and TF32 would round the fine detail away.
+    In a smooth image, the fine detail that tells two textures apart is thousands of times weaker than the coarse
+    brightness, and an ordinary convolution gets gradients for it that are just as weak. This stem splits every channel
+    into local cosine coefficients, scales each to mean 0 and variance 1, and applies a layer of `hidden` units to those of
+    each patch, so all scales count from the first step. The scaling depends on the images and not on the weights, so its
+    running statistics are right from the first epoch on. Everything up to the scaling is full float32, because bfloat16
+    and TF32 would round the fine detail away.
 
-    Beyond the border the image goes on as `extend` has it. Zeros there would be an edge stronger than any detail, and so
-    would repeated pixels be for the weakest coefficients.
+    `extend` pads the image. Zeros would make an edge stronger than any detail; repeated pixels would make one that is
+    stronger than the weakest coefficients.
     """
 
     filters: Tensor
@@ -96,14 +94,14 @@ class CosineStem(nn.Module):
         coefficients = in_channels * size * size
         filters = cosine_filters(size).expand(in_channels, -1, -1, -1, -1).flatten(0, 1)
         self.register_buffer("filters", filters, persistent=False)
-        # The default epsilon is hundreds of times the variance of the weakest coefficients and would hide them; this one is
-        # a standard deviation of 1e-4, a fortieth of the step of an 8-bit image.
+        # The default epsilon is hundreds of times the variance of the weakest coefficients and would hide them. This one
+        # is a standard deviation of 1e-4, a fortieth of one step of an 8-bit image.
         self.norm = nn.BatchNorm2d(coefficients, affine=False, eps=1e-8)
         self.mix = nn.Sequential(nn.Conv2d(coefficients, hidden, 1), nn.ReLU(), nn.Conv2d(hidden, channels, 1))
 
     def forward(self, image: Tensor) -> Tensor:
-        """Images [B, C, H, W] to features [B, N, H, W]."""
-        with _full_float32(image.device):
+        """Maps images [B, C, H, W] to features [B, N, H, W]."""
+        with _exact_convolutions(image.device):
             margin = self.size // 2
             extended = extend(image.float(), margin, margin, margin, margin)
             coefficients = self.norm(F.conv2d(extended, self.filters, groups=self.in_channels))
@@ -111,17 +109,19 @@ class CosineStem(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Twice norm, ReLU and convolution, added to the input; before training it gives its input back."""
+    """Adds two rounds of norm, ReLU and convolution to its input; before training, up to a bias, it is the identity."""
 
     def __init__(self, channels: int, kernel_size: int, norm: BlockNorm) -> None:
         super().__init__()
         padding = kernel_size // 2
         first = nn.Conv2d(channels, channels, kernel_size, padding=padding, bias=norm == "none")
         last = nn.Conv2d(channels, channels, kernel_size, padding=padding)
-        # What lets a net without norms start at a high learning rate, however many blocks it has.
+        # An identity at the start allows a high learning rate without norms, with any number of blocks.
         nn.init.kaiming_normal_(first.weight, nonlinearity="relu")
         nn.init.zeros_(last.weight)
-        self.residual = nn.Sequential(_norm(norm, channels), nn.ReLU(), first, _norm(norm, channels), nn.ReLU(), last)
+        self.residual = nn.Sequential(
+            norm_layer(norm, channels), nn.ReLU(), first, norm_layer(norm, channels), nn.ReLU(), last
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.residual(x)
@@ -129,25 +129,26 @@ class ResidualBlock(nn.Module):
 
 @register_net
 class ResidualUNet(nn.Module):
-    """A U-Net with residual blocks, additive skips and a resolution that halves from level to level.
+    """A U-Net with residual blocks and additive skips.
 
-    Level i has `min(channels * 2**i, max_channels)` channels. Images whose height or width is not a multiple of
-    `2**(levels - 1)` are extended at the right and at the bottom (see `extend`), and the logits cropped.
+    Level i has `1 / 2**i` of the resolution and `min(channels * 2**i, max_channels)` channels. If height or width is not a
+    multiple of `2**(levels - 1)`, the image is padded at the right and at the bottom (see `extend`), and the logits are
+    cropped.
 
     Args:
         in_channels: channels of the image.
         out_channels: channels of the logits; 1 for a binary mask.
-        channels: at full resolution.
-        levels: number of resolutions; 1 is a plain residual net, 12 the most: each halves the image.
-        max_channels: at the coarse levels.
-        blocks: residual blocks on each level, on the way down and on the way up.
+        channels: channels at full resolution.
+        levels: number of resolutions, 1 (a plain residual net) to 12.
+        max_channels: limit on the channels of coarse levels.
+        blocks: residual blocks on each level, down and again up.
         kernel_size: of the residual blocks, in pixels; odd.
         norm: of the residual blocks: "none", which trained fastest in time and in steps; "batch"; or "group" in groups of
-            about eight channels. The cosine stem has a batch norm in any case.
-        stem: how the image is read: "cosine" (see `CosineStem`) or an ordinary "convolution".
+            about eight channels. The cosine stem always has a batch norm.
+        stem: "cosine" (see `CosineStem`) or an ordinary "convolution".
         stem_kernel_size: of the stem, in pixels; odd.
         stem_channels: hidden units of the cosine stem.
-        upsampling: how the coarse levels are brought back to the finer ones.
+        upsampling: how coarse levels are resized to the next finer one.
 
     Raises:
         ValueError: a size below 1, an even kernel, an unknown option.
@@ -172,7 +173,12 @@ class ResidualUNet(nn.Module):
         self.in_channels = in_channels
         self.stride = 2 ** (levels - 1)
         self.upsampling = upsampling
-        self.reach = None if norm == "group" else self._reach(stem_kernel_size, blocks, kernel_size)
+        # Pixels on each side of a pixel that its logits depend on. A step at level i reaches 2**i pixels.
+        below = self.stride - 1  # 1 + 2 + 4 + ... over all levels but the coarsest
+        encoder_and_decoder = (below + self.stride) + below
+        resampling = below * (2 if upsampling == "bilinear" else 1)
+        reach = stem_kernel_size // 2 + 2 * blocks * (kernel_size // 2) * encoder_and_decoder + resampling
+        self.reach = None if norm == "group" else reach  # a group norm sees the whole image
         widths = [min(channels * 2**level, max_channels) for level in range(levels)]
 
         def level_blocks(width: int) -> nn.Sequential:
@@ -188,25 +194,15 @@ class ResidualUNet(nn.Module):
         self.down = nn.ModuleList(nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in steps)
         self.up = nn.ModuleList(nn.Conv2d(coarse, fine, 1) for fine, coarse in steps)
         self.decoder = nn.ModuleList(level_blocks(width) for width in widths[:-1])
-        self.out = nn.Sequential(_norm(norm, widths[0]), nn.ReLU(), nn.Conv2d(widths[0], out_channels, 1))
+        self.out = nn.Sequential(norm_layer(norm, widths[0]), nn.ReLU(), nn.Conv2d(widths[0], out_channels, 1))
 
     def forward(self, image: Tensor) -> Tensor:
-        """Images [B, C, H, W] to logits [B, K, H, W]."""
+        """Maps images [B, C, H, W] to logits [B, K, H, W]."""
         require_image(image, self.in_channels)
         height, width = image.shape[-2:]
         if needs_padding(height, width, self.stride):
             bottom, right = (round_up(size, self.stride) - size for size in (height, width))
-            return crop(self._forward_fitting(extend(image, 0, right, 0, bottom)), height, width)
-        return self._forward_fitting(image)
-
-    def _reach(self, stem_kernel_size: int, blocks: int, kernel_size: int) -> int:
-        """Pixels on each side of a pixel that its logits depend on: a step of level i is worth 2**i of them."""
-        below = self.stride - 1  # 1 + 2 + 4 + ... over all levels but the coarsest
-        encoder_and_decoder = (below + self.stride) + below
-        resampling = below * (2 if self.upsampling == "bilinear" else 1)
-        return stem_kernel_size // 2 + 2 * blocks * (kernel_size // 2) * encoder_and_decoder + resampling
-
-    def _forward_fitting(self, image: Tensor) -> Tensor:
+            image = extend(image, 0, right, 0, bottom)
         x = self.stem(image)
         skips = []
         for level, blocks in enumerate(self.encoder):
@@ -216,12 +212,13 @@ class ResidualUNet(nn.Module):
             x = blocks(x)
         for skip, up, blocks in zip(reversed(skips), reversed(self.up), reversed(self.decoder), strict=True):
             x = blocks(skip + F.interpolate(up(x), size=skip.shape[-2:], mode=self.upsampling))
-        return self.out(x)
+        return crop(self.out(x), height, width)
 
 
-def _norm(norm: BlockNorm, channels: int) -> nn.Module:
+def norm_layer(norm: BlockNorm, channels: int) -> nn.Module:
+    """Makes a norm of `channels` channels; a group norm has groups of about eight, of equal size."""
     if norm == "none":
         return nn.Identity()
     if norm == "batch":
         return nn.BatchNorm2d(channels)
-    return nn.GroupNorm(math.gcd(channels, max(1, channels // _GROUP_SIZE)), channels)
+    return nn.GroupNorm(math.gcd(channels, max(1, channels // 8)), channels)

@@ -1,4 +1,4 @@
-"""Images of any size through a net: whole, or in overlapping tiles. One layout for evaluation and prediction.
+"""Runs a net on images of any size, whole or in overlapping tiles. Evaluation and prediction use the same layout.
 
 Shapes: C image channels, K channels of logits, H x W pixels.
 """
@@ -13,15 +13,15 @@ import torch
 from torch import Tensor, nn
 
 ALIGNMENT = 32
-"""Tiles begin at multiples of this, in pixels: a net that halves the resolution then sees the same pixels together in a
-tile as in the whole image."""
+"""Tiles begin at multiples of this, in pixels, so that a net that halves the resolution groups the same pixels in a tile as
+in the whole image."""
 
 
 @dataclass(frozen=True)
 class Span:
-    """A tile along one axis: the pixels `start` to `stop` that the net sees, of which `inner_start` to `inner_stop` count.
+    """A tile along one axis: the net sees the pixels `start` to `stop`, and the logits of its inner part are used.
 
-    The inner parts of two neighbours share `ramp` pixels, over which the one fades into the other.
+    The inner parts of two neighbours share `ramp` pixels, over which one fades into the other.
     """
 
     start: int
@@ -32,12 +32,12 @@ class Span:
 
 @dataclass(frozen=True)
 class ReceptiveField:
-    """What cutting an image into tiles has to know of a net.
+    """How a net limits the tiles of an image.
 
     Args:
         net: its name.
-        alignment: tiles begin at multiples of it, in pixels.
-        reach: how far the net sees on each side of a pixel, in pixels; "whole" is the whole image.
+        alignment: tiles must begin at multiples of this, in pixels.
+        reach: pixels on each side of a pixel that its logits depend on; "whole" means the whole image.
     """
 
     net: str
@@ -46,66 +46,66 @@ class ReceptiveField:
 
     @classmethod
     def of(cls, net: nn.Module) -> "ReceptiveField":
-        """As the net's attributes `stride` and `reach` say; a net of a user's own may have neither."""
+        """Reads the net's attributes `stride` and `reach`; a user's own net may have neither."""
         stride, reach = getattr(net, "stride", 1), getattr(net, "reach", "unknown")
-        # Attributes of that name may mean something else there, a stride of each axis for example.
+        # In a user's own net they may mean something else, for example a stride for each axis.
         alignment = math.lcm(ALIGNMENT, stride) if isinstance(stride, int) and stride > 0 else ALIGNMENT
         if reach is None:
             return cls(type(net).__name__, alignment, "whole")
         return cls(type(net).__name__, alignment, reach if isinstance(reach, int) and reach >= 0 else "unknown")
 
     def caution(self, margin: int, wider: Callable[[int], str], uncut: str) -> str | None:
-        """The line for whoever has an image cut into tiles that change its logits; None where they change nothing.
+        """Returns a one-line warning if tiles change the logits, else None.
 
         Args:
-            margin: what tiles see beyond the pixels that count, in pixels.
-            wider: what to type for a margin of so many pixels.
-            uncut: what to type so that no image is cut.
+            margin: pixels that a tile sees beyond those that are used.
+            wider: what to type for a given margin.
+            uncut: what to type to cut no image.
         """
         if self.reach == "whole":
-            return f"{self.net} sees the whole image, so cutting one into tiles changes its result; {uncut} cuts none"
+            return f"{self.net} sees the whole image, so tiles change its result; {uncut} cuts no image"
         if self.reach == "unknown":
-            return f"{self.net} does not say how far it sees (reach), so tiles may change its result; {uncut} cuts none"
+            return f"{self.net} does not say how far it sees (reach), so tiles may change its result; {uncut} cuts no image"
         if self.reach <= margin:
             return None
         return (
-            f"{self.net} sees {self.reach} pixels far and tiles only {margin} beyond what counts, so tiles change its"
-            f" result; {wider(self.reach)} is enough, {uncut} cuts no image"
+            f"{self.net} sees {self.reach} pixels far, but tiles have a margin of {margin}, so tiles change its result;"
+            f" {wider(self.reach)} is enough, {uncut} cuts no image"
         )
 
 
 def least_tile(margin: int, ramp: int, alignment: int) -> int:
-    """The smallest tile that leaves room for a margin on both sides, in pixels.
+    """Returns the smallest tile with room for a margin on both sides, in pixels.
 
-    Tiles then advance by at least `alignment`, and no pixel fades between more than two of them along an axis.
+    Such tiles advance by at least `alignment`, and along an axis each pixel fades between at most two of them.
     """
     return 2 * margin + ramp + max(alignment, 2 * ramp)
 
 
 def spans(length: int, size: int, margin: int, ramp: int = 0, alignment: int = ALIGNMENT) -> list[Span]:
-    """Tiles along an axis of `length` pixels.
+    """Divides an axis of `length` pixels into tiles.
 
-    They are equally large, so that they can share a batch, unless `size` leaves no room for that; then the last one is
-    smaller. Seams lie in the middle of the overlap.
+    All tiles have the same size, so that they can share a batch, unless `size` leaves no room for that; then the last one
+    is smaller. Seams are in the middle of the overlap.
 
     Args:
         length: of the image.
         size: of the largest tile, at least `least_tile`; an image that fits into one is not cut.
-        margin: whatever counts is at least so far away from where its tile cuts through the image.
+        margin: least distance between a used pixel and a cut of its tile.
         ramp: pixels that the inner parts of neighbours share.
-        alignment: tiles begin at multiples of it.
+        alignment: tiles begin at multiples of this.
     """
     if length <= size:
         return [Span(0, length, 0, length)]
     least = least_tile(margin, ramp, alignment)
     assert size >= least, f"tiles of {size} pixels, not of {least} or more"
-    # The largest tile that ends with the image where it begins at a multiple of the alignment.
+    # The largest tile that both begins at a multiple of the alignment and ends at the end of the image.
     equal = size - (size - length) % alignment
     size = equal if equal >= least else size
     step = (size - 2 * margin - ramp) // alignment * alignment
     last = -((size - length) // alignment) * alignment
     starts = [*range(0, last, step), last]
-    # Where the fading between a tile and the next begins.
+    # The pixels at which the fade between a tile and the next begins.
     seams = [(following + start + size - ramp) // 2 for start, following in itertools.pairwise(starts)]
     return [
         Span(start, min(start + size, length), inner_start, inner_stop)
@@ -116,31 +116,27 @@ def spans(length: int, size: int, margin: int, ramp: int = 0, alignment: int = A
 
 
 def margin_of(overlap: int) -> int:
-    """What counts of blended tiles is at least so far from where they are cut: three eighths of their overlap."""
+    """Returns the least distance of a used pixel from the cuts of blended tiles: three eighths of their overlap."""
     return 3 * overlap // 8
 
 
 def ramp_of(overlap: int) -> int:
-    """Over how many pixels blended tiles fade into each other: the middle quarter of their overlap."""
+    """Returns the number of pixels over which blended tiles fade into each other: the middle quarter of their overlap."""
     return overlap - 2 * margin_of(overlap)
 
 
 def overlap_of(margin: int) -> int:
-    """The smallest overlap of blended tiles that gives them a margin of so many pixels."""
+    """Returns the smallest overlap of blended tiles that gives them a margin."""
     return -(-8 * margin // 3)
 
 
 def least_blended(overlap: int, alignment: int) -> int:
-    """`least_tile` of blended tiles."""
+    """Returns `least_tile` for blended tiles."""
     return least_tile(margin_of(overlap), ramp_of(overlap), alignment)
 
 
 def check_blending(tile: int, overlap: int, alignment: int = ALIGNMENT) -> None:
-    """Refuses tiles that could not be blended.
-
-    Raises:
-        ValueError: names the argument, and the smallest value that works.
-    """
+    """Raises ValueError, with the argument and the smallest value that works, if tiles cannot be blended."""
     if overlap < 0:
         raise ValueError(f"overlap={overlap}: must be 0 or more pixels")
     if tile < (least := least_blended(overlap, alignment)):
@@ -156,57 +152,50 @@ def tiled_logits(
     overlap: int,
     alignment: int = ALIGNMENT,
 ) -> Iterator[tuple[int, Tensor]]:
-    """The logits of one image, a band of rows after the other from the top.
+    """Computes the logits of one image in bands of rows, from the top.
 
-    An image of at most `tile` pixels each way goes through the net whole. What a larger one takes is bounded by the tile:
-    on the net's device one tile, in main memory the logits of one row of tiles, float32 [K, tile, W]. Where three eighths
-    of the overlap are at least as far as the net sees around a pixel, the logits are those of the whole image up to
-    rounding; a net that looks at the whole image at once, as a group norm does, cannot be tiled without a difference.
+    An image of at most `tile` pixels each way is not cut. For a larger one, memory is bounded by one tile on the net's
+    device and by the logits of one row of tiles, float32 [K, tile, W], on the CPU. If `margin_of(overlap)` is at least the
+    net's reach, the logits equal those of the whole image up to rounding; a net that sees the whole image gives others.
 
     Args:
         net: from images [1, C, h, w] to logits [1, K, h, w].
         image: [C, H, W] of any type, on the CPU.
-        prepare: from a part of it, [1, C, h, w], to what the net takes, on the net's device.
-        tile: the largest height and width that the net is given, in pixels.
+        prepare: turns a part of the image, [1, C, h, w], into the net's input on its device.
+        tile: the largest height and width that the net gets, in pixels.
         overlap: of neighbouring tiles, in pixels.
-        alignment: tiles begin at multiples of it, as `ReceptiveField` has it.
+        alignment: see `ReceptiveField`.
 
     Yields:
-        Where the band begins, and its logits float32 [K, h, W] on the CPU.
+        The first row of the band, and its logits float32 [K, h, W] on the CPU.
 
     Raises:
-        ValueError: as `check_blending`, where the image has to be cut.
+        ValueError: as `check_blending`, if the image is cut.
     """
     height, width = image.shape[1:]
     margin, ramp = margin_of(overlap), ramp_of(overlap)
-    if max(height, width) > tile:
-        check_blending(tile, overlap, alignment)
+    if max(height, width) <= tile:
+        yield 0, net(prepare(image[None]))[0].float().cpu()
+        return
+    check_blending(tile, overlap, alignment)
     rows, columns = (spans(length, tile, margin, ramp, alignment) for length in (height, width))
     fade = (torch.arange(ramp) + 0.5) / max(ramp, 1)
     above: Tensor | None = None
     for row in rows:
-        band: Tensor | None = None
+        band = torch.empty(0)
         for column in columns:
             part = image[None, :, row.start : row.stop, column.start : column.stop]
             logits = net(prepare(part))[0].float().cpu()
-            if len(rows) == len(columns) == 1:
-                yield 0, logits
-                return
-            logits = logits[
-                :,
-                row.inner_start - row.start : row.inner_stop - row.start,
-                column.inner_start - column.start : column.inner_stop - column.start,
-            ]
-            if band is None:
+            logits = logits[:, row.inner_start - row.start :, column.inner_start - column.start :]
+            logits = logits[:, : row.inner_stop - row.inner_start, : column.inner_stop - column.inner_start]
+            if column.inner_start == 0:
                 band = torch.empty(len(logits), logits.shape[1], width)
-            left = band[..., column.inner_start : column.inner_start + len(fade)]
-            if column.inner_start:
-                logits[..., : len(fade)] = left + fade * (logits[..., : len(fade)] - left)
+            else:
+                left = band[..., column.inner_start : column.inner_start + ramp]
+                logits[..., :ramp] = left + fade * (logits[..., :ramp] - left)
             band[..., column.inner_start : column.inner_stop] = logits
-        assert band is not None
         if above is not None:
-            band[:, : len(fade)] = above + fade[:, None] * (band[:, : len(fade)] - above)
-        last = row is rows[-1]
-        done = band.shape[1] if last else band.shape[1] - len(fade)
+            band[:, :ramp] = above + fade[:, None] * (band[:, :ramp] - above)
+        done = band.shape[1] - (0 if row is rows[-1] else ramp)
         above = band[:, done:].clone()
         yield row.inner_start, band[:, :done]

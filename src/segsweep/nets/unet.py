@@ -1,4 +1,4 @@
-"""The U-Net report's U-Net: nine layers, two skip connections, a head that reads every second pixel.
+"""The U-Net report's U-Net: nine layers, two skip connections, and a head that reads every second pixel.
 
 Shapes: B images, C channels in, K classes, H x W pixels.
 """
@@ -22,34 +22,33 @@ Head = Literal["exact", "plain"]
 class UNet(nn.Module):
     """The published U-Net: 282,486 parameters at its defaults, in nine layers under their published names.
 
-    Every printed shape follows from ReLU after each layer except upconv1, upconv2 and outconv, and from these
-    concatenations: upconv1's output with conv2's, upconv2's output with conv1's. Which of the two comes first cannot be
-    told from the shapes; here it is the upsampled one, as the report names the result after it ("out4 shape after
-    concatenation"). Weights trained in the other order need the two halves of the input channels of conv4 and of conv5
-    swapped.
+    Each layer except upconv1, upconv2 and outconv is followed by ReLU. The outputs of upconv1 and conv2 are concatenated,
+    and those of upconv2 and conv1; all printed shapes follow from this. The shapes do not show which of the two comes
+    first. Here it is the upsampled one, because the report names the result after it ("out4 shape after concatenation").
+    For weights trained in the other order, swap the two halves of the input channels of conv4 and of conv5.
 
-    The published head upsamples to 2H x 2W with upconv3 and reads every second pixel of the result with outconv. There,
-    a transposed convolution of stride 2, kernel 3 and padding 1 is its centre tap alone, so `head="exact"` computes the
-    same logits as two 1 x 1 convolutions at H x W. The other eight taps of upconv3 have gradient 0 in both forms. The
-    state dict is the same too; "plain" is the reference that the tests compare with.
+    The published head upsamples to 2H x 2W with upconv3 and reads every second pixel of the result with outconv. At these
+    pixels, a transposed convolution of stride 2, kernel 3 and padding 1 uses only its centre tap, so `head="exact"`
+    computes the same logits as two 1 x 1 convolutions at H x W. The other eight taps of upconv3 have gradient 0 in both
+    forms, and the state dicts are the same. "plain" is the reference for the tests.
 
-    Images of odd height or width are extended to even ones by repeating the last row or column, and the logits cropped.
+    Images of odd height or width are padded by repeating the last row or column, and the logits are cropped.
 
     Args:
         in_channels: channels of the image.
         out_channels: channels of the logits: the number of classes, or 1 for a binary mask.
         widths: channels of conv1, conv2 and conv3.
         head_width: channels between upconv3 and outconv.
-        head: "exact" or "plain"; the same function of the same parameters, the first in a fraction of time and memory.
+        head: "plain" as published, or "exact", the same function in a fraction of the time and memory.
 
     Raises:
-        ValueError: a size below 1, other than three widths, an unknown head.
+        ValueError: a size below 1, not three widths, or an unknown head.
 
     Source: U-Net report (docs/sources.md), network architecture.
     """
 
     stride = 2
-    """What height and width are extended to multiples of, in pixels."""
+    """Height and width are padded to multiples of this, in pixels."""
     reach = 7
     """Pixels on each side of a pixel that its logits depend on."""
 
@@ -81,7 +80,7 @@ class UNet(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draws every weight anew from the Kaiming normal distribution for ReLU and sets every bias to 0."""
+        """Draws every weight from the Kaiming normal distribution for ReLU and sets every bias to 0."""
         for layer in self.children():
             assert isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
@@ -89,19 +88,19 @@ class UNet(nn.Module):
                 nn.init.zeros_(layer.bias)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Images [B, C, H, W] to logits [B, K, H, W]."""
+        """Maps images [B, C, H, W] to logits [B, K, H, W]."""
         require_image(image, self.in_channels)
         height, width = image.shape[-2:]
-        return crop(self._forward_even(pad_to_multiple(image, self.stride)), height, width)
-
-    def _forward_even(self, image: Tensor) -> Tensor:
+        image = pad_to_multiple(image, self.stride)
         out1 = F.relu(self.conv1(image))
         out2 = F.relu(self.conv2(out1))
         out3 = F.relu(self.conv3(out2))
         out4 = F.relu(self.conv4(torch.cat([self.upconv1(out3), out2], dim=1)))
         out5 = F.relu(self.conv5(torch.cat([self.upconv2(out4), out1], dim=1)))
         if self.head == "plain":
-            return self.outconv(F.relu(self.upconv3(out5)))
-        centre_tap = self.upconv3.weight[:, :, 1, 1].mT[:, :, None, None]
-        out6 = F.relu(F.conv2d(out5, centre_tap, self.upconv3.bias))
-        return F.conv2d(out6, self.outconv.weight, self.outconv.bias)
+            logits = self.outconv(F.relu(self.upconv3(out5)))
+        else:
+            centre_tap = self.upconv3.weight[:, :, 1, 1].mT[:, :, None, None]
+            out6 = F.relu(F.conv2d(out5, centre_tap, self.upconv3.bias))
+            logits = F.conv2d(out6, self.outconv.weight, self.outconv.bias)
+        return crop(logits, height, width)

@@ -20,8 +20,7 @@ from torch import Tensor, nn
 from segsweep.classes import ClassTable
 from segsweep.errors import UserError
 from segsweep.nets import NETS, TextureCNN, load_published
-from segsweep.nets.registry import build_net_for, misfit
-from segsweep.nets.registry import load_weights as load_into
+from segsweep.nets.registry import build_net_for, load_state, misfit
 from segsweep.plots import curves
 from segsweep.runs.checkpoint import read_checkpoint, require_plain, require_tensors
 from segsweep.runs.directory import RunDirectory, RunRecord
@@ -253,7 +252,7 @@ def load_weights(path: str | Path, net: nn.Module) -> bool:
     try:
         if isinstance(net, TextureCNN) and misfit(net.state_dict(), weights) is None:
             return load_published(net, weights)
-        load_into(net, weights)
+        load_state(net, weights)
     except ValueError as error:
         raise UserError(f"{path}: {error}") from error
     return False
