@@ -1,6 +1,6 @@
 """Makes the pictures in docs/images: `python docs/make_images.py [RUN]`.
 
-RUN is the run directory of a texture training, for the picture of what it predicts.
+RUN is the run directory of a texture training, whose predictions samples.png shows; without it samples.png is not made.
 """
 
 import sys
@@ -15,17 +15,17 @@ from segsweep.data import DemoFolder, Textures
 
 IMAGES = Path(__file__).parent / "images"
 SIGMA = 15
-"""Of the border, as in sections 3.1 and 3.2 of the texture notebook."""
+"""Smoothing length of the border, from sections 3.1 and 3.2 of the texture notebook."""
 
 
 def texture_pair(path: Path) -> Path:
-    """One texture image beside its mask, with the widths of the notebook's first example."""
+    """Draws a texture beside its mask, with the smoothing lengths of the notebook's first example."""
     image, mask = Textures(sigma1=0.2, sigma2=2.5, sigma=SIGMA).make([0], "val")
     return plots.save(plots.texture_pair(image[0], mask[0], title=f"σ₁ = 0.2, σ₂ = 2.5, σ = {SIGMA}"), path)
 
 
 def sigma_study(path: Path) -> Path:
-    """The notebook's section 3.2: the same mask and noise under eight pairs of widths."""
+    """Draws the notebook's section 3.2: the same mask and noise under eight pairs of smoothing lengths."""
     sigma1 = [value for value in (0.2, 1, 5, 10) for _ in range(2)]
     sigma2 = [round(value + (0.2, 1)[column % 2], 1) for column, value in enumerate(sigma1)]
     samples = [
@@ -37,21 +37,17 @@ def sigma_study(path: Path) -> Path:
 
 
 def contact_sheet(path: Path) -> Path:
-    """Scenes of experiment=rgb_demo."""
+    """Draws scenes of experiment=rgb_demo."""
     with tempfile.TemporaryDirectory() as folder:
         source = DemoFolder(f"{folder}/scenes", scenes=(1, 3, 1))
-        batch = source.to_batch(
-            torch.utils.data.default_collate([source.dataset("val")[index] for index in range(3)]),
-            "val",
-            torch.device("cpu"),
-        )
-    return plots.save(
-        plots.contact_sheet(batch.image, batch.mask, source.labels.colors, class_names=source.labels.names), path
-    )
+        scenes = torch.utils.data.default_collate([source.dataset("val")[index] for index in range(3)])
+        batch = source.to_batch(scenes, "val", torch.device("cpu"))
+    figure = plots.contact_sheet(batch.image, batch.mask, source.labels.colors, class_names=source.labels.names)
+    return plots.save(figure, path)
 
 
 def samples(path: Path, run_directory: str) -> Path:
-    """Four test images as a trained run sees them."""
+    """Draws four test images with the predictions of a trained run."""
     run = load_run(run_directory)
     images, masks = Textures().make(range(4), "test")
     predictions = np.stack([run.predict(image) for image in images])

@@ -16,7 +16,7 @@ from segsweep.plots.confusion import border_distance, border_errors, confusion, 
 from segsweep.plots.curves import curves, loss_curve
 from segsweep.plots.heatmap import heatmap, heatmap_cells
 from segsweep.plots.network import feature_maps, filters
-from segsweep.plots.overlays import contact_sheet, overlay, overlay_panels, overlay_rgba, sheet_selection
+from segsweep.plots.overlays import contact_sheet, overlay, overlay_panels
 from segsweep.plots.samples import ERROR_COLORS, error_map, samples, scored_samples, wrong_share
 from segsweep.plots.series import running_mean
 from segsweep.plots.style import save, to_image
@@ -40,13 +40,11 @@ __all__ = [
     "mask_to_rgb",
     "overlay",
     "overlay_panels",
-    "overlay_rgba",
     "row_shares",
     "running_mean",
     "samples",
     "save",
     "scored_samples",
-    "sheet_selection",
     "sigma_study",
     "texture_pair",
     "to_image",

@@ -136,9 +136,9 @@ def require_one_each(images: Sized, **others: Sized | None) -> None:
             raise ValueError(f"{name} has {len(values)} entries for {len(images)} images; give one each.")
 
 
-def as_images(batch: ImageBatch, name: str = "images") -> list[NDArray[Any]]:
+def as_images(batch: ImageBatch) -> list[NDArray[Any]]:
     """Converts each image of [N, H, W] or [N, C, H, W], or of a list of single ones of any sizes, with `as_image`."""
-    return [as_image(batch[index], f"{name}[{index}]") for index in range(batch_length(batch, name))]
+    return [as_image(batch[index], f"images[{index}]") for index in range(batch_length(batch, "images"))]
 
 
 def as_masks(batch: ImageBatch, images: Sequence[NDArray[Any]], name: str = "masks") -> list[NDArray[np.int64]]:
@@ -187,33 +187,27 @@ def as_colors(colors: Colors | None, masks: Iterable[NDArray[np.int64]], ignore:
         if highest > 65535:
             raise ValueError(f"the masks hold id {highest}, which is not a class id.")
         return class_colors(max(highest + 1, 2))
-    table = _read_colors(colors)
+    if isinstance(colors, Sequence) and colors and all(isinstance(color, str) for color in colors):
+        try:
+            table = np.array([to_rgb(str(color)) for color in colors])
+        except ValueError as error:
+            raise ValueError(f"colors: {error}.") from None
+    else:
+        table = to_array(colors, "colors")
+    if table.ndim != 2 or table.shape[1] != 3 or len(table) == 0 or table.dtype.kind not in "iuf":
+        raise ValueError(f"colors has shape {list(table.shape)} and type {table.dtype}; give RGB numbers, [K, 3].")
+    low, high, limit = table.min(), table.max(), 1 if table.dtype.kind == "f" else 255
+    if not 0 <= low <= high <= limit:
+        raise ValueError(f"colors runs from {low} to {high}; give integers in 0..255 or floats in [0, 1].")
     unknown = [value for value in ids if value >= len(table)]
     if unknown:
         listed = ", ".join(str(value) for value in unknown[:8]) + (", …" if len(unknown) > 8 else "")
         raise ValueError(f"the masks hold ids {listed}, but there are colors for 0 to {len(table) - 1} only.")
-    return table
+    return np.round(table * (255 / limit)).astype(np.uint8)
 
 
 def _ids_in(masks: Iterable[NDArray[np.int64]]) -> list[int]:
     return sorted({int(value) for mask in masks for value in np.unique(mask)})
-
-
-def _read_colors(colors: Colors) -> NDArray[np.uint8]:
-    if isinstance(colors, Sequence) and colors and all(isinstance(color, str) for color in colors):
-        try:
-            return np.round(np.array([to_rgb(str(color)) for color in colors]) * 255).astype(np.uint8)
-        except ValueError as error:
-            raise ValueError(f"colors: {error}.") from None
-    table = to_array(colors, "colors")
-    if table.ndim != 2 or table.shape[1] != 3 or len(table) == 0 or table.dtype.kind not in "iuf":
-        raise ValueError(f"colors has shape {list(table.shape)} and type {table.dtype}; give RGB numbers, [K, 3].")
-    limit = 1 if table.dtype.kind == "f" else 255
-    if not (table.min() >= 0 and table.max() <= limit):
-        raise ValueError(
-            f"colors runs from {table.min()} to {table.max()}; give integers in 0..255 or floats in [0, 1]."
-        )
-    return np.round(table * (255 / limit)).astype(np.uint8)
 
 
 def mask_to_rgb(mask: NDArray[np.int64], colors: NDArray[np.uint8], ignore: int | None) -> NDArray[np.uint8]:

@@ -193,7 +193,8 @@ def border_errors(
     if not pixels.sum():
         raise ValueError("every pixel is ignored; there is nothing to draw.")
     figure = new_figure(9.2, 3.7)
-    _draw_by_distance(*figure.subplots(1, 2), pixels, wrong)
+    left, right = figure.subplots(1, 2)
+    _draw_by_distance(left, right, pixels, wrong)
     total = f"{counted(len(masks), 'image')}: {wrong.sum():,} of {pixels.sum():,} pixels wrong"
     figure.suptitle(total if title is None else title)
     return figure
@@ -205,7 +206,11 @@ def _draw_by_distance(left: Axes, right: Axes, pixels: NDArray[np.int64], wrong:
     found = pixels > 0
     shares = 100 * wrong[found] / pixels[found]
     bars = left.bar(places[found], shares, color=red, width=0.7)
-    left.bar_label(bars, [_short_per_cent(share) for share in shares], fontsize=7, padding=1)
+    labels = [
+        "0" if share == 0 else "<0.01" if share < 0.005 else f"{share:.3g}" if share >= 0.995 else f"{share:.2f}"
+        for share in shares
+    ]
+    left.bar_label(bars, labels, fontsize=7, padding=1)
     left.set_title("of the pixels at this distance, wrong", loc="left")
     left.set_xticks(places, [*map(str, places[:-1]), f"> {places[-2]}"])
     for counts, label, style in (
@@ -222,9 +227,3 @@ def _draw_by_distance(left: Axes, right: Axes, pixels: NDArray[np.int64], wrong:
         axes.set_xlabel("pixels to the nearest pixel of another class")
         axes.set_ylabel("per cent")
         horizontal_grid(axes)
-
-
-def _short_per_cent(share: float) -> str:
-    if share == 0:
-        return "0"
-    return "<0.01" if share < 0.005 else f"{share:.3g}" if share >= 0.995 else f"{share:.2f}"

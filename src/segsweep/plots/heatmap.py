@@ -139,7 +139,10 @@ def heatmap(
     if best not in ("max", "min") or reduce not in ("mean", "best"):
         raise ValueError(f"best is {best!r} and reduce {reduce!r}; give 'max' or 'min', and 'mean' or 'best'.")
     row_keys, column_keys, cells = heatmap_cells(table, rows, columns, value, best=best, reduce=reduce, status=status)
-    row_names, column_names = ([_written(key) for key in keys] for keys in (row_keys, column_keys))
+    row_names, column_names = (
+        ["default" if key is None else plain(key) if isinstance(key, float) else shorten(key, 28) for key in keys]
+        for keys in (row_keys, column_keys)
+    )
     complete = [cell.value for line in cells for cell in line if np.isfinite(cell.value) and not cell.failed]
     winner = (max if best == "max" else min)(complete, default=None)
     if title is None:
@@ -159,12 +162,6 @@ def heatmap(
     _draw_cells(axes, cells, best, winner if star else None, value)
     figure.suptitle(title)
     return figure
-
-
-def _written(key: Any) -> str:
-    if key is None:
-        return "default"
-    return plain(key) if isinstance(key, float) else shorten(key, 28)
 
 
 def _draw_cells(axes: Axes, cells: list[list[Cell]], best: Best, winner: float | None, value: str) -> None:

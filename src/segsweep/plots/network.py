@@ -21,13 +21,10 @@ def mosaic(tiles: ArrayLike) -> NDArray[np.float64]:
     """
     values = to_array(tiles, "tiles").astype(np.float64)
     rows, columns, height, width = values.shape
-    gap = _gap(height)
-    picture = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap), np.nan)
-    for row in range(rows):
-        for column in range(columns):
-            top, left = row * (height + gap), column * (width + gap)
-            picture[top : top + height, left : left + width] = values[row, column]
-    return picture
+    gap = max(1, height // 16)
+    padded = np.pad(values, ((0, 0), (0, 0), (0, gap), (0, gap)), constant_values=np.nan)
+    joined = padded.swapaxes(1, 2).reshape(rows * (height + gap), columns * (width + gap))
+    return joined[:-gap, :-gap]
 
 
 @styled
@@ -54,18 +51,18 @@ def filters(weights: ArrayLike, *, title: str = "convolution filters") -> Figure
     upright = shown.shape[0] > shown.shape[1]
     tiles = _in_square(shown[:, 0]) if square else shown.swapaxes(0, 1) if upright else shown
     limit = float(np.abs(shown).max()) or 1.0
-    figure, axes = _draw_tiles(tiles, (-limit, limit), "weight", f"{title} ({sizes})")
-    if square:
-        return figure
-    rows, columns, height, width = tiles.shape
-    for number, size, set_ticks in ((columns, width, axes.set_xticks), (rows, height, axes.set_yticks)):
-        chosen = range(0, number, -(-number // 16))
-        set_ticks(
-            [index * (size + _gap(height)) + (size - 1) / 2 for index in chosen], [str(index) for index in chosen]
-        )
-    axes.tick_params(length=0)
-    axes.set_xlabel("output channel" if upright else "input channel")
-    axes.set_ylabel("input channel" if upright else "output channel")
+    figure = _draw_tiles(tiles, (-limit, limit), "weight", f"{title} ({sizes})")
+    if not square:
+        axes = figure.axes[0]
+        axes.set_xlabel("output channel" if upright else "input channel")
+        axes.set_ylabel("input channel" if upright else "output channel")
+        axes.tick_params(length=0)
+        rows, columns, height, width = tiles.shape
+        for axis, number, size in ((axes.xaxis, columns, width), (axes.yaxis, rows, height)):
+            first, last = sorted(axis.get_view_interval())
+            centres = np.linspace(first + size / 2, last - size / 2, number)
+            step = -(-number // 16)
+            axis.set_ticks(centres[::step], [str(index) for index in range(0, number, step)])
     return figure
 
 
@@ -96,7 +93,7 @@ def feature_maps(maps: ArrayLike, *, title: str = "feature maps", clip: float = 
         sizes += f"; the first {len(shown)}"
     low, high = (float(limit) for limit in np.quantile(shown, [clip, 1 - clip]))
     limits = (low, high if high > low else low + 1)
-    return _draw_tiles(_in_square(shown), limits, "activation", f"{title} ({sizes})")[0]
+    return _draw_tiles(_in_square(shown), limits, "activation", f"{title} ({sizes})")
 
 
 def _checked_array(value: Any, name: str, dimensions: int, shape: str) -> NDArray[np.float64]:
@@ -118,11 +115,7 @@ def _in_square(tiles: NDArray[np.float64]) -> NDArray[np.float64]:
     return padded.reshape(rows, columns, *tiles.shape[1:])
 
 
-def _gap(height: int) -> int:
-    return max(1, height // 16)
-
-
-def _draw_tiles(tiles: NDArray[np.float64], limits: tuple[float, float], unit: str, title: str) -> tuple[Figure, Any]:
+def _draw_tiles(tiles: NDArray[np.float64], limits: tuple[float, float], unit: str, title: str) -> Figure:
     picture = mosaic(tiles)
     scale = min(8.0 / max(picture.shape), 0.9 / max(tiles.shape[2], tiles.shape[3]))
     # The colour bar takes 0.09 of the width; the rest is for numbers and labels.
@@ -137,4 +130,4 @@ def _draw_tiles(tiles: NDArray[np.float64], limits: tuple[float, float], unit: s
     bar.formatter = plain_ticks()
     bar.update_ticks()
     figure.suptitle(title)
-    return figure, axes
+    return figure

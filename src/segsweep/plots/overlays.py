@@ -23,38 +23,6 @@ from segsweep.plots.arrays import (
 from segsweep.plots.style import counted, new_figure, shorten, show_colors, show_image, styled
 
 
-def overlay_rgba(
-    mask: ArrayLike,
-    colors: Colors | None = None,
-    *,
-    background: int | None = None,
-    ignore: int | None = IGNORE,
-    alpha: float = 0.5,
-) -> NDArray[np.float32]:
-    """Paints a mask as a transparent layer; background and ignored pixels are clear.
-
-    Args:
-        mask: class ids [H, W].
-        colors, background, ignore: see `segsweep.plots`.
-        alpha: opacity of painted pixels, 0 to 1.
-
-    Returns:
-        float32 [H, W, 4], RGBA in [0, 1].
-
-    Raises:
-        ValueError: `alpha` outside [0, 1], an id without a colour, or not a mask.
-    """
-    if not 0 <= alpha <= 1:
-        raise ValueError(f"alpha is {alpha}; give an opacity from 0 to 1.")
-    ids = as_mask(mask)
-    palette = as_colors(colors, [ids], ignore)
-    clear = np.isin(ids, [value for value in (background, ignore) if value is not None])
-    layer = np.empty((*ids.shape, 4), dtype=np.float32)
-    layer[..., :3] = mask_to_rgb(ids, palette, ignore) / np.float32(255)
-    layer[..., 3] = np.where(clear, 0, alpha)
-    return layer
-
-
 def overlay(
     image: ArrayLike,
     mask: ArrayLike,
@@ -76,15 +44,16 @@ def overlay(
         float [H, W, 3] in [0, 1].
 
     Raises:
-        ValueError: as `overlay_rgba`, or image and mask differ in size.
+        ValueError: `alpha` outside [0, 1], an id without a colour, not an image or mask, or they differ in size.
     """
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha is {alpha}; give an opacity from 0 to 1.")
     picture = as_image(image)
-    layer = overlay_rgba(as_mask(mask, like=picture), colors, background=background, ignore=ignore, alpha=alpha)
-    if picture.ndim == 2:
-        picture = np.repeat(picture[..., None], 3, axis=-1)
-    result = picture.copy()
-    painted = layer[..., 3] > 0
-    result[painted] = (1 - alpha) * picture[painted] + alpha * layer[painted][:, :3]
+    ids = as_mask(mask, like=picture)
+    rgb = mask_to_rgb(ids, as_colors(colors, [ids], ignore), ignore) / np.float32(255)
+    painted = ~np.isin(ids, [value for value in (background, ignore) if value is not None]) & (alpha > 0)
+    result = np.repeat(picture[..., None], 3, axis=-1) if picture.ndim == 2 else picture.copy()
+    result[painted] = (1 - alpha) * result[painted] + alpha * rgb[painted]
     return result
 
 
@@ -133,27 +102,6 @@ def overlay_panels(
     return figure
 
 
-def sheet_selection(number: int, max_pairs: int, page: int | None = None) -> list[int]:
-    """Chooses which of `number` pairs a contact sheet shows, in order.
-
-    Args:
-        number: of all pairs.
-        max_pairs: how many fit on a sheet.
-        page: 0 for the first `max_pairs`, 1 for the next, ...; None for pairs spread evenly over all.
-
-    Raises:
-        ValueError: `max_pairs` is not positive, or there is no such page.
-    """
-    if max_pairs < 1:
-        raise ValueError(f"max_pairs is {max_pairs}; give at least 1.")
-    if page is None:
-        return [int(index) for index in np.unique(np.linspace(0, number - 1, min(number, max_pairs)).round())]
-    pages = -(-number // max_pairs)
-    if not 0 <= page < pages:
-        raise ValueError(f"page is {page}, but {number} pairs fill pages 0 to {pages - 1}.")
-    return list(range(page * max_pairs, min((page + 1) * max_pairs, number)))
-
-
 @styled
 def contact_sheet(
     images: ImageBatch,
@@ -165,26 +113,26 @@ def contact_sheet(
     background: int | None = None,
     ignore: int | None = IGNORE,
     max_pairs: int = 24,
-    page: int | None = None,
 ) -> Figure:
     """Draws many pairs of a data set: image, mask and overlay, with file names.
 
-    Only the pairs that are drawn are read, so `images` and `masks` may be lazy sequences over files. If there are more
-    than `max_pairs`, the title says which are shown.
+    Only the pairs that are drawn are read, so `images` and `masks` may be lazy sequences over files.
 
     Args:
         images: N of [H, W], [1, H, W], [3, H, W] or [H, W, 3], in [0, 1] or uint8; sizes may differ.
         masks: class ids [H, W], one for each image.
         names: a name for each pair; a long one loses its middle.
         colors, class_names, background, ignore: see `segsweep.plots`.
-        max_pairs, page: see `sheet_selection`.
+        max_pairs: of more, only so many are drawn, spread evenly over all, and the title says so.
 
     Raises:
         ValueError: nothing to draw, lengths or sizes that differ, or an id without a colour or name.
     """
     number = batch_length(images, "images")
     require_one_each(images, masks=masks, names=names)
-    chosen = sheet_selection(number, max_pairs, page)
+    if max_pairs < 1:
+        raise ValueError(f"max_pairs is {max_pairs}; give at least 1.")
+    chosen = [int(index) for index in np.unique(np.linspace(0, number - 1, min(number, max_pairs)).round())]
     pairs = []
     for index in chosen:
         picture = as_image(images[index], f"images[{index}]")
@@ -200,13 +148,8 @@ def contact_sheet(
         show_image(right, overlay(picture, truth, palette, background=background, ignore=ignore))
         middle.set_title(f"pair {index}" if names is None else shorten(str(names[index]), 46), fontsize=7, pad=2)
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 3 * across))
-    if len(chosen) == number:
-        shown = counted(number, "pair")
-    elif page is None:
-        shown = f"{len(chosen)} of {number} pairs, spread evenly"
-    else:
-        pages = -(-number // max_pairs)
-        shown = f"pairs {chosen[0] + 1} to {chosen[-1] + 1} of {number} (page {page + 1} of {pages})"
+    every = len(chosen) == number
+    shown = counted(number, "pair") if every else f"{len(chosen)} of {number} pairs, spread evenly"
     figure.suptitle(f"image, mask and overlay: {shown}")
     return figure
 

@@ -188,7 +188,8 @@ def to_image(figure: Figure, dpi: float = 100) -> NDArray[np.uint8]:
     Raises:
         ValueError: `dpi` is not positive.
     """
-    _check_dpi(dpi)
+    if not dpi > 0:
+        raise ValueError(f"dpi is {dpi}; give dots per inch above 0.")
     canvas, own_dpi = figure.canvas, figure.dpi
     try:
         figure.set_dpi(dpi)
@@ -214,7 +215,8 @@ def save(figure: Figure, path: str | os.PathLike[str], dpi: float = 150) -> Path
         ValueError: `dpi` is not positive, or matplotlib does not know the format.
         OSError: the folder is missing, full or not writable.
     """
-    _check_dpi(dpi)
+    if not dpi > 0:
+        raise ValueError(f"dpi is {dpi}; give dots per inch above 0.")
     path = Path(path)
     format_name = path.suffix.lstrip(".").lower()
     known = figure.canvas.get_supported_filetypes()
@@ -228,8 +230,3 @@ def save(figure: Figure, path: str | os.PathLike[str], dpi: float = 150) -> Path
     finally:
         temporary.unlink(missing_ok=True)
     return path
-
-
-def _check_dpi(dpi: float) -> None:
-    if not dpi > 0:
-        raise ValueError(f"dpi is {dpi}; give dots per inch above 0.")
