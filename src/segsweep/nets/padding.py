@@ -1,7 +1,7 @@
 """Pads images to sizes that a net takes and crops the logits, in a form that torch.export accepts.
 
-An exported net has no branches and gets height and width only when it runs. It therefore pads every image, if need be by
-0 pixels, and computes sizes in a form in which the exporter can prove them equal.
+An exported net has no branches and gets height and width only when it runs. It therefore pads every image, perhaps by 0
+pixels, and computes sizes in such a way that the exporter can prove them equal.
 """
 
 from typing import Annotated

@@ -76,10 +76,10 @@ class CosineStem(nn.Module):
 
     In a smooth image, the fine detail that tells two textures apart is thousands of times weaker than the coarse
     brightness, and an ordinary convolution gets gradients for it that are just as weak. This stem splits every channel
-    into local cosine coefficients, scales each to mean 0 and variance 1, and applies a layer of `hidden` units to those of
-    each patch, so all scales count from the first step. The scaling depends on the images and not on the weights, so its
-    running statistics are right from the first epoch on. Everything up to the scaling is full float32, because bfloat16
-    and TF32 would round the fine detail away.
+    into local cosine coefficients, scales each to mean 0 and variance 1, and applies a layer of `hidden` units to the
+    coefficients of each patch, so all scales count from the first step. The scaling depends on the images and not on the
+    weights, so its running statistics are right from the first epoch on. Everything up to the scaling is full float32,
+    because bfloat16 and TF32 would round the fine detail away.
 
     `extend` pads the image. Zeros would make an edge stronger than any detail; repeated pixels would make one that is
     stronger than the weakest coefficients.

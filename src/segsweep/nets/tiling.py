@@ -156,7 +156,7 @@ def tiled_logits(
 
     An image of at most `tile` pixels each way is not cut. For a larger one, memory is bounded by one tile on the net's
     device and by the logits of one row of tiles, float32 [K, tile, W], on the CPU. If `margin_of(overlap)` is at least the
-    net's reach, the logits equal those of the whole image up to rounding; a net that sees the whole image gives others.
+    net's reach, tiles do not change the logits, up to rounding. If the net sees the whole image, they always do.
 
     Args:
         net: from images [1, C, h, w] to logits [1, K, h, w].

@@ -22,8 +22,8 @@ Head = Literal["exact", "plain"]
 class UNet(nn.Module):
     """The published U-Net: 282,486 parameters at its defaults, in nine layers under their published names.
 
-    Each layer except upconv1, upconv2 and outconv is followed by ReLU. The outputs of upconv1 and conv2 are concatenated,
-    and those of upconv2 and conv1; all printed shapes follow from this. The shapes do not show which of the two comes
+    ReLU follows each layer except upconv1, upconv2 and outconv. Two pairs of outputs are concatenated: upconv1 and conv2,
+    upconv2 and conv1. All printed shapes follow from this. The shapes do not show which of the two comes
     first. Here it is the upsampled one, because the report names the result after it ("out4 shape after concatenation").
     For weights trained in the other order, swap the two halves of the input channels of conv4 and of conv5.
 

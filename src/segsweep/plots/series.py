@@ -38,7 +38,7 @@ class Curve:
 
     @classmethod
     def of(cls, name: str, group: str, runs: Mapping[str, Points], failed: Collection[str], band: Band) -> "Curve":
-        """Combines the runs of one setting. The mean covers only the steps that every replicate has: else it would jump."""
+        """Combines the runs of one setting. The mean would jump if it covered steps that only some replicates have."""
         finite = {run: (steps, np.where(np.isfinite(values), values, np.nan)) for run, (steps, values) in runs.items()}
         bad = [run for run in runs if run in failed]
         stops = []
