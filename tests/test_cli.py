@@ -146,7 +146,7 @@ def test_evaluate_refuses_what_it_cannot_use(command, train, tmp_path):
     assert outcome.error_lines == ["error: accelerator=foo: must be 'auto', 'cpu' or 'gpu'"]
     outcome = command("evaluate.py", "run=run/run.json")
     assert outcome.error_lines == [
-        "error: run/run.json: cannot be read as a checkpoint of plain data: it is no file that torch saved;"
+        "error: run/run.json: cannot be read as a checkpoint of plain data: torch did not save it;"
         " give a .ckpt file of a run"
     ]
     outcome = command("evaluate.py", "run=run", "split=everything")

@@ -1,4 +1,4 @@
-"""Scoring trained runs: the training's own numbers, by class and by image, on its own data or on other."""
+"""Scoring trained runs, by class and by image, on the data of the training or on other data."""
 
 import json
 import re
@@ -23,7 +23,7 @@ from segsweep.tasks.metrics import class_iou
 
 
 def own_test(run: Path) -> dict[str, float]:
-    """What the training itself said of its best checkpoint."""
+    """The test metrics of the best checkpoint, as the training wrote them."""
     metrics = json.loads((run / "run.json").read_text())["metrics"]
     return {name.removeprefix("test/"): value for name, value in metrics.items() if name.startswith("test/")}
 
@@ -45,33 +45,31 @@ def written(folder: Path) -> dict:
         "scenes loss=ce_dice loss.weights=balanced trainer.channels_last=false",
     ],
 )
-def test_numbers_are_those_of_the_training_s_own_test_to_the_last_digit(command, train, tmp_path: Path, how: str):
+def test_metrics_equal_those_of_the_training_s_own_test(command, train, tmp_path: Path, how: str):
     kind, *overrides = how.split()
     run = train(*overrides) if kind == "textures" else train_on_scenes(command, tmp_path, *overrides)
     outcome = command("evaluate.py", "run=run", "output=out", "accelerator=cpu")
     assert (outcome.code, outcome.err) == (0, "")
     assert written(tmp_path / "out")["metrics"] == own_test(run)
-    cut = "data.tile_margin=7 data.tile_size=46 is enough, data.tile_size=48 cuts no image"
-    said = [cut in text for text in (outcome.out, (run / "train.log").read_text())]
-    assert said == ["tile_size=40" in how] * 2
+    cut = re.compile(r"data\.tile_margin=7 data\.tile_size=46\b.*data\.tile_size=48\b")
+    cautioned = [cut.search(text) is not None for text in (outcome.out, (run / "train.log").read_text())]
+    assert cautioned == ["tile_size=40" in how] * 2
 
 
 @pytest.mark.parametrize("script", ["evaluate.py", "predict.py"])
 @pytest.mark.parametrize(
-    ("accelerator", "reason"),
-    [
-        ("gpu", "torch sees no CUDA GPU on this machine; use accelerator=auto or accelerator=cpu"),
-        ("tpu", "must be 'auto', 'cpu' or 'gpu'"),
-    ],
+    ("accelerator", "choices"), [("gpu", "accelerator=auto or accelerator=cpu"), ("tpu", "'auto', 'cpu' or 'gpu'")]
 )
-def test_an_accelerator_that_is_not_there_is_named_by_the_key_that_was_typed(
-    command, train, monkeypatch: pytest.MonkeyPatch, script: str, accelerator: str, reason: str
+def test_a_missing_accelerator_is_named_by_the_key_that_was_typed(
+    command, train, monkeypatch: pytest.MonkeyPatch, script: str, accelerator: str, choices: str
 ):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     train()
     where = ["output=out"] if script == "evaluate.py" else ["input=.", "output=out"]
     outcome = command(script, "run=run", *where, f"accelerator={accelerator}")
-    assert (outcome.code, outcome.error_lines) == (1, [f"error: accelerator={accelerator}: {reason}"])
+    assert (outcome.code, len(outcome.error_lines)) == (1, 1)
+    assert outcome.error_lines[0].startswith(f"error: accelerator={accelerator}: ")
+    assert outcome.error_lines[0].endswith(choices)
 
 
 def test_a_run_in_half_precision_is_scored_on_the_cpu_of_a_machine_with_a_gpu(train, monkeypatch: pytest.MonkeyPatch):
@@ -85,7 +83,7 @@ def test_a_run_in_half_precision_is_scored_on_the_cpu_of_a_machine_with_a_gpu(tr
     assert evaluator.score().metrics == whole
 
 
-def test_everything_is_written_and_agrees_with_itself(command, tmp_path: Path):
+def test_files_and_tables_agree_with_each_other(command, tmp_path: Path):
     train_on_scenes(command, tmp_path)
     outcome = command("evaluate.py", "run=run", "output=out", "accelerator=cpu", "pictures=2")
     content = written(tmp_path / "out")
@@ -153,7 +151,7 @@ def test_several_runs_give_one_table(command, train, tmp_path: Path):
         assert (tmp_path / f"out{at}/a/confusion.png").is_file()
         (header,) = [line for line in outcome.out.splitlines() if "metric (test)" in line]
         assert [word for word in header.split() if word in names] == names
-    # Of more than have room beside each other, each has a row.
+    # Too many runs for columns: each has a row.
     copies = [shutil.copy(tmp_path / "sweep/a/checkpoints/best.ckpt", tmp_path / f"{at}.ckpt") for at in range(7)]
     outcome = command(
         "evaluate.py", "run=[" + ",".join(f"{at}.ckpt" for at in range(7)) + "]", "output=many", "pictures=0"
@@ -208,9 +206,9 @@ def test_a_texture_run_is_scored_on_gray_files(command, train, tmp_path: Path):
 @pytest.mark.parametrize(
     ("change", "parts"),
     [
-        (lambda names: [*names[:-1], "Lava"], ["'Rock' is missing", "'Lava' is none of the run's"]),
+        (lambda names: [*names[:-1], "Lava"], ["'Rock' is missing", "'Lava' is not a class of the run"]),
         (lambda names: names[:-1], ["'Rock' is missing"]),
-        (lambda names: [*names, "Lava"], ["'Lava' is none of the run's"]),
+        (lambda names: [*names, "Lava"], ["'Lava' is not a class of the run"]),
         (lambda names: [names[1], names[0], *names[2:]], ["class 0 is 'Grass', and 'Ground' in the run"]),
     ],
 )
@@ -221,9 +219,9 @@ def test_other_classes_are_refused_with_the_difference(command, tmp_path: Path, 
     (tmp_path / "other/classes.csv").write_text("\n".join(["name,r,g,b", *rows]) + "\n")
     outcome = command("evaluate.py", "run=run", "data.root=other", "output=out")
     assert len(outcome.error_lines) == 1
-    for part in ["other/classes.csv: its classes are not the run's", *parts]:
+    for part in ["other/classes.csv", "its classes are not the run's", *parts]:
         assert part in outcome.error_lines[0]
-    # The table beside the run's own images may have been changed since, too.
+    # The table beside the run's own images may have changed since.
     (tmp_path / "scenes/classes.csv").write_text((tmp_path / "other/classes.csv").read_text())
     outcome = command("evaluate.py", "run=run", "output=out")
     for part in ["its classes are not the run's", *parts]:
@@ -232,7 +230,7 @@ def test_other_classes_are_refused_with_the_difference(command, tmp_path: Path, 
 
 
 def with_table(root: Path, colors: Sequence[Color], repaint: bool = False) -> None:
-    """Puts a class table with these colours into a folder of the demo scenes, and paints the masks in them."""
+    """Writes a class table of these colours into a folder of the demo scenes; `repaint` also changes its masks to them."""
     rows = [f"{name},{red},{green},{blue}" for name, (red, green, blue) in zip(DEMO_LABELS.names, colors, strict=True)]
     (root / "classes.csv").write_text("\n".join(["name,r,g,b", *rows]) + "\n")
     if repaint:
@@ -256,7 +254,7 @@ def test_the_same_classes_in_other_colours_are_read_by_the_folder_s_own_table(co
     assert written(tmp_path / "out")["metrics"] == written(tmp_path / "own")["metrics"]
 
 
-def test_a_run_that_was_told_its_classes_is_scored_by_them_where_the_folder_s_table_is_wrong(command, tmp_path: Path):
+def test_a_run_with_data_labels_is_scored_by_them_if_the_folder_s_table_is_wrong(command, tmp_path: Path):
     write_demo_folder(tmp_path / "scenes", scenes=(3, 2, 3), size=48)
     shutil.copy(tmp_path / "scenes/classes.csv", tmp_path / "right.csv")
     with_table(tmp_path / "scenes", OTHER_COLORS)
@@ -267,12 +265,12 @@ def test_a_run_that_was_told_its_classes_is_scored_by_them_where_the_folder_s_ta
         assert outcome.code == 0, outcome.err
         assert at == 3 or written(tmp_path / f"out{at}")["metrics"] == own_test(run)
         assert at == 0 or "from right.csv" in outcome.out
-        note = "labels: masks are read by data.labels=right.csv, as in training: moved/classes.csv does not fit them"
-        assert (note in outcome.out) == (at > 1)
+        note = re.search(r"^labels: .*data\.labels=right\.csv.*moved/classes\.csv", outcome.out, re.MULTILINE)
+        assert (note is not None) == (at > 1)
 
 
-def told_and_scored_elsewhere(command: Command, tmp_path: Path, table: Sequence[Color]) -> tuple[Path, Outcome]:
-    """A run that was told its classes, and how scoring it ends on the same scenes in the colours of another table."""
+def scored_with_two_tables(command: Command, tmp_path: Path, table: Sequence[Color]) -> tuple[Path, Outcome]:
+    """A run with data.labels, and the outcome of scoring it on the same scenes, painted in the colours of another table."""
     write_demo_folder(tmp_path / "scenes", scenes=(3, 2, 3), size=48)
     shutil.copy(tmp_path / "scenes/classes.csv", tmp_path / "told.csv")
     run = train_on_scenes(command, tmp_path, "data.labels=told.csv")
@@ -281,21 +279,20 @@ def told_and_scored_elsewhere(command: Command, tmp_path: Path, table: Sequence[
     return run, command("evaluate.py", "run=run", "data.root=other", "output=out", "accelerator=cpu")
 
 
-def test_a_run_that_was_told_its_classes_is_scored_by_the_folder_s_table_where_that_alone_fits(command, tmp_path: Path):
-    run, outcome = told_and_scored_elsewhere(command, tmp_path, OTHER_COLORS)
+def test_a_run_with_data_labels_is_scored_by_the_folder_s_table_if_only_that_fits(command, tmp_path: Path):
+    run, outcome = scored_with_two_tables(command, tmp_path, OTHER_COLORS)
     assert outcome.code == 0, outcome.err
     assert "ids or colours of Ground, Grass, Forest, Water, Sand, Rock are not the run's" in outcome.out
     assert "from other/classes.csv" in outcome.out
     assert written(tmp_path / "out")["metrics"] == own_test(run)
 
 
-def test_masks_that_two_tables_read_differently_are_not_read_unasked(command, tmp_path: Path):
-    run, outcome = told_and_scored_elsewhere(command, tmp_path, SWAPPED)
+def test_masks_that_two_tables_read_differently_are_refused(command, tmp_path: Path):
+    run, outcome = scored_with_two_tables(command, tmp_path, SWAPPED)
     (line,) = outcome.error_lines
-    assert line.startswith(
-        "error: other/classes.csv: gives Ground, Grass other ids or colours than the run's table, and"
-    )
-    assert line.endswith("both; say which counts: data.labels=told.csv or data.labels=other/classes.csv")
+    assert line.startswith("error: other/classes.csv: ")
+    assert "Ground, Grass" in line
+    assert line.endswith(": data.labels=told.csv or data.labels=other/classes.csv")
     assert not (tmp_path / "out").exists()
     command(
         "evaluate.py", "run=run", "data.root=other", "output=own", "data.labels=other/classes.csv", "accelerator=cpu"
@@ -306,7 +303,7 @@ def test_masks_that_two_tables_read_differently_are_not_read_unasked(command, tm
     assert np.array_equal(told, own[[1, 0, 2, 3, 4, 5]])
 
 
-def test_images_that_were_trained_on_are_not_scored_unasked_when_the_folder_has_moved(command, tmp_path: Path):
+def test_training_images_of_a_moved_folder_are_not_scored(command, tmp_path: Path):
     write_demo_folder(tmp_path / "scenes", scenes=(6, 2, 2), size=48)
     groups = ["data.split=groups", "data.train=[train]", "data.val=[test]", "data.test=[val]"]
     train_on_scenes(command, tmp_path, *groups)
@@ -326,9 +323,9 @@ MISTAKES = {
     "run=no*where": "no*where: matches nothing",
     "run=unfinished": "unfinished: this run has no checkpoint (status failed: UserError: broken)",
     "run=sweep": "sweep: is a sweep of 1 run; give one of its runs, as in \"run='sweep/lr=0.1'\"",
-    "run=folder": "folder: is no run, but a folder with 1 run",
+    "run=folder": "folder: is not a run, but a folder with 1 run",
     "run=run split=train": "split=train: must be 'val', 'test' or 'all'",
-    "run=run split=all": "split=all: only a folder has an all",
+    "run=run split=all": "split=all: only a folder",
     "run=run accelerator=foo": "accelerator=foo",
     "run=run index=16": "index=16: test has 4 images, 0 to 3",
     "run=run index=-1": "index=-1",
@@ -337,7 +334,7 @@ MISTAKES = {
     "run=run data.root=nowhere": "data.root=nowhere: no such folder",
     "run=run data.sigma1=0": "data.sigma1=0",
     "run=run data.tile_size=64": "data.tile_size: no such setting",
-    "run=run data.samples_per_epoch=8": "data.samples_per_epoch: changes training samples alone",
+    "run=run data.samples_per_epoch=8": "data.samples_per_epoch: only changes training samples",
     "run=run data.overfit_samples=2": "data.overfit_samples: ",
     "run=run data.eval_sed=1": "did you mean data.eval_seed",
     "run=run data=folder": "data: has no choices here",
@@ -375,7 +372,7 @@ def test_without_an_output_a_new_folder_is_made(command, train, tmp_path: Path):
     assert {path.name for path in folder.iterdir()} == {"evaluation.json", "confusion.png"}
 
 
-def test_an_evaluation_answers_in_python_too(train):
+def test_evaluation_from_python(train):
     run = load_run(train())
     evaluation = evaluate(run, data_of(run, {"test_size": 3}), accelerator="cpu")
     assert [image.index for image in evaluation.images] == [0, 1, 2]

@@ -1,4 +1,4 @@
-"""What a run directory holds is plain values: nothing in it is resolved again, whoever wrote it."""
+"""A run directory is untrusted: it holds plain values, and nothing in it is resolved."""
 
 import importlib
 import json
@@ -31,7 +31,7 @@ STEPS = [*SMALL, "trainer.max_steps=6", "data.limit_samples=6", "callbacks.panel
 
 @pytest.fixture(scope="module")
 def run_of_a_stranger(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run directory of 4 steps; not to be written to."""
+    """A run directory of 4 steps; tests must not change it."""
     folder = tmp_path_factory.mktemp("stranger")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -97,7 +97,7 @@ def test_a_stored_override_that_is_not_plain_is_refused_by_name(
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("name", ["config.yaml", ".hydra/overrides.yaml"])
-def test_yaml_that_is_more_than_plain_values_is_refused(
+def test_yaml_of_more_than_plain_values_is_refused(
     run_of_a_stranger: Path, resumes: Callable[..., str], name: str, text: str
 ):
     line = resumes(run_of_a_stranger, lambda run: (run / name).write_text(text))
@@ -106,7 +106,7 @@ def test_yaml_that_is_more_than_plain_values_is_refused(
 
 @pytest.fixture
 def resumes(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
-    """Continues a spoilt copy of a run, which has to be refused in one line and to leave everything as it is."""
+    """Resumes a spoilt copy of a run; asserts that nothing changes, and returns the one error line."""
 
     def resume(stranger: Path, spoil: Callable[[Path], object]) -> str:
         monkeypatch.setenv("SECRET", SECRET)
@@ -139,7 +139,7 @@ plain = st.recursive(
 
 
 def unresolved(node: Any, key: Any) -> bool:
-    """What OmegaConf itself says of an entry."""
+    """Whether OmegaConf itself finds an interpolation or a missing value in an entry."""
     if OmegaConf.is_interpolation(node, key) or OmegaConf.is_missing(node, key):
         return True
     entry = node[key]
@@ -172,7 +172,7 @@ def test_a_quoted_value_is_read_by_hydra_as_that_value(value: Any):
 
 @settings(deadline=None, max_examples=25)
 @given(st.text("ab$\\{}'\"[]:, .", max_size=12), st.sampled_from(["name=", "+more=", "name='", "+more={a:"]))
-def test_an_override_that_is_taken_holds_no_interpolation(text: str, key: str):
+def test_an_accepted_override_holds_no_interpolation(text: str, key: str):
     stored = key + text + {"'": "'", ":": "}"}.get(key[-1], "")
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         try:
@@ -194,7 +194,7 @@ def test_an_override_that_is_taken_holds_no_interpolation(text: str, key: str):
         ("model='default_for_${data}'", "model=default_for_textures"),
     ],
 )
-def test_an_override_is_stored_with_the_value_that_its_interpolation_had(typed: str, stored: str):
+def test_an_override_is_stored_with_the_value_of_its_interpolation(typed: str, stored: str):
     given_ = ["+base=0.1", "+word='a, b'"]
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         config = compose("train", [*given_, typed], return_hydra_config=True)
@@ -205,7 +205,7 @@ def test_an_override_is_stored_with_the_value_that_its_interpolation_had(typed: 
     )
 
 
-def test_a_run_with_interpolations_of_its_user_s_own_goes_on(command: Command, tmp_path: Path, monkeypatch):
+def test_a_run_whose_user_typed_interpolations_resumes(command: Command, tmp_path: Path, monkeypatch):
     monkeypatch.setenv("MY_DATA", "0.3")
     typed = [
         *STEPS, OWN, "+base=0.1", "optim=sgd", "lr=${base}", "data.sigma2='${oc.decode:${oc.env:MY_DATA}}'",
@@ -222,7 +222,7 @@ def test_a_run_with_interpolations_of_its_user_s_own_goes_on(command: Command, t
         text = (tmp_path / "cut" / name).read_text()
         assert "${" not in text
         assert "lr=0.1" in text
-    # What is typed now is resolved now.
+    # Interpolations typed now are resolved.
     outcome = command("train.py", "resume=cut", OWN, "trainer.max_steps='${oc.decode:${oc.env:MORE}}'")
     assert (outcome.code, len(outcome.error_lines)) == (1, 1)
     monkeypatch.setenv("MORE", "8")

@@ -73,7 +73,7 @@ def test_own_net_source_loss_and_optimizer_train_are_scored_and_are_opened(
     refused = command("evaluate.py", "run=run")
     assert refused.code == 1
     assert len(refused.error_lines) == 1
-    assert "mine.Thin is none of segsweep's own" in refused.err
+    assert "mine.Thin is not part of segsweep" in refused.err
     assert "code=FILE" in refused.err
     with pytest.raises(UserError, match=r"segsweep\.load_code"):
         segsweep.load_run(tmp_path / "run")

@@ -1,4 +1,4 @@
-"""Trained runs in a second, for the tests of what is done with them."""
+"""Runs trained in a second, for tests that evaluate, predict or export them."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ FOLDER_RUN = [
 
 
 def train_on_scenes(command: Command, tmp_path: Path, *overrides: str, run: str = "run") -> Path:
-    """A run of six classes on `scenes`, which is written where it is not there; gives the run directory."""
+    """Trains a run of six classes on `scenes`, which is made if missing; returns the run directory."""
     if not (tmp_path / "scenes").exists():
         write_demo_folder(tmp_path / "scenes", scenes=(3, 2, 3), size=48)
     outcome = command("train.py", *FOLDER_RUN, f"hydra.run.dir={run}", *overrides)

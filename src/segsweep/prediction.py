@@ -6,11 +6,10 @@ Shapes: C image channels, K classes, H x W pixels.
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -21,7 +20,7 @@ from segsweep.data.augment import to_unit
 from segsweep.data.images import ImageRule, image_shape
 from segsweep.data.reading import InputImage, find_inputs, read_input
 from segsweep.errors import UserError
-from segsweep.evaluation_data import reads_files, settings_of
+from segsweep.evaluation_data import reads_files
 from segsweep.image_files.arrays import Brightest
 from segsweep.image_files.limits import available_cores, parallel_map
 from segsweep.instantiate import check_arguments
@@ -31,47 +30,44 @@ from segsweep.runs.prediction_folder import Precision, PredictionFolder
 from segsweep.trainer_settings import device_of
 
 LARGE = 4_000_000
-"""Pixels above which an image is decoded when its turn comes and written at once, so that few of them are in memory."""
+"""Pixels. A larger image is decoded only in its turn and written at once, so that few large images are in memory."""
 
 
-class Progress(Protocol):
-    """Is told of what happens."""
+class PredictionProgress(Protocol):
+    """Events of a prediction, as `predict` reports them."""
 
     def begin(self, images: int) -> None:
-        """So many images are to be predicted."""
+        """The number of images to predict is known."""
 
     def cautioned(self, line: str) -> None:
-        """Cutting an image into tiles changes its mask."""
+        """Tiles will change the mask of an image."""
 
     def written(self, name: str) -> None:
-        """One has a mask."""
+        """The mask of an image is written."""
 
     def failed(self, path: Path, reason: str) -> None:
-        """One could not be read."""
+        """An image cannot be read."""
 
 
-class _Silence:
-    def begin(self, images: int) -> None: ...
+class _Unreported:
+    def begin(self, *_: object, **__: object) -> None:
+        """Ignores the event, like the other methods."""
 
-    def cautioned(self, line: str) -> None: ...
-
-    def written(self, name: str) -> None: ...
-
-    def failed(self, path: Path, reason: str) -> None: ...
+    cautioned = written = failed = begin
 
 
 @dataclass
 class Prediction:
-    """What became of the images."""
+    """The result of `predict`."""
 
     written: list[str] = field(default_factory=list)
-    """Names of the images that have a mask now."""
+    """Names of the images that now have a mask."""
     failed: dict[Path, str] = field(default_factory=dict)
-    """Why the others have none, in a line each."""
+    """The images that could not be read, each with the reason, in one line."""
     caution: str | None = None
-    """Why the masks of images that were cut into tiles differ from those of whole images; None where they do not."""
+    """A line that says how tiles changed the masks of large images; None if they did not."""
     doubt: str | None = None
-    """Why the images were likely not read as they were meant."""
+    """A line on images that were probably read wrongly; None if there is no doubt."""
     pixels: int = 0
     seconds: float = 0.0
     device: str = "cpu"
@@ -88,53 +84,58 @@ def predict(
     overwrite: bool = False,
     accelerator: Literal["auto", "cpu", "gpu"] = "auto",
     reading: Mapping[str, Any] | None = None,
-    progress: Progress | None = None,
+    progress: PredictionProgress | None = None,
 ) -> Prediction:
-    """Writes a mask for an image, or for every image in a folder; folders below it are kept.
+    """Writes a mask for an image, or for every image in a folder and in the folders below it.
 
-    In `output` lie then `masks/<name>.png`, palette files in the class colours whose numbers are the class ids, and the
-    class table, `classes.json`; where asked for, `overlays/<name>.png` and `probabilities/<name>.npy` [K, H, W]. A file
-    that cannot be read is noted in the result, and the others go on.
+    Writes `masks/<name>.png` below `output`, palette files in the class colours with the class ids as numbers, and the
+    class table, `classes.json`; if asked for, also `overlays/<name>.png` and `probabilities/<name>.npy` [K, H, W]. A file
+    that cannot be read is listed in the result and does not stop the others.
 
     Args:
         run: from `load_run`.
         input: an image file or a folder.
         output: a folder, which is made.
-        overlays: write the image with its mask laid over it, the background clear.
+        overlays: write each image with its mask laid over it, the background clear.
         probabilities: write class probabilities; True is float16.
         tile: the largest height and width, in pixels, that the net is given at once; larger images are cut.
-        overlap: of tiles, in pixels; see `tiled_logits`.
-        overwrite: write over files that are there.
-        accelerator: "auto" takes a CUDA GPU where there is one.
-        reading: settings of `ImageRule` that differ from those the run was trained with: alpha, exif, white, bands.
-        progress: is told of what happens.
+        overlap: the overlap of tiles, in pixels; see `tiled_logits`.
+        overwrite: replace files that exist.
+        accelerator: "auto" uses a CUDA GPU if there is one.
+        reading: settings of `ImageRule` to change from those of the training: alpha, exif, white, bands.
+        progress: receives the events.
 
     Raises:
-        UserError: a setting is wrong, there is nothing to predict, or something would be written over; nothing was written.
-        OSError: a file could not be written; those before it are whole.
+        UserError: a setting is wrong, there is nothing to predict, or a file would be replaced; nothing was written.
+        OSError: a file could not be written; the files before it are whole.
     """
     try:
         check_blending(tile, overlap)
     except ValueError as error:
         raise UserError(error) from error
     device = torch.device(device_of(accelerator))
-    reader = _Reader.of(run, reading or {})
+    reader = ImageReader.of(run, reading or {})
     inputs = find_inputs(Path(input), reader.images, reader.masks, Path(output))
     wanted: Precision | None = "float16" if probabilities is True else (probabilities or None)
     folder = PredictionFolder(Path(output), run.labels, overlays, wanted)
     images = [entry.path for entry in inputs.images]
     folder.check([entry.name for entry in inputs.images], [*images, *inputs.masks], overwrite)
-    caution = _check_tiles(images, reader, tile, overlap, ReceptiveField.of(run.net))
+    caution = check_tiles(images, reader, tile, overlap, ReceptiveField.of(run.net))
 
-    net = _TiledNet(run, device, tile, overlap)
-    progress = progress or _Silence()
+    net = TiledNet(run, device, tile, overlap)
+    progress = progress or _Unreported()
     result = Prediction(device=str(device), caution=caution)
     started = time.perf_counter()
     progress.begin(len(inputs.images))
     if caution is not None:
         progress.cautioned(caution)
-    written = _segment_all(inputs.images, reader, net, folder, result, progress)
-    for name in parallel_map(lambda write: write(), written, _threads()):
+
+    def write(segmented: Segmented) -> str:
+        if segmented.pictures is not None:
+            folder.write_pictures(segmented.name, *segmented.pictures)
+        return segmented.name
+
+    for name in parallel_map(write, segment_all(inputs.images, reader, net, folder, result, progress), _threads()):
         result.written.append(name)
         progress.written(name)
     result.doubt = reader.brightest.doubt()
@@ -144,13 +145,13 @@ def predict(
     return result
 
 
-def _check_tiles(
-    images: Sequence[Path], reader: "_Reader", tile: int, overlap: int, field: ReceptiveField
+def check_tiles(
+    images: Sequence[Path], reader: "ImageReader", tile: int, overlap: int, field: ReceptiveField
 ) -> str | None:
-    """What to say where an image has to be cut, and that may change the net's logits.
+    """The line to print if an image must be cut into tiles that may change its logits; else None.
 
     Raises:
-        UserError: an image has to be cut, and tiles are too small for the net.
+        UserError: an image must be cut, and the tiles are too small for the net.
     """
 
     def wider(margin: int) -> str:
@@ -160,7 +161,7 @@ def _check_tiles(
 
     least = least_blended(overlap, field.alignment)
     if tile >= least and field.caution(margin_of(overlap), wider, "") is None:
-        return None  # without reading the headers of all images
+        return None  # saves reading the headers of all images
     shapes = zip(images, parallel_map(reader.shape, images, _threads()), strict=True)
     large = {path: max(shape) for path, shape in shapes if not isinstance(shape, UserError) and max(shape) > tile}
     if not large:
@@ -174,8 +175,16 @@ def _check_tiles(
 
 
 @dataclass(frozen=True)
-class _Reader:
-    """How a run's images are read, and what the folders that hold them are called."""
+class ImageReader:
+    """Reads images as a run's training read them.
+
+    Args:
+        rule: how pixels are read.
+        gray_only: whether colour images are refused.
+        images: the name of image folders.
+        masks: the name of mask folders beside them.
+        brightest: collects how bright files of more than 8 bits are.
+    """
 
     rule: ImageRule
     gray_only: bool
@@ -184,13 +193,13 @@ class _Reader:
     brightest: Brightest
 
     @classmethod
-    def of(cls, run: Run, changes: Mapping[str, Any]) -> "_Reader":
-        node = settings_of(run, "data")
+    def of(cls, run: Run, changes: Mapping[str, Any]) -> "ImageReader":
+        node = run.settings("data")
         names = {entry.name for entry in fields(ImageRule)} - {"channels"}
         settings = {name: node[name] for name in names if name in node} | dict(changes)
         check_arguments(ImageRule, settings, prefix="data.", known=("channels",))
         rule = ImageRule(channels=run.channels, **settings)
-        # A net that was trained on files has seen what reading makes of them; textures were never files.
+        # Training on files has shown the net colour images turned to gray; training on textures has not.
         folders = str(node.get("images", "images")), str(node.get("masks", "masks"))
         return cls(rule, not reads_files(node), *folders, Brightest(rule.white))
 
@@ -203,22 +212,22 @@ class _Reader:
         return reading.pixels
 
     def shape(self, path: Path) -> tuple[int, int] | UserError:
-        """Height and width, by the header."""
+        """Height and width, from the header."""
         try:
             return image_shape(path, self.rule)
         except UserError as error:
             return error
 
     def read_ahead(self, path: Path) -> NDArray[np.uint8] | UserError | None:
-        """The image, unless it is large."""
+        """The image, or None if it is large."""
         shape = self.shape(path)
         if isinstance(shape, UserError):
             return shape
         return None if math.prod(shape) > LARGE else self.read(path)
 
 
-class _TiledNet:
-    """A run's net on a device, for images of any size: whole, or in tiles that overlap."""
+class TiledNet:
+    """A run's net on a device, for images of any size: whole, or in overlapping tiles."""
 
     def __init__(self, run: Run, device: torch.device, tile: int, overlap: int) -> None:
         self.net = copy.deepcopy(run.net).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -230,7 +239,7 @@ class _TiledNet:
         return to_unit(part.to(self.device)).contiguous(memory_format=torch.channels_last)
 
     def segment(self, name: str, image: NDArray[np.uint8], folder: PredictionFolder) -> NDArray[np.uint8]:
-        """The mask [H, W] of an image [C, H, W]; its probabilities are written where the folder wants them."""
+        """The mask [H, W] of an image [C, H, W]; writes its probabilities if they are asked for."""
         _, height, width = image.shape
         mask = np.empty((height, width), dtype=np.uint8)
 
@@ -241,28 +250,34 @@ class _TiledNet:
                 if folder.probabilities:
                     yield top, self.task.probabilities(logits[None])[0].numpy()
 
-        with _explaining_memory(self.tile):
+        try:
             if folder.probabilities:
                 folder.write_probabilities(name, (height, width), bands())
             else:
                 list(bands())
+        except (MemoryError, RuntimeError) as error:
+            if isinstance(error, MemoryError) or "memory" in str(error).lower():
+                raise UserError(f"tile={self.tile}: a tile does not fit into memory; try a smaller one") from error
+            raise
         return mask
 
 
-def _segment_all(
+class Segmented(NamedTuple):
+    """The name of an image, and what is left to write: image [C, H, W] and mask [H, W], or nothing."""
+
+    name: str
+    pictures: tuple[NDArray[np.uint8], NDArray[np.uint8]] | None
+
+
+def segment_all(
     images: Sequence[InputImage],
-    reader: _Reader,
-    net: _TiledNet,
+    reader: ImageReader,
+    net: TiledNet,
     folder: PredictionFolder,
     result: Prediction,
-    progress: Progress,
-) -> Iterator[Callable[[], str]]:
-    """Decodes the images in threads ahead of their turn and segments one after the other.
-
-    Yields:
-        For each image a function that writes its mask, for a thread to call, and gives its name. A large image is written
-        here, so that few of them are in memory, and its function has nothing left to do.
-    """
+    progress: PredictionProgress,
+) -> Iterator[Segmented]:
+    """Segments images one after the other, while threads decode the next ones; adds failures and pixels to `result`."""
     ahead = parallel_map(lambda entry: reader.read_ahead(entry.path), images, _threads())
     for entry, decoded in zip(images, ahead, strict=True):
         image = reader.read(entry.path) if decoded is None else decoded
@@ -272,31 +287,12 @@ def _segment_all(
             continue
         mask = net.segment(entry.name, image, folder)
         result.pixels += mask.size
-        write = partial(_write, folder, entry.name, image, mask)
-        if mask.size > LARGE:
-            write()
-            yield partial(str, entry.name)
+        if mask.size > LARGE:  # written here, so that no queue holds it
+            folder.write_pictures(entry.name, image, mask)
+            yield Segmented(entry.name, None)
         else:
-            yield write
-
-
-def _write(folder: PredictionFolder, name: str, image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> str:
-    folder.write_pictures(name, image, mask)
-    return name
+            yield Segmented(entry.name, (image, mask))
 
 
 def _threads() -> int:
     return min(4, available_cores())
-
-
-class _explaining_memory:  # noqa: N801  (reads as a statement)
-    """Says which setting a tile that does not fit into memory comes from."""
-
-    def __init__(self, tile: int) -> None:
-        self.tile = tile
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error).lower()):
-            raise UserError(f"tile={self.tile}: a tile does not fit into memory; try a smaller one") from error

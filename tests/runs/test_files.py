@@ -1,4 +1,4 @@
-"""A file is the old one or the new one, never a part, whatever interrupts the writing."""
+"""After an interrupted write, a file is the old one or the new one, never a part."""
 
 import errno
 import json
@@ -52,7 +52,7 @@ def test_a_name_as_long_as_the_disk_takes_is_written(tmp_path: Path, name: str):
 
 
 @pytest.mark.parametrize("step", ["fsync", "replace"])
-def test_failure_behind_the_write_leaves_the_old_file_and_no_other(
+def test_failure_after_the_write_leaves_the_old_file_and_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ):
     path = tmp_path / "run.json"
@@ -69,8 +69,8 @@ def test_failure_behind_the_write_leaves_the_old_file_and_no_other(
 
 
 def test_write_that_the_file_system_cuts_off_leaves_the_old_file_and_no_other(tmp_path: Path):
-    # A limit on the size of files cuts a write off as a full disk does, half of it written. It holds for a whole
-    # process; json alone is imported there to keep it quick.
+    # A limit on file sizes cuts a write off like a full disk. It applies to a whole process, so a new one is started, which
+    # imports only the one module to be quick.
     script = textwrap.dedent("""
         import importlib.util, resource, signal, sys
         from pathlib import Path
@@ -108,7 +108,7 @@ def test_reader_during_the_write_sees_the_old_file(tmp_path: Path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_two_writers_at_once_do_not_meet(tmp_path: Path):
+def test_two_writers_at_once_use_different_temporary_files(tmp_path: Path):
     path = tmp_path / "run.json"
 
     def outer(temporary: Path) -> None:
@@ -140,7 +140,7 @@ def test_number_that_is_not_finite_becomes_null_and_no_other_changes(
         return value if math.isfinite(value) else None
 
     def refuse(constant: str) -> None:
-        raise AssertionError(f"{constant} is no JSON")
+        raise AssertionError(f"{constant} is not JSON")
 
     path = tmp_path_factory.getbasetemp() / "floats.json"
     write_json(path, {"list": values, "tuple": tuple(values), "nested": {"inner": values}})

@@ -1,4 +1,4 @@
-"""Which runs somebody means."""
+"""Finding the runs that a user names."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ def test_directories_checkpoints_and_patterns_are_found_once_and_in_order(tmp_pa
     assert find_runs("out/**/best.ckpt") == [Path(f"out/{name}/checkpoints/best.ckpt") for name in "ab"]
 
 
-def test_a_path_that_looks_like_a_pattern_is_a_path_where_it_is_there(tmp_path: Path):
+def test_an_existing_path_is_not_taken_for_a_pattern(tmp_path: Path):
     make(tmp_path, "data=[1],lr=0.1/checkpoints/best.ckpt")
     assert find_runs(str(tmp_path / "data=[1],lr=0.1")) == [tmp_path / "data=[1],lr=0.1"]
 
@@ -33,20 +33,20 @@ def test_a_path_that_looks_like_a_pattern_is_a_path_where_it_is_there(tmp_path: 
     [
         (["run/run.json"], "run", r"run: this run has no checkpoint \(its run.json cannot be read\)"),
         (["s/sweep.json", "s/a/run.json", "s/b/run.json"], "s", r"s: is a sweep of 2 runs; give one of its runs$"),
-        (["d/t/run.json"], ".", r"is no run, but a folder with 1 run; give one$"),
-        (["x/notes.txt"], "x/*", r"x/\*: matches 1 paths, none of them a run with a best.ckpt"),
+        (["d/t/run.json"], ".", r"is not a run, but a folder with 1 run; give one$"),
+        (["x/notes.txt"], "x/*", r"x/\*: matches 1 paths, but no run with a best.ckpt"),
         ([], "y/*", r"y/\*: matches nothing"),
         ([], [], "names no run"),
     ],
 )
-def test_what_is_no_run_is_refused_with_what_it_is(tmp_path: Path, monkeypatch, files, given, message: str):
+def test_a_path_that_is_not_a_run_is_refused_with_what_it_is(tmp_path: Path, monkeypatch, files, given, message: str):
     monkeypatch.chdir(tmp_path)
     make(tmp_path, *files)
     with pytest.raises(UserError, match=message):
         find_runs(given)
 
 
-def test_short_names_leave_out_what_all_have_in_common(tmp_path: Path):
+def test_short_names_leave_out_the_folders_that_all_share(tmp_path: Path):
     sweep = [tmp_path / "multirun/x" / job for job in ("lr=0.1", "lr=0.01")]
     assert short_names(sweep) == ["lr=0.1", "lr=0.01"]
     assert short_names(sweep[:1]) == ["lr=0.1"]

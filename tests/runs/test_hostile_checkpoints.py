@@ -1,4 +1,4 @@
-"""Checkpoints from strangers: nothing they name runs, nothing they declare takes memory, each is refused in one line."""
+"""Untrusted checkpoints: no code in them runs, no declared size takes memory, and each is refused in one line."""
 
 import io
 import os
@@ -24,7 +24,7 @@ from segsweep.runs.checkpoint import LARGEST_STRUCTURE, read_checkpoint, require
 
 @pytest.fixture
 def content() -> dict[str, Any]:
-    """What a checkpoint holds, whole; `save` writes it."""
+    """The content of a valid checkpoint, for `save`."""
     return torch.load(io.BytesIO(fuzz.checkpoint_seeds()[0][1]), weights_only=True)
 
 
@@ -65,11 +65,11 @@ def test_weights_do_not_stay_in_the_file(tmp_path: Path, content: dict[str, Any]
 # ---- the file ----
 
 
-def test_what_is_no_file_of_torch_is_refused_with_what_it_is(tmp_path: Path):
+def test_a_file_that_torch_did_not_save_is_refused_with_what_it_is(tmp_path: Path):
     path = tmp_path / "x.ckpt"
     for bytes_, word in {
         b"": "empty (0 bytes)",
-        b"hello": "no file that torch saved",
+        b"hello": "torch did not save it",
         b"version https://git-lfs.github.com/spec/v1\n": "git lfs pull",
         pickle.dumps({"a": 1}): "is a pickle",
         b"PK\x03\x04 cut": "cut short or damaged",
@@ -108,10 +108,10 @@ def test_a_torchscript_archive_and_a_foreign_zip_are_refused(tmp_path: Path):
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("a/data.pkl", pickle.dumps({}, 2))
         archive.writestr("a/constants.pkl", pickle.dumps((), 2))
-    refused(path, "no file that torch.save wrote")
+    refused(path, "torch.save did not write it")
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("report.docx", "words")
-    refused(path, "no file that torch.save wrote")
+    refused(path, "torch.save did not write it")
 
 
 # ---- code ----
@@ -139,7 +139,7 @@ def test_a_whole_module_is_refused_with_what_to_save_instead(tmp_path: Path):
 
 
 @pytest.mark.parametrize("call", ["bytearray", "set", "complex"])
-def test_even_what_torch_allows_is_refused_where_it_takes_memory(tmp_path: Path, call: str):
+def test_calls_that_torch_allows_but_that_take_memory_are_refused(tmp_path: Path, call: str):
     # A few bytes that ask for 20 GB: weights_only=True would call bytearray(20 * 10**9).
     structure = b"\x80\x02cbuiltins\n" + call.encode() + b"\n\x8a\x08" + struct.pack("<q", 20 * 10**9) + b"\x85R."
     path = tmp_path / "x.ckpt"
@@ -157,7 +157,7 @@ def test_no_target_is_imported(tmp_path: Path, content: dict[str, Any]):
         None,
     ):
         content["segsweep"]["config"]["model"]["_target_"] = target
-        refused(save(tmp_path / "x.ckpt", content), "is none of segsweep's own")
+        refused(save(tmp_path / "x.ckpt", content), "is not part of segsweep")
     assert "antigravity" not in sys.modules
 
 
@@ -244,7 +244,7 @@ def test_a_net_of_endless_layers_is_refused_at_once(
     refused(save(tmp_path / "x.ckpt", content), word)
 
 
-def test_a_large_structure_is_refused_before_it_is_read(tmp_path: Path, content: dict[str, Any]):
+def test_a_large_pickle_is_refused_before_it_is_read(tmp_path: Path, content: dict[str, Any]):
     content["more"] = "x" * (LARGEST_STRUCTURE + 1)
     refused(save(tmp_path / "x.ckpt", content), "4 MiB beside its tensors")
 
@@ -271,7 +271,7 @@ def test_another_project_s_checkpoint_is_refused_with_what_it_holds(tmp_path: Pa
 
 def test_a_newer_format_is_refused_with_what_to_do(tmp_path: Path, content: dict[str, Any]):
     content["segsweep"]["format"] += 1
-    refused(save(tmp_path / "x.ckpt", content), "newer segsweep", "update it")
+    refused(save(tmp_path / "x.ckpt", content), "newer segsweep", "update segsweep")
     for form in (None, "1", 0, torch.tensor([1, 2])):
         content["segsweep"]["format"] = form
         refused(save(tmp_path / "x.ckpt", content), "format that this version cannot read")
@@ -288,8 +288,8 @@ def test_a_newer_format_is_refused_with_what_to_do(tmp_path: Path, content: dict
             ("is float64, not float32",),
         ),
         (lambda state: state.update({"net.conv2.2.weight": torch.full((4,), 3.0)}), ("norm='block'",)),
-        (lambda state: state.update({"net.out.bias": 3.0}), ("net.out.bias is no tensor",)),
-        (lambda state: state.update({5: torch.zeros(1)}), ("a weight whose name is a int",)),
+        (lambda state: state.update({"net.out.bias": 3.0}), ("net.out.bias is not a tensor",)),
+        (lambda state: state.update({5: torch.zeros(1)}), ("a weight with a int as its name",)),
         (lambda state: [state.pop(name) for name in list(state)], ("no table of weights",)),
     ],
 )
@@ -414,14 +414,14 @@ def test_a_plain_state_dict_of_any_net_loads(tmp_path: Path):
     ("saved", "word"),
     [
         ({}, "no table of weights"),
-        ({"a": 1}, "a is no tensor"),
+        ({"a": 1}, "a is not a tensor"),
         ({"a": torch.zeros(1)}, "bn.weight is missing"),
         ({"state_dict": {}, "segsweep": {}}, "segsweep.load_run"),
         (TextureCNN(channels=8).state_dict(), "shape"),
         ([1], "it holds a list"),
     ],
 )
-def test_a_state_dict_that_is_none_or_another_s_is_refused_in_one_line(tmp_path: Path, saved: Any, word: str):
+def test_a_state_dict_of_another_net_or_none_is_refused_in_one_line(tmp_path: Path, saved: Any, word: str):
     path = save(tmp_path / "x.pt", saved)
     with pytest.raises(UserError) as caught:
         load_weights(path, TextureCNN())
@@ -441,7 +441,7 @@ def run(tmp_path: Path, content: dict[str, Any]) -> Path:
     return tmp_path / "run"
 
 
-def test_a_run_answers_for_what_lies_beside_it(run: Path):
+def test_a_run_reads_the_files_beside_its_checkpoint(run: Path):
     loaded = load_run(run)
     assert loaded.summary.status == "completed"
     assert loaded.history["step"].tolist() == [50, 100, 150]
@@ -475,11 +475,11 @@ def test_damaged_and_wrongly_typed_files_are_refused_in_one_line(run: Path, file
 def test_a_checkpoint_alone_says_where_the_rest_would_be(tmp_path: Path, content: dict[str, Any]):
     loaded = load_run(save(tmp_path / "x.ckpt", content))
     for read in (lambda: loaded.summary, lambda: loaded.history):
-        with pytest.raises(UserError, match="no run directory around it"):
+        with pytest.raises(UserError, match=r"no such file; load \S+x\.ckpt from its run directory"):
             read()
 
 
-def test_plain_data_is_told_from_what_is_not():
+def test_only_plain_data_is_accepted():
     require_plain({"a": [1, 2.5, "x", None, True, (1,)]})
     for value in ({1, 2}, b"x", torch.zeros(1), 2**64, [[]] * 200_000, "x" * (2 << 20)):
         with pytest.raises(ValueError, match=r"\w"):

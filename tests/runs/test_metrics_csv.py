@@ -1,4 +1,4 @@
-"""metrics.csv holds what was logged, a row a step, and is readable at every moment."""
+"""metrics.csv holds everything that was logged, a row per step, and is readable at any time."""
 
 import math
 import os
@@ -106,11 +106,11 @@ def test_save_writes_at_most_once_a_second_and_finalize_writes_the_rest(
     assert len(read_metrics(logger.path)) < 100
     logger.finalize("success")
     assert len(read_metrics(logger.path)) == 100
-    # 100 steps of a sixteenth of a second: one write a second, the first at once, and the last at the end.
+    # 100 steps take 6.25 s: a write at once, then one per second, and one at the end.
     assert writes == [1000.0 + second for second in range(7)] + [clock[0]]
 
 
-def test_nothing_new_is_not_written(tmp_path: Path):
+def test_without_new_metrics_nothing_is_written(tmp_path: Path):
     logger = MetricsCSV(tmp_path / "metrics.csv")
     logger.flush()
     assert not logger.path.exists()

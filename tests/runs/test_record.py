@@ -1,4 +1,4 @@
-"""run.json comes back as it was written, and says what a result depends on."""
+"""run.json is read as it was written, and holds the versions that a result depends on."""
 
 import dataclasses
 import json
@@ -81,14 +81,14 @@ def test_keys_of_a_newer_version_are_left_out(tmp_path: Path):
      json.dumps(dataclasses.asdict(minimal()) | {"objective": None}),
      json.dumps(dataclasses.asdict(minimal()) | {"objective": {"name": "val/iou"}})],
 )  # fmt: skip
-def test_what_is_no_record_is_a_value_error(tmp_path: Path, text: str):
+def test_a_file_that_is_not_a_record_is_a_value_error(tmp_path: Path, text: str):
     path = tmp_path / "run.json"
     path.write_text(text)
     with pytest.raises(ValueError, match=r".+"):
         RunRecord.read(path)
 
 
-def test_record_that_is_not_there_is_an_os_error(tmp_path: Path):
+def test_a_missing_record_is_an_os_error(tmp_path: Path):
     with pytest.raises(OSError, match=r"run\.json"):
         RunRecord.read(tmp_path / "run.json")
 
@@ -100,24 +100,15 @@ def test_two_records_share_no_list_or_table():
     assert second.metrics == second.versions == {}
 
 
-def test_versions_are_those_that_run():
+def test_versions_are_those_in_use():
     found = versions()
     assert set(found) == {"python", *PACKAGES}
     assert found["torch"] == torch.__version__
 
 
 def git(folder: Path, *arguments: str) -> str:
-    identity = [
-        "-c",
-        "user.name=a",
-        "-c",
-        "user.email=a@b",
-        "-c",
-        "commit.gpgsign=false",
-        "-c",
-        "core.hooksPath=/dev/null",
-    ]
-    command = ["git", "-C", str(folder), *identity, *arguments]
+    settings = ("user.name=a", "user.email=a@b", "commit.gpgsign=false", "core.hooksPath=/dev/null")
+    command = ["git", "-C", str(folder), *(part for setting in settings for part in ("-c", setting)), *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
@@ -142,22 +133,24 @@ def test_git_state_is_the_commit_and_whether_a_tracked_file_is_changed(tmp_path:
     (inside / "code.py").write_text("2")
     assert git_state(inside) == {"commit": commit, "dirty": True}
     (inside / "code.py").write_text("1")
-    os.utime(inside / "code.py", (1, 1))  # the same content: git would note the new time, unless told not to
+    os.utime(
+        inside / "code.py", (1, 1)
+    )  # the content is the same, but `git status` alone would note the time in its index
     index = inside.parent / ".git/index"
     before = index.read_bytes()
     assert git_state(inside) == {"commit": commit, "dirty": False}
-    assert index.read_bytes() == before, "a checkout is looked at, not written to"
+    assert index.read_bytes() == before, "git_state changed the index"
     git(inside.parent, "status")
     assert index.read_bytes() != before
 
 
 @pytest.mark.parametrize("name", ["val/loss", "test/loss", "train/loss", "train/loss_running"])
-def test_losses_are_better_the_smaller(name: str):
+def test_losses_are_minimised(name: str):
     assert objective_mode(name) == "min"
 
 
 @pytest.mark.parametrize(
     "name", ["val/iou", "val/iou/Forest loss", "val/iou/loss", "val/iou/a/loss", "train/iou_running"]
 )
-def test_everything_else_is_better_the_larger_also_of_a_class_that_is_called_loss(name: str):
+def test_other_metrics_are_maximised_even_of_a_class_called_loss(name: str):
     assert objective_mode(name) == "max"

@@ -1,4 +1,4 @@
-"""Checkpoint files read as what they may be: anybody's. Plain data comes out, or one line that says what is wrong."""
+"""Reads checkpoint files, which are untrusted: gives plain data, or an error of one line."""
 
 import itertools
 import pickletools
@@ -15,12 +15,12 @@ from torch import Tensor
 from segsweep.errors import UserError
 
 LARGEST_STRUCTURE = 4 << 20
-"""Bytes of everything in a checkpoint but its tensors; one of 13,681 weights has 14 thousand."""
+"""Bytes of the pickle in a checkpoint, which is everything except the tensors; a net of 13,681 weights has 14 thousand."""
 
 LARGEST_DIRECTORY = 16 << 20
-"""Bytes of the list of a checkpoint's parts."""
+"""Bytes of the list of parts in a checkpoint, which is a zip archive."""
 
-# torch's weights_only reader knows more, with which a small file can ask for any amount of memory: bytearray(10**12).
+# torch's weights_only reader allows more, and a small file could then ask for any amount of memory: bytearray(10**12).
 _ALLOWED = {"collections OrderedDict", "torch Size", "torch device", "torch._utils _rebuild_tensor_v2"} | {
     f"torch._utils _rebuild_{kind}" for kind in ("parameter", "parameter_with_state")
 }
@@ -38,13 +38,13 @@ _LOCATOR_64 = struct.Struct("<4sLQL")
 
 
 def read_checkpoint(path: Path) -> dict[Any, Any]:
-    """What a file that torch saved holds: dicts, lists, strings, numbers and tensors, the tensors mapped from the file.
+    """Reads a file that torch saved: dicts, lists, strings, numbers and tensors, which are mapped from the file.
 
-    No code runs, nothing that the file names is imported, and the memory taken does not depend on what the file declares:
-    tensors lie in the file itself, uncompressed, and are read when they are used.
+    No code runs, nothing that the file names is imported, and memory does not depend on what the file declares: tensors
+    must lie in the file itself, uncompressed, and are read when they are used.
 
     Raises:
-        UserError: there is no such file, it is damaged, or it is no checkpoint of plain data; names the file.
+        UserError: there is no such file, it is damaged, or it holds more than plain data; names the file.
     """
     try:
         if path.is_dir():
@@ -53,15 +53,25 @@ def read_checkpoint(path: Path) -> dict[Any, Any]:
             raise UserError(f"{path}: there is no such file")
         if not path.is_file():
             raise UserError(f"{path}: is a device or pipe, not a checkpoint")
-        _check_structure(path)
+        _check_start(path)
+        try:
+            foreign = _foreign(_read_pickle(path))
+        except UserError:
+            raise
+        except Exception as error:  # zipfile and pickletools raise anything for broken bytes
+            raise _unreadable(path, "it is cut short or damaged", "copy it again") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    if foreign is not None:
+        raise _unreadable(
+            path, f"it holds more than plain data, {foreign}", "if you trust it, save its state_dict() alone"
+        )
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what is strange about a file is an error here, or nothing
+            warnings.simplefilter("ignore")  # a strange file is either an error or harmless
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # whatever torch makes of what only looks like a checkpoint
-        raise _unreadable(path, "it is damaged", "get it again from where it is from") from error
+    except Exception as error:  # torch raises anything for a file that only looks like a checkpoint
+        raise _unreadable(path, "it is damaged", "copy it again") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: not a checkpoint of segsweep; it holds a {type(content).__name__}")
     return content
@@ -71,57 +81,42 @@ def _unreadable(path: Path, reason: str, remedy: str) -> UserError:
     return UserError(f"{path}: cannot be read as a checkpoint of plain data: {reason}; {remedy}")
 
 
-def _check_structure(path: Path) -> None:
-    """Everything about the file that can be told without taking memory for its tensors."""
-    size = path.stat().st_size
-    if size == 0:
-        raise _unreadable(path, "it is empty (0 bytes)", "get it again from where it is from")
+def _check_start(path: Path) -> None:
+    """Refuses files that are not zip archives, by their first bytes."""
     with path.open("rb") as file:
         start = file.read(64)
+    if not start:
+        raise _unreadable(path, "it is empty (0 bytes)", "copy it again")
     if start.startswith(b"version https://git-lfs"):
-        raise _unreadable(path, "it is a Git LFS pointer, not the checkpoint", "git lfs pull fetches it")
+        raise _unreadable(path, "it is a Git LFS pointer, not the checkpoint", "fetch it with git lfs pull")
+    if start.startswith(b"\x80"):
+        reason = "it is a pickle, or in the format of torch before 1.6, and neither is opened"
+        raise _unreadable(path, reason, "if you trust it, load it with torch and save its state_dict() anew")
     if not start.startswith(b"PK\x03\x04"):
-        if start.startswith(b"\x80"):
-            raise _unreadable(
-                path,
-                "it is a pickle, or in the format of torch before 1.6, neither of which is opened",
-                "where you trust it, load it with torch and save its state_dict() anew",
-            )
-        raise _unreadable(path, "it is no file that torch saved", "give a .ckpt file of a run")
-    try:
-        structure = _structure(path, size)
-        foreign = _foreign(structure)
-    except UserError:
-        raise
-    except Exception as error:  # zipfile and pickletools raise whatever broken bytes make them trip over
-        raise _unreadable(path, "it is cut short or damaged", "get it again from where it is from") from error
-    if foreign is not None:
-        raise _unreadable(
-            path, f"it holds more than plain data, {foreign}", "where you trust it, save its state_dict() alone"
-        )
+        raise _unreadable(path, "torch did not save it", "give a .ckpt file of a run")
 
 
-def _structure(path: Path, size: int) -> bytes:
-    """The pickle in a checkpoint, once its parts are known to lie in the file, whole and uncompressed."""
+def _read_pickle(path: Path) -> bytes:
+    """The pickle in a checkpoint, after checking that its parts lie in the file, whole and uncompressed."""
+    size = path.stat().st_size
     _check_directory(path, size)
     with zipfile.ZipFile(path) as archive:
         parts = archive.infolist()
         if any(part.compress_type != zipfile.ZIP_STORED or part.compress_size != part.file_size for part in parts):
-            raise _unreadable(path, "its parts are compressed, as torch never saves them", "save it anew with torch")
+            raise _unreadable(path, "its parts are compressed, which torch never does", "save it anew with torch")
         if sum(part.file_size for part in parts) > size:
-            raise _unreadable(path, "its parts are larger than the file", "get it again from where it is from")
+            raise _unreadable(path, "its parts are larger than the file", "copy it again")
         pickles = [part for part in parts if part.filename.endswith(".pkl")]
         if len(pickles) != 1 or pickles[0].filename.rpartition("/")[2] != "data.pkl":
-            raise _unreadable(path, "it is no file that torch.save wrote", "give a .ckpt file of a run")
+            raise _unreadable(path, "torch.save did not write it", "give a .ckpt file of a run")
         if pickles[0].file_size > LARGEST_STRUCTURE:
-            raise _unreadable(
-                path, f"it has more than {LARGEST_STRUCTURE >> 20} MiB beside its tensors", "give a .ckpt file of a run"
-            )
+            reason = f"it has more than {LARGEST_STRUCTURE >> 20} MiB beside its tensors"
+            raise _unreadable(path, reason, "give a .ckpt file of a run")
         return archive.read(pickles[0])
 
 
 def _check_directory(path: Path, size: int) -> None:
-    """Refuses a list of parts that would take much memory to read, or that two programs could read in two ways."""
+    """Refuses a list of parts that takes much memory, or that two programs could read differently."""
     with path.open("rb") as file:
         file.seek(size - _END.size)
         signature, _, _, _, _, length, offset, comment = _END.unpack(file.read(_END.size))
@@ -141,19 +136,19 @@ def _check_directory(path: Path, size: int) -> None:
 
 
 def _foreign(structure: bytes) -> str | None:
-    """What a pickle asks for beyond tensors and plain data, in words; None where there is nothing."""
+    """A phrase on the first thing in a pickle that is neither a tensor nor plain data; None if there is nothing."""
     for opcode, argument, _ in pickletools.genops(structure):
         if opcode.name == "GLOBAL" and argument not in _ALLOWED:
             return f"it asks for {str(argument).replace(' ', '.')}"
         if opcode.name in ("STACK_GLOBAL", "INST", "OBJ", "EXT1", "EXT2", "EXT4", "NEWOBJ_EX", "BUILD_BUFFER"):
-            return "it builds objects of its own"
+            return "it builds objects"
     return None
 
 
 def require_plain(value: Any, nodes: int = 100_000, depth: int = 50, characters: int = 1 << 20) -> None:
-    """Refuses what is not dicts, lists, strings, 64-bit numbers, booleans and None, or more of it than a person wrote.
+    """Refuses anything but dicts, lists, strings, 64-bit numbers, booleans and None, and data beyond the limits.
 
-    The limits count every place where a value is found: in a pickle one list can be in a thousand places.
+    A value counts once for every place it is in: in a pickle, one list can be in a thousand places.
 
     Raises:
         ValueError: says what was found.
@@ -182,7 +177,7 @@ def require_plain(value: Any, nodes: int = 100_000, depth: int = 50, characters:
 
 
 def require_tensors(entries: Any) -> dict[str, Tensor]:
-    """Refuses what is no dict of named tensors in the memory of the CPU.
+    """Refuses anything but a dict of named tensors in the memory of the CPU.
 
     Raises:
         ValueError: says what was found.
@@ -191,7 +186,7 @@ def require_tensors(entries: Any) -> dict[str, Tensor]:
         raise ValueError("no table of weights")
     for name, value in entries.items():
         if not isinstance(name, str):
-            raise ValueError(f"a weight whose name is a {type(name).__name__}")
+            raise ValueError(f"a weight with a {type(name).__name__} as its name")
         if not isinstance(value, Tensor) or value.layout is not torch.strided or value.device.type != "cpu":
-            raise ValueError(f"{name} is no tensor of weights")
+            raise ValueError(f"{name} is not a tensor of weights")
     return dict(entries)

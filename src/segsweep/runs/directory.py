@@ -1,4 +1,4 @@
-"""The run directory: its files, its lock, and run.json, which says how the run ended and what it reached."""
+"""The run directory: its files, its lock, and run.json with the status and the scores of the run."""
 
 import contextlib
 import dataclasses
@@ -21,64 +21,39 @@ from segsweep.runs.files import read_text, write_json
 from segsweep.runs.metrics_csv import LARGEST_FILE
 
 
-@dataclass(frozen=True)
 class RunDirectory:
     """Paths inside a run directory. The names are a contract: tools outside this project read them."""
 
-    path: Path
-
-    @property
-    def record(self) -> Path:
-        return self.path / "run.json"
-
-    @property
-    def config(self) -> Path:
-        return self.path / "config.yaml"
-
-    @property
-    def metrics(self) -> Path:
-        return self.path / "metrics.csv"
-
-    @property
-    def checkpoints(self) -> Path:
-        return self.path / "checkpoints"
-
-    @property
-    def best(self) -> Path:
-        return self.checkpoints / "best.ckpt"
-
-    @property
-    def last(self) -> Path:
-        return self.checkpoints / "last.ckpt"
-
-    @property
-    def tensorboard(self) -> Path:
-        return self.path / "tensorboard"
-
-    @property
-    def lock(self) -> Path:
-        return self.path / ".lock"
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.record = path / "run.json"
+        self.config = path / "config.yaml"
+        self.metrics = path / "metrics.csv"
+        self.checkpoints = path / "checkpoints"
+        self.best = self.checkpoints / "best.ckpt"
+        self.last = self.checkpoints / "last.ckpt"
+        self.tensorboard = path / "tensorboard"
+        self.lock = path / ".lock"
 
     @contextlib.contextmanager
     def locked(self, wait: bool = False) -> Iterator[None]:
-        """Nobody else trains in this directory meanwhile. The lock goes with the process that holds it, however it ends.
+        """Holds the lock of the directory, so that no other process trains in it. The lock ends with this process.
 
         Args:
-            wait: wait until it is free, instead of refusing.
+            wait: wait for the lock instead of raising.
 
         Raises:
-            UserError: another process trains here.
+            UserError: another process holds the lock.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         try:
-            lock = FileLock(self.lock, timeout=-1 if wait else 0)
-            with lock:
+            with FileLock(self.lock, timeout=-1 if wait else 0):
                 yield
         except Timeout as error:
             raise UserError(f"{self.path}: another process is training there; wait for it, or stop it") from error
 
     def clear(self) -> None:
-        """Takes away what a training has left, but for its log: what comes next begins at the beginning."""
+        """Deletes the results of a training, but not its log, so that the next one starts from scratch."""
         for folder in (self.checkpoints, self.tensorboard):
             if folder.exists():
                 shutil.rmtree(folder)
@@ -92,14 +67,14 @@ PACKAGES = ("segsweep", "torch", "lightning", "hydra-core", "omegaconf", "torchm
 
 
 def objective_mode(name: str) -> Literal["min", "max"]:
-    """Losses are better the smaller, every other metric the larger."""
-    # Not by its end alone: the names of classes are part of the names of metrics.
+    """Losses are minimised, all other metrics maximised."""
+    # "val/iou/Forest loss" is the iou of a class, not a loss.
     return "min" if re.fullmatch(r"\w+/\w*loss(_running)?", name) else "max"
 
 
 @dataclass
 class Objective:
-    """The number that runs are compared by. `value` is the best checkpoint's."""
+    """The metric that runs are compared by; `value` is the best checkpoint's."""
 
     name: str
     mode: Literal["min", "max"]
@@ -126,11 +101,11 @@ class RunRecord:
     precision: str | None = None
     started: str | None = None
     continued_at: list[int] = field(default_factory=list)
-    """The steps at which it was taken up again after it had been cut off."""
+    """The steps at which the run was resumed."""
     contents: dict[str, str] | None = None
-    """Digests of the data that it was begun with, by key; None in what was written before they were kept."""
+    """Digests of the data at the start of the run, by key; None in files from before they were recorded."""
     absent_classes: dict[str, list[str]] = field(default_factory=dict)
-    """The classes without a pixel in a split, by split, "val" or "test": metrics say nothing of these."""
+    """By split, "val" or "test", the classes without a pixel in it, which its metrics leave out."""
     versions: dict[str, str] = field(default_factory=dict)
     git: dict[str, Any] | None = None
     overfit_check: Literal["passed", "failed"] | None = None
@@ -142,11 +117,11 @@ class RunRecord:
 
     @classmethod
     def read(cls, path: Path) -> "RunRecord":
-        """Reads a run.json; keys that a newer version added are left out.
+        """Reads a run.json; unknown keys, of a newer version, are ignored.
 
         Raises:
-            OSError: there is none, or it cannot be read.
-            UserError: it is damaged, or no run.json; names the file.
+            OSError: there is no such file, or it cannot be read.
+            UserError: it is damaged or not a run.json; names the file.
         """
         try:
             content = json.loads(read_text(path, LARGEST_FILE))
@@ -154,13 +129,13 @@ class RunRecord:
                 raise ValueError("it has no objective")
             objective, known = _known(Objective, content["objective"]), _known(cls, content)
             check_arguments(Objective, objective, prefix="objective.")
-            # A metric that was no number was written as null.
+            # A metric that is NaN is null in the file.
             metrics = known.get("metrics")
             numbers = {k: v for k, v in metrics.items() if v is not None} if isinstance(metrics, dict) else metrics
             checked = {name: value for name, value in known.items() if name not in ("objective", "metrics")}
             check_arguments(cls, checked | ({"metrics": numbers} if "metrics" in known else {}), known=("objective",))
         except (ValueError, RecursionError) as error:
-            raise UserError(f"{path}: is cut short, damaged or no run.json ({error})") from error
+            raise UserError(f"{path}: is cut short, damaged or not a run.json ({error})") from error
         return cls(**known | {"objective": Objective(**objective)})
 
 
@@ -170,7 +145,7 @@ def _known(kind: type, content: dict[str, Any]) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """The versions that a result depends on."""
+    """The versions of Python and of the packages that a result depends on."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -181,10 +156,10 @@ def versions() -> dict[str, str]:
 
 
 def git_state(folder: Path) -> dict[str, Any] | None:
-    """Commit of the checkout that holds `folder`, and whether anything in it is changed; None outside a checkout."""
+    """Commit of the checkout around `folder`, and whether a tracked file is changed; None outside a checkout."""
 
     def git(*arguments: str) -> str:
-        # Without the lock that status takes to note what it found: on a full disk, or when killed, it would be left behind.
+        # `git status` would lock and update the index, and leave the lock behind on a full disk or when killed.
         command = ["git", "--no-optional-locks", "-C", str(folder), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
 

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Files that are written completely or not at all."""
 
 import json
 import math
@@ -10,14 +10,14 @@ from typing import Any
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Has `write` make a file under a temporary name beside `path`, then renames it.
+    """Calls `write` with a temporary path beside `path`, then renames the file.
 
-    A reader, and whoever comes after a crash, finds the old file or the new one, never a part.
+    A reader finds the old file or the complete new one, even after a crash.
 
     Raises:
-        OSError: it could not be written; names `path`, which is as it was.
+        OSError: the file could not be written; names `path`, which is unchanged.
     """
-    # Of a long name a part, so that what is added still fits: names end at 255 bytes, of which a letter may take four.
+    # Only the first 50 letters: a name may have 255 bytes, and a letter takes up to four.
     temporary = path.with_name(f".{path.name[:50]}.{secrets.token_hex(4)}.tmp")
     try:
         write(temporary)
@@ -27,17 +27,17 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno is not None:
-            # A failed write does not say of which file, and nobody knows the temporary name.
+            # The error names no file or the temporary one.
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
 
 
 def read_text(path: Path, largest: int) -> str:
-    """A text file in UTF-8.
+    """Reads a text file in UTF-8.
 
     Raises:
         OSError: it cannot be read.
-        ValueError: it has more than `largest` bytes, or is no text; says so without naming it.
+        ValueError: it has more than `largest` bytes, or is not text; the message does not name the file.
     """
     with path.open("rb") as file:
         content = file.read(largest + 1)
@@ -46,7 +46,7 @@ def read_text(path: Path, largest: int) -> str:
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError:
-        raise ValueError("it is no text") from None
+        raise ValueError("it is not text") from None
 
 
 def write_text(path: Path, text: str) -> None:
@@ -54,7 +54,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes plain data as JSON. A number that is not finite becomes null: JSON has no NaN, and readers choke on it."""
+    """Writes plain data as JSON. A number that is not finite becomes null, since JSON has no NaN."""
     write_text(path, json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 

@@ -1,10 +1,10 @@
-"""A run, read back from its directory or from a checkpoint alone.
+"""Loads a run from its directory or from a checkpoint alone.
 
-A checkpoint may come from a stranger: it is read as plain data, and the only classes it can ask for are the registered
-nets, by look-up in a table. What it says is checked before memory is taken for it (docs/safety.md).
+A checkpoint is untrusted: it is read as plain data, and the classes that it names are looked up in tables, never imported.
+Sizes are checked before memory is allocated for them (docs/safety.md).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from segsweep.classes import ClassTable
 from segsweep.errors import UserError
+from segsweep.instantiate import check_arguments, naming_keys
 from segsweep.nets import NETS, TextureCNN, load_published
 from segsweep.nets.registry import build_net_for, load_state, misfit
 from segsweep.plots import curves
@@ -30,7 +31,7 @@ from segsweep.tasks import TASKS, SegmentationTask, TaskKind
 Content = TypeVar("Content")
 
 FORMAT = 1
-"""Of the `segsweep` entry in a checkpoint that this version writes, and the newest it reads."""
+"""Format of the `segsweep` entry in a checkpoint: what this version writes, and the newest that it reads."""
 
 
 @dataclass(frozen=True)
@@ -38,55 +39,69 @@ class Run:
     """A trained run.
 
     Shapes: C image channels, H x W pixels, K classes.
+
+    Args:
+        checkpoint: the file.
+        config: the resolved configuration of the training, as plain data.
+        labels: the class table.
+        kind: "binary" or "multiclass".
+        channels: C.
+        step: optimizer steps that the weights were trained for.
+        net: with the weights of the checkpoint, in eval mode, on the CPU; gives logits.
     """
 
     checkpoint: Path
     config: dict[str, Any]
-    """The configuration it was trained with, resolved, as plain data."""
     labels: ClassTable
     kind: TaskKind
     channels: int
-    """C."""
     step: int
-    """Optimizer steps behind the weights."""
     net: nn.Module
-    """With the checkpoint's weights, in eval mode, on the CPU; gives logits."""
 
     @property
     def directory(self) -> Path:
-        """The run directory; for a checkpoint that was moved elsewhere, wherever that would be."""
+        """The run directory, if the checkpoint is still in it."""
         return self.checkpoint.parent.parent
+
+    def settings(self, group: str) -> dict[str, Any]:
+        """A copy of a group of the configuration: "data", "loss", "trainer", ...
+
+        Raises:
+            UserError: the checkpoint has no such group.
+        """
+        node = self.config.get(group)
+        if not isinstance(node, dict):
+            raise UserError(f"{self.checkpoint}: damaged, or not written by segsweep (it has no settings for {group})")
+        return dict(node)
 
     @cached_property
     def history(self) -> pd.DataFrame:
         """metrics.csv: a row per logged step.
 
         Raises:
-            UserError: there is none beside the checkpoint, or it is damaged.
+            UserError: the file is not beside the checkpoint, or is damaged.
         """
-        return self._beside(read_metrics, RunDirectory(self.directory).metrics)
+        return self._read(read_metrics, RunDirectory(self.directory).metrics)
 
     @cached_property
     def summary(self) -> RunRecord:
         """run.json.
 
         Raises:
-            UserError: there is none beside the checkpoint, or it is damaged.
+            UserError: the file is not beside the checkpoint, or is damaged.
         """
-        return self._beside(RunRecord.read, RunDirectory(self.directory).record)
+        return self._read(RunRecord.read, RunDirectory(self.directory).record)
 
-    def _beside(self, read: Callable[[Path], Content], path: Path) -> Content:
+    def _read(self, read: Callable[[Path], Content], path: Path) -> Content:
         try:
             return read(path)
         except FileNotFoundError as error:
-            raise UserError(
-                f"{path}: there is no such file; {self.checkpoint} has no run directory around it, so load it from there"
-            ) from error
+            raise UserError(f"{path}: no such file; load {self.checkpoint} from its run directory") from error
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({error.strerror})") from error
 
     def curves(self) -> Figure:
-        """The loss and the metric of the objective against steps, in training and in validation.
+        """The loss and the objective's metric against steps, in training and in validation.
 
         Raises:
             UserError: as `history`, or neither was logged.
@@ -100,12 +115,12 @@ class Run:
             name for name in dict.fromkeys(["loss", objective]) if any(name in table for table in logged.values())
         ]
         if not metrics:
-            raise UserError(f"{self.directory}: there is nothing to draw, for neither loss nor {objective} was logged")
+            raise UserError(f"{self.directory}: nothing to draw, neither loss nor {objective} was logged")
         return curves(logged, metrics, title=f"training and validation; the checkpoint is of step {self.step:,}")
 
     @property
     def task(self) -> type[SegmentationTask]:
-        """What reads the net's logits."""
+        """The class of the task that reads the net's logits."""
         return TASKS[self.kind]
 
     @torch.inference_mode()
@@ -125,33 +140,34 @@ class Run:
 
     @torch.inference_mode()
     def activations(self, image: ArrayLike | Tensor, layer: str) -> NDArray[np.float32]:
-        """What one layer of the net answers to one image, for `plots.feature_maps`.
+        """The output of one layer of the net for one image, for `plots.feature_maps`.
 
         Args:
             image: as `probabilities` takes it.
-            layer: its name, as `net.named_modules()` gives it. One that answers several times counts with its last answer.
+            layer: its name in `net.named_modules()`. If the net calls it several times, the last output counts.
 
         Returns:
             float32 [channels, height, width].
 
         Raises:
-            ValueError: as `probabilities`; there is no such layer, or it gives no maps.
+            ValueError: as `probabilities`; there is no such layer, or its output is not [1, channels, height, width].
         """
         layers = dict(self.net.named_modules())
         if layer not in layers:
             names = ", ".join(name for name, module in layers.items() if isinstance(module, nn.Conv2d))
             raise ValueError(f"the net has no layer {layer!r}; its convolutions are {names}.")
-        answers: list[Any] = []
-        hook = layers[layer].register_forward_hook(lambda _module, _inputs, output: answers.append(output))
+        outputs: list[Any] = []
+        hook = layers[layer].register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
         try:
             self.net(self._image(image))
         finally:
             hook.remove()
-        if not answers or not isinstance(answers[-1], Tensor) or answers[-1].ndim != 4:
-            raise ValueError(f"layer {layer!r} gives no maps [1, channels, height, width] for an image.")
-        return answers[-1][0].float().cpu().numpy()
+        if not outputs or not isinstance(outputs[-1], Tensor) or outputs[-1].ndim != 4:
+            raise ValueError(f"layer {layer!r} gives no maps [1, channels, height, width].")
+        return outputs[-1][0].float().cpu().numpy()
 
     def _image(self, image: ArrayLike | Tensor) -> Tensor:
+        """An image as the net takes it: float32 [1, C, H, W] on the net's device."""
         array = image if isinstance(image, Tensor) else torch.from_numpy(np.ascontiguousarray(image))
         if array.dtype == torch.uint8:
             array = array.float() / 255
@@ -164,42 +180,31 @@ class Run:
 
 
 def load_run(path: str | Path) -> Run:
-    """A run from its directory (its best checkpoint) or from one checkpoint file.
+    """Loads a run from its directory (the best checkpoint) or from one checkpoint file.
 
-    No code that came with the file runs, and no more memory is taken than the file is large plus 256 MiB.
+    No code in the file runs, and it takes no more memory than its size plus 256 MiB.
 
     Raises:
-        UserError: there is nothing there, or it is no checkpoint of this project; says what is wrong.
+        UserError: there is no checkpoint, or it is damaged or not one of segsweep.
     """
     checkpoint = Path(path)
     if checkpoint.is_dir():
         run = RunDirectory(checkpoint)
         checkpoint = run.best
         if not run.best.exists() and run.last.exists():
-            raise UserError(f"{path}: has no best.ckpt, for it was never validated; give {run.last} itself")
+            raise UserError(f"{path}: has no best.ckpt, since it was never validated; give {run.last}")
     if not checkpoint.exists():
         raise UserError(
             f"{path}: no checkpoint there; give a run directory with checkpoints/best.ckpt, or a .ckpt file"
         )
-    content = read_checkpoint(checkpoint)
-    own = content.get("segsweep")
-    if not isinstance(own, dict) or "state_dict" not in content:
-        raise UserError(f"{checkpoint}: not a checkpoint of segsweep; {_instead(content)}")
-    form = own.get("format")
-    if type(form) is not int or form != FORMAT:
-        if type(form) is int and FORMAT < form < 1 << 31:
-            raise UserError(
-                f"{checkpoint}: written in format {form} by a newer segsweep, and this version reads {FORMAT}; update it"
-            )
-        raise UserError(
-            f"{checkpoint}: written in a format that this version cannot read, which is {FORMAT}; train it anew"
-        )
+    content = read_run_checkpoint(checkpoint)
+    own = content["segsweep"]
     try:
         require_plain(own)
         labels, kind, channels = ClassTable.from_dict(own["labels"]), own["kind"], own["channels"]
         node = dict(own["config"]["model"])
         target = node.pop("_target_")
-        task = TASKS[kind]
+        out_channels = TASKS[kind].out_channels(labels)
         weights = {
             key.removeprefix("net."): value
             for key, value in require_tensors(content["state_dict"]).items()
@@ -207,16 +212,12 @@ def load_run(path: str | Path) -> Run:
         }
         step = content.get("global_step", 0)
         if type(step) is not int or not 0 <= step < 1 << 63:
-            raise ValueError("global_step is no number of steps")
+            raise ValueError("global_step is not a number of steps")
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         reason = f"there is no {error}" if isinstance(error, KeyError) else error
         raise UserError(f"{checkpoint}: damaged, or not written by segsweep ({reason})") from error
-    if not isinstance(target, str) or target not in NETS:
-        raise UserError(
-            f"{checkpoint}: its net {target!s:.200} is none of segsweep's own, and nobody's code is run unasked; "
-            "where it is yours, name the file it is in: code=FILE, or segsweep.load_code(FILE)"
-        )
-    arguments = node | {"in_channels": channels, "out_channels": task.out_channels(labels)}
+    registered(NETS, target, "net", checkpoint)
+    arguments = node | {"in_channels": channels, "out_channels": out_channels}
     try:
         net = build_net_for(target, arguments, weights, checkpoint.stat().st_size)
     except UserError as error:
@@ -224,27 +225,80 @@ def load_run(path: str | Path) -> Run:
     return Run(checkpoint, own["config"], labels, kind, channels, step, net.eval())
 
 
+def read_run_checkpoint(path: Path) -> dict[Any, Any]:
+    """Reads a checkpoint with a `segsweep` entry, a dict of the format `FORMAT`, and a `state_dict`.
+
+    Raises:
+        UserError: as `read_checkpoint`, or it lacks these entries, or has another format.
+    """
+    content = read_checkpoint(path)
+    own = content.get("segsweep")
+    if not isinstance(own, dict) or "state_dict" not in content:
+        found = "holds " + (", ".join(f"{key!s:.50}" for key in list(content)[:5]) or "nothing")
+        instead = "give a checkpoint that segsweep wrote"
+        if content and all(isinstance(value, Tensor) for value in content.values()):
+            found, instead = "is a plain state dict", "load it into a net with segsweep.load_weights(path, net)"
+        raise UserError(f"{path}: not a checkpoint of segsweep; it {found}; {instead}")
+    form = own.get("format")
+    if type(form) is not int or form != FORMAT:
+        if type(form) is int and FORMAT < form < 1 << 31:
+            raise UserError(
+                f"{path}: format {form} is of a newer segsweep, this version reads {FORMAT}; update segsweep"
+            )
+        raise UserError(
+            f"{path}: has a format that this version cannot read, which is not {FORMAT}; train the run again"
+        )
+    return content
+
+
+def registered(table: Mapping[str, Content], target: Any, what: str, checkpoint: Path) -> Content:
+    """The class that a checkpoint names as its `what`, looked up in `table`; nothing is imported.
+
+    Raises:
+        UserError: it is not in the table; says how to allow it.
+    """
+    if isinstance(target, str) and target in table:
+        return table[target]
+    raise UserError(
+        f"{checkpoint}: its {what} {target!s:.200} is not part of segsweep; if it is yours, name its file:"
+        " code=FILE, or segsweep.load_code(FILE)"
+    )
+
+
+def build_registered(table: Mapping[str, Any], node: Mapping[str, Any], what: str, checkpoint: Path) -> Any:
+    """Builds the object that `node` describes, plain values of the group `what` in a checkpoint; see `registered`.
+
+    Raises:
+        UserError: the `_target_` is not in the table, or refuses an argument; names the key.
+    """
+    arguments = dict(node)
+    built = registered(table, arguments.pop("_target_", None), what, checkpoint)
+    with naming_keys(what):
+        check_arguments(built, arguments)
+        return built(**arguments)
+
+
 def load_weights(path: str | Path, net: nn.Module) -> bool:
     """Loads a file that `torch.save(module.state_dict(), path)` wrote into a net of the same layers.
 
-    This is how weights of the published modules are used, whose names and shapes `TextureCNN` and `UNet` have:
+    `TextureCNN` and `UNet` have the names and shapes of the published modules, so published weights load like this:
 
         net = segsweep.nets.TextureCNN()
         segsweep.load_weights("best_model.pt", net)
 
-    The file is read like a checkpoint from a stranger. Names, shapes and types must be the net's, all of them.
+    The file is untrusted, like a checkpoint. All names, shapes and types must be the net's.
 
     Returns:
-        Whether batch-norm statistics have to be estimated before the net is of use in eval mode, which is so for the
-        published CNN; a UserWarning says so too. See `segsweep.nets.load_published`.
+        Whether batch-norm statistics must be estimated before the net is of use in eval mode. The published CNN needs that;
+        a UserWarning says so too. See `segsweep.nets.load_published`.
 
     Raises:
-        UserError: there is no such file, it is no such state dict, or it is not this net's; names the file.
+        UserError: there is no such file, or it is not a state dict of this net.
     """
     path = Path(path)
     content = read_checkpoint(path)
     if "segsweep" in content or "state_dict" in content:
-        raise UserError(f"{path}: is a whole checkpoint and no plain state dict; read it with segsweep.load_run")
+        raise UserError(f"{path}: is a whole checkpoint, not a plain state dict; read it with segsweep.load_run")
     try:
         weights = require_tensors(content)
     except ValueError as error:
@@ -256,11 +310,3 @@ def load_weights(path: str | Path, net: nn.Module) -> bool:
     except ValueError as error:
         raise UserError(f"{path}: {error}") from error
     return False
-
-
-def _instead(content: dict[Any, Any]) -> str:
-    """What a file holds that is no checkpoint of ours, and what to do with it."""
-    if content and all(isinstance(value, Tensor) for value in content.values()):
-        return "it is a plain state dict: load it into a net with segsweep.load_weights(path, net)"
-    keys = ", ".join(f"{key!s:.50}" for key in list(content)[:5])
-    return f"it holds {keys or 'nothing'}; give a checkpoint that segsweep wrote"

@@ -1,4 +1,4 @@
-"""What a prediction leaves on disk: masks, overlays and probabilities, each in a folder of its own, and the class table.
+"""The output folder of a prediction: folders of masks, overlays and probabilities, and the class table.
 
 Shapes: C image channels, K classes, H x W pixels.
 """
@@ -21,18 +21,18 @@ from segsweep.runs.files import write_json, write_whole
 Precision = Literal["float16", "float32"]
 
 _ROWS = 512
-"""Rows of an overlay that are painted at a time: painting takes several floats a pixel."""
+"""Rows of an overlay that are painted at a time, since painting takes several floats a pixel."""
 
 
 @dataclass(frozen=True)
 class PredictionFolder:
-    """Where the results of a prediction go.
+    """The output folder of a prediction.
 
     Args:
         path: the folder; made when the first file is written.
         labels: the class table.
-        overlays: whether overlays are wanted.
-        probabilities: whether and in which type probabilities are wanted.
+        overlays: whether overlays are written.
+        probabilities: the type in which probabilities are written; None writes none.
     """
 
     path: Path
@@ -54,18 +54,22 @@ class PredictionFolder:
         return self.path / "probabilities" / f"{name}.npy"
 
     def files(self, name: str) -> list[Path]:
-        """Every file that is written for an image."""
+        """All files that are written for an image."""
         wanted = [self.mask(name)]
         wanted += [self.overlay(name)] if self.overlays else []
         wanted += [self.probability(name)] if self.probabilities else []
         return wanted
 
     def check(self, names: Iterable[str], inputs: Sequence[Path], overwrite: bool) -> None:
-        """Refuses to write over anything, before there is anything to write.
+        """Checks before any work that no file will be replaced.
+
+        Args:
+            names: of the images.
+            inputs: files that must never be replaced.
+            overwrite: whether other files may be replaced, and the class table of other classes.
 
         Raises:
-            UserError: a file would be written over an input, or without `overwrite` over any other; masks of other classes
-                are there.
+            UserError: a file would be replaced, or the folder has the masks of other classes.
         """
         taken = {path.resolve() for path in inputs}
         targets = [file for name in names for file in self.files(name)]
@@ -74,21 +78,20 @@ class PredictionFolder:
         there = [] if overwrite else [file for file in targets if file.exists()]
         if there:
             more = f" and {len(there) - 1} more of the files to be written" if len(there) > 1 else ""
-            raise UserError(f"{there[0]}{more}: there already; give another output, or overwrite=true")
-        if self.class_table.exists() and not overwrite and not self._same_table():
-            raise UserError(f"{self.class_table}: lists other classes than this run has; give another output")
-
-    def _same_table(self) -> bool:
-        try:
-            return bool(json.loads(self.class_table.read_text(encoding="utf-8")) == self.labels.to_dict())
-        except (OSError, ValueError):
-            return False
+            raise UserError(f"{there[0]}{more}: exists already; give another output, or overwrite=true")
+        if self.class_table.exists() and not overwrite:
+            try:
+                content = json.loads(self.class_table.read_text(encoding="utf-8"))
+            except (OSError, ValueError):
+                content = None
+            if content != self.labels.to_dict():
+                raise UserError(f"{self.class_table}: lists other classes than this run has; give another output")
 
     def write_class_table(self) -> None:
         write_json(self.class_table, self.labels.to_dict())
 
     def write_pictures(self, name: str, image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> None:
-        """Writes the mask as a palette PNG in the class colours, and the overlay where one is wanted.
+        """Writes the mask as a palette PNG in the class colours, and the overlay if overlays are written.
 
         Args:
             name: of the image.
@@ -98,7 +101,16 @@ class PredictionFolder:
         Raises:
             OSError: a file could not be written; names it.
         """
-        _write(self.mask(name), lambda path: _as_png(path, lambda png: write_mask(png, mask, self.labels)))
+
+        def write(path: Path) -> None:
+            png = path.with_name(f"{path.name}.png")  # the suffix that `write_mask` requires
+            try:
+                write_mask(png, mask, self.labels)
+                png.replace(path)
+            finally:
+                png.unlink(missing_ok=True)
+
+        _write(self.mask(name), write)
         if self.overlays:
             picture = Image.fromarray(painted(image, mask, self.labels))
             _write(self.overlay(name), lambda path: picture.save(path, format="PNG"))
@@ -106,12 +118,12 @@ class PredictionFolder:
     def write_probabilities(
         self, name: str, shape: tuple[int, int], bands: Iterable[tuple[int, NDArray[np.float32]]]
     ) -> None:
-        """Writes probabilities [K, H, W] as a .npy file, a band of rows after the other as they come.
+        """Writes probabilities [K, H, W] to a .npy file, one band of rows at a time.
 
         Args:
             name: of the image.
             shape: H and W.
-            bands: where each begins, and its probabilities [K, h, W]; together all rows, from the top.
+            bands: the first row of each band and its probabilities [K, h, W]; together all rows, from the top.
 
         Raises:
             OSError: the file could not be written; names it.
@@ -125,7 +137,7 @@ class PredictionFolder:
             with path.open("wb") as file:
                 np.lib.format.write_array_header_1_0(file, header)
                 start = file.tell()
-                # Not through a mapped file: on a full disk that would end the process instead of this file.
+                # Not through a memory map: on a full disk, writing to one kills the process.
                 for top, band in bands:
                     for position, rows in enumerate(band.astype(number_type)):
                         file.seek(start + (position * height + top) * width * number_type.itemsize)
@@ -135,7 +147,7 @@ class PredictionFolder:
 
 
 def painted(image: NDArray[np.uint8], mask: NDArray[np.uint8], labels: ClassTable) -> NDArray[np.uint8]:
-    """The mask laid over its image, the background clear: [C, H, W] and [H, W] to uint8 [H, W, 3]."""
+    """The overlay uint8 [H, W, 3] of an image [C, H, W] and its mask [H, W]; the background stays clear."""
     picture = np.empty((*mask.shape, 3), dtype=np.uint8)
     drawn = drawn_channels(image)
     for top in range(0, len(mask), _ROWS):
@@ -148,13 +160,3 @@ def painted(image: NDArray[np.uint8], mask: NDArray[np.uint8], labels: ClassTabl
 def _write(path: Path, write: Callable[[Path], None]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, write)
-
-
-def _as_png(path: Path, write: Callable[[Path], None]) -> None:
-    """Has `write` make a file whose name ends in .png, as it insists on, and calls it `path`."""
-    png = path.with_name(f"{path.name}.png")
-    try:
-        write(png)
-        png.replace(path)
-    finally:
-        png.unlink(missing_ok=True)
