@@ -1,4 +1,4 @@
-"""Exporting: a run's net as a file that needs no segsweep, with what has to be known to use it.
+"""Exporting: a run's net as a file that works without segsweep, with metadata on how to use it.
 
 Shapes: B images, C channels, K channels of logits, H x W pixels.
 """
@@ -10,7 +10,7 @@ import io
 import json
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -29,23 +29,23 @@ Format = Literal["onnx", "torch_export"]
 SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "torch_export": ".pt2"}
 
 TOLERANCE = 1e-4
-"""How far logits of the file may be from the net's, as a share of the largest of the image's, or of 1 if that is larger."""
+"""Largest difference between logits of file and net, as a share of the image's largest logit, or of 1 if that is more."""
 
 METADATA = "segsweep"
-"""The key of an ONNX file's metadata that holds what `describe` says, as JSON; in a .pt2 file it is `segsweep.json`."""
+"""The key of `export_metadata`, as JSON, in an ONNX file; a .pt2 file has it in `segsweep.json`."""
 
 VERSION = 1
-"""Of what `describe` says."""
+"""Version of `export_metadata`."""
 
 
 @dataclass(frozen=True)
 class Exported:
-    """A file that was written, and how it compares with the net.
+    """A file that was written, and its difference from the net.
 
     Args:
-        path: of the file.
-        sizes: [B, H, W] of the images on which both were run.
-        difference: the largest difference of logits, in the unit of `TOLERANCE`.
+        path: the file.
+        sizes: [B, H, W] of the images on which both were compared.
+        difference: the largest difference of logits, relative as `TOLERANCE` is.
     """
 
     path: Path
@@ -55,19 +55,19 @@ class Exported:
 
 @checked
 def export(run: Run, format: Format, output: str | Path | None = None, overwrite: bool = False) -> Exported:
-    """Writes the net for any number of images of any height and width, and compares the file with the net.
+    """Writes the net to a file, for any number of images of any height and width.
 
-    The file takes `image`, float32 [B, C, H, W] in [0, 1], and gives `logits`, float32 [B, K, H, W]. It is there only if
-    its logits are those of the net, on images of several other sizes than it was made with.
+    The file takes `image`, float32 [B, C, H, W] in [0, 1], and gives `logits`, float32 [B, K, H, W]. It is kept only if
+    its logits are those of the net, on images of other sizes than it was traced with.
 
     Args:
         run: from `load_run`.
         format: "onnx", which needs the extra `export`, or "torch_export".
         output: the file; by default model.onnx or model.pt2 in the run directory.
-        overwrite: write over a file that is there.
+        overwrite: replace a file that exists.
 
     Raises:
-        UserError: a package is missing, a file is there already, or the net cannot be exported or not be reproduced.
+        UserError: a package is missing, the file exists, the net cannot be exported, or the file's logits differ.
         OSError: the file could not be written.
     """
     if format == "onnx":
@@ -78,14 +78,17 @@ def export(run: Run, format: Format, output: str | Path | None = None, overwrite
     if path.suffix != SUFFIXES[format]:
         raise UserError(f"output={path}: must end in {SUFFIXES[format]}")
     if path.is_dir() or (path.exists() and not overwrite):
-        raise UserError(f"output={path}: is there already; give another file, or overwrite=true")
+        raise UserError(f"output={path}: exists already; give another file, or overwrite=true")
     net = _Logits(copy.deepcopy(run.net).eval().cpu())
-    metadata = describe(run)
-    write = _as_onnx if format == "onnx" else _as_torch_export
-    checked: list[float] = []
+    metadata = export_metadata(run)
+    write = write_onnx if format == "onnx" else write_torch_export
+    smallest = metadata["input"]["smallest"]
+    # The smallest, odd and even sides, tall and wide; the net is traced with none of them.
+    sizes = ((1, smallest, smallest), (3, smallest + 16, 64), (1, 97, 130), (2, 160, 81))
+    differences: list[float] = []
 
     def write_and_compare(temporary: Path) -> None:
-        checked.append(_compare(net, write(net, metadata, temporary), run.channels, metadata["input"]["smallest"]))
+        differences.append(compare(net, write(net, metadata, temporary), run.channels, sizes))
 
     made = not path.parent.exists()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -95,16 +98,16 @@ def export(run: Run, format: Format, output: str | Path | None = None, overwrite
         if made:
             path.parent.rmdir()
         raise
-    return Exported(path, _sizes(metadata["input"]["smallest"]), checked[0])
+    return Exported(path, sizes, differences[0])
 
 
-def describe(run: Run) -> dict[str, Any]:
-    """What has to be known to use the file, as plain data: images, logits, classes."""
+def export_metadata(run: Run) -> dict[str, Any]:
+    """The metadata of an exported file, as plain data: its input, its output and the classes."""
     binary = run.kind == "binary"
     logits = (
         "one channel: its sigmoid is the probability of class 1" if binary else "a channel a class: softmax over them"
     )
-    # Where the net halves the resolution, a side of one such step is too little for the exporter to keep it free.
+    # If the net halves the resolution, the exporter cannot keep a side of only one stride free.
     smallest = int(getattr(run.net, "stride", 1)) + 1
     data = run.config.get("data")
     reading = data if isinstance(data, dict) else {}
@@ -135,7 +138,7 @@ def describe(run: Run) -> dict[str, Any]:
 
 
 class _Logits(nn.Module):
-    """The net, with the name `image` for what it takes."""
+    """The net with an argument named `image`, which the exported file gets its input name from."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
@@ -146,23 +149,29 @@ class _Logits(nn.Module):
         return logits
 
 
-def _traced(net: nn.Module, metadata: dict[str, Any]) -> ExportedProgram:
+def trace(net: nn.Module, metadata: dict[str, Any]) -> ExportedProgram:
+    """The net as torch.export traces it, with free batch size, height and width.
+
+    Raises:
+        UserError: the exporter fails.
+    """
     smallest, channels = metadata["input"]["smallest"], metadata["input"]["shape"][1]
     image = torch.rand(2, channels, smallest + 21, smallest + 34)
     free = {0: Dim("batch", min=1), 2: Dim("height", min=smallest), 3: Dim("width", min=smallest)}
     try:
         return torch.export.export(net, (image,), dynamic_shapes=(free,))
-    except Exception as error:  # whatever the exporter trips over in a net that somebody registered
+    except Exception as error:  # the exporter may raise anything for a user's net
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise UserError(f"{metadata['net']}: cannot be exported with free height and width ({reason[:200]})") from error
 
 
-def _as_onnx(net: nn.Module, metadata: dict[str, Any], path: Path) -> Callable[[Tensor], Tensor]:
+def write_onnx(net: nn.Module, metadata: dict[str, Any], path: Path) -> Callable[[Tensor], Tensor]:
+    """Writes an ONNX file and returns it as onnxruntime runs it, from images to logits."""
     import onnxruntime
 
     with torch.no_grad(), _quiet():
         program = torch.onnx.export(
-            _traced(net, metadata), input_names=["image"], output_names=["logits"], dynamo=True, verbose=False
+            trace(net, metadata), input_names=["image"], output_names=["logits"], dynamo=True, verbose=False
         )
     assert program is not None
     program.model.metadata_props[METADATA] = json.dumps(metadata, ensure_ascii=False)
@@ -171,11 +180,12 @@ def _as_onnx(net: nn.Module, metadata: dict[str, Any], path: Path) -> Callable[[
     return lambda image: torch.from_numpy(session.run(["logits"], {"image": image.numpy()})[0])
 
 
-def _as_torch_export(net: nn.Module, metadata: dict[str, Any], path: Path) -> Callable[[Tensor], Tensor]:
+def write_torch_export(net: nn.Module, metadata: dict[str, Any], path: Path) -> Callable[[Tensor], Tensor]:
+    """Writes a .pt2 file and returns it as torch runs it, from images to logits."""
     with torch.no_grad(), _quiet():
-        program = _traced(net, metadata)
+        program = trace(net, metadata)
         extra = {f"{METADATA}.json": json.dumps(metadata, ensure_ascii=False)}
-        # Through memory: by name it would insist on a suffix.
+        # Through memory, since torch refuses a path without the suffix .pt2.
         content = io.BytesIO()
         torch.export.save(program, content, extra_files=extra)
         path.write_bytes(content.getvalue())
@@ -183,21 +193,18 @@ def _as_torch_export(net: nn.Module, metadata: dict[str, Any], path: Path) -> Ca
     return loaded
 
 
-def _sizes(smallest: int) -> tuple[tuple[int, int, int], ...]:
-    """[B, H, W] of images to compare on: the smallest, odd and even sides, tall and wide; none is what was traced."""
-    return ((1, smallest, smallest), (3, smallest + 16, 64), (1, 97, 130), (2, 160, 81))
-
-
 @torch.no_grad()
-def _compare(net: nn.Module, other: Callable[[Tensor], Tensor], channels: int, smallest: int) -> float:
-    """The largest difference of logits, in the unit of `TOLERANCE`.
+def compare(
+    net: nn.Module, other: Callable[[Tensor], Tensor], channels: int, sizes: Sequence[tuple[int, int, int]]
+) -> float:
+    """The largest difference of logits on random images of `sizes`, [B, H, W], relative as `TOLERANCE` is.
 
     Raises:
-        UserError: it is larger than `TOLERANCE`.
+        UserError: it is larger than `TOLERANCE`, or the shape of the logits differs.
     """
     draw = torch.Generator().manual_seed(0)
     largest = 0.0
-    for batch, height, width in _sizes(smallest):
+    for batch, height, width in sizes:
         noise = torch.rand(batch, channels, height, width, generator=draw)
         coarse = torch.rand(batch, channels, 3, 3, generator=draw)
         smooth = F.interpolate(coarse, (height, width), mode="bilinear", align_corners=True)
@@ -219,7 +226,7 @@ def _compare(net: nn.Module, other: Callable[[Tensor], Tensor], channels: int, s
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporter's remarks on its own work."""
+    """Silences the log lines and warnings of the exporter."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
