@@ -1,4 +1,4 @@
-"""Looks at every file of a folder before anything is trained on it. `python check_data.py --help` says more."""
+"""Checks every file of a folder before a training. `python check_data.py --help` lists what can be set."""
 
 from pathlib import Path
 
