@@ -206,8 +206,9 @@ def evaluate_runs(
     """
     paths = find_runs(run)
     names = short_names(paths)
+    loaded_runs = [load_run(path) for path in paths]
     evaluators: list[Evaluator] = []
-    for loaded in [load_run(path) for path in paths]:
+    for loaded in loaded_runs:
         scored = data_of(loaded, data, split)
         # The runs of one sweep share their source, so that its files are decoded once.
         same = next((other.data for other in evaluators if other.data.settings == scored.settings), scored)
@@ -216,8 +217,10 @@ def evaluate_runs(
         print(note)
     if index is not None:
         indices = [index] if isinstance(index, int) else index
-        samples = [[(at, evaluator.sample(at)) for at in indices] for evaluator in evaluators]
-        write_samples(folder(), names, evaluators, samples)
+        samples = [[evaluator.sample(at) for at in indices] for evaluator in evaluators]
+        where = folder()
+        for name, loaded, drawn in zip(names, loaded_runs, samples, strict=True):
+            write_samples(where if len(names) == 1 else where / name, loaded, indices, drawn)
         return
     evaluations = [evaluator.score() for evaluator in evaluators]
     runs = [ScoredRun(*parts) for parts in zip(names, paths, evaluators, evaluations, strict=True)]
@@ -229,23 +232,14 @@ def evaluate_runs(
     print(f"Everything is in {where}")
 
 
-def write_samples(
-    folder: Path,
-    names: Sequence[str],
-    evaluators: Sequence[Evaluator],
-    samples: Sequence[list[tuple[int, PredictedSample]]],
-) -> None:
-    """Draws samples, each with its position in the split, to sample_<position>.png; several runs have a folder each."""
-    for name, evaluator, drawn in zip(names, evaluators, samples, strict=True):
-        where = folder if len(names) == 1 else folder / name
-        where.mkdir(parents=True, exist_ok=True)
-        for index, sample in drawn:
-            figure = overlay_panels(
-                sample.image, sample.mask, sample.prediction, **_class_style(evaluator.run),
-                title=f"{sample.name}: iou {sample.iou:.4f}",
-            )  # fmt: skip
-            path = save(figure, where / f"sample_{index}.png")
-            print(f"{sample.name}: iou {sample.iou:.6f}; {path}")
+def write_samples(folder: Path, run: Run, indices: Sequence[int], samples: Sequence[PredictedSample]) -> None:
+    """Draws each sample to sample_<index>.png, into a folder that is made."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for index, sample in zip(indices, samples, strict=True):
+        title = f"{sample.name}: iou {sample.iou:.4f}"
+        figure = overlay_panels(sample.image, sample.mask, sample.prediction, title=title, **_class_style(run))
+        path = save(figure, folder / f"sample_{index}.png")
+        print(f"{sample.name}: iou {sample.iou:.6f}; {path}")
 
 
 def write_pictures(folder: Path, scored: ScoredRun, number: int) -> None:

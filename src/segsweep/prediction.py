@@ -199,9 +199,10 @@ class ImageReader:
         settings = {name: node[name] for name in names if name in node} | dict(changes)
         check_arguments(ImageRule, settings, prefix="data.", known=("channels",))
         rule = ImageRule(channels=run.channels, **settings)
-        # Training on files has shown the net colour images turned to gray; training on textures has not.
-        folders = str(node.get("images", "images")), str(node.get("masks", "masks"))
-        return cls(rule, not reads_files(node), *folders, Brightest(rule.white))
+        # Training on files may have shown the net colour images turned to gray; training on textures has not.
+        gray_only = not reads_files(node)
+        images, masks = str(node.get("images", "images")), str(node.get("masks", "masks"))
+        return cls(rule, gray_only, images, masks, Brightest(rule.white))
 
     def read(self, path: Path) -> NDArray[np.uint8] | UserError:
         try:
@@ -287,7 +288,7 @@ def segment_all(
             continue
         mask = net.segment(entry.name, image, folder)
         result.pixels += mask.size
-        if mask.size > LARGE:  # written here, so that no queue holds it
+        if mask.size > LARGE:  # written at once, so that no queue holds it
             folder.write_pictures(entry.name, image, mask)
             yield Segmented(entry.name, None)
         else:

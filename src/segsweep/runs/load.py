@@ -216,7 +216,7 @@ def load_run(path: str | Path) -> Run:
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         reason = f"there is no {error}" if isinstance(error, KeyError) else error
         raise UserError(f"{checkpoint}: damaged, or not written by segsweep ({reason})") from error
-    registered(NETS, target, "net", checkpoint)
+    registered(NETS, target, "net", checkpoint)  # refuses other nets
     arguments = node | {"in_channels": channels, "out_channels": out_channels}
     try:
         net = build_net_for(target, arguments, weights, checkpoint.stat().st_size)
@@ -242,12 +242,8 @@ def read_run_checkpoint(path: Path) -> dict[Any, Any]:
     form = own.get("format")
     if type(form) is not int or form != FORMAT:
         if type(form) is int and FORMAT < form < 1 << 31:
-            raise UserError(
-                f"{path}: format {form} is of a newer segsweep, this version reads {FORMAT}; update segsweep"
-            )
-        raise UserError(
-            f"{path}: has a format that this version cannot read, which is not {FORMAT}; train the run again"
-        )
+            raise UserError(f"{path}: format {form} of a newer segsweep, this version reads {FORMAT}; update segsweep")
+        raise UserError(f"{path}: unknown format, this version reads {FORMAT}; train the run again")
     return content
 
 
