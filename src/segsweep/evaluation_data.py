@@ -78,12 +78,13 @@ def data_of(run: Run, changes: Mapping[str, Any] | None = None, split: ScoredSpl
     changes = dict(changes or {})
     if "overfit_samples" in changes:
         raise UserError("data.overfit_samples: is for training only; evaluation scores a whole split")
-    trained = run.settings("data")
+    node = run.settings("data")
     if split == "all":
-        trained.pop("limit_samples", None)
-    loading = {key: value for key, value in (trained | changes).items() if key in LOADING_KEYS} | {"overfit_samples": 0}
+        node.pop("limit_samples", None)
+    loading = {key: value for key, value in (node | changes).items() if key in LOADING_KEYS} | {"overfit_samples": 0}
     changes = {key: value for key, value in changes.items() if key not in LOADING_KEYS}
-    node, notes = source_settings(run, changes)
+    node = {key: value for key, value in node.items() if key not in LOADING_KEYS}
+    node, notes = source_settings(run, node, changes)
     source = open_source(run, node, split)
 
     scored: Split = "val" if split == "val" else "test"
@@ -104,15 +105,14 @@ def data_of(run: Run, changes: Mapping[str, Any] | None = None, split: ScoredSpl
     return ScoredData(source, loading, scored, split, notes, settings)
 
 
-def source_settings(run: Run, changes: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """The settings of a run's source with `changes`, and the notes on them.
+def source_settings(run: Run, node: dict[str, Any], changes: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The settings `node` of a run's source with `changes`, and the notes on them.
 
     Raises:
         UserError: a change is unknown or changes nothing that is scored, or the folder is not there.
     """
-    node = {key: value for key, value in run.settings("data").items() if key not in LOADING_KEYS}
     if "cache_dir" in node:
-        node["cache_dir"] = "outputs/cache"  # the path in the checkpoint is untrusted
+        node |= {"cache_dir": "outputs/cache"}  # the path in the checkpoint is untrusted
     notes: list[str] = []
     if "root" in changes:
         typed, trained = (Path(str(root)).expanduser().resolve() for root in (changes["root"], node.get("root")))
