@@ -1,4 +1,4 @@
-"""Trains one network, or sweeps many with -m. `python train.py --help` lists what can be set."""
+"""Trains one network, or sweeps many with -m. `python train.py --help` lists the settings."""
 
 from pathlib import Path
 

@@ -19,7 +19,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> object:
-    # Importing torch takes seconds: only who loads a run waits for it, not who asks for --help.
+    # Importing torch takes seconds; --help and a mistyped key need not wait for it.
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,19 +1,21 @@
-"""The errors a user's mistake ends in: one line that says what is wrong, where, and what to do."""
+"""Exceptions for a user's mistake and a diverged loss, and one printable line for any error."""
+
+from collections.abc import Iterator
 
 LONGEST = 2000
-"""Characters of an error line; a longer one loses its middle."""
+"""Maximum characters of an error line; a longer one is cut in the middle."""
 
 
 def shown(text: object) -> str:
-    """A path or any other text as one printable line: line breaks, control and unpaired characters are escaped."""
+    """Any text as one printable line: line breaks, control characters and surrogates are escaped."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in str(text))
 
 
 class UserError(ValueError):
-    """A mistake in the configuration or the data that its author can mend.
+    """A mistake in the configuration or the data that the user can correct.
 
-    The command line prints its message as one line, without a traceback, and exits with code 1. Names and values from
-    files end up in messages, so whatever these hold, the message is one printable line of bounded length.
+    The command line prints the message as one line, without a traceback, and exits with code 1. The message may contain
+    names and values from files: whatever these hold, it is one printable line of at most `LONGEST` characters.
     """
 
     def __init__(self, message: object) -> None:
@@ -21,25 +23,33 @@ class UserError(ValueError):
         super().__init__(line if len(line) <= LONGEST else f"{line[: LONGEST - 600]} ... {line[-590:]}")
 
 
-def os_error_behind(error: BaseException | None) -> OSError | None:
-    """The failed read or write that an error comes from, however often it was wrapped; None where there is none."""
-    seen: set[int] = set()
-    while error is not None and not isinstance(error, OSError):
-        if id(error) in seen:
-            return None  # two errors that are each other's cause
-        seen.add(id(error))
-        error = error.__cause__
-    return error
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's text, or its type where it has none."""
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
-
-
 class DivergedError(RuntimeError):
-    """The loss or a weight became NaN or infinite. `step` is the first optimizer step at which that was seen."""
+    """The loss or a weight became NaN or infinite; `step` is the optimizer step at which that was first seen."""
 
     def __init__(self, message: str, step: int) -> None:
         super().__init__(message)
         self.step = step
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yields an error, its cause, the cause of that, and so on; stops if errors are each other's cause."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__
+
+
+def os_error_behind(error: BaseException | None) -> OSError | None:
+    """The failed read or write that caused an error, however often it was wrapped; None if there is none."""
+    return next((cause for cause in causes(error) if isinstance(cause, OSError)), None)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, or its type if the text is empty."""
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def one_line(error: BaseException | None) -> str:
+    """The whole text of an error with its line breaks replaced by spaces."""
+    return " ".join(str(error).split())

@@ -1,9 +1,10 @@
-"""From a configuration node to an object, its arguments checked; errors name the key."""
+"""Builds objects from configuration nodes and checks their arguments; errors name the key."""
 
+import contextlib
 import functools
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from functools import partial
 from types import NoneType
@@ -14,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ConfigDict, Field, InstanceOf, TypeAdapter, ValidationError
 
-from segsweep.errors import UserError, first_line
+from segsweep.errors import UserError, causes, first_line
 
 Callee = TypeVar("Callee", bound=Callable[..., Any])
 P = ParamSpec("P")
@@ -29,7 +30,7 @@ From0To1 = Annotated[float, Field(ge=0, le=1)]
 From0Below1 = Annotated[float, Field(ge=0, lt=1)]
 Above0To1 = Annotated[float, Field(gt=0, le=1)]
 
-_SAID = {
+_MESSAGES = {
     "greater_than_equal": "must be at least {ge:g}",
     "greater_than": "must be above {gt:g}",
     "less_than_equal": "must be at most {le:g}",
@@ -40,14 +41,13 @@ _SAID = {
     "too_long": "must have at most {max_length} entries",
     "value_error": "{error}",
 }
-"""What is said for pydantic's types of error; for others its own words."""
+"""Our wording for pydantic's error types; other types keep pydantic's wording."""
 
 
 def checked(callee: Callee) -> Callee:
-    """Decorator for a class or a function: a call from Python refuses what one from a configuration refuses.
+    """Decorator for a class or a function: calls from Python are checked like those from a configuration.
 
-    Every call, of a class its constructor's, is compared with the annotations as `check_arguments` does; the values are
-    passed on as they came.
+    Compares the arguments of every call, or of the constructor, with the annotations and passes them on unchanged.
     """
     if inspect.isclass(callee):
         callee.__init__ = checked(callee.__init__)  # type: ignore[method-assign]
@@ -65,9 +65,9 @@ def checked(callee: Callee) -> Callee:
 def flattened(
     settings: Callable[P, Settings],
 ) -> Callable[[Callable[[Self, Settings], None]], Callable[Concatenate[Self, P], None]]:
-    """Decorator for a constructor that takes a dataclass: it is called with the fields of the dataclass instead.
+    """Decorator for a constructor that takes a dataclass: callers pass the fields of the dataclass instead.
 
-    The signature lists every field, with its type and default, so a caller, `check_arguments` and mypy see them all.
+    The signature lists every field with its type and default, for callers, `check_arguments` and mypy.
     """
 
     def decorate(constructor: Callable[[Self, Settings], None]) -> Callable[Concatenate[Self, P], None]:
@@ -85,10 +85,10 @@ def flattened(
 
 
 def part(settings: Any, kind: type[Settings]) -> Settings:
-    """The fields that a dataclass has from its base `kind`, as an object of that class alone.
+    """Copies the fields that a dataclass inherits from its base `kind` into a `kind`.
 
     Raises:
-        UserError: what `kind` refuses.
+        UserError: `kind` refuses a value.
     """
     return kind(**{entry.name: getattr(settings, entry.name) for entry in fields(kind)})  # type: ignore[arg-type]
 
@@ -96,19 +96,19 @@ def part(settings: Any, kind: type[Settings]) -> Settings:
 def check_arguments(
     function: Callable[..., Any], arguments: Mapping[str, Any], prefix: str = "", known: tuple[str, ...] = ()
 ) -> None:
-    """Refuses arguments that `function` does not take, misses, or takes in another type.
+    """Refuses unknown, missing and mistyped arguments of `function`.
 
-    Types are checked strictly: "16" is no integer and True no number, but 1 is a float; ranges and choices as the
-    annotation has them, `Annotated[int, Field(ge=1)]` or `Literal[...]`. Parameters without an annotation are not checked.
+    Types are checked strictly: "16" is no integer and True no number, but 1 is a float. Ranges and choices come from the
+    annotation: `Annotated[int, Field(ge=1)]`, `Literal[...]`. Parameters without an annotation accept any value.
 
     Args:
         function: a class or a function.
-        arguments: by name, plain values.
-        prefix: what the names have before them where the user wrote them, as in "data.".
-        known: arguments that the caller adds, and that must not be there.
+        arguments: plain values by name.
+        prefix: precedes the names in error messages, as in "data.".
+        known: arguments that the caller adds; the user must not set them.
 
     Raises:
-        UserError: names the argument, its value and what would be right.
+        UserError: names the argument, its value and what is allowed.
     """
     parameters, _ = _signature(function)
     takes_any = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
@@ -132,30 +132,29 @@ def _check_values(function: Callable[..., Any], arguments: Mapping[str, Any], pr
         try:
             _adapter(function, name).validate_python(arguments[name], strict=True)
         except ValidationError as error:
-            raise UserError(f"{prefix}{name}{_said(error, hints[name])}") from error
+            raise UserError(f"{prefix}{name}{_describe(error, hints[name])}") from error
 
 
-def _said(error: ValidationError, hint: Any) -> str:
-    """Where in the value the error is, what stands there, and what would be right."""
-    # Of a type with alternatives, those that came furthest into a list: a list is then what is meant. Where the type is
-    # right and the value is not, another type is no advice.
-    errors = error.errors()
-    furthest = max(len(_positions(entry["loc"])) for entry in errors)
-    errors = [entry for entry in errors if len(_positions(entry["loc"])) == furthest]
-    if any(entry["type"] in _SAID and entry["type"] != "literal_error" for entry in errors):
-        errors = [entry for entry in errors if entry["type"] in _SAID]
-    place = _positions(errors[0]["loc"])
-    right = [
-        _SAID[entry["type"]].format(**entry.get("ctx", {}))
-        if entry["type"] in _SAID
+def _describe(error: ValidationError, hint: Any) -> str:
+    """Where in the value the error is, the wrong value and what is allowed: "[1]=0: must be at least 1"."""
+    placed = [([part for part in entry["loc"] if isinstance(part, int)], entry) for entry in error.errors()]
+    # A union gives errors for each of its types. The deepest ones belong to the type that the user meant: a list.
+    depth = max(len(place) for place, _ in placed)
+    placed = [(place, entry) for place, entry in placed if len(place) == depth]
+    # If a type fits and only the value is out of range, the other types are no help.
+    if any(entry["type"] in _MESSAGES and entry["type"] != "literal_error" for _, entry in placed):
+        placed = [(place, entry) for place, entry in placed if entry["type"] in _MESSAGES]
+    allowed = [
+        _MESSAGES[entry["type"]].format(**entry.get("ctx", {}))
+        if entry["type"] in _MESSAGES
         else entry["msg"][:1].lower() + entry["msg"][1:]
-        for entry in errors
+        for _, entry in placed
     ]
+    place, first = placed[0]
     if not place and NoneType in get_args(hint):
-        right.append("null")
-    value = errors[0]["input"]
-    shown = value if isinstance(value, str) else repr(value)
-    return f"{''.join(f'[{part}]' for part in place)}={shown}: {'; or '.join(dict.fromkeys(right))}"
+        allowed.append("null")
+    value = first["input"] if isinstance(first["input"], str) else repr(first["input"])
+    return f"{''.join(f'[{index}]' for index in place)}={value}: {'; or '.join(dict.fromkeys(allowed))}"
 
 
 @functools.lru_cache(maxsize=256)
@@ -164,30 +163,26 @@ def _signature(function: Callable[..., Any]) -> tuple[Mapping[str, inspect.Param
     return inspect.signature(function).parameters, hints
 
 
-# Making an adapter takes a hundred times as long as using it.
+# Making an adapter takes about 100 times as long as using it.
 @functools.lru_cache(maxsize=1024)
 def _adapter(function: Callable[..., Any], name: str) -> TypeAdapter[Any]:
     hint = _signature(function)[1][name]
-    if is_dataclass(hint):  # ours are built by others, and not looked into
+    if is_dataclass(hint):  # already checked when it was built
         return TypeAdapter(InstanceOf[hint])  # type: ignore[misc, valid-type]
-    # Pydantic refuses a configuration for types that bring their own.
+    # Pydantic raises if a type with its own configuration gets another one.
     own = hasattr(hint, "__pydantic_config__")
     return TypeAdapter(hint, config=None if own else ConfigDict(arbitrary_types_allowed=True))
 
 
-def _positions(location: tuple[int | str, ...]) -> list[int]:
-    return [part for part in location if isinstance(part, int)]
-
-
 ROOT_KEYS = ("lr", "momentum", "seed")
-"""Keys at the root of the configuration that groups refer to; errors name them as the user types them."""
+"""Root keys that groups refer to, as in `optim.lr: ${lr}`; errors name the root key, which the user typed."""
 
 
 def to_plain(config: DictConfig) -> dict[str, Any]:
     """The resolved configuration as dicts, lists, strings, numbers, booleans and None.
 
     Raises:
-        UserError: a value is missing, or an interpolation leads nowhere.
+        UserError: a value is missing, or an interpolation cannot be resolved.
     """
     try:
         plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
@@ -203,24 +198,22 @@ def build(node: Mapping[str, Any], where: str, **extra: Any) -> Any:
     """Calls a node's `_target_` with the node's other values.
 
     Args:
-        node: plain values; `_partial_: true` gives a partial instead of calling.
-        where: the node's key, for errors.
+        node: plain values; `_partial_: true` returns a partial instead of calling the target.
+        where: the node's key, for error messages.
         extra: arguments that the program adds.
 
     Raises:
-        UserError: the target cannot be found, or refuses a value; names the key.
+        UserError: the target cannot be imported, or refuses a value; names the key.
     """
     target = node.get("_target_")
     if not isinstance(target, str):
-        raise UserError(f"{where}: has no _target_ that says what to build")
+        raise UserError(f"{where}: has no _target_, the class to build")
     try:
         function = get_object(target)
-    except Exception as error:  # whatever the import of a user's module raises
-        cause: BaseException = error
-        while cause.__cause__ is not None:
-            cause = cause.__cause__
-        own = f"; a class in a file of yours needs code=FILE, and is {target.split('.')[0]}.<class>"
-        hint = "" if target.startswith("segsweep.") else own
+    except Exception as error:  # importing a user's module can raise anything
+        *_, cause = causes(error)
+        module = target.partition(".")[0]
+        hint = "" if module == "segsweep" else f"; if {module} is a file of yours, add code={module}.py"
         raise UserError(f"{where}._target_={target}: cannot be imported ({first_line(cause)}){hint}") from error
     arguments = {name: value for name, value in node.items() if not name.startswith("_")}
     if twice := sorted(arguments.keys() & extra.keys()):
@@ -232,19 +225,15 @@ def build(node: Mapping[str, Any], where: str, **extra: Any) -> Any:
         return function(**arguments, **extra)
 
 
-class naming_keys:  # noqa: N801  (reads as a statement)
-    """Turns a ValueError that starts with `name=` into a UserError that starts with the name's key."""
-
-    def __init__(self, where: str) -> None:
-        self.where = where
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        if isinstance(error, ValueError):
-            name = re.match(r"[a-z_0-9]+(?=[=:\[])", str(error))
-            if name is None:
-                message = str(error) if str(error).startswith(f"{self.where}.") else f"{self.where}: {error}"
-            else:
-                message = str(error) if name.group() in ROOT_KEYS else f"{self.where}.{error}"
-            raise UserError(message) from error
+@contextlib.contextmanager
+def naming_keys(where: str) -> Iterator[None]:
+    """Turns a ValueError "name=value: ..." into a UserError "<where>.name=value: ...", which names the key."""
+    try:
+        yield
+    except ValueError as error:
+        message = str(error)
+        if (name := re.match(r"[a-z_0-9]+(?=[=:\[])", message)) is not None:
+            message = message if name.group() in ROOT_KEYS else f"{where}.{message}"
+        elif not message.startswith(f"{where}."):
+            message = f"{where}: {message}"
+        raise UserError(message) from error

@@ -1,6 +1,6 @@
-"""Keys that a command has, and the one that was meant by a key that it has not.
+"""The keys of each command, and the nearest known key for an unknown one.
 
-Hydra refuses an unknown key and advises a `+` before it; with the `+` it takes the key and nothing ever reads it.
+Hydra refuses an unknown key and suggests `+key`. With the `+` it accepts the key, but nothing ever reads it.
 """
 
 import contextlib
@@ -14,7 +14,6 @@ from typing import Any
 
 import yaml
 from hydra import initialize_config_dir
-from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -39,13 +38,13 @@ KEYS = {
 """Keys at the root of conf/<command>.yaml once it is composed."""
 
 OPEN = {"evaluate": "data", "predict": "data"}
-"""Groups that a command leaves empty: the settings of the run that it is given say which keys there are."""
+"""Groups that are empty in a command's configuration: which keys they take depends on the settings of the run."""
 
 READING = ("alpha", "exif", "white", "bands")
-"""Keys of predict's open group; evaluate takes every setting of the run's data."""
+"""Keys of predict's open group; evaluate accepts every data setting of the run."""
 
-_CUTOFF = 0.8
-"""How alike two spellings are, of 1, to be taken for each other. At 0.7 "dropout" is "root", "pretrained" is "trainer"."""
+CUTOFF = 0.8
+"""Least similarity, 0 to 1, of a suggested key. At 0.7 "dropout" suggests "root", and "pretrained" suggests "trainer"."""
 SYNONYMS = {
     "optim": "optimizer optimiser opt solver",
     "lr": "learning_rate base_lr max_lr initial_lr",
@@ -75,26 +74,26 @@ SYNONYMS = {
     "trainer.precision": "amp fp16 bf16 mixed_precision",
     "optim.weight_decay": "wd l2",
 }
-"""What other projects call a key; the first that the command has is meant."""
+"""Names of a key in other projects; the first key that the command has is suggested."""
 
-# The root of what an interpolation names: "base" in ${base}, ${..base.lr}, ${base[0]} and ${oc.select:base, 1}.
+# The root key of an interpolation: "base" in ${base}, ${..base.lr}, ${base[0]} and ${oc.select:base, 1}.
 _REFERENCE = re.compile(
     r"\$\{\s*(?:oc\.(?:select|dict\.keys|dict\.values|deprecated)\s*:\s*)?\.*([A-Za-z_]\w*)\s*[.\[,}]"
 )
 
 
 def require_known(config: DictConfig, command: str, typed: Iterable[str] = ()) -> None:
-    """Refuses a key at the root that the command does not have, with or without `+`, and a key that was left out.
+    """Refuses keys at the root that the command does not have, typed with or without `+`, and missing keys.
 
-    A key that an interpolation names is read there: `+base=0.1 lr='${base}'`.
+    Keys that an interpolation refers to are accepted, as in `+base=0.1 lr='${base}'`.
 
     Args:
-        config: as composed, with Hydra's node.
+        config: composed, with Hydra's node.
         command: a key of `KEYS`.
-        typed: more keys, with dots.
+        typed: more keys to check, with dots.
 
     Raises:
-        UserError: names the key, and the one that was probably meant.
+        UserError: names the key and the nearest known one.
     """
     known = {"hydra", *KEYS[command]}
     used = set(_REFERENCE.findall(repr(_raw(config))))
@@ -103,26 +102,26 @@ def require_known(config: DictConfig, command: str, typed: Iterable[str] = ()) -
             raise UserError(unknown(key, OmegaConf.masked_copy(config, [key for key in config if key in known])))
     for key in KEYS[command]:
         if key not in config:
-            raise UserError(f"{key}: cannot be left out; take ~{key} away")
+            raise UserError(f"{key}: cannot be left out; remove ~{key}")
 
 
 def _raw(config: DictConfig) -> dict[Any, Any]:
-    """The configuration with its interpolations as they are written."""
+    """The configuration as plain data, its interpolations unresolved."""
     raw = OmegaConf.to_container(config, resolve=False)
     assert isinstance(raw, dict)
     return raw
 
 
 def opened(command: str, arguments: Iterable[str]) -> list[str]:
-    """Arguments of a command in which a key below its open group is added, as `++` has Hydra do, also without a plus."""
+    """Puts `++` before arguments that set a key in the command's open group, so that Hydra accepts any key there."""
     group = OPEN.get(command)
     return [f"++{word}" if group and re.match(rf"{group}\.[^=]+=", word) else word for word in arguments]
 
 
 def typed_keys(config: DictConfig) -> list[str]:
-    """The keys that the overrides of a configuration set, without those that choose from a group; it has Hydra's node.
+    """The keys that the overrides of a configuration with Hydra's node set, without choices from groups.
 
-    Of a sweep they are not in the configuration yet, and some may stand in a study.
+    Includes the keys that a sweep varies, typed or from a study; the configuration does not contain those yet.
     """
     hydra, loader = _raw(config)["hydra"], GlobalHydra.instance().config_loader()
     swept = (f"{key}=0" for key in hydra["sweeper"].get("params") or {})
@@ -132,11 +131,11 @@ def typed_keys(config: DictConfig) -> list[str]:
 
 
 def unknown(key: str, config: DictConfig | None = None) -> str:
-    """One line for a key that is not there: says which was probably meant.
+    """One line for an unknown key that suggests the nearest known one.
 
     Args:
         key: as typed, without `+`: "optimizer", "data.batchsize".
-        config: the command's, with Hydra's node; None composes it anew from the command line of this process.
+        config: the command's, with Hydra's node; None composes it from the command line of this process.
     """
     script = f"python {sys.argv[0]}"
     if config is None and (config := _composed()) is None:
@@ -163,34 +162,40 @@ def unknown(key: str, config: DictConfig | None = None) -> str:
 
 
 def nearest(key: str, settings: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]] | None = None) -> str | None:
-    """The key that was probably meant by one that is not there; None where nothing is near.
+    """The known key nearest to an unknown one; None if none is similar.
 
     Args:
         key: "batch_size", "data.batchsize".
         settings: the composed configuration, nested.
-        others: by group, the keys that its other choices have. Only those of the data, and of the group that was typed,
-            are suggested: nobody changes the net for the sake of a setting.
+        others: by group, the keys of its other choices. Only those of `data` and of the typed group are suggested: a
+            user does not change the net to get a setting.
     """
     root, _, rest = key.partition(".")
     if rest and root not in settings:
         groups = {name: value for name, value in settings.items() if isinstance(value, Mapping)}
-        group = _most_alike(root, groups, 1.0) or _most_alike(root, groups, _CUTOFF)
+        group = alike(root, groups)
         return None if group is None else nearest(f"{group}.{rest}", settings, others) or group
     real = [name for name, _ in _flat(settings)]
     wider = [f"{group}.{name}" for group, names in (others or {}).items() if group in ("data", root) for name in names]
-    for cutoff in (1.0, _CUTOFF):
+    for cutoff in (1.0, CUTOFF):
         for names in (real, [*real, *wider]):
             if key in names:
                 return key
-            # Within the group that was typed, where one was; then anywhere.
+            # First within the typed group, if there is one; then anywhere.
             for part in ([name for name in names if name.startswith(f"{root}.")], names) if rest else (names,):
-                if (near := _most_alike(key.rpartition(".")[2], part, cutoff)) is not None:
+                if (near := alike(key.rpartition(".")[2], part, cutoff)) is not None:
                     return near
     return None
 
 
-def _most_alike(word: str, names: Iterable[str], cutoff: float) -> str | None:
-    """The name whose last part, or a synonym of which, is spelt most like a word."""
+def alike(word: str, names: Iterable[str], cutoff: float = CUTOFF) -> str | None:
+    """The name whose last part, or a synonym of it, is spelt most like a word; None if none is similar enough.
+
+    Args:
+        word: without dots.
+        names: with dots, or without.
+        cutoff: least similarity, 0 to 1; 1 ignores only capitals, dashes and underscores.
+    """
     names = sorted(names, key=lambda name: name.count("."), reverse=True)
     meant = {_letters(word): name for name in reversed(SYNONYMS) if name in names for word in SYNONYMS[name].split()}
     meant |= {_letters(name.rpartition(".")[2]): name for name in names}
@@ -198,19 +203,12 @@ def _most_alike(word: str, names: Iterable[str], cutoff: float) -> str | None:
     return meant[close[0]] if close else None
 
 
-def alike(word: str, names: Iterable[str]) -> str | None:
-    """The name that is spelt most like a word; None where none is."""
-    by_letters = {_letters(name): name for name in names}
-    close = difflib.get_close_matches(_letters(word), by_letters, n=1, cutoff=_CUTOFF)
-    return by_letters[close[0]] if close else None
-
-
 def _letters(word: str) -> str:
     return re.sub(r"[^a-z0-9]", "", word.lower())
 
 
 def _flat(settings: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every key, groups too, with dots: "data", "data.root"."""
+    """Every key with its value, with dots, groups included: "data", "data.root"."""
     for key, value in settings.items():
         if not str(key).startswith("_"):
             yield f"{prefix}{key}", value
@@ -219,32 +217,26 @@ def _flat(settings: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 
 def _choice_by_key(folder: Path) -> dict[str, str]:
-    """Every key at the root of a group's files, with the first choice that has it."""
+    """Every key in the files of a group's folder, with the first choice that has it."""
     found: dict[str, str] = {}
     for path in sorted(folder.glob("*.yaml")):
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         if isinstance(content, dict):
-            found = {
-                str(key): path.stem for key in content if not str(key).startswith("_") and key != "defaults"
-            } | found
+            keys = (str(key) for key in content if not str(key).startswith("_") and key != "defaults")
+            found = dict.fromkeys(keys, path.stem) | found
     return found
 
 
 def _composed() -> DictConfig | None:
-    """The command's configuration with the groups that were typed; None where it cannot be composed."""
+    """The command's configuration with the typed choices from groups; None if Hydra cannot compose it."""
     command, folder = Path(sys.argv[0]).stem, Path(sys.argv[0]).resolve().parent / "conf"
     if command not in KEYS or not folder.is_dir():
         return None
     typed = [word for word in sys.argv[1:] if re.fullmatch(r"\+?[a-z_]+=[\w/]+", word)]
     typed = [word for word in typed if (folder / word.lstrip("+").partition("=")[0]).is_dir()]
     for overrides in (typed, []):
-        with contextlib.suppress(HydraException, OmegaConfBaseException):
-            if GlobalHydra.instance().is_initialized():
-                return _load(GlobalHydra.instance().config_loader(), command, overrides)
-            with initialize_config_dir(str(folder), version_base="1.3"):
-                return _load(GlobalHydra.instance().config_loader(), command, overrides)
+        ready = GlobalHydra.instance().is_initialized()
+        initialized = contextlib.nullcontext() if ready else initialize_config_dir(str(folder), version_base="1.3")
+        with contextlib.suppress(HydraException, OmegaConfBaseException), initialized:
+            return GlobalHydra.instance().config_loader().load_configuration(command, overrides, RunMode.RUN)
     return None
-
-
-def _load(loader: ConfigLoader, command: str, overrides: list[str]) -> DictConfig:
-    return loader.load_configuration(command, overrides, RunMode.RUN)

@@ -1,7 +1,4 @@
-"""The command line: what each entry point runs, and one line for a user's mistake.
-
-Nothing heavy is imported before there is something to do: `--help` and a mistyped key should answer at once.
-"""
+"""The command line: the job of each entry point, and one line for a user's mistake."""
 
 from segsweep.cli.commands import check_data, evaluate, export, predict, train
 from segsweep.cli.main import KnownKeys, run

@@ -1,4 +1,4 @@
-"""What all entry points share: names of new folders, unknown keys refused, and one line for a user's mistake."""
+"""Shared by all entry points: resolvers for folder names, the check for unknown keys, and `run`."""
 
 import hashlib
 import os
@@ -20,7 +20,7 @@ from segsweep.sweeps.callback import finish_sweep
 
 
 def new_folder(parent: str) -> str:
-    """A folder `<parent>/<date>/<time>` that nobody has; made here, so that nobody else gets it in the same second."""
+    """Makes the folder `<parent>/<date>/<time>`, numbered if it exists, so that two commands never share one."""
     now = datetime.now()
     for attempt in range(1, 1000):
         folder = Path(parent) / f"{now:%Y-%m-%d}" / (f"{now:%H-%M-%S}" + (f"-{attempt}" if attempt > 1 else ""))
@@ -35,16 +35,16 @@ def new_folder(parent: str) -> str:
 
 
 def run_folder(resume: str | None) -> str:
-    """Where a single run goes: a folder of its own, or that of the run it continues."""
+    """The directory of a single run: a new one, or the one to resume."""
     if resume is None:
         return new_folder("outputs")
     if not (Path(resume) / "run.json").is_file():
-        raise UserError(f"resume={resume}: no run there; give a run directory, one with a run.json")
+        raise UserError(f"resume={resume}: no run there; give a run directory, which holds a run.json")
     return str(resume)
 
 
 def sweep_folder(name: str | None) -> str:
-    """Where a sweep goes: a folder of its own, or that of its name, in which it is continued."""
+    """The directory of a sweep: a new one, or `multirun/<name>`, where a sweep of that name is continued."""
     if name is None:
         return new_folder("multirun")
     if not re.fullmatch(NAME, str(name)):
@@ -53,12 +53,12 @@ def sweep_folder(name: str | None) -> str:
 
 
 def hydra_subdir(resume: str | None) -> str | None:
-    """None where a run is continued: what Hydra wrote when it was begun stays."""
+    """Where Hydra writes its files; None on resume, which keeps those of the first start."""
     return ".hydra" if resume is None else None
 
 
 def job_folder(dirname: str) -> str:
-    """The folder of a job that another sweeper than ours asks for, from its overrides; no longer than a folder's name."""
+    """The name of a job's folder under a sweeper that is not ours: its overrides, in at most 120 characters."""
     name = re.sub(r"[^\w.,=+-]+", "-", dirname).lstrip(".") or "job"
     return name if len(name) <= 120 else f"{name[:107]}-{hashlib.sha256(dirname.encode()).hexdigest()[:12]}"
 
@@ -68,19 +68,19 @@ for _resolver in (run_folder, sweep_folder, hydra_subdir, new_folder, job_folder
 
 
 def run(main: Callable[[], object]) -> None:
-    """Runs a Hydra entry point; a user's mistake ends in one line on stderr and exit code 1, without a traceback."""
+    """Runs a Hydra entry point. A user's mistake prints one line on stderr and exits with code 1, without a traceback."""
     sys.argv[1:] = opened(Path(sys.argv[0]).stem, sys.argv[1:])
-    asked_for_more = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    # Hydra then hands us the exception instead of printing it in several lines.
+    full_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    # Makes Hydra raise the exception instead of printing it in several lines.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    well = True
+    succeeded = True
     try:
         try:
             main()
         finally:
-            well = finish_sweep()
+            succeeded = finish_sweep()
     except Exception as error:
-        line = None if asked_for_more else explain(error)
+        line = None if full_traceback else explain(error)
         if line is None:
             raise
         fail(line)
@@ -90,22 +90,22 @@ def run(main: Callable[[], object]) -> None:
             raise
         print(f"stopped by {signal.Signals(signum).name}", file=sys.stderr)
         sys.exit(128 + signum)
-    if not well:
+    if not succeeded:
         sys.exit(1)
 
 
 class KnownKeys(Callback):
-    """Refuses unknown keys at the root of a command's configuration before anything is made, and once for a sweep.
+    """Refuses unknown keys at the root of the configuration before any folder is made; in a sweep it does so once.
 
     Args:
-        command: in whose configuration this callback is; a key of `keys.KEYS`.
+        command: name of the configuration, a key of `keys.KEYS`.
     """
 
     def __init__(self, command: str) -> None:
         self.command = command
 
     def on_run_start(self, config: DictConfig, **_: object) -> None:
-        with mistakes_in_one_line():  # Hydra would go on
+        with mistakes_in_one_line():  # Hydra only logs an exception of a callback
             require_known(config, self.command, typed_keys(config))
 
     on_multirun_start = on_run_start
