@@ -1,6 +1,6 @@
-"""The two documents' printed figures beside ours: what to train, what was trained, and the page that shows both."""
+"""Compares the two documents' printed figures with our runs: what to train, what was trained, and the page."""
 
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-"""Of the project: train.py, conf and docs lie there."""
+"""The project folder, with train.py, conf and docs."""

@@ -1,4 +1,4 @@
-"""Trains what the two documents trained, and writes docs/replication.md.
+"""Repeats the trainings of the two documents and writes docs/replication.md.
 
 python -m replication run [--only STUDY,STUDY] [--data-root PATH] [OVERRIDE ...]
 python -m replication mistakes
@@ -25,7 +25,7 @@ PICTURES = PAGE.parent / "images/replication"
 
 
 def run(only: Sequence[str], data_root: Path | None, more: Sequence[str]) -> int:
-    """Trains every study as a sweep of its own name, which goes on where it was stopped; gives the exit code."""
+    """Trains every study as a named sweep, which resumes if it was stopped; returns the exit code."""
     if unknown := [name for name in only if name not in STUDIES]:
         raise UserError(f"--only {unknown[0]}: no such study; there are {', '.join(STUDIES)}")
     code = 0
@@ -33,24 +33,24 @@ def run(only: Sequence[str], data_root: Path | None, more: Sequence[str]) -> int
         if only and name not in only:
             continue
         if study.needs_folder and data_root is None:
-            print(f"{name}: left out, for it needs --data-root")
+            print(f"{name}: left out, it needs --data-root")
             continue
         root = [f"data.root={data_root}"] if study.needs_folder else []
         typed = ["-m", *study.command, *root, SEEDS, f"name=replication_{name}", *more]
         print(f"{name}: python train.py {' '.join(typed)}", flush=True)
         code = subprocess.run([sys.executable, str(ROOT / "train.py"), *typed]).returncode or code
-        if not 0 <= code <= 128:  # it was told to stop, or killed
+        if not 0 <= code <= 128:  # stopped or killed by a signal
             return 128 - code if code < 0 else code
     return code
 
 
 def mistakes() -> int:
-    """Runs every experiment on what the documents got wrong and keeps what it gives; gives the exit code."""
+    """Runs the experiments on the documents' mistakes and stores their numbers; returns the exit code."""
     for name, experiment in EXPERIMENTS.items():
         print(name, flush=True)
         started = time.perf_counter()
         each = [experiment(seed) for seed in (range(REPEATS) if name in REPEATED else range(1))]
-        results = read_results()  # only now: a report may have been written meanwhile
+        results = read_results()  # read late: a report may have been written during the experiment
         results["mistakes"][name] = {key: [found[key] for found in each] for key in each[0]}
         results.setdefault("seconds", {})[name] = round(time.perf_counter() - started, 1)
         for key, values in results["mistakes"][name].items():
@@ -60,7 +60,7 @@ def mistakes() -> int:
 
 
 def report(folders: Sequence[Path], data_root: Path | None) -> int:
-    """Collects finished runs, and writes numbers, figures and page; gives the exit code."""
+    """Collects finished runs and writes numbers, figures and page; returns the exit code."""
     from replication.figures import draw
 
     results, found = read_results(), FinishedRuns(folders)
@@ -74,24 +74,20 @@ def report(folders: Sequence[Path], data_root: Path | None) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command; gives the exit code.
-
-    Args:
-        arguments: as typed; None takes those of the process.
-    """
+    """Runs the command and returns its exit code; `arguments` default to those of the process."""
     parser = argparse.ArgumentParser(
         prog="python -m replication", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    train = commands.add_parser("run", help="train every study, as a sweep that goes on where it was stopped")
-    train.add_argument("--only", default="", metavar="STUDY,STUDY", help="these studies instead of all")
+    train = commands.add_parser("run", help="train every study as a sweep, which resumes if it was stopped")
+    train.add_argument("--only", default="", metavar="STUDY,STUDY", help="train only these studies")
     train.add_argument("more", nargs="*", metavar="OVERRIDE", help="for train.py, such as hydra/launcher=joblib")
-    commands.add_parser("mistakes", help="run the experiments on what the documents got wrong; some minutes")
+    commands.add_parser("mistakes", help="run the experiments on the documents' mistakes (some minutes)")
     write = commands.add_parser("report", help="collect finished runs and write the page")
     write.add_argument("folders", nargs="*", type=Path, default=[Path("multirun")], metavar="FOLDER")
     for each in (train, write):
         each.add_argument(
-            "--data-root", type=Path, help="the folder of aerial images; without it, studies of them are left out"
+            "--data-root", type=Path, help="folder of the aerial images; without it their studies are left out"
         )
     options = parser.parse_args(arguments)
     try:

@@ -1,4 +1,4 @@
-"""The question that the texture notebook leaves: whether each layer makes sense, and what another architecture does."""
+"""Answers the texture notebook's open question: does each layer help, and does another architecture do better."""
 
 import math
 from collections.abc import Mapping
@@ -17,15 +17,15 @@ Beside = Literal["better", "worse", "no difference shown", "cannot be told"]
 
 @dataclass(frozen=True)
 class Difference:
-    """A net beside the published one, over the seeds that both were trained with.
+    """The difference between a net and the published one, over the seeds of both.
 
     Args:
-        name: of the net.
-        seeds: how many both have, without those that diverged.
-        mean: of net minus published, in units of the metric; NaN without common seeds.
-        half_width: of the 95 % t-interval of the mean, of this net alone; NaN where not tested.
-        p: of the paired t-test, adjusted by Holm for all other nets; NaN where not tested.
-        said: what follows at 5 %.
+        name: the net.
+        seeds: number of common seeds in which neither diverged.
+        mean: mean of net minus published, in units of the metric; NaN without common seeds.
+        half_width: half the 95 % t-interval of the mean, for this net alone; NaN if not tested.
+        p: p of the paired t-test, adjusted by Holm for all other nets; NaN if not tested.
+        said: the conclusion at 5 %.
     """
 
     name: str
@@ -37,17 +37,18 @@ class Difference:
 
 
 def beside_published(scores: Mapping[str, Mapping[int, float]]) -> list[Difference]:
-    """Each net beside the published one, which was chosen before any was trained: so only as many tests as other nets.
+    """Tests each net against the published one.
 
-    That all pairs are compared, as in a sweep's ranking, is the price of picking the best by the same numbers.
+    The published net was chosen before any training, so one test a net is enough. A sweep's ranking picks the best by the
+    same numbers and therefore has to compare all pairs.
 
     Args:
-        scores: of each net a value for each seed, more being better; NaN where a run diverged. Such a net is tested by
-            its other runs, which flatters it: so it may be worse all the same, but it is not called better.
+        scores: by net and seed, higher is better; NaN for a diverged run. A net with diverged runs is tested by its other
+            runs, which favours it: it can be called worse, but not better.
 
     Returns:
-        The other nets that there are scores of, best mean difference first. p is corrected for all other nets of
-        `VARIANTS`, trained or not, so that it does not rise when one is added.
+        The other nets that have scores, best mean difference first. p is corrected for all nets of `VARIANTS`, trained or
+        not, so that it does not rise when one is added.
     """
     reference = scores.get(PUBLISHED, {})
     pairs = {
@@ -76,6 +77,6 @@ def _difference(name: str, found: NDArray[np.float64], p: float) -> Difference:
 
 
 def scores_of(results: Mapping[str, Any], metric: str) -> dict[str, dict[int, float]]:
-    """A metric of every run of every net that was trained, by seed; NaN where it diverged."""
+    """A metric by trained net and seed; NaN for a diverged run."""
     found = {name: values(results, f"ablation: {name}", metric) for name in VARIANTS}
     return {name: each for name, each in found.items() if each}

@@ -1,4 +1,4 @@
-"""Figures of one kind each: printed numbers beside our own runs, and pictures below each other."""
+"""Two kinds of figures: printed numbers next to our runs, and pictures in rows."""
 
 from collections.abc import Mapping, Sequence
 
@@ -20,17 +20,17 @@ def beside(
     log_y: bool = True,
     title: str | None = None,
 ) -> Figure:
-    """A column for each setting: every run of ours as a dot, their mean as a line, the other number as a cross.
+    """Draws a column for each setting: our runs as dots, their mean as a line, the printed number as a cross.
 
-    Runs that are not finite are counted below.
+    The number of diverged runs (not finite) is written below the column.
 
     Args:
-        printed: the other number of each setting, in the order to draw; None where there is none.
-        ours: a number for each run of each setting; settings that are missing, or have none, show the cross alone.
-        value: what the numbers are.
-        printed_name: what the others are called.
-        log_y: a logarithmic axis.
-        title: above the figure.
+        printed: printed number by setting, in drawing order; None if there is none.
+        ours: numbers of our runs by setting; settings without runs show only the cross.
+        value: label of the y axis.
+        printed_name: name of the printed numbers in the legend.
+        log_y: logarithmic y axis.
+        title: title of the figure.
 
     Raises:
         ValueError: nothing to draw.
@@ -75,12 +75,12 @@ def beside(
 
 @styled
 def picture_rows(pictures: Sequence[NDArray], names: Sequence[str], *, title: str | None = None) -> Figure:
-    """Pictures of one size below each other.
+    """Draws pictures of one size in rows.
 
     Args:
         pictures: uint8 [H, W, 3], at least one.
-        names: of each, beside it.
-        title: above all.
+        names: labels, one for each picture.
+        title: title of the figure.
 
     Raises:
         ValueError: no pictures, or not one name for each.
@@ -93,7 +93,7 @@ def picture_rows(pictures: Sequence[NDArray], names: Sequence[str], *, title: st
     for axes, picture, name in zip(rows, pictures, names, strict=True):
         axes.imshow(picture)
         bare(axes)
-        axes.set_anchor("W")  # where the layout leaves room for the name
+        axes.set_anchor("W")  # the layout leaves room for the name on the left
         axes.set_ylabel(name, rotation=0, ha="right", va="center")
     if title is not None:
         figure.suptitle(title)

@@ -1,4 +1,4 @@
-"""The documents' figures, made from our runs: curves from the collected numbers, pictures from runs that are there."""
+"""The documents' figures from our runs: curves from the collected numbers, pictures from existing run directories."""
 
 import io
 import math
@@ -40,22 +40,22 @@ EVERY = 1_000
 """Steps between the notebook's pictures of the first training."""
 PANEL = "image, mask, prediction at 0.5, error, overlay"
 SAMPLE = 1
-"""Of the textures' validation; the very first has one texture only."""
+"""Validation sample that is drawn; sample 0 shows only one texture."""
 
 
 def draw(results: Mapping[str, Any], folder: Path, found: FinishedRuns, data_root: Path | None) -> list[Path]:
-    """Writes every figure that there are numbers, or runs, for; gives the files.
+    """Writes every figure that has numbers or runs, and returns the files.
 
     Args:
-        results: as `collect` leaves them.
-        folder: is made.
-        found: the runs that there are, for the pictures that need more than numbers.
-        data_root: of the settings that need a folder.
+        results: collected by `collect`.
+        folder: where to write; created if missing.
+        found: finished runs, for the pictures that need more than numbers.
+        data_root: folder of the aerial images; None leaves their overlay out.
     """
     made: dict[str, Figure | None] = {
         "first.png": _first(results), "rates.png": _rates(results), "optimizers.png": _optimizers(results),
         "rate_curves.png": _rate_curves(results), "ablation.png": _ablation(results),
-        "predictions.png": _predictions(_one(found, "texture_first", None)),
+        "predictions.png": _predictions(_first_whole(found, STUDIES["texture_first"].settings[0], None)),
         "optimizer_predictions.png": _last_predictions(found, "texture_optimizers"),
     }  # fmt: skip
     for data in ("demo", "dubai"):
@@ -63,13 +63,10 @@ def draw(results: Mapping[str, Any], folder: Path, found: FinishedRuns, data_roo
         made[f"{data}_overfit.png"] = _overfit(results, data)
         root = data_root if data == "dubai" else None
         if data == "demo" or data_root is not None:
-            made[f"{data}_overlay.png"] = _overlay(_one(found, f"{data}_final", root), data_root=root)
+            last = _first_whole(found, STUDIES[f"{data}_final"].settings[0], root)
+            made[f"{data}_overlay.png"] = _overlay(last, data_root=root)
     folder.mkdir(parents=True, exist_ok=True)
     return [plots.save(figure, folder / name, dpi=90) for name, figure in made.items() if figure is not None]
-
-
-def _one(found: FinishedRuns, study: str, data_root: Path | None) -> FinishedRun | None:
-    return _first_whole(found, STUDIES[study].settings[0], data_root)
 
 
 def _first_whole(found: FinishedRuns, setting: Setting, data_root: Path | None) -> FinishedRun | None:
@@ -130,7 +127,7 @@ def _tuning(results: Mapping[str, Any], data: str) -> Figure | None:
 
 def _overfit(results: Mapping[str, Any], data: str) -> Figure | None:
     settings = {f"momentum {name}": key for name, key in _of_study(f"{data}_overfit").items()}
-    # Two samples of one class are learnt at once, and a step can go far astray and back.
+    # The limits cut off samples of one class, which are learnt at once, and single steps that go far astray.
     how = {"best": "min", "log_y": True, "limits": (0.1, 10)}
     return _curves(results, settings, "train/loss", **how, title="The training on two samples")
 
@@ -142,7 +139,7 @@ def _of_study(study: str) -> dict[str, str]:
 def _curves(
     results: Mapping[str, Any], settings: Mapping[str, str], y: str | Sequence[str], **how: Any
 ) -> Figure | None:
-    """The collected curves of every run of some settings, which are named as `collect` does, by how they are shown."""
+    """Draws the collected curves of every run of some settings; `settings` maps their labels to the names of `collect`."""
     histories, shown, diverged = {}, {}, []
     for name, key in settings.items():
         for run in runs_of(results, key):
@@ -153,12 +150,12 @@ def _curves(
                 diverged += [replicate] if run["diverged"] else []
     if not any(column in history for history in histories.values() for column in ([y] if isinstance(y, str) else y)):
         return None
-    # Each run as a line: of five seeds one may be unlike the others, and a band would not show which.
+    # A line for each run: a band would hide which of five seeds is unlike the others.
     return plots.curves(histories, y, settings=shown, diverged=diverged, band="runs", **how)
 
 
 def _predictions(run: FinishedRun | None) -> Figure | None:
-    """The panels that the first training wrote for TensorBoard, every 1,000 steps."""
+    """The first training's TensorBoard panels, one every 1,000 steps."""
     if run is None or not (pictures := sample_panels(run.directory)):
         return None
     steps = [step for step in pictures if step % EVERY == 0]
@@ -169,7 +166,7 @@ def _predictions(run: FinishedRun | None) -> Figure | None:
 
 
 def _last_predictions(found: FinishedRuns, study: str) -> Figure | None:
-    """The last panel of one run of each setting, as the notebook shows one for each optimizer."""
+    """The last panel of one run of each setting; the notebook shows one for each optimizer."""
     panels = {}
     for setting in STUDIES[study].settings:
         run = _first_whole(found, setting, None)
@@ -181,11 +178,11 @@ def _last_predictions(found: FinishedRuns, study: str) -> Figure | None:
 
 
 def sample_panels(directory: Path, sample: int = SAMPLE) -> dict[int, NDArray[np.uint8]]:
-    """A sample's panel of every validation of a run, uint8 [H, W, 3] by step; empty where none was written.
+    """Reads a sample's panels of a run, one for each validation: uint8 [H, W, 3] by step, empty if none was written.
 
     Args:
-        directory: of the run.
-        sample: of validation, from 0.
+        directory: the run directory.
+        sample: index of the validation sample.
     """
     events = EventAccumulator(str(directory / "tensorboard"), size_guidance={"images": 0})
     events.Reload()
@@ -200,11 +197,11 @@ def sample_panels(directory: Path, sample: int = SAMPLE) -> dict[int, NDArray[np
 
 
 def _overlay(run: FinishedRun | None, data_root: Path | None) -> Figure | None:
-    """A test image with its mask, prediction and overlay, as the U-Net report shows one.
+    """Draws a test image with its mask, prediction and overlay, as in the U-Net report.
 
     Args:
         run: None draws nothing.
-        data_root: None for the demo scenes, which are written anew wherever the run had them.
+        data_root: None writes the demo scenes again, to a temporary folder.
     """
     if run is None:
         return None

@@ -1,4 +1,4 @@
-"""The numbers of docs/replication.md as text, and the intervals that a further run is expected in."""
+"""Numbers of docs/replication.md as text, and prediction intervals for a further run."""
 
 import math
 from collections.abc import Mapping
@@ -12,12 +12,12 @@ from segsweep.sweeps.statistics import t_quantile
 
 
 def number(value: float) -> str:
-    """Four significant digits, without an exponent where that is short."""
+    """Four significant digits, without an exponent if that is short."""
     return plain(float(f"{value:.4g}"))
 
 
 def as_printed(value: float, digits: int = 5) -> str:
-    """All digits that were printed: five of a loss, also where they end in 0."""
+    """Exactly the digits that were printed, trailing zeros included; a loss has five."""
     return f"{value:#.{digits}g}"
 
 
@@ -27,7 +27,7 @@ def as_printed_iou(value: float) -> str:
 
 
 def spread(found: Mapping[int, float]) -> str:
-    """Mean ± standard deviation, and over how many seeds; how many diverged is said first, and they are in no mean."""
+    """Mean ± standard deviation and number of seeds. Diverged runs are counted in front, and left out of both."""
     if not found:
         return "not trained yet"
     each = np.array(list(found.values()))
@@ -41,17 +41,17 @@ def spread(found: Mapping[int, float]) -> str:
 def _spread(each: NDArray[np.float64]) -> str:
     if len(each) == 1:
         return f"{number(each[0])} (n = 1)"
-    # Of equal numbers the rounded mean may be another one, and leave 1e-16.
+    # The deviation of equal numbers can be 1e-16, because their mean is rounded.
     deviation = each.std(ddof=1) if np.ptp(each) > 0 else 0.0
     return f"{number(each.mean())} ± {deviation:.2g} (n = {len(each)})"
 
 
 def within(printed: float, found: Mapping[int, float], metric: str) -> str:
-    """Whether a printed figure lies in the prediction interval of one further run, and the interval.
+    """Whether a printed figure lies in the 95 % prediction interval for one further run, and the interval.
 
-    "" where that cannot be said: of one run, or where one diverged. Losses are taken by their logarithm. An interval that
-    reaches beyond 1, which no mean squared error of probabilities and no share does, shows that they are not normal or too
-    few, so they are listed instead.
+    "" if there is only one run, or one diverged. The interval of losses is computed from their logarithms. No loss (mean
+    squared error of probabilities) and no share exceeds 1. An interval that does shows values that are not normally
+    distributed, or too few values; then the values are listed instead.
     """
     each = np.array(list(found.values()))
     if len(each) < 2 or np.isnan(each).any():
@@ -66,12 +66,12 @@ def within(printed: float, found: Mapping[int, float], metric: str) -> str:
 
 
 def prediction_interval(each: NDArray[np.float64]) -> tuple[float, float]:
-    """In which one further value lies with 95 %, where values are normal."""
+    """The interval that contains one further value with 95 %, if the values are normally distributed."""
     n = len(each)
     half = t_quantile(n) * float(each.std(ddof=1)) * math.sqrt(1 + 1 / n)
     return float(each.mean()) - half, float(each.mean()) + half
 
 
 def difference_of_two(each: NDArray[np.float64]) -> float:
-    """What two further runs differ by less than with 95 %, where values are normal; NaN where one diverged."""
+    """With 95 % two further runs differ by less than this, if values are normally distributed; NaN if one diverged."""
     return t_quantile(len(each)) * float(each.std(ddof=1)) * math.sqrt(2)

@@ -1,4 +1,4 @@
-"""What the documents got wrong (docs/sources.md), each shown by an experiment that gives numbers.
+"""The documents' mistakes (docs/sources.md), each shown by an experiment that returns numbers.
 
 Source: texture notebook, sections 3.3, 4.1 and 4.2; U-Net report, Network Architecture, Experiments and Results, Hyper
 parameter tuning.
@@ -6,7 +6,7 @@ parameter tuning.
 
 import copy
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -18,16 +18,16 @@ from segsweep.nets.texture_cnn import load_published
 
 Numbers = dict[str, float]
 IMAGES = 64
-"""Test images that a net is scored on."""
+"""Number of test images to score a net on."""
 
 
 def one_norm_for_three_layers(seed: int = 0, steps: int = 1000, size: int = 128) -> Numbers:
-    """Trains the published module, one BatchNorm2d for three layers, and scores it in three ways.
+    """Trains the published module, which uses one BatchNorm2d for three layers, and scores it in three ways.
 
     Returns:
-        iou of the positive class on test images: by the statistics of the batch that is scored, as the notebook has it;
-        by the module's own running statistics, in eval mode; by statistics for each of the three places; and of class 1
-        everywhere, which takes no net.
+        iou of the positive class on test images: with the statistics of the scored batch, as in the notebook; with the
+        module's running statistics, in eval mode; with separate statistics for each of the three places; and, without a
+        net, the iou of predicting class 1 everywhere.
     """
     torch.manual_seed(seed)
     net = TextureCNN()
@@ -37,7 +37,7 @@ def one_norm_for_three_layers(seed: int = 0, steps: int = 1000, size: int = 128)
     images, masks = source.make(range(IMAGES), "test")
     estimated = TextureCNN()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that the statistics have to be estimated, which comes next
+        warnings.simplefilter("ignore")  # "estimate the statistics": done below
         load_published(estimated, published.state_dict())
     batches = [source.make(range(start, start + 8), "bn_calibration")[0] for start in range(0, 128, 8)]
     estimate_norm_statistics(estimated, batches)
@@ -50,7 +50,7 @@ def one_norm_for_three_layers(seed: int = 0, steps: int = 1000, size: int = 128)
 
 
 def _with_one_norm(net: TextureCNN) -> TextureCNN:
-    """The net as it was published: the same module in three places."""
+    """A copy of the net as published, with one norm module in three places."""
     published = copy.deepcopy(net)
     for block in (published.conv1, published.conv2, published.conv3):
         assert isinstance(block, nn.Sequential)
@@ -59,16 +59,12 @@ def _with_one_norm(net: TextureCNN) -> TextureCNN:
 
 
 def _train(net: nn.Module, source: Textures, optimizer: torch.optim.Optimizer, steps: int, begin: int = 0) -> None:
-    """Mean squared error of the sigmoid, every batch of new images."""
-    for image, mask in _batches(source, range(begin, begin + steps)):
+    """Trains with the mean squared error of the sigmoid, on 8 new images a step."""
+    for step in range(begin, begin + steps):
+        image, mask = source.make(range(8 * step, 8 * step + 8), "train")
         optimizer.zero_grad()
         torch.mean((torch.sigmoid(net(image)[:, 0]) - mask) ** 2).backward()
         optimizer.step()
-
-
-def _batches(source: Textures, steps: range, batch_size: int = 8) -> Iterator[tuple[Tensor, Tensor]]:
-    for step in steps:
-        yield source.make(range(step * batch_size, (step + 1) * batch_size), "train")
 
 
 @torch.no_grad()
@@ -79,7 +75,7 @@ def _iou(net: nn.Module, images: Tensor, masks: Tensor) -> float:
 
 
 def cross_entropy_of_one_channel(seed: int = 0) -> Numbers:
-    """The loss that the notebook's section 4.1 trains with, of its net on its images."""
+    """The training loss of the notebook's section 4.1, for its net and images."""
     torch.manual_seed(seed)
     net, (image, mask) = TextureCNN(), Textures(seed=seed).make(range(8), "train")
     output = torch.sigmoid(net(image))
@@ -95,14 +91,14 @@ PROTOCOLS: Mapping[str, tuple[tuple[float, ...], bool]] = {
     "the same, downwards": ((0.1, 0.01, 0.001), False),
     "the same, one rate": ((0.01, 0.01, 0.01), False),
 }
-"""Learning rates in the order tried, and whether each starts with a new net."""
+"""Learning rates in the order they are tried, and whether each one starts with a new net."""
 
 
 def not_reset_between_rates(seed: int = 0, steps: int = 100, size: int = 32) -> Numbers:
-    """Tunes a learning rate with one net for all rates, as the U-Net report does, and with a new one for each.
+    """Tunes a learning rate with one net for all rates, as the U-Net report does, and with a new net for each rate.
 
     Returns:
-        validation losses of SGD with momentum 0.9 on small textures, by net, order, place in it and rate.
+        Validation losses of SGD with momentum 0.9 on small textures, by "protocol: rate, place in the order".
     """
     source = Textures(image_size=size, seed=seed)
     images, masks = source.make(range(IMAGES), "val")
@@ -116,19 +112,19 @@ def not_reset_between_rates(seed: int = 0, steps: int = 100, size: int = 32) -> 
         net = new()
         for place, rate in enumerate(rates):
             net = new() if reset else net
-            # New images for every rate: the same again would favour the later ones once more. With a reset all rates
-            # have the same ones, so that they differ in nothing else.
+            # One net for all rates gets new images for each: images it has seen would favour the later rates even more.
+            # New nets all get the same images, so that only the rate differs.
             optimizer = torch.optim.SGD(net.parameters(), lr=rate, momentum=0.9)
             _train(net, source, optimizer, steps, begin=0 if reset else place * steps)
             with torch.no_grad():
-                net.train()  # by the statistics of the batch, so that nothing but the weights is compared
+                net.train()  # uses the statistics of the batch, so that only the weights differ
                 loss = float(torch.mean((torch.sigmoid(net(images)[:, 0]) - masks) ** 2))
             found[f"{name}: {rate:g}, {place + 1}"] = loss
     return found
 
 
 def precision_that_is_none(seed: int = 0, size: int = 128) -> Numbers:
-    """The notebook's "Precision", a share of confident pixels, of predictions whose precision is known."""
+    """The notebook's "Precision" (a share of confident pixels) for predictions with known precision."""
     rng = np.random.default_rng(seed)
     true = rng.random((8, size, size)) < 0.5
     sure = np.where(true, 0.99, 0.01)
@@ -152,11 +148,11 @@ def precision_that_is_none(seed: int = 0, size: int = 128) -> Numbers:
 
 
 def iou_that_ignores_classes(seed: int = 0, size: int = 320, classes: int = 6) -> Numbers:
-    """The U-Net report's "IoU" beside the mean over classes, for masks that are plainly wrong."""
+    """The U-Net report's "IoU" and the mean over classes, for masks that are plainly wrong."""
     rng = np.random.default_rng(seed)
     true, other = rng.integers(classes, size=(2, size, size))
     no_background = rng.integers(1, classes, size=(size, size))
-    wrong = no_background % (classes - 1) + 1  # another class than the true one, and never the background
+    wrong = no_background % (classes - 1) + 1  # never the true class, and never the background
 
     def published(prediction: np.ndarray, mask: np.ndarray) -> float:
         return float(np.logical_and(prediction, mask).sum() / np.logical_or(prediction, mask).sum())
@@ -178,7 +174,7 @@ def iou_that_ignores_classes(seed: int = 0, size: int = 320, classes: int = 6) -
 
 
 def map_that_is_thrown_away(seed: int = 0, size: int = 64) -> Numbers:
-    """The U-Net report's head at twice the size, every second pixel of which is read, beside the same at full size."""
+    """Compares the U-Net report's head, which doubles the size and reads every second pixel, with a head that does not."""
     torch.manual_seed(seed)
     plain = UNet(head="plain")
     exact = UNet(head="exact")
@@ -198,7 +194,7 @@ def map_that_is_thrown_away(seed: int = 0, size: int = 64) -> Numbers:
 
 
 def _head_multiplications(size: int, published: bool, width: int = 32, head: int = 16, classes: int = 6) -> int:
-    """For one image: a transposed convolution multiplies each input pixel with every tap."""
+    """Multiplications for one image; a transposed convolution multiplies each input pixel with every tap."""
     taps = 9 if published else 1
     return size * size * (width * head * taps + head * classes)
 
@@ -213,5 +209,5 @@ EXPERIMENTS: Mapping[str, Callable[[int], Numbers]] = {
 }
 
 REPEATED = ("one norm for three layers", "not reset between rates")
-"""Depend on the seed, so they are done with several."""
+"""Experiments that depend on the seed; they are run with several seeds."""
 REPEATS = 5

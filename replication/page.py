@@ -1,4 +1,4 @@
-"""docs/replication.md, from the collected numbers alone; the same numbers always give the same page."""
+"""Writes docs/replication.md from the collected numbers alone: the same numbers give the same page."""
 
 import shlex
 import statistics
@@ -25,8 +25,8 @@ def page(results: Mapping[str, Any], pictures: Path | None = None) -> str:
     """The whole page.
 
     Args:
-        results: as `collect` leaves them.
-        pictures: the folder in which figures are; those that are there are shown.
+        results: collected by `collect`.
+        pictures: folder of the figures; missing figures are left out.
     """
     shown = Pictures(pictures)
     parts = [
@@ -47,7 +47,7 @@ def page(results: Mapping[str, Any], pictures: Path | None = None) -> str:
 
 
 def _wrapped(part: str) -> list[str]:
-    """Prose in lines of a readable length; tables, headings and pictures as they are."""
+    """Wraps prose; tables, headings and pictures stay unchanged."""
     if not part or part[0] in "|#!" or "\n" in part:
         return [part]
     return textwrap.wrap(part, 124, break_long_words=False, break_on_hyphens=False)

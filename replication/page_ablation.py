@@ -1,11 +1,11 @@
-"""The page's section on the ablation: whether each layer makes sense."""
+"""The page's section on the ablation."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, get_args
 
 from replication import prose
-from replication.ablation import Beside, Difference, beside_published, scores_of
+from replication.ablation import Beside, beside_published, scores_of
 from replication.intervals import spread
 from replication.page_parts import Pictures, table
 from replication.published import PUBLISHED, VARIANTS
@@ -27,6 +27,8 @@ def ablation_section(results: Mapping[str, Any], shown: Pictures) -> list[str]:
         shift += "" if math.isnan(entry.half_width) else f" ± {entry.half_width:.2g}"
         tested = "" if math.isnan(entry.p) else f"{entry.p:.2g}"
         rows.append([*_net(results, entry.name), shift, tested, entry.said])
+    by_answer = {answer: [entry.name for entry in differences if entry.said == answer] for answer in ANSWERS}
+    answers = [f"{answer}: {', '.join(names)}" for answer, names in by_answer.items() if names]
     missing = [name for name in VARIANTS if name not in scores]
     ranked = [prose.ABLATION_RANKED, *compared(scores, "val/iou", "max").sentences()] if rows else []
     header = ["net", "what differs", "parameters", "val/iou", "test/iou", "val/iou less the published", "p", "answer"]
@@ -34,7 +36,7 @@ def ablation_section(results: Mapping[str, Any], shown: Pictures) -> list[str]:
         *parts,
         *table(header, [[*_net(results, PUBLISHED), "", "", ""], *rows]),
         *shown("ablation.png", "Share of the union that each net gets wrong, by run"),
-        *_answer(differences),
+        *([f"Beside the published net: {'; '.join(answers)}.", ""] if answers else []),
         *([f"Not trained yet: {', '.join(missing)}.", ""] if missing else []),
         *([" ".join(ranked), ""] if ranked else []),
     ]  # fmt: skip
@@ -44,11 +46,3 @@ def _net(results: Mapping[str, Any], name: str) -> list[str]:
     runs = runs_of(results, f"ablation: {name}")
     scores = [spread(values(results, f"ablation: {name}", metric)) for metric in ("val/iou", "test/iou")]
     return [name, VARIANTS[name], f"{runs[0]['parameters']:,}", *scores]
-
-
-def _answer(differences: Sequence[Difference]) -> list[str]:
-    said: dict[str, list[str]] = {}
-    for entry in differences:
-        said.setdefault(entry.said, []).append(entry.name)
-    known = [f"{verdict}: {', '.join(said[verdict])}" for verdict in ANSWERS if verdict in said]
-    return [f"Beside the published net: {'; '.join(known)}.", ""] if known else []

@@ -1,4 +1,4 @@
-"""The page's section on what the documents got wrong."""
+"""The page's section on the documents' mistakes."""
 
 import math
 from collections import Counter
@@ -32,23 +32,19 @@ def mistakes_section(results: Mapping[str, Any]) -> list[str]:
         elif name == "not reset between rates":
             parts += table(header, _protocols(found[name]))
         elif name in REPEATED:
-            parts += table(header, _each(found[name]))
+            rows = [
+                [key, spread(dict(enumerate(each))), ", ".join(map(number, each))] for key, each in found[name].items()
+            ]
+            parts += table(header, rows)
+        elif len(header) > 2:
+            parts += table(header, _pivoted(found[name]))
         else:
-            parts += table(header, _pivoted(found[name]) if len(header) > 2 else _listed(found[name]))
+            parts += table(header, [[key, _figure(each)] for key, each in found[name].items()])
     return parts
 
 
-def _listed(found: Mapping[str, Sequence[float]]) -> Rows:
-    return [[key, _figure(values)] for key, values in found.items()]
-
-
-def _each(found: Mapping[str, Sequence[float]]) -> Rows:
-    """A row for each figure of an experiment that depends on the seed, with the spread and every one."""
-    return [[key, spread(dict(enumerate(values))), ", ".join(map(number, values))] for key, values in found.items()]
-
-
 def _pivoted(found: Mapping[str, Sequence[float]]) -> Rows:
-    """Of names such as "case: measure" a row for each case."""
+    """A row for each case, from figures named "case: measure"."""
     rows: dict[str, list[str]] = {}
     for key, measured in found.items():
         rows.setdefault(key.rpartition(": ")[0], []).append(_figure(measured))
@@ -56,7 +52,7 @@ def _pivoted(found: Mapping[str, Sequence[float]]) -> Rows:
 
 
 def _protocols(found: Mapping[str, Sequence[float]]) -> Rows:
-    """Of names such as "protocol: rate, place" a row for each protocol, and which place has the lowest loss how often."""
+    """A row for each protocol, from losses named "protocol: rate, place", and how often each place has the lowest loss."""
     cells: dict[str, dict[str, Sequence[float]]] = {}
     for key, losses in found.items():
         name, _, rate_and_place = key.partition(": ")

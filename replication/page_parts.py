@@ -1,4 +1,4 @@
-"""What every section of the page is made of: tables, and pictures that may be missing."""
+"""Parts that all sections of the page share: tables, and links to pictures that may be missing."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -9,9 +9,9 @@ Rows = list[list[str]]
 
 
 class Pictures:
-    """Links to the pictures in a folder, `docs/images/replication`; None for none.
+    """Markdown for the pictures in `docs/images/replication`; without a folder all pictures are missing.
 
-    A call gives the Markdown that shows a picture, or nothing where there is none of this name.
+    A call returns the lines that show a picture; none if it is missing.
     """
 
     def __init__(self, folder: Path | None) -> None:
@@ -23,12 +23,12 @@ class Pictures:
         return [f"![{what}](images/replication/{name})", ""]
 
     def link(self, path: str) -> str:
-        """Of a picture by its path below docs/images."""
+        """A link to a picture, by its path below docs/images; says so if it is missing."""
         if self.folder is None or not (self.folder.parent / path).exists():
             return prose.NOT_DRAWN
         return f"[{path.rpartition('/')[2]}](images/{path})"
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Lines of Markdown, an empty one last."""
+    """The lines of a Markdown table, and an empty line."""
     return ["| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *rows]] + [""]

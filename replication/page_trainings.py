@@ -1,4 +1,4 @@
-"""Sections of the page on the documents' trainings: their printed figures beside ours."""
+"""The page's sections on the documents' trainings: printed figures next to ours."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -43,10 +43,10 @@ def first(results: Mapping[str, Any], shown: Pictures) -> list[str]:
         "## The first training (texture notebook, 3.3)", "",
         prose.FIRST, "",
         *table(["steps", "printed", "ours", "within"], rows),
-        f"What it has learnt in the end, which the notebook does not measure: test/iou {spread(scores)}.", "",
+        f"The notebook does not measure what the net has learnt in the end: test/iou {spread(scores)}.", "",
         one_batch, "",
         *shown("first.png", "Running loss of the first training, printed and ours"),
-        *shown("predictions.png", "What the first training predicts every 1,000 steps"),
+        *shown("predictions.png", "Predictions of the first training every 1,000 steps"),
     ]  # fmt: skip
 
 
@@ -95,7 +95,7 @@ def optimizers(results: Mapping[str, Any], shown: Pictures) -> list[str]:
         prose.OPTIMIZERS, "",
         *table(header, rows),
         *shown("optimizers.png", "Running loss and confident accuracy by optimizer"),
-        *shown("optimizer_predictions.png", "What each optimizer's net predicts after 1,000 steps"),
+        *shown("optimizer_predictions.png", "Predictions of each optimizer's net after 1,000 steps"),
         prose.SGD_RATES, "",
         *table(["learning rate", "running loss", "val/iou", "test/iou"], sgd),
     ]  # fmt: skip
@@ -168,12 +168,12 @@ def _learnt_by_heart(results: Mapping[str, Any], study: str) -> list[str]:
         return []
     learnt = [metrics for metrics in runs if metrics.get("val/iou", 0.0) >= training.OVERFIT_IOU]
     trivial = sum(sum(name.startswith("val/iou/") for name in metrics) == 1 for metrics in learnt)
-    aside = f", {trivial} of them because their two crops hold one class" if trivial else ""
+    aside = f"; in {trivial} of these the two crops hold only one class" if trivial else ""
     return [prose.OVERFIT.format(learnt=len(learnt), all=len(runs), goal=training.OVERFIT_IOU, trivial=aside), ""]
 
 
 def _own_tuning(results: Mapping[str, Any], study: str) -> list[str]:
-    """The momenta at the rate that our own tuning chooses, where that is not the report's."""
+    """The momenta at our best rate; nothing if that is the report's best rate too."""
     if study not in STUDIES:
         return []
     settings = STUDIES[study].settings

@@ -1,4 +1,4 @@
-"""The figures that the two documents print (docs/sources.md), as they print them, and the settings they are of."""
+"""The figures that the two documents print (docs/sources.md), digit by digit, and the settings of their trainings."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ FIRST_LOSSES: Mapping[int, float] = {
 """Plain SGD at 0.001: mean of the losses of all steps so far, by step (texture notebook, 3.3)."""
 
 SECOND_SGD: Mapping[str, float] = {LOSS: 0.045060, CONFIDENT: 0.7185}
-"""Of the row called SGD, which has momentum 0.9 too (texture notebook, 4.3)."""
+"""The row called SGD, which has momentum 0.9 too (texture notebook, 4.3)."""
 ONE_BATCH = 0.8326
 """Share of confident pixels of one training batch, printed as "Precision" and called IoU (texture notebook, 4.2)."""
 
@@ -26,28 +26,28 @@ RATE_LOSSES: Mapping[float, float] = {
 """Adam, 1,000 steps: the same mean, by learning rate (texture notebook, 4.1)."""
 
 LAYER_PARAMETERS: Mapping[str, int] = {"conv1": 448, "conv2": 6_416, "conv3": 6_416, "out": 401}
-"""Of the texture notebook's net, the one batch norm counted with the first (3.3)."""
+"""Parameters of the texture notebook's net; the only batch norm is counted with the first layer (3.3)."""
 TEXTURE_PARAMETERS = 13_681
 TEXTURE_SHAPE = (1, 1, 128, 128)
-"""Of its input, of its output and of a mask."""
+"""Shape of the net's input, its output and a mask."""
 
 PRINTED_NORM = (1e-5, 0.1)
-"""eps and momentum of its batch norm (3.3)."""
+"""eps and momentum of the batch norm (3.3)."""
 PRINTED_OPTIMIZER: Mapping[str, float | tuple[float, float] | bool] = {
     "lr": 0.1, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0, "amsgrad": False, "maximize": False,
 }  # fmt: skip
 """State of the optimizer of the training that stood still (4.1)."""
 PRINTED_TENSORS = 10
-"""Parameter tensors that this optimizer has."""
+"""Number of parameter tensors of this optimizer."""
 PRINTED_TIMES: Mapping[str, str] = {
     "texture_rates": "18 s, 52.9 to 53.6 steps/s", "texture_optimizers": "19 s, 51.8 to 52.5 steps/s",
     "texture_first": "3 min 11 s, 52.1 steps/s",
 }  # fmt: skip
-"""Of one training, on a GPU that is not named, by study (texture notebook, 3.3, 4.1 and 4.3)."""
+"""Time of one training by study, on an unnamed GPU (texture notebook, 3.3, 4.1 and 4.3)."""
 
 UNET_INPUT = (8, 3, 320, 320)
 UNET_LAYERS = (6, 3)
-"""Convolutions, and transposed ones."""
+"""Numbers of convolutions and of transposed convolutions."""
 UNET_SHAPES: tuple[tuple[str, tuple[int, int, int, int]], ...] = (
     ("out1", (8, 32, 320, 320)),
     ("out1 after ReLU", (8, 32, 320, 320)),
@@ -68,12 +68,12 @@ UNET_SHAPES: tuple[tuple[str, tuple[int, int, int, int]], ...] = (
 )
 """U-Net report, Our Model layer architecture."""
 UNET_PARAMETERS = 282_486
-"""Follows from its layers; the report gives no number."""
+"""Computed from the layers; the report prints no number."""
 
 OVERFIT_IOU = 0.8549
-"""Of two samples after 50 steps, printed as 85.49; any class that is not the background counts as any other."""
+"""Two samples after 50 steps, printed as 85.49; all classes but the background count as one."""
 TEST_IOU = 0.498
-"""Of the U-Net report's last training, on its test set, by the same measure."""
+"""The U-Net report's last training on its test set, by the same measure."""
 
 
 PUBLISHED = "published"
@@ -93,17 +93,17 @@ VARIANTS: Mapping[str, str] = {
     "published": "The texture notebook's net as it is, to compare the others with",
     "residual": "The second and the third block add their input to their output",
 }
-"""Nets of the ablation, files of conf/model/ablation, and the one thing that each changes of the published one."""
+"""Nets of the ablation (files of conf/model/ablation), and how each differs from the published one."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What one of the documents, or a question that it leaves, trains; one run for each seed.
+    """A training of one of the documents, or of an open question; one run for each seed.
 
     Args:
-        name: as a reader calls it.
-        overrides: of train.py.
-        printed: figures, by the column of metrics.csv that they are of.
+        name: name for a reader.
+        overrides: overrides for train.py.
+        printed: printed figures by column of metrics.csv.
     """
 
     name: str
@@ -112,17 +112,17 @@ class Setting:
 
     @property
     def needs_folder(self) -> bool:
-        """Whether it trains on a folder of images, which is not part of this project."""
+        """Whether it trains on a folder of images, which this project does not contain."""
         return "data=folder" in self.overrides
 
 
 @dataclass(frozen=True)
 class Study:
-    """Settings that are looked at together.
+    """Settings that are compared.
 
     Args:
-        command: arguments of train.py that train all of it; seeds and a name are added.
-        settings: what it trains.
+        command: arguments of train.py that train all settings; seeds and a name are added.
+        settings: the settings.
     """
 
     command: tuple[str, ...]
@@ -130,24 +130,23 @@ class Study:
 
     @property
     def needs_folder(self) -> bool:
-        """Whether any of its settings does."""
         return any(setting.needs_folder for setting in self.settings)
 
 
 RATES = (0.001, 0.01, 0.1)
-"""That the U-Net report tunes, at momentum 0.9; and the middle of those that the notebook does."""
+"""Learning rates that the U-Net report tunes at momentum 0.9; the notebook's rates include them."""
 MOMENTA = (0.9, 0.5, 0.1)
-"""0.1 is named; 0.9 is the one before it, and 0.5 between them ours."""
+"""The report names 0.1 and starts from 0.9; 0.5 is our choice between them."""
 
 CROP, EPOCH = 96, 20
-"""Pixels a side instead of 320, and steps of an epoch: the report's data are not known, and 320 takes hours."""
+"""Pixels a side, because the report's 320 take hours; and steps an epoch, because its data are not known."""
 SMALL_RGB = (f"data.image_size={CROP}", f"data.samples_per_epoch={8 * EPOCH}")
 
 DUBAI = (
     "data=folder", "data.labels=dubai", "data.split=groups", "data.train=[Tile 1,Tile 2,Tile 3,Tile 4]",
     "data.val=[Tile 5]", "data.test=[Tile 6]",
 )  # fmt: skip
-"""The aerial images of Dubai as experiment=dubai divides them; data.root is added."""
+"""The aerial images of Dubai, with the splits of experiment=dubai; data.root is added."""
 
 
 def _texture_rates() -> Study:
@@ -169,21 +168,21 @@ def _texture_optimizers() -> Study:
         for name, (experiment, loss, confident) in printed.items()
     ]
     meant = ("experiment=texture_sgd", "trainer.max_steps=1000")
-    # Not among the four; but these are the first 1,000 steps of the first training.
+    # The notebook's four rows lack plain SGD; its printed loss is that of the first training after 1,000 steps.
     settings.append(Setting(PLAIN_SGD, meant, {LOSS: FIRST_LOSSES[1_000]}))
     return Study(("study=texture_optimizers",), tuple(settings))
 
 
 def _rgb(name: str, data: tuple[str, ...], best_rate: float) -> dict[str, Study]:
-    """The U-Net report's trainings on some data, and the rest of its protocol where our tuning has another best rate."""
+    """The U-Net report's trainings on some data, and its tuning of the momentum at our best rate if that differs."""
     report = ("experiment=rgb_report", *data, *SMALL_RGB)
-    # The optimizer of the overfit is not named: the one that the tuning starts from, and the one that it ends with.
+    # The report does not name the overfit's optimizer: use the tuning's first and last momentum.
     overfit = (
         *report, "debug=overfit", "trainer.log_every_n_steps=1", "trainer.max_epochs=null", "trainer.max_steps=50", "lr=0.1"
     )  # fmt: skip
     tuned = (*report, "objective=val/loss", "trainer.test=false")
     last = (*report, "objective=val/loss", "lr=0.1", "momentum=0.1")
-    # As the report says: the momenta at the best rate, and the best of these is trained with test figures.
+    # The report's protocol: tune the momentum at the best rate, then test.
     own = {f"{name}_own": _grid((*report, "objective=val/loss", f"lr={plain(best_rate)}"), "momentum", MOMENTA)}
     return {
         f"{name}_overfit": _grid(overfit, "momentum", (0.9, 0.1), {"val/foreground_iou": OVERFIT_IOU}),
@@ -197,7 +196,7 @@ def _rgb(name: str, data: tuple[str, ...], best_rate: float) -> dict[str, Study]
 def _grid(
     fixed: tuple[str, ...], key: str, choices: tuple[float, ...], printed: Mapping[str, float] | None = None
 ) -> Study:
-    """A setting for each choice of one key, named as the choice is typed."""
+    """A setting for each choice of one key; the choice is its name."""
     settings = tuple(Setting(plain(choice), (*fixed, f"{key}={plain(choice)}"), printed or {}) for choice in choices)
     return Study((*fixed, f"{key}={','.join(map(plain, choices))}"), settings)
 
@@ -208,7 +207,7 @@ STOOD_STILL = Setting("Adam, 0.1 falling by 5 % an epoch, BCE", ("experiment=tex
 STUDIES: Mapping[str, Study] = {
     "texture_rates": _texture_rates(),
     "texture_optimizers": _texture_optimizers(),
-    # The notebook calls 0.001 SGD's best rate too, and prints no figure of another.
+    # The notebook calls 0.001 SGD's best rate too, but prints no figure for another rate.
     "texture_sgd_rates": _grid(("experiment=texture_sgd", "trainer.max_steps=1000"), "lr", RATES),
     "texture_first": Study(FIRST.overrides, (FIRST,)),
     "texture_exponential": Study(STOOD_STILL.overrides, (STOOD_STILL,)),
@@ -219,19 +218,19 @@ STUDIES: Mapping[str, Study] = {
         tuple(Setting(name, ("experiment=texture_adam", f"model=ablation/{name}")) for name in VARIANTS),
     ),
 }
-"""Every training that the documents print a figure or draw a conclusion of, or leave as a question, by name."""
+"""All trainings with a printed figure, a conclusion or an open question, by name."""
 
 
 def named(study: str, setting: Setting) -> str:
-    """A setting as `collect` names it: a setting of several studies is there once for each."""
+    """The name of a study's setting in the collected results."""
     return f"{study}: {setting.name}"
 
 
 def tuning(data: str) -> dict[str, str]:
-    """The settings of the U-Net report's tuning on some data, by how they are shown, and named as `collect` does."""
+    """The settings of the U-Net report's tuning on some data: their labels, and their names in the collected results."""
     rates, momenta = f"{data}_rates", f"{data}_momenta"
     return {f"rate {setting.name}, momentum 0.9": named(rates, setting) for setting in STUDIES[rates].settings} | {
         f"rate 0.1, momentum {setting.name}": named(momenta, setting)
         for setting in STUDIES[momenta].settings
-        if setting.name != "0.9"  # it is there, as rate 0.1
+        if setting.name != "0.9"  # the same as rate 0.1, momentum 0.9
     }

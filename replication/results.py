@@ -1,8 +1,8 @@
-"""From finished runs to one small table of numbers, which is kept when the runs are gone."""
+"""Collects the numbers of finished runs in one small file, which outlives the runs."""
 
 import json
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from math import isfinite, nan
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +15,18 @@ from segsweep.runs.files import write_json
 
 RESULTS = ROOT / "docs/measured/replication.json"
 ROUNDING = 1e-6
-"""Collected metrics are of about 1 and have six digits, so differences that vary by less are one difference."""
+"""Collected metrics are about 1 and rounded to six digits: differences that vary by less are equal."""
 CURVE_POINTS = 20
-"""Of each run, about."""
+"""Approximate number of points kept from each curve."""
 CURVES = ("train/loss_running", "train/confident_accuracy_running", "train/loss", "val/loss", "val/iou")
 
 Results = dict[str, dict[str, Any]]
-"""{"settings": {name: {"overrides": [...], "key": ..., "runs": [...]}}, "mistakes": {name: {figure: [of each seed]}},
-"seconds": {name of a mistake: of its experiment}}"""
+"""{"settings": {name: {"overrides": [...], "key": ..., "runs": [...]}}, "mistakes": {name: {figure: [a number a seed]}},
+"seconds": {mistake: seconds of its experiment}}"""
 
 
 def read_results(path: Path = RESULTS) -> Results:
-    """What was collected so far; empty where nothing was."""
+    """The numbers collected so far; empty if there are none."""
     if not path.exists():
         return {"settings": {}, "mistakes": {}}
     results: Results = json.loads(path.read_text(encoding="utf-8"))
@@ -39,15 +39,15 @@ def write_results(results: Results, path: Path = RESULTS) -> None:
 
 
 def collect(found: FinishedRuns, data_root: Path | None, results: Results) -> list[str]:
-    """Adds finished runs to `results`; those that are there with the same seed are replaced.
+    """Adds finished runs to `results`; a run replaces an earlier one with the same seed.
 
-    Runs of a setting that meant something else when they were collected, because a preset changed since, stay until a
-    run of what it means now is found. They are never mixed.
+    If a preset has changed, a setting's earlier runs are kept until a run of the new setting is found, and then dropped:
+    runs of different settings are never mixed.
 
     Args:
-        found: the runs that there are.
-        data_root: the folder of the settings that need one; None leaves these out.
-        results: is changed.
+        found: finished runs.
+        data_root: folder of the aerial images; None skips the settings that need it.
+        results: changed in place.
 
     Returns:
         A line for each setting: how many runs were found.
@@ -73,21 +73,21 @@ def collect(found: FinishedRuns, data_root: Path | None, results: Results) -> li
             "" if not changed else ", of other settings than now" if not runs else f", {len(before['runs'])} replaced"
         )
         lines.append(f"{name}: {len(runs)} found, {len(by_seed)} in all{said}")
-    # In the order of the studies, so that new runs change the file where they belong and nowhere else.
+    # Sorted like the studies, so that new runs change only their own lines of the file.
     results["settings"] = {name: results["settings"][name] for name in settings if name in results["settings"]}
     return lines
 
 
 def all_settings() -> dict[str, Setting]:
-    """Every setting by its study and name; one that several studies train is there once for each."""
+    """Every setting by study and name; a setting of several studies occurs once for each."""
     return {named(study, setting): setting for study, each in STUDIES.items() for setting in each.settings}
 
 
 def overrides_of(setting: Setting, data_root: Path | None) -> Sequence[str]:
-    """Of train.py.
+    """A setting's overrides for train.py, with its data folder.
 
     Raises:
-        ValueError: the setting needs a folder, and there is none.
+        ValueError: the setting needs a folder and `data_root` is None.
     """
     if not setting.needs_folder:
         return setting.overrides
@@ -98,9 +98,11 @@ def overrides_of(setting: Setting, data_root: Path | None) -> Sequence[str]:
 
 def _summary(run: FinishedRun) -> dict[str, Any]:
     record = run.record
+    # An undefined metric, such as the iou of an absent class, is None or NaN.
+    metrics = {name: _rounded(value) for name, value in record.metrics.items() if value is not None and isfinite(value)}
     return {
         "seed": record.seed,
-        # One that went on where it was stopped has taken longer than it would have.
+        # A resumed run takes longer than an uninterrupted one.
         "seconds": None if record.continued_at else round(record.seconds, 1),
         "steps": record.steps,
         "diverged": run.diverged,
@@ -109,7 +111,7 @@ def _summary(run: FinishedRun) -> dict[str, Any]:
         "date": (record.started or "")[:10],
         "device": record.device,
         "versions": {name: record.versions.get(name) for name in ("torch", "segsweep")},
-        "metrics": {} if run.diverged else _finite(record.metrics),
+        "metrics": {} if run.diverged else metrics,
         "curve": _curve(run.history(), record.steps),
     }
 
@@ -118,17 +120,8 @@ def _curve(history: pd.DataFrame, steps: int) -> dict[str, list[Any]]:
     every = max(1, steps // CURVE_POINTS)
     thin = history.groupby(-(-history["step"] // every)).tail(1)  # the last row of each stretch of `every` steps
     return {"step": [int(step) for step in thin["step"]]} | {
-        name: _numbers(thin[name]) for name in CURVES if name in thin
+        name: [_rounded(value) if isfinite(value) else None for value in thin[name]] for name in CURVES if name in thin
     }
-
-
-def _finite(metrics: Mapping[str, float | None]) -> dict[str, float]:
-    """Without what is not defined, such as the iou of a class that is nowhere."""
-    return {name: _rounded(value) for name, value in metrics.items() if value is not None and math.isfinite(value)}
-
-
-def _numbers(column: Iterable[float]) -> list[float | None]:
-    return [_rounded(value) if math.isfinite(value) else None for value in column]
 
 
 def _rounded(value: float) -> float:
@@ -136,21 +129,18 @@ def _rounded(value: float) -> float:
 
 
 def runs_of(results: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
-    """The collected runs of a setting; none where it is not trained yet."""
+    """The collected runs of a setting; none if it is not trained yet."""
     runs: list[dict[str, Any]] = results["settings"].get(name, {"runs": []})["runs"]
     return runs
 
 
 def values(results: Mapping[str, Any], name: str, metric: str) -> dict[int, float]:
-    """A metric of every run of a setting, by seed; NaN where it diverged. Runs without this metric are left out."""
+    """A metric of a setting's runs by seed; NaN for a diverged run. Runs without this metric are left out."""
     return _by_seed(results, name, lambda run: run["metrics"].get(metric))
 
 
 def values_at(results: Mapping[str, Any], name: str, column: str, step: int) -> dict[int, float]:
-    """What a curve of every run of a setting is at a step, by seed; NaN where it diverged.
-
-    Runs that logged nothing there are left out.
-    """
+    """The value of a curve at a step, by seed; NaN for a diverged run. Runs without that step are left out."""
 
     def at(run: Mapping[str, Any]) -> float | None:
         steps = run["curve"].get("step", [])
@@ -160,7 +150,7 @@ def values_at(results: Mapping[str, Any], name: str, column: str, step: int) -> 
 
 
 def last_values(results: Mapping[str, Any], name: str, column: str) -> dict[int, float]:
-    """What a curve of every run of a setting ends with, by seed; NaN where it diverged."""
+    """The last value of a curve, by seed; NaN for a diverged run."""
 
     def last(run: Mapping[str, Any]) -> float | None:
         logged = [value for value in run["curve"].get(column, []) if value is not None]
@@ -174,7 +164,7 @@ def _by_seed(
 ) -> dict[int, float]:
     found = {}
     for run in runs_of(results, name):
-        value = math.nan if run["diverged"] else read(run)
+        value = nan if run["diverged"] else read(run)
         if value is not None:
             found[run["seed"]] = value
     return found

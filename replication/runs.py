@@ -1,4 +1,4 @@
-"""Finished runs of given settings, wherever they lie: a run is known by its settings, not by its folder or its sweep."""
+"""Finds finished runs by their settings, in any folder or sweep."""
 
 import functools
 import os
@@ -22,7 +22,7 @@ from segsweep.sweeps.state import is_diverged
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A run that was completed, or that diverged, which is an end too."""
+    """A completed or diverged run."""
 
     directory: Path
     record: RunRecord
@@ -32,16 +32,16 @@ class FinishedRun:
         return self.record.status == "failed"
 
     def history(self) -> pd.DataFrame:
-        """metrics.csv; without rows where the run diverged before it logged anything."""
+        """metrics.csv; empty if the run diverged before it logged anything."""
         path = RunDirectory(self.directory).metrics
         return read_metrics(path) if path.exists() else pd.DataFrame({"step": []})
 
 
 class FinishedRuns:
-    """All completed and all diverged runs below some folders, by what they were trained with.
+    """All completed and diverged runs below some folders, by their settings.
 
     Args:
-        folders: are searched to any depth; what cannot be read is passed over.
+        folders: searched to any depth; unreadable runs are skipped.
     """
 
     def __init__(self, folders: Iterable[Path]) -> None:
@@ -54,13 +54,13 @@ class FinishedRuns:
             except (OSError, ValueError, TypeError, AttributeError, KeyError):
                 continue
             if record.status == "completed" or (record.status == "failed" and is_diverged(record.error)):
-                # Runs of the same settings and seed are the same run: whichever is found first.
+                # Equal settings and an equal seed mean the same run: keep the first.
                 self._found.setdefault((key, record.seed, tested), FinishedRun(path.parent, record))
 
     def of(self, overrides: Sequence[str]) -> list[FinishedRun]:
-        """The runs that these overrides of train.py describe, by their seeds.
+        """The runs with these overrides of train.py, sorted by seed.
 
-        With trainer.test=false also those that were tested in the end, which changes nothing of what came before.
+        trainer.test=false also finds tested runs: the test comes last and changes nothing before it.
         """
         settings = composed(overrides)
         wanted, needs_test = key_without_seed(settings), _is_tested(settings)
@@ -80,7 +80,7 @@ def _run_records(folder: Path) -> Iterable[Path]:
 
 
 def composed(overrides: Sequence[str]) -> Mapping[str, Any]:
-    """The configuration that train.py makes of overrides, as plain data, which is kept: not to be changed."""
+    """The configuration that train.py composes, as plain data; cached, so do not change it."""
     return _composed(tuple(overrides))
 
 
@@ -92,7 +92,7 @@ def _composed(overrides: tuple[str, ...]) -> Mapping[str, Any]:
 
 
 def key_without_seed(settings: Mapping[str, Any]) -> str:
-    """Equal for the replicates of a setting, tested in the end or not."""
+    """The key of a setting: ignores the seed, and whether the run is tested."""
     others = ("seed", "data.seed", "trainer.test")
     return job_key({name: value for name, value in result_settings(settings).items() if name not in others})
 

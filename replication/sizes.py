@@ -1,4 +1,4 @@
-"""Sizes and settings that the documents print of their nets and optimizer, beside those of ours."""
+"""Printed sizes and settings of the documents' nets and optimizer, next to ours."""
 
 from typing import Any
 
@@ -28,10 +28,10 @@ LAYER_NAMES = {
 
 
 def sizes() -> list[tuple[str, Any, Any]]:
-    """What is printed of nets and optimizer, and what ours have."""
+    """Rows of name, printed value and our value."""
     net, unet = TextureCNN(), UNet()
     parts = {name: sum(parameter.numel() for parameter in getattr(net, name).parameters()) for name in LAYER_PARAMETERS}
-    for name in ("conv2", "conv3"):  # the one norm is counted with the first
+    for name in ("conv2", "conv3"):  # the document counts the only norm with the first layer
         parts[name] -= sum(parameter.numel() for parameter in getattr(net, name)[2].parameters())
     ours = unet_shapes()
     optimizer, (image, mask) = _adam(net), _shapes()
@@ -61,20 +61,20 @@ def _layers(net: torch.nn.Module) -> tuple[int, int]:
 
 
 def _shapes() -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Of one image and its mask as the notebook's generator makes them; the notebook gives masks a channel of their own."""
+    """Shapes of one image and its mask; the notebook's masks have a channel axis."""
     image, mask = Textures(image_size=TEXTURE_SHAPE[-1]).make(range(1), "train")
     return tuple(image.shape), tuple(mask[:, None].shape)
 
 
 def _adam(net: torch.nn.Module) -> dict[str, Any]:
-    """What the optimizer of the training that stood still is set to."""
+    """Settings of the optimizer of the training that stood still."""
     config = composed(STOOD_STILL.overrides)
     optimizer: torch.optim.Optimizer = instantiate(config["optim"])(net.parameters())
     return optimizer.param_groups[0]
 
 
 def exact(value: Any) -> str:
-    """A size as a reader expects it: 13,681, [8, 3, 320, 320], 1e-05, False."""
+    """A value as text: 13,681, [8, 3, 320, 320], 1e-05, False."""
     if isinstance(value, bool):
         return str(value)
     if isinstance(value, tuple):
@@ -83,7 +83,7 @@ def exact(value: Any) -> str:
 
 
 def unet_shapes() -> dict[str, tuple[int, ...]]:
-    """The shapes that the report prints, of the published form of our net, by the report's names."""
+    """The shapes that the report prints, by its names, measured on the published form of our net."""
     with torch.device("meta"):
         net, image = UNet(head="plain"), torch.empty(UNET_INPUT)
     found: dict[str, tuple[int, ...]] = {"input": tuple(image.shape)}

@@ -1,4 +1,4 @@
-"""What the documents conclude, tested by the statistics that a sweep ranks its settings with (docs/statistics.md)."""
+"""Tests the documents' conclusions with the statistics of a sweep's ranking (docs/statistics.md)."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -18,19 +18,19 @@ Mode = Literal["min", "max"]
 Answer = Literal["holds", "does not hold", "cannot be told"]
 
 LEAST_SEEDS = 5
-"""Of every setting; with fewer nothing is said of a conclusion."""
+"""A conclusion is tested only if every setting has this many seeds."""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A conclusion: that one of some settings is the best, or that several are better than all others.
+    """A conclusion of a document: one setting is the best, or several are better than all others.
 
     Args:
-        text: the conclusion, in our words, with its section.
-        study: of the settings.
-        claimed: the setting that is said to be the best, or the settings that are said to be better than the others.
-        metric: by which; a column of metrics.csv.
-        mode: whether more or less of it is better.
+        text: the conclusion in our words, with its section.
+        study: the study with the settings.
+        claimed: the best setting, or the settings that are better than the others.
+        metric: column of metrics.csv to compare by.
+        mode: whether a higher or a lower metric is better.
     """
 
     text: str
@@ -42,7 +42,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What our runs say of a claim, and over how many seeds all settings were compared."""
+    """The answer to a claim, the number of seeds that all settings have, and the reason."""
 
     answer: Answer
     seeds: int
@@ -50,7 +50,7 @@ class Verdict:
 
 
 Scores = Mapping[str, Mapping[int, float]]
-"""Of each setting a value for each seed; NaN where the run diverged."""
+"""A value by setting and seed; NaN for a diverged run."""
 
 MIDDLE = ("Adam 0.001", "Adam 0.01", "Adam 0.1")
 ADAPTIVE = ("Adam", "RMSprop")
@@ -70,7 +70,7 @@ _REPORT = (
 
 
 def _by(theirs: str, mode: Mode) -> tuple[tuple[str, Mode], tuple[str, Mode]]:
-    """The measure that a document uses, then ours."""
+    """The document's measure, then ours."""
     return (theirs, mode), ("val/iou", "max")
 
 
@@ -84,30 +84,29 @@ CLAIMS = (
         Claim(f"{text} (U-Net report; {name})", f"{data}_{study}", "0.1", metric, mode)
         for data, name in (("demo", "demo scenes"), ("dubai", "aerial images"))
         for text, study in _REPORT
-        if f"{data}_{study}" in STUDIES  # where the best rate is the report's, nothing is tuned twice
+        if f"{data}_{study}" in STUDIES  # no second tuning if our best rate is the report's
         for metric, mode in _by("val/loss", "min")
     ),
 )
-"""Each by the measure that the document uses, and by the iou on validation."""
+"""Each claim by the document's measure, and by the iou on validation."""
 
 
 def judge_claim(claim: Claim, settings: Sequence[str], results: Mapping[str, Any]) -> Verdict:
-    """Tests a claim on the runs that there are, over the seeds that all settings have.
+    """Tests a claim on the collected runs, over the seeds that all settings have.
 
-    Each claimed setting beside each of the others, by paired t-tests corrected for these pairs alone: a claim was made
-    before our runs were, so that no pairs were picked by them. It holds where every claimed setting is better than all
-    others; it does not where one of them is worse; and it cannot be told where chance may explain the order. A setting
-    of which some runs diverge is compared by the others, which flatters it: so it may be worse all the same, but it is
-    not called better.
+    Paired t-tests compare each claimed setting with each of the others, corrected for these pairs alone: the claim was made
+    before our runs, so no pair was picked by their results. The claim holds if every claimed setting is better than all
+    others, and does not hold if one of them is worse. It cannot be told if chance may explain the order. A setting with
+    diverged runs is compared by its other runs, which favours it: it can be called worse, but not better.
 
     Args:
         claim: the conclusion.
-        settings: of the study.
-        results: as `collect` leaves them.
+        settings: names of the study's settings.
+        results: collected by `collect`.
     """
     scores: Scores = {name: values(results, f"{claim.study}: {name}", claim.metric) for name in settings}
     if missing := [name for name, found in scores.items() if not found]:
-        return Verdict("cannot be told", 0, f"not trained yet: {_listed(missing)}")
+        return Verdict("cannot be told", 0, f"not trained yet: {enumerated(missing)}")
     seeds = sorted(set.intersection(*(set(found) for found in scores.values())))
     if len(seeds) < LEAST_SEEDS:
         return Verdict("cannot be told", len(seeds), f"{len(seeds)} of {LEAST_SEEDS} seeds so far")
@@ -116,11 +115,11 @@ def judge_claim(claim: Claim, settings: Sequence[str], results: Mapping[str, Any
     claimed = (claim.claimed,) if isinstance(claim.claimed, str) else claim.claimed
     answer, reason = _judge(claimed, runs)
     diverged = [f"{name} in {lost} of {len(seeds)}" for name, each in runs.items() if (lost := _lost(each))]
-    return Verdict(answer, len(seeds), f"{reason}; diverged: {_listed(diverged)}" if diverged else reason)
+    return Verdict(answer, len(seeds), f"{reason}; diverged: {enumerated(diverged)}" if diverged else reason)
 
 
 def compared(scores: Scores, metric: str, mode: Mode) -> Comparison:
-    """The ranking of a sweep, of settings by their scores; those that diverged are listed behind."""
+    """Ranks settings by their scores as a sweep does; diverged runs come last."""
     rows = [
         {
             "setting": name, "seed": seed, "objective": None if math.isnan(value) else value,
@@ -133,13 +132,13 @@ def compared(scores: Scores, metric: str, mode: Mode) -> Comparison:
 
 @dataclass(frozen=True)
 class _Pair:
-    """A claimed setting beside another.
+    """Comparison of a claimed setting with another one.
 
     Args:
-        claimed: its name.
-        other: the other's name.
-        mean: lead of the claimed one, over the seeds in which neither diverged.
-        ahead: in how many seeds it is better; a run that diverged is behind one that did not.
+        claimed: name of the claimed setting.
+        other: name of the other setting.
+        mean: mean lead of the claimed setting, over the seeds in which neither diverged.
+        ahead: in how many seeds it is better; a diverged run is worse than one that did not diverge.
         shown: whether the mean differs from 0 at 5 %.
     """
 
@@ -151,12 +150,12 @@ class _Pair:
 
 
 def _judge(claimed: Sequence[str], runs: Mapping[str, NDArray[np.float64]]) -> tuple[Answer, str]:
-    """By the runs of each setting, more being better, NaN where one diverged, in the same order of seeds."""
+    """Answer and reason, from scores by setting: one for each seed in the same order, higher is better, NaN if diverged."""
     never = [name for name, each in runs.items() if np.isnan(each).all()]
     others = [name for name in runs if name not in claimed and name not in never]
     unsteady = [name for name in claimed if _lost(runs[name])]
     if gone := [name for name in claimed if name in never]:
-        return ("does not hold", f"{_listed(gone)} never learns") if others else ("cannot be told", "all diverge")
+        return ("does not hold", f"{enumerated(gone)} never learns") if others else ("cannot be told", "all diverge")
     if not others:
         return ("cannot be told", "all diverge") if unsteady else ("holds", "all others diverge")
     pairs = _pairs([(one, other) for one in claimed for other in others], runs)
@@ -164,16 +163,16 @@ def _judge(claimed: Sequence[str], runs: Mapping[str, NDArray[np.float64]]) -> t
     if firm := [pair for pair in behind if not _lost(runs[pair.other])]:
         worse = {one: [pair.other for pair in firm if pair.claimed == one] for one in claimed}
         return "does not hold", "; ".join(
-            f"{one} is worse than {_listed(better)}" for one, better in worse.items() if better
+            f"{one} is worse than {enumerated(better)}" for one, better in worse.items() if better
         )
     open_ = [pair for pair in pairs if not pair.shown]
-    reasons = [f"{pair.other} is ahead of {pair.claimed} where it does not diverge" for pair in behind]
+    reasons = [f"{pair.other} is ahead of {pair.claimed} in the runs that did not diverge" for pair in behind]
     reasons += _not_shown(claimed, open_, runs)
     if reasons:
         return "cannot be told", "; ".join(reasons)
     if unsteady:
-        return "cannot be told", f"better than {_listed(others)} where it does not diverge"
-    return "holds", f"{_each_is(claimed)} better than {_listed(others)}"
+        return "cannot be told", f"better than {enumerated(others)} in the runs that did not diverge"
+    return "holds", f"{_each_is(claimed)} better than {enumerated(others)}"
 
 
 def _pairs(names: Sequence[tuple[str, str]], runs: Mapping[str, NDArray[np.float64]]) -> list[_Pair]:
@@ -189,24 +188,25 @@ def _pairs(names: Sequence[tuple[str, str]], runs: Mapping[str, NDArray[np.float
 
 
 def _not_shown(claimed: Sequence[str], pairs: Sequence[_Pair], runs: Mapping[str, NDArray[np.float64]]) -> list[str]:
-    """Of the pairs that chance may explain, a sentence for the claimed settings of which the same is to be said."""
+    """Sentences about the pairs that chance may explain; one sentence for claimed settings with the same reasons."""
     named: dict[str, list[str]] = {}
     for one in claimed:
         others = [(pair.other, pair.ahead) for pair in pairs if pair.claimed == one]
         said = [f"{other} (it is in {ahead} of {len(runs[other])} seeds)" for other, ahead in others[:1]]
         said += [f"{other} (in {ahead})" for other, ahead in others[1:]]
         if said:
-            named.setdefault(_listed(said), []).append(one)
+            named.setdefault(enumerated(said), []).append(one)
     return [f"{_each_is(names)} not shown to be better than {others}" for others, names in named.items()]
 
 
 def _each_is(names: Sequence[str]) -> str:
-    return f"{_listed(names)} {'are each' if len(names) > 1 else 'is'}"
+    return f"{enumerated(names)} {'are each' if len(names) > 1 else 'is'}"
 
 
 def _lost(runs: NDArray[np.float64]) -> int:
     return int(np.isnan(runs).sum())
 
 
-def _listed(names: Sequence[str]) -> str:
+def enumerated(names: Sequence[str]) -> str:
+    """Names as text: "a", "a and b", "a, b and c"."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
