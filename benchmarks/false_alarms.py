@@ -1,11 +1,11 @@
-"""How often the comparison of a sweep's settings calls one worse: when it is not, and when it is.
+"""False alarms and power of the comparison of a sweep's settings, by simulation.
 
     python benchmarks/false_alarms.py --json docs/measured/statistics.json
 
-Draws sweeps of k settings and n seeds from known distributions. `judge` of segsweep.sweeps.statistics gives the verdicts
-of ours; its rivals are computed here. A false alarm is a sweep in which any setting is called worse than the best of the
-sweep although its true mean is not below that one's. The power is the chance that a setting that is worse by so many
-standard deviations of the paired difference is called worse. Prints Markdown, the tables of docs/statistics.md.
+Draws sweeps of k settings and n seeds from known distributions. Our verdicts come from `judge` in
+segsweep.sweeps.statistics; the other tests are computed here. In a false alarm, the sweep calls a setting worse than the
+best one although its true mean is not lower. The power is the probability that a setting which is truly worse, by a given
+number of standard deviations of the paired difference, is called worse. Prints the tables of docs/statistics.md.
 """
 
 import argparse
@@ -85,12 +85,12 @@ NORMAL = tuple(name for name in WORLDS if name.startswith("normal"))
 
 
 def worse_by_ours(scores: Array) -> NDArray[np.bool_]:
-    """Whether `judge` calls each setting worse: [sweeps, k], from scores of which the best setting comes first."""
+    """Whether `judge` calls each setting worse, [sweeps, k]; `scores` has the best setting first."""
     return np.array([[said["verdict"] == "worse" for said in judge(values)] for values in scores])
 
 
 def best_first(scores: Array) -> tuple[Array, NDArray[np.intp]]:
-    """The sweeps with the setting of the best mean moved to the front, and where each setting comes from."""
+    """Moves the setting with the best mean to the front; also returns each setting's earlier position."""
     best = scores.mean(axis=2).argmax(axis=1)
     order = np.argsort(np.arange(scores.shape[1])[None] != best[:, None], axis=1, kind="stable")
     return np.take_along_axis(scores, order[:, :, None], axis=1), order
@@ -103,7 +103,7 @@ def paired_t(scores: Array) -> Array:
 
 
 def holm(p: Array, comparisons: int) -> NDArray[np.bool_]:
-    """Which of the p of each sweep fall, with so many comparisons left for the smallest."""
+    """Which p of each sweep Holm's test rejects, if the smallest p is one of `comparisons`."""
     order = np.argsort(p, axis=1)
     adjusted = np.maximum.accumulate(np.take_along_axis(p, order, 1) * (comparisons - np.arange(p.shape[1])), axis=1)
     result = np.empty(p.shape, bool)
@@ -113,7 +113,7 @@ def holm(p: Array, comparisons: int) -> NDArray[np.bool_]:
 
 @lru_cache
 def simulated_t(k: int, n: int) -> float:
-    """The 95th percentile of the largest t against the best of k equal normal settings with equal spread."""
+    """The 95th percentile of the largest t against the best, for k equal normal settings with equal spread."""
     generator = np.random.default_rng(k * 100 + n)
     return float(np.quantile(paired_t(best_first(generator.standard_normal((40_000, k, n)))[0]).max(axis=1), 1 - LEVEL))
 
@@ -160,9 +160,9 @@ def false_alarms(sweeps: int, generator: np.random.Generator) -> list[dict[str, 
 
 
 def power(sweeps: int, generator: np.random.Generator) -> list[dict[str, Any]]:
-    """A row per case, k, n and difference: the fraction of the truly worse settings that is called worse, by test.
+    """A row per case, k, n and difference: the fraction of the truly worse settings that are called worse, by test.
 
-    "one worse": k - 1 equal settings, and one worse by the difference. "ladder": each is worse by it than the one before.
+    "one worse": k - 1 equal settings and one that is worse by the difference. "ladder": each is worse than the one before.
     """
     rows = []
     for k in SETTINGS:
@@ -170,7 +170,7 @@ def power(sweeps: int, generator: np.random.Generator) -> list[dict[str, Any]]:
             for difference in DIFFERENCES:
                 for case in ("one worse", "ladder"):
                     true = -difference * (np.arange(k) if case == "ladder" else np.arange(k) == k - 1).astype(float)
-                    # The difference of two settings then has the standard deviation 1.
+                    # Makes the standard deviation of the difference of two settings 1.
                     scores = generator.standard_normal((sweeps, k, n)) / np.sqrt(2) + true[:, None]
                     scores, order = best_first(scores)
                     here = true[order][:, 1:] < 0
@@ -223,9 +223,9 @@ def markdown(alarms: list[dict[str, Any]], powers: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--sweeps", type=int, default=10_000, help="drawn for each cell of a table (default 10,000)")
+    parser.add_argument("--sweeps", type=int, default=10_000, help="sweeps for each cell of a table (default 10,000)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there as well")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results to FILE")
     options = parser.parse_args()
     if options.sweeps < 1:
         parser.error(f"--sweeps {options.sweeps}: must be at least 1")

@@ -1,18 +1,18 @@
-"""What needs no net on a folder of images and masks: the most frequent class everywhere, and a class for each colour.
+"""Two baselines without a net for a folder: the most frequent class everywhere, and a class for each colour.
 
     python benchmarks/folder_baselines.py PATH --json results/folder_baselines.json
     python benchmarks/folder_baselines.py PATH --leaking
     python benchmarks/folder_baselines.py PATH data=folder data.labels=voc
 
-Both are fitted on every pixel of the training split and scored on the test split as train.py scores a net: the same
-samples, the same metrics. PATH is a folder of the Dubai tiles, divided as in experiment=dubai; for another folder give its
-settings as for train.py. Without PATH the environment variable SEGSWEEP_DUBAI says where the tiles are, and without that
-the demo scenes are written to a temporary folder.
+Both are fitted on every pixel of the training split and scored on the test split like a net in train.py: the same samples,
+the same metrics. PATH is a folder of the Dubai tiles, split as in experiment=dubai; for another folder add its settings as
+for train.py. PATH defaults to the environment variable SEGSWEEP_DUBAI, and without that to demo scenes in a temporary
+folder.
 
-`--leaking` scores both on a random split of patches as well, as tutorials on this data do: patches of one image are then
-in training and in test, so these numbers only compare with others that leak in the same way.
+`--leaking` also scores both on a random split of patches, as tutorials on this data do. Training and test then share
+images, so these numbers compare only with others that leak in the same way.
 
-Shapes: C channels, H x W pixels, K classes. Decoded pairs are uint8 [C + 1, H, W], the mask behind the image's channels.
+Shapes: C channels, H x W pixels, K classes. Decoded pairs are uint8 [C + 1, H, W]: the image's channels, then the mask.
 """
 
 import argparse
@@ -40,28 +40,28 @@ from segsweep.tasks import SegmentationMetrics
 
 Pixels = NDArray[np.uint8]
 Predict = Callable[[Pixels], NDArray[np.int64]]
-"""From an image uint8 [C, H, W] to class positions int64 [H, W]."""
+"""Maps an image uint8 [C, H, W] to class positions int64 [H, W]."""
 
 METRICS = ("iou", "iou_micro", "iou_image", "foreground_iou", "accuracy")
-"""Shown before the iou of each class."""
+"""Metrics in the table, before the iou of each class."""
 PATCH, TEST_FRACTION = 256, 0.2
-"""Side in pixels and share of the test patches, as in the tutorials."""
+"""Patch side in pixels and share of test patches, as in the tutorials."""
 PRODUCTS = 1 << 24
-"""Distances between colours that may lie in memory at once."""
+"""Number of distances between colours in memory at once."""
 
 
 @contextlib.contextmanager
 def opened(folder: str | None, overrides: Sequence[str] = ()) -> Iterator[tuple[dict[str, Any], FolderSource]]:
-    """train.py's configuration for a folder, and the folder as a source.
+    """Yields train.py's configuration for a folder, and its source.
 
     Args:
-        folder: the folder; None: SEGSWEEP_DUBAI, or else the demo scenes, which are then removed at the end.
-        overrides: as for train.py; with a choice of `data` or `experiment` among them, experiment=dubai is not used.
+        folder: the folder; None takes SEGSWEEP_DUBAI, or temporary demo scenes if that is not set.
+        overrides: as for train.py; `data` or `experiment` among them replaces experiment=dubai.
 
     Raises:
         SystemExit: the settings or the files are wrong; says why.
     """
-    if folder is not None and "=" in folder and not Path(folder).exists():  # no folder was given, only settings
+    if folder is not None and "=" in folder and not Path(folder).exists():  # the first argument is a setting
         overrides, folder = [folder, *overrides], None
     root = folder or os.environ.get("SEGSWEEP_DUBAI") or None
     with tempfile.TemporaryDirectory() as scratch:
@@ -87,28 +87,24 @@ def opened(folder: str | None, overrides: Sequence[str] = ()) -> Iterator[tuple[
 
 
 def folder_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments that `opened` takes."""
+    """Adds the arguments of `opened`."""
     parser.add_argument("folder", nargs="?", help="images and masks (default: SEGSWEEP_DUBAI, else demo scenes)")
-    parser.add_argument("overrides", nargs="*", help="of the configuration, as for train.py")
+    parser.add_argument("overrides", nargs="*", help="settings as for train.py")
 
 
 def class_counts(train: Iterable[Pixels], classes: int) -> NDArray[np.int64]:
-    """Pixels of each class, int64 [K], without ignored ones."""
+    """Number of pixels of each class, int64 [K], without ignored pixels."""
     return sum((np.bincount(pixels[-1].ravel(), minlength=256)[:classes] for pixels in train), np.zeros(classes, int))
 
 
 def majority(counts: NDArray[np.int64]) -> Predict:
-    """Says the most frequent class of every pixel.
-
-    Args:
-        counts: of the training pixels, [K].
-    """
+    """Predicts the most frequent class everywhere; `counts` are those of the training pixels, [K]."""
     winner = int(counts.argmax())
     return lambda image: np.full(image.shape[1:], winner, dtype=np.int64)
 
 
 def colour_cells(image: Pixels, bins: int) -> NDArray[np.int64]:
-    """The cell of the colour histogram that each pixel falls in, int64 [H, W]; `bins` to each of the C channels."""
+    """Cell of each pixel in a colour histogram with `bins` bins a channel, int64 [H, W]."""
     cells = np.zeros(image.shape[1:], dtype=np.int64)
     for channel in image:
         cells = cells * bins + channel.astype(np.int64) * bins // 256
@@ -116,17 +112,16 @@ def colour_cells(image: Pixels, bins: int) -> NDArray[np.int64]:
 
 
 def colour_classifier(train: Iterable[Pixels], classes: int, channels: int, bins: int = 32) -> Predict:
-    """Says of every pixel the class that most training pixels of its colour have.
+    """Predicts for each pixel the class of most training pixels of its colour, by a colour histogram.
 
-    Colours are counted in a histogram. One pixel's worth of counts, shared out as the classes are over all of training,
-    is added to every cell (Laplace smoothing), so a tie goes to the class that is more frequent. A cell without training
-    pixels has the class of the nearest one with some.
+    Every cell gets one more pixel, divided like the classes of all training pixels (Laplace smoothing), so the more
+    frequent class wins a tie. A cell without training pixels takes the class of the nearest cell with some.
 
     Args:
         train: decoded pairs.
         classes: K.
         channels: C.
-        bins: cells along each channel.
+        bins: cells a channel.
     """
     counts = np.zeros(bins**channels * classes, dtype=np.int64)
     for pixels in train:
@@ -142,20 +137,20 @@ def colour_classifier(train: Iterable[Pixels], classes: int, channels: int, bins
 
 
 def _nearest(cells: NDArray[np.int64], others: NDArray[np.int64], bins: int, channels: int) -> NDArray[np.int64]:
-    """For each cell the position in `others` of the nearest; of several, the first."""
+    """For each cell the index in `others` of the nearest; the first one of equals."""
     places, other_places = (
         np.stack(np.unravel_index(which, (bins,) * channels), axis=1).astype(np.float32) for which in (cells, others)
     )
     nearest = [np.empty(0, dtype=np.int64)]
     for start in range(0, len(cells), rows := max(1, PRODUCTS // len(others))):
-        # Less than the squared distance by the cell's own square, which is the same for all of `others`.
+        # The squared distance minus the cell's own square, which is constant over `others`.
         distances = (other_places**2).sum(1) - 2 * places[start : start + rows] @ other_places.T
         nearest.append(distances.argmin(1))
     return np.concatenate(nearest)
 
 
 def score(predict: Predict, test: Iterable[Pixels], labels: ClassTable) -> dict[str, float]:
-    """Every metric of predictions for decoded pairs; NaN where one is undefined."""
+    """Every metric of the predictions for decoded pairs; NaN if undefined."""
     metrics = SegmentationMetrics(labels.names, binary=False, background=labels.background_index)
     for pixels in test:
         prediction, mask = predict(pixels[:-1]), pixels[-1].astype(np.int64)
@@ -166,7 +161,7 @@ def score(predict: Predict, test: Iterable[Pixels], labels: ClassTable) -> dict[
 def baselines(
     train: Sequence[Pixels], test: Sequence[Pixels], labels: ClassTable, bins: int
 ) -> dict[str, dict[str, float]]:
-    """The metrics on `test` of both baselines, fitted on `train`, by the baseline's name.
+    """Fits both baselines on `train` and returns their metrics on `test`, by name.
 
     Raises:
         UserError: there is nothing to fit on, or nothing to score.
@@ -183,14 +178,14 @@ def baselines(
 
 
 def scored_samples(source: FolderSource) -> list[Pixels]:
-    """The samples of the test split that a net would be scored on."""
+    """The test samples that a net would be scored on."""
     dataset = source.dataset("test")
     samples = (dataset[index] for index in range(source.size("test")))
     return [np.concatenate([sample.image.numpy(), sample.mask.numpy()[None]]) for sample in samples]
 
 
 def patches(arrays: Iterable[Pixels], size: int) -> list[Pixels]:
-    """Squares side by side from the top left of each pair; what is left at the right and below is in none."""
+    """Square patches side by side from the top left of each pair; remainders at the right and bottom are dropped."""
     return [
         pixels[:, top : top + size, left : left + size]
         for pixels in arrays
@@ -200,14 +195,14 @@ def patches(arrays: Iterable[Pixels], size: int) -> list[Pixels]:
 
 
 def leaking_split(cut: Sequence[Pixels], seed: int = 0) -> tuple[list[Pixels], list[Pixels]]:
-    """Training and test patches, drawn at random, whichever image they are from."""
+    """Random training and test patches, regardless of the image that they come from."""
     order = np.random.default_rng(seed).permutation(len(cut))
     count = round(TEST_FRACTION * len(cut))
     return [cut[index] for index in order[count:]], [cut[index] for index in order[:count]]
 
 
 def markdown(results: Mapping[str, Mapping[str, float]]) -> str:
-    """Markdown: a row a metric, a column a baseline."""
+    """Markdown table: a row for each metric, a column for each baseline."""
     names = list(next(iter(results.values())))
     shown = [name for name in METRICS if name in names] + [name for name in names if name.startswith("iou/")]
     lines = [f"| {' | '.join(['', *results])} |", f"| --- |{' ---: |' * len(results)}"]
@@ -227,9 +222,9 @@ def _bins(text: str) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     folder_arguments(parser)
-    parser.add_argument("--bins", type=_bins, default=32, help="of the colour histogram, a channel (default 32)")
-    parser.add_argument("--leaking", action="store_true", help="score on a random split of patches as well")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every metric there")
+    parser.add_argument("--bins", type=_bins, default=32, help="bins of the colour histogram, a channel (default 32)")
+    parser.add_argument("--leaking", action="store_true", help="also score on a random split of patches")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every metric to FILE")
     options = parser.parse_args()
     with opened(options.folder, options.overrides) as (_, source):
         parts = {"test": f"split {source.splits.reason}; scored on test, {len(source.splits.test)} images"}

@@ -1,13 +1,12 @@
-"""Cuts images and masks into patches, for the random split of patches that tutorials on the Dubai tiles train on.
+"""Cuts images and masks into patches, for the random patch split of tutorials on the Dubai tiles.
 
     python benchmarks/leaking_patches.py PATH OUT
     python train.py data=folder data.root=OUT data.labels=dubai data.split=fraction data.whole_groups=false
 
-PATH is a folder of pairs as data=folder finds them. Patches lie side by side from the top left of each image; what is left
-at the right and below is in none. They are saved as PNG, so no pixel changes, and masks keep their palette.
+PATH is a folder of pairs as for data=folder. Patches lie side by side from the top left of each image; remainders at the
+right and bottom are dropped. They are saved as PNG, so no pixel changes, and masks keep their palette.
 
-Such a split leaks: patches of one image are in training and in test. Its scores only compare with others that leak in the
-same way.
+Such a split leaks: training and test share images. Its scores compare only with others that leak in the same way.
 """
 
 import argparse
@@ -21,7 +20,7 @@ from segsweep.errors import UserError
 
 
 def cut(source: Path, stem: Path, size: int) -> int:
-    """Saves the patches of one file as `<stem>_<top>_<left>.png`, in pixels, and gives their number."""
+    """Saves the patches of a file as `<stem>_<top>_<left>.png`, with top and left in pixels; returns their number."""
     with Image.open(source) as stored:
         image = ImageOps.exif_transpose(stored)
     corners = [(x, y) for y in range(0, image.height - size + 1, size) for x in range(0, image.width - size + 1, size)]
@@ -31,11 +30,11 @@ def cut(source: Path, stem: Path, size: int) -> int:
 
 
 def cut_folder(root: Path, out: Path, size: int) -> int:
-    """Saves the patches of every pair of `root`, in the same folders below `out`, and gives the number of pairs.
+    """Saves the patches of every pair of `root` in the same folders below `out`; returns the number of pairs of patches.
 
     Raises:
         UserError: `root` holds no pairs, or files that do not pair.
-        FileExistsError: `out` exists; patches of two sizes in one folder would be mixed.
+        FileExistsError: `out` exists; it could hold patches of another size.
     """
     pairs = find_pairs(root)
     out.mkdir(parents=True)

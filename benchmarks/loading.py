@@ -1,12 +1,11 @@
-"""Loading a batch, against the training step that it is loaded for.
+"""Time to load a batch of a folder, against a training step.
 
     python benchmarks/loading.py PATH --device cpu
     python benchmarks/loading.py PATH trainer.compile=true
 
-PATH and further settings are as for folder_baselines.py. Loading is all that happens between two steps with
-data.num_workers=0, so nothing of it is hidden behind the step: crops, collation, the move to the device, flips and turns.
-The step is forward, loss, counts, backward and the optimizer's step on a batch that is there already. The clock starts
-after a whole epoch of loading; what decoding the files before it took is printed.
+PATH and further settings are as for folder_baselines.py. Loading runs with data.num_workers=0, so it does not overlap with
+the step: crops, collation, the move to the device, flips and turns. The step is forward, loss, counts, backward and the
+optimizer's step on a batch in memory. The clock starts after one epoch of loading; the time to decode the files is printed.
 """
 
 import itertools
@@ -26,7 +25,7 @@ from segsweep.training_setup import build_data, build_task
 
 
 def training_batches(data: SegmentationDataModule, device: torch.device) -> Iterator[Batch]:
-    """The batches of epoch after epoch, as the DataModule's own loader gives them without workers."""
+    """Yields the batches of all epochs, as the DataModule's own loader does without workers."""
     steps = 0
     batches = TrainBatches(data.source.size("train"), data.batch_size, lambda: steps)
     loader: DataLoader[Any] = DataLoader(
@@ -44,7 +43,7 @@ def training_batches(data: SegmentationDataModule, device: torch.device) -> Iter
 def stepper(
     node: dict[str, Any], data: SegmentationDataModule, batch: Batch, device: torch.device
 ) -> Callable[[], None]:
-    """Trains a step on `batch` at every call, as configured."""
+    """A function that trains one step on `batch`, as configured."""
     settings = build(node["trainer"], "trainer")
     if settings.precision == "16-mixed":
         raise SystemExit("trainer.precision=16-mixed: this loop has no loss scaling; use 32-true or bf16-mixed")

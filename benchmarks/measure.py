@@ -1,4 +1,4 @@
-"""Ratios between things timed in turn in one process, and how they are printed and stored."""
+"""Timing of alternatives in turn in one process, and the ratios: printed and stored."""
 
 import argparse
 import dataclasses
@@ -19,20 +19,19 @@ import torch
 CONF = Path(__file__).resolve().parents[1] / "conf"
 
 Measure = Callable[[], float]
-"""Takes one measurement and gives seconds: per call, per step or per pixel, as its row says."""
+"""Takes one measurement and returns seconds; `Row.unit` says for what."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One comparison: what was timed, against what, and the bound that the ratio should keep.
+    """A comparison of two timings, with a target for their ratio.
 
     Args:
-        what, against: in words.
-        ours, baseline: seconds, a measurement each, in the order in which they were taken.
-        sense: "speedup" gives baseline / ours, which should be at least `target`; "cost" gives ours / baseline, which
-            should be at most `target`.
-        target: None where there is none on this device.
-        unit: what the seconds are for.
+        what, against: descriptions of ours and of the baseline.
+        ours, baseline: measured seconds, in the order of the measurements.
+        sense: "speedup" is baseline / ours, at least `target`; "cost" is ours / baseline, at most `target`.
+        target: None if this device has no target.
+        unit: the seconds are for one of these.
     """
 
     what: str
@@ -45,7 +44,7 @@ class Row:
 
     @property
     def ratios(self) -> list[float]:
-        """Every measurement of ours with the baseline's of the same round; with the nearest of one measured rarely."""
+        """Ratio of each round; a baseline that was measured in fewer rounds is taken from the nearest one."""
         rounds = len(self.ours)
         pairs = [(own, self.baseline[i * len(self.baseline) // rounds]) for i, own in enumerate(self.ours)]
         return [base / own if self.sense == "speedup" else own / base for own, base in pairs]
@@ -65,7 +64,7 @@ class Row:
         return dataclasses.asdict(self) | spread
 
     def cells(self) -> tuple[str, str, str]:
-        """The two medians, and the ratio with its spread."""
+        """Both medians, and the ratio with its range, as text."""
         low, high = _number(min(self.ratios)), _number(max(self.ratios))
         ours, baseline = (_seconds(statistics.median(times)) for times in (self.ours, self.baseline))
         return f"{ours} a {self.unit}", f"{baseline}", f"{_number(self.ratio)} ({low} to {high})"
@@ -81,13 +80,13 @@ class Row:
 
 
 def timing(action: Callable[[], object], device: torch.device, warm_up: bool = True, seconds: float = 0.3) -> Measure:
-    """A measure of the seconds that a call of `action` takes, as a mean over calls that fill `seconds`.
+    """A measure of the mean seconds of a call of `action`, work on the device included.
 
     Args:
-        action: what is timed; what it leaves running on `device` is waited for.
-        device: where it runs.
-        warm_up: call it a few times first, and find out how many calls a measurement takes; else it takes one.
-        seconds: least length of a measurement.
+        action: the function to time.
+        device: device that it runs on.
+        warm_up: call it a few times first and choose the calls in a measurement; False measures a single call.
+        seconds: approximate length of a measurement.
     """
 
     def measure(calls: int) -> float:
@@ -106,12 +105,12 @@ def timing(action: Callable[[], object], device: torch.device, warm_up: bool = T
 
 
 def interleave(measures: Mapping[str, Measure], repeats: int, rarely: Collection[str] = ()) -> dict[str, list[float]]:
-    """Takes every measure in turn, round by round, so that whatever else the machine does falls on all of them.
+    """Takes all measures in turn, round by round, so that other load on the machine affects all of them.
 
     Args:
-        measures: by name.
-        repeats: rounds.
-        rarely: the names that are taken in the first and in the last round only, for what takes very long.
+        measures: measures by name.
+        repeats: number of rounds.
+        rarely: names of very slow measures, taken only in the first and the last round.
     """
     times: dict[str, list[float]] = defaultdict(list)
     for turn in range(repeats):
@@ -122,17 +121,17 @@ def interleave(measures: Mapping[str, Measure], repeats: int, rarely: Collection
 
 
 def synchronize(device: torch.device) -> None:
-    """Waits for what was started on a GPU."""
+    """Waits until a GPU has finished."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def arguments(description: str | None, repeats: int = 5) -> argparse.ArgumentParser:
-    """The options that every benchmark has. The number of threads is torch's: OMP_NUM_THREADS sets it."""
+    """The options of every benchmark. OMP_NUM_THREADS sets the number of threads."""
     parser = argparse.ArgumentParser(description=(description or "").split("\n")[0])
     parser.add_argument("--repeats", type=_positive, default=repeats, help=f"rounds (default {repeats})")
     parser.add_argument("--device", choices=("cpu", "cuda", "auto"), default="auto")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there as well")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results to FILE")
     return parser
 
 
@@ -155,12 +154,12 @@ def pick_device(name: str) -> torch.device:
 
 
 def trainer_group(device: torch.device) -> str:
-    """The override that has train.py train on `device`."""
+    """The override to train on `device`."""
     return "trainer=gpu" if device.type == "cuda" else "trainer=cpu"
 
 
 def environment(device: torch.device) -> dict[str, str]:
-    """What the numbers depend on."""
+    """Device, threads, torch version and date of the measurements."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
     return {
         "device": f"{device.type} ({name})",
@@ -180,7 +179,7 @@ def _cpu_name() -> str:
 
 
 def report(name: str, rows: Sequence[Row], device: torch.device, file: Path | None) -> None:
-    """Prints the rows, and writes them to `file` where one is given."""
+    """Prints the rows, and writes them to `file` if given."""
     machine = environment(device)
     print(", ".join(f"{key} {value}" for key, value in machine.items()))
     for row in rows:
@@ -199,7 +198,7 @@ def _seconds(value: float) -> str:
 
 
 def _number(value: float) -> str:
-    """Three digits that count; two of a small one."""
+    """Three significant digits; two below 0.1."""
     if value < 0.1:
         return f"{value:.2g}"
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}" if value >= 10 else f"{value:.2f}"

@@ -1,4 +1,4 @@
-"""What the texture notebook computes, the way it computes it: the baseline of the speed-ups.
+"""The texture notebook's own computations, the baseline of the speed-ups.
 
 Source: texture notebook (docs/sources.md), sections 3.1 and 3.3.
 """
@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from segsweep.nets import TextureCNN
 
-# Its own filters have an even width; torch warns that it pads a copy.
+# The notebook's filters have an even width: torch warns that it pads a copy.
 warnings.filterwarnings("ignore", ".*padding='same' with even kernel lengths.*")
 
 
 def gaussian(size: int, sigma: float, device: torch.device) -> Tensor:
-    """The two-dimensional filter, as wide as the image: float32 [1, 1, size, size] of sum 1."""
+    """The two-dimensional filter, as large as the image: float32 [1, 1, size, size] with sum 1."""
     grid = torch.linspace(-size / 2, size / 2, size, device=device)
     kernel = torch.exp(-(grid[:, None] ** 2 + grid[None, :] ** 2) / (2 * sigma**2))
     return (kernel / kernel.sum())[None, None]
@@ -44,10 +44,10 @@ def direct_textures(
 
 
 class PublishedLoop:
-    """The notebook's training, a step at a time: SGD on the squared error, float32, and the loss read in every step.
+    """The notebook's training loop: SGD on the squared error in float32, reading the loss in every step.
 
-    Its progress bar is left out, which can only flatter the baseline. Our network stands in for the published one: while
-    training, both do the same arithmetic.
+    It has no progress bar, which can only make the baseline faster. It trains our network: in training mode that does the
+    same arithmetic as the published one.
     """
 
     def __init__(self, device: torch.device, batch_size: int = 8, image_size: int = 128) -> None:

@@ -1,8 +1,8 @@
-"""The table of docs/benchmarks.md, from what the benchmarks wrote with --json.
+"""Prints the table of docs/benchmarks.md from the files that the benchmarks wrote with --json.
 
     python benchmarks/report.py results/*.json
 
-Prints Markdown: the machine, then a row a comparison.
+The Markdown has the machine, then a row for each comparison.
 """
 
 import argparse
@@ -14,11 +14,11 @@ from measure import Row
 
 
 def table(results: list[dict[str, Any]]) -> str:
-    """Markdown of several files' results, those of one machine and day under one line that names both."""
+    """Markdown of several results; those of the same machine and day share a heading."""
     lines: list[str] = []
     machine: dict[str, str] | None = None
     for result in results:
-        if not result.get("rows") or "environment" not in result:  # no ratios: what has a page of its own
+        if not result.get("rows") or "environment" not in result:  # benchmarks without ratios have their own pages
             continue
         if result["environment"] != machine:
             machine = result["environment"]
@@ -39,7 +39,7 @@ def _line(content: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("files", nargs="+", type=Path, help="written by a benchmark's --json")
+    parser.add_argument("files", nargs="+", type=Path, help="files that benchmarks wrote with --json")
     options = parser.parse_args()
     print(table([json.loads(file.read_text(encoding="utf-8")) for file in options.files]))
 

@@ -1,11 +1,11 @@
 """A training step at every combination of memory format, precision and compilation, against the notebook's loop.
 
     python benchmarks/step.py --device cpu
-    python benchmarks/step.py --no-notebook      against float32, contiguous, not compiled; needs no minutes
+    python benchmarks/step.py --no-notebook      faster: only against float32, contiguous, not compiled
 
-A step is making the batch, forward, loss, the counts for the metrics, backward and the optimizer's step, for the published
-texture network with the notebook's settings (experiment=texture_sgd). Compilation is over before the clock starts. On a
-CPU the notebook's loop takes about half a minute a step, so it is measured twice only, before and after the other rounds.
+A step makes the batch and does forward, loss, the counts for the metrics, backward and the optimizer's step, for the
+published texture network with the notebook's settings (experiment=texture_sgd). Compilation is not timed. On a CPU the
+notebook's loop takes about half a minute a step, so it is measured only in the first and the last round.
 """
 
 import itertools
@@ -34,10 +34,10 @@ PLAIN = " ".join(VARIANTS[0])
 
 
 def stepper(overrides: Sequence[str], device: torch.device) -> Callable[[], None]:
-    """Trains a step at every call, with the settings that train.py would have with these overrides.
+    """A function that trains one step, with the settings of train.py and these overrides.
 
     Raises:
-        UserError: this machine lacks what they ask for.
+        UserError: this machine does not support the settings.
     """
     with initialize_config_dir(str(CONF), version_base="1.3"):
         overrides = ["experiment=texture_sgd", trainer_group(device), *overrides]
@@ -65,7 +65,7 @@ def stepper(overrides: Sequence[str], device: torch.device) -> Callable[[], None
 
 def main() -> None:
     parser = arguments(__doc__)
-    parser.add_argument("--no-notebook", action="store_true", help="leave the notebook's loop out")
+    parser.add_argument("--no-notebook", action="store_true", help="leave out the notebook's loop")
     options = parser.parse_args()
     device = pick_device(options.device)
     slow = device.type == "cpu"

@@ -1,11 +1,11 @@
-"""A sweep against the sum of its jobs: planning, tables, pictures and HPARAMS on top of the trainings.
+"""Time of a sweep against the sum of its jobs: the overhead of planning, tables, pictures and HPARAMS.
 
     python benchmarks/sweep_overhead.py --jobs 4 --steps 500
     python benchmarks/sweep_overhead.py --jobs 9 trainer.threads=1
 
-A sweep of that many learning rates is run by the documented command, in a temporary folder. Its jobs are the seconds in
-their run.json, the sweep is the time from its first to its last line: what Python needs to start and import is paid once a
-command, whether it trains one job or a hundred, and is printed beside it.
+Runs a sweep over `--jobs` learning rates by the documented command, in a temporary folder. The time of a job is the
+seconds in its run.json; the time of the sweep is from its first to its last line. Starting Python costs the same for one
+job or a hundred; its time is printed apart.
 """
 
 import json
@@ -19,7 +19,7 @@ from measure import CONF, Row, arguments, pick_device, report, trainer_group
 
 
 def swept(folder: Path, jobs: int, steps: int, more: list[str]) -> tuple[float, float, float]:
-    """Seconds of a sweep, of its jobs together, and before its first line."""
+    """Seconds of a sweep, of all its jobs, and of the time before its first line."""
     rates = ",".join(f"{0.001 * (place + 1):g}" for place in range(jobs))
     typed = [f"lr={rates}", f"trainer.max_steps={steps}", "trainer.progress_bar=false", "name=measured", *more]
     started = time.perf_counter()
@@ -42,7 +42,7 @@ def swept(folder: Path, jobs: int, steps: int, more: list[str]) -> tuple[float, 
 def main() -> None:
     parser = arguments(__doc__, repeats=3)
     parser.add_argument("--jobs", type=int, default=4)
-    parser.add_argument("--steps", type=int, default=500, help="of each job (a default training has 1,000)")
+    parser.add_argument("--steps", type=int, default=500, help="steps of each job (a default training has 1,000)")
     options, overrides = parser.parse_known_args()
     device = pick_device(options.device)
     whole, parts = [], []

@@ -1,12 +1,12 @@
-"""What a sweep costs beside its trainings when it has hundreds or thousands of jobs: the end of a job, and the report.
+"""Overhead of sweeps with hundreds or thousands of jobs: at the end of a job, and in the report.
 
     python benchmarks/sweep_scale.py --json docs/measured/sweep_scale.json
     python benchmarks/sweep_scale.py --jobs 200 2000
 
-A sweep of one tiny job is trained by the documented command, and its run directory is copied as many times, without
-checkpoints. Each copy has another result: two optimizers, three seeds, the rest learning rates. All times are CPU seconds
-of this process. It measures the end of a job (everything after run.json is written), reading every run.json (when a sweep
-goes on), sweep.json and the tables (written again after 50 times as long), and the whole report.
+Trains a sweep of one tiny job by the documented command and copies its run directory, without checkpoints, `--jobs` times.
+Each copy gets another result, for one of two optimizers, three seeds and many learning rates. All times are CPU seconds of
+this process: for the end of a job (everything after run.json is written), reading every run.json (when a sweep is resumed),
+writing sweep.json and the tables (done again after 50 times as long), and the whole report.
 """
 
 import argparse
@@ -35,7 +35,7 @@ SEEDS, OPTIMIZERS = (0, 1, 2), ("sgd", "adam")
 
 
 def one_job(folder: Path) -> Path:
-    """Trains a sweep of one job; gives its directory."""
+    """Trains a sweep of one job and returns its directory."""
     typed = ["debug=fast", "callbacks.graph=null", "callbacks.panel=null", "callbacks.confusion=null", "trainer=cpu"]
     subprocess.run(
         [sys.executable, str(CONF.parent / "train.py"), "-m", *typed, "optim=adam", "lr=0.01", "name=one"],
@@ -45,7 +45,7 @@ def one_job(folder: Path) -> Path:
 
 
 def many_jobs(one: Path, sweep: Path, jobs: int) -> None:
-    """Makes a sweep of so many completed jobs of copies of `one`'s."""
+    """Makes a sweep of completed jobs from copies of the job of `one`."""
     content = json.loads((one / "sweep.json").read_text(encoding="utf-8"))
     (template,) = content["jobs"]
     run = one / template["directory"]
@@ -79,7 +79,7 @@ def many_jobs(one: Path, sweep: Path, jobs: int) -> None:
 
 
 def cpu(action: Callable[[], object]) -> float:
-    """CPU seconds that a call takes in this process. Its output is dropped."""
+    """CPU seconds of a call in this process; hides its output."""
     started = time.process_time()
     with contextlib.redirect_stdout(io.StringIO()):
         action()
@@ -87,18 +87,18 @@ def cpu(action: Callable[[], object]) -> float:
 
 
 def measured(sweep: SweepDirectory, ends: int) -> dict[str, Any]:
-    """CPU seconds of what happens while the jobs of a sweep run, and when all have ended.
+    """CPU seconds of a sweep's work at the end of a job, and after the last job.
 
     Args:
-        sweep: of completed jobs.
-        ends: how many of its jobs end once more; a part of a millisecond each, so the median is taken.
+        sweep: a sweep of completed jobs.
+        ends: number of jobs to end once more; each takes less than a millisecond, so the median is returned.
     """
     record = sweep.read()
     started = time.process_time()
     here = RunningSweep(sweep, record)
     opened = time.process_time() - started
     written = cpu(here.save_planned)
-    # The next one is due after 50 times as long, so none of these ends brings the files up to date.
+    # The files are written again only after 50 times as long, so not at any of these ends.
     each = [cpu(partial(here.ended, job)) for job in record.jobs[:ends]]
     assert here.results.compared is not None
     return {
@@ -110,8 +110,8 @@ def measured(sweep: SweepDirectory, ends: int) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--jobs", type=int, nargs="+", default=[200, 2_000, 10_000])
-    parser.add_argument("--ends", type=int, default=50, help="jobs that end once more, of which the median is taken")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there as well")
+    parser.add_argument("--ends", type=int, default=50, help="number of jobs to end once more; the median is taken")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results to FILE")
     options = parser.parse_args()
     sizes = []
     with tempfile.TemporaryDirectory() as folder:

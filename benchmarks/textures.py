@@ -1,10 +1,10 @@
-"""Making a batch of textures: against its direct definition, against its noise alone, and how it grows with the image.
+"""Time to make a batch of textures: against the direct definition, against its noise alone, and by image size.
 
     python benchmarks/textures.py --device cpu
 
 1. 8 images of 128² against the same by two-dimensional convolutions. On a CPU these take about half a minute a batch, so
-   they are measured twice only, before and after the other rounds.
-2. 8 images of 128² against one `torch.randn` of the noise they are made from.
+   they are measured only in the first and the last round.
+2. 8 images of 128² against one `torch.randn` of their noise.
 3. The time per pixel of 8 images of 512² against that of 128².
 """
 
@@ -21,7 +21,7 @@ BATCH, SMALL, LARGE = 8, 128, 512
 
 
 def maker(size: int, device: torch.device) -> Callable[[], object]:
-    """Makes a new batch of the training split at every call."""
+    """A function that makes a new training batch."""
     source = Textures(image_size=size)
     starts = itertools.count(step=BATCH)
 

@@ -3,14 +3,14 @@
     python benchmarks/trainer_overhead.py --device cpu
     python benchmarks/trainer_overhead.py trainer.precision=bf16-mixed
 
-Both sides train the same net on the same samples with the same optimizer and precision, from the configuration that
-train.py composes. Ours is a whole fit, with every default callback, metrics.csv, TensorBoard and the progress bar, which
-is drawn on a pseudo-terminal. The bare side makes the batch and does forward, loss, backward and step, and nothing else.
+Both train the same net on the same samples with the same optimizer and precision, from train.py's configuration. Ours is a
+whole fit, with every default callback, metrics.csv, TensorBoard and the progress bar on a pseudo-terminal. The bare loop
+only makes the batch and does forward, loss, backward and step.
 
-A fit is timed from the end of one training step to the end of a later one in the same epoch, by a callback behind all
-others, so everything that happens in between counts: fetching, metrics, bar, and a row of metrics every 50 steps. What
-happens once a run or once an epoch does not: setting up, validation, checkpoints. The length is a multiple of the logging
-interval, so that rows are counted as often as they come. Fits and bare loops of that length take turns.
+The last callback times a fit from the end of one training step to the end of a later one in the same epoch. That includes
+fetching, metrics, the bar, and a row of metrics every 50 steps. It excludes the work of once a run or once an epoch: setup,
+validation, checkpoints. The number of steps is a multiple of the logging interval, so that rows count with their true
+share. Fits and bare loops of that length take turns.
 """
 
 import contextlib
@@ -40,7 +40,7 @@ WARM_UP = 10
 
 
 def settings(overrides: Sequence[str], steps: int) -> dict[str, Any]:
-    """train.py's configuration, in one epoch that is longer than what is timed, with a short validation behind it."""
+    """train.py's configuration with one epoch that is longer than the timed steps, and a short validation."""
     last = WARM_UP + steps + 1
     short = [f"trainer.max_steps={last}", f"++data.samples_per_epoch={8 * last}", "++data.val_size=8"]
     with initialize_config_dir(str(CONF), version_base="1.3"):
@@ -48,7 +48,7 @@ def settings(overrides: Sequence[str], steps: int) -> dict[str, Any]:
 
 
 class Clock(Callback):
-    """The moments at which the steps `first` and `last` were over."""
+    """Records the times at the ends of steps `first` and `last`."""
 
     def __init__(self, first: int, last: int) -> None:
         self.steps = (first, last)
@@ -61,7 +61,7 @@ class Clock(Callback):
 
 
 def fit_seconds(node: dict[str, Any], steps: int) -> float:
-    """Seconds a step of a fit as train.py runs it."""
+    """Seconds of a step in a fit as train.py runs it."""
     clock = Clock(WARM_UP, WARM_UP + steps)
     with tempfile.TemporaryDirectory() as folder, terminal(), StopOnSignal() as stop, quiet_libraries():
         session = assemble(node, RunDirectory(Path(folder)), stop)
@@ -73,7 +73,7 @@ def fit_seconds(node: dict[str, Any], steps: int) -> float:
 
 @contextlib.contextmanager
 def terminal() -> Iterator[None]:
-    """Makes stderr a terminal for a while, and reads away what is drawn on it.
+    """Context with a terminal as stderr; discards its output.
 
     Raises:
         RuntimeError: nothing was drawn.
@@ -99,7 +99,7 @@ def terminal() -> Iterator[None]:
 
 
 def bare_loop(node: dict[str, Any], device: torch.device) -> Callable[[int], None]:
-    """Trains so many steps more at every call, without Lightning, metrics, logs or callbacks."""
+    """A function that trains some more steps, without Lightning, metrics, logs or callbacks."""
     trainer_settings = build(node["trainer"], "trainer")
     if trainer_settings.precision == "16-mixed":
         raise SystemExit("trainer.precision=16-mixed: the bare loop has no loss scaling; use 32-true or bf16-mixed")
@@ -130,7 +130,7 @@ def bare_loop(node: dict[str, Any], device: torch.device) -> Callable[[int], Non
 def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--steps", type=int, default=100, help="timed steps of a fit, a multiple of 50 (default 100)")
-    parser.add_argument("overrides", nargs="*", help="of the configuration, as for train.py")
+    parser.add_argument("overrides", nargs="*", help="settings as for train.py")
     options = parser.parse_args()
     device = pick_device(options.device)
     node = settings([trainer_group(device), *options.overrides], options.steps)

@@ -4,13 +4,13 @@
     python benchmarks/unet_step.py --no-monai
 
 The batch is [8, 3, 320, 320] with six classes. A step is forward, cross-entropy, the counts for the metrics, backward and
-SGD's step, for every net alike. The baseline is the architecture as the U-Net report prints it, which upsamples to
-640 x 640 and reads every second pixel: head="plain", float32, contiguous, not compiled. Before anything is timed, the
-logits of every float32 variant are compared with its.
+SGD's step, for every net. The baseline is the architecture that the U-Net report prints, which upsamples to 640 x 640 and
+reads every second pixel: head="plain", float32, contiguous, not compiled. Before the timing, the logits of every float32
+variant are compared with those of the baseline.
 
-The fastest variant is then timed anew against the baseline, so that the target is not met by a lucky choice. With it
-comes MONAI's BasicUNet, against ours with the same batch, precision, memory format and compilation: the fastest variant
-at which MONAI's net trains.
+Then the fastest variant is timed again against the baseline, so that a lucky measurement cannot meet the target. MONAI's
+BasicUNet is timed too, against ours with the same batch, precision, memory format and compilation: the fastest variant in
+which MONAI's net trains.
 """
 
 import itertools
@@ -31,7 +31,7 @@ from segsweep.trainer_settings import TrainerSettings
 
 SHAPE, CLASSES = (8, 3, 320, 320), 6
 TOLERANCE = 1e-5
-"""Of logits in float32."""
+"""Largest difference of float32 logits from the baseline's."""
 MONAI_PARAMETERS = 1_979_174
 
 
@@ -41,7 +41,7 @@ PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 @dataclass(frozen=True)
 class Variant:
-    """How a net is trained; the words are those of the `trainer` group."""
+    """Settings of the `trainer` group."""
 
     precision: Precision = "32-true"
     channels_last: bool = False
@@ -60,16 +60,16 @@ class Training:
     """A net with its task and optimizer.
 
     Args:
-        net: from images [B, 3, H, W] to logits [B, 6, H, W].
-        variant: how it is trained.
-        device: where.
+        net: maps images [B, 3, H, W] to logits [B, 6, H, W].
+        variant: training settings.
+        device: device to train on.
 
     Raises:
-        ValueError: this machine lacks what the variant asks for.
+        ValueError: this machine does not support the variant.
     """
 
     def __init__(self, net: nn.Module, variant: Variant, device: torch.device) -> None:
-        # For its checks.
+        # Raises if this machine does not support the settings.
         TrainerSettings(
             accelerator="gpu" if device.type == "cuda" else "cpu",
             precision=variant.precision,
@@ -96,13 +96,13 @@ class Training:
 
 
 def unet(head: Literal["exact", "plain"]) -> UNet:
-    """The same weights every time."""
+    """Our U-Net with the same weights every time."""
     torch.manual_seed(0)
     return UNet(out_channels=CLASSES, head=head)
 
 
 def basic_unet() -> nn.Module:
-    """MONAI's peer, at its defaults but for two dimensions, three channels and six classes.
+    """MONAI's BasicUNet with its defaults, for two dimensions, three channels and six classes.
 
     Raises:
         ImportError: MONAI is not installed.
@@ -111,21 +111,21 @@ def basic_unet() -> nn.Module:
 
     net: nn.Module = BasicUNet(spatial_dims=2, in_channels=SHAPE[1], out_channels=CLASSES)
     count = sum(parameter.numel() for parameter in net.parameters())
-    assert count == MONAI_PARAMETERS, f"BasicUNet has {count:,} parameters; this is another than was meant"
+    assert count == MONAI_PARAMETERS, f"BasicUNet has {count:,} parameters instead of {MONAI_PARAMETERS:,}"
     return net
 
 
 def logits(training: Training, image: Tensor) -> Tensor:
-    """In float32 on every device: without TF32."""
+    """Logits in float32 without TF32, on every device."""
     with torch.backends.cudnn.flags(allow_tf32=False):
-        return training.task(image).detach()  # with gradients, so that what is compiled is what is timed
+        return training.task(image).detach()  # with gradients: compiles the same graph as the timed step
 
 
 def variants(printed: Training, batch: Batch, device: torch.device) -> dict[Variant, Training]:
-    """Every variant that this machine can run, with the printed architecture's logits where it computes in float32.
+    """All variants that this machine supports; float32 variants are checked against the printed architecture.
 
     Raises:
-        SystemExit: a variant computes something else.
+        SystemExit: a variant's logits differ.
     """
     expected = logits(printed, batch.image)
     found = {}
@@ -140,12 +140,12 @@ def variants(printed: Training, batch: Batch, device: torch.device) -> dict[Vari
             apart = float((logits(training, batch.image) - expected).abs().max())
             print(f"{variant}: logits differ from the printed architecture's by {apart:.1e} at most")
             if not apart <= TOLERANCE:
-                raise SystemExit(f"error: {variant}: more than {TOLERANCE:g}, so it is another net that would be timed")
+                raise SystemExit(f"error: {variant}: more than {TOLERANCE:g}, so this is not the same net")
     return found
 
 
 def monai(fastest: Sequence[Variant], batch: Batch, device: torch.device) -> tuple[Variant, Training] | None:
-    """MONAI's net at the first of these variants at which it trains; None where it is not installed."""
+    """MONAI's net in the first of these variants in which it trains; None if MONAI is not installed."""
     for variant in fastest:
         try:
             training = Training(basic_unet(), variant, device)
@@ -153,7 +153,7 @@ def monai(fastest: Sequence[Variant], batch: Batch, device: torch.device) -> tup
         except ImportError as error:
             print(f"left out: MONAI's BasicUNet: {error}; pip install monai")
             return None
-        except Exception as error:  # inductor of torch 2.13 gets the strides of its padding wrong in channels_last
+        except Exception as error:  # torch 2.13's inductor computes wrong strides for the padding in channels_last
             print(f"left out: MONAI's BasicUNet, {variant}: {type(error).__name__}: {str(error).splitlines()[0]}")
         else:
             return variant, training
@@ -162,7 +162,7 @@ def monai(fastest: Sequence[Variant], batch: Batch, device: torch.device) -> tup
 
 def main() -> None:
     parser = arguments(__doc__)
-    parser.add_argument("--no-monai", action="store_true", help="leave MONAI's BasicUNet out")
+    parser.add_argument("--no-monai", action="store_true", help="leave out MONAI's BasicUNet")
     options = parser.parse_args()
     device = pick_device(options.device)
     generator = torch.Generator().manual_seed(0)

@@ -1,5 +1,5 @@
-"""How well the textures can be told apart at all, when their widths are known: `python -m replication.ceiling`.
+"""The best possible segmentation of the textures when their widths are known: `python -m replication.ceiling`.
 
-The best IoU of any method lies between two figures. Below it: decisions made by Bayes' rule from the image. Above it: the
-decision about a pixel by one who is told the mask at all other pixels. What is exact and what is not: docs/ceiling.md.
+Two figures enclose the best IoU of any method. The lower one comes from decisions by Bayes' rule from the image; the upper
+one from decisions about a pixel that also know the mask at all other pixels. docs/ceiling.md says what is approximate.
 """

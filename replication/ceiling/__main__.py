@@ -1,4 +1,4 @@
-"""How well the textures can be told apart at all, when their widths are known."""
+"""Estimates the best possible segmentation of the textures when their widths are known."""
 
 import argparse
 import json
@@ -21,24 +21,20 @@ def _odd(text: str) -> int:
 
 
 def main() -> None:
-    """The command: prints the table, and writes figures and a picture where it is told to."""
+    """Prints the table, and writes the numbers and a picture if asked to."""
     parser = argparse.ArgumentParser(prog="python -m replication.ceiling", description=__doc__)
     parser.add_argument("--images", type=int, default=32, help="number of test images")
     parser.add_argument("--sigma1", type=float, default=0.2)
     parser.add_argument("--sigma2", type=float, default=1.2)
-    parser.add_argument("--sigma", type=float, help="of the border; image size / 5 by default")
+    parser.add_argument("--sigma", type=float, help="width of the border field (default image size / 5)")
     parser.add_argument("--image-size", type=int, default=128)
     parser.add_argument("--rounding", nargs="+", choices=list(ROUNDINGS), default=list(ROUNDINGS))
-    parser.add_argument(
-        "--patches", type=_odd, nargs="+", help="sizes of a patch, odd; by default those of the rounding"
-    )
-    parser.add_argument(
-        "--windows", type=_odd, nargs="+", help="sizes of a window, odd; by default those of the rounding"
-    )
-    parser.add_argument("--sweeps", type=int, default=32, help="of the sampling of masks")
-    parser.add_argument("--scale-error", type=float, default=0.0, help="by what share the told scale is wrong")
-    parser.add_argument("--json", type=Path, help="where to write settings and figures")
-    parser.add_argument("--figure", type=Path, help="where to draw a test image and what is decided wrong in it")
+    parser.add_argument("--patches", type=_odd, nargs="+", help="odd patch sizes (default: those of the rounding)")
+    parser.add_argument("--windows", type=_odd, nargs="+", help="odd window sizes (default: those of the rounding)")
+    parser.add_argument("--sweeps", type=int, default=32, help="sweeps of the Gibbs sampler")
+    parser.add_argument("--scale-error", type=float, default=0.0, help="relative error of the known scale")
+    parser.add_argument("--json", type=Path, help="write settings and numbers to this file")
+    parser.add_argument("--figure", type=Path, help="draw a test image and its wrong pixels to this file")
     options = parser.parse_args()
     source = Textures(options.image_size, options.sigma1, options.sigma2, options.sigma)
     rows = []

@@ -1,4 +1,4 @@
-"""Which texture a pixel shows, decided in several ways: from a patch, from the whole image, and by a simple statistic.
+"""Decides which texture a pixel shows: from a patch, from the whole image, or by a simple statistic.
 
 Shapes and lengths as in `texture_model`.
 """
@@ -15,39 +15,39 @@ from replication.ceiling.texture_model import Array, Mask, Model, Rounding, Scen
 from segsweep import plots
 
 PRIOR_REACH = 5
-"""How far from a pixel the mask says something about it, in the model of the mask: 11 x 11 pixels."""
+"""Reach of the mask prior: a pixel depends on the 11 x 11 pixels around it."""
 
 
 # ---- from a patch alone
 
 
 def crossing_share(masks: Sequence[Mask], distance: float) -> float:
-    """The share of pixels at most `distance` from the border of their mask, 0 to 1.
+    """The share of pixels, 0 to 1, at most `distance` from the border of their mask.
 
     Args:
         masks: [H, W] each.
-        distance: in pixels, to where the two classes meet.
+        distance: pixels from the pixel's centre to the edge between the two classes.
     """
-    # From centre to centre it is half a pixel more.
+    # border_distance measures between pixel centres: half a pixel more.
     return float(np.mean([plots.border_distance(mask) <= distance + 0.5 for mask in masks]))
 
 
 def line_masks(size: int, extent: float, crossing: float, directions: int, step: float) -> tuple[Mask, Array]:
-    """Masks of a window with a straight border or none, and their prior probabilities.
+    """Masks of a window with one straight border or none, and their prior probabilities.
 
     Args:
-        size: of the window, odd.
-        extent: the border's distance from the centre is uniform up to here, its direction uniform.
-        crossing: the probability of a border so near.
-        directions: number of directions, over the full circle.
-        step: between distances.
+        size: size of the window, odd.
+        extent: the border's distance from the centre is uniform from 0 to this; its direction is uniform.
+        crossing: probability of a border within `extent`.
+        directions: number of directions over the full circle.
+        step: step between distances.
 
     Returns:
         bool [K, size, size], all different, and float64 [K] that sum to 1.
     """
     across = np.arange(size) - (size - 1) / 2
     angles = np.arange(directions) * 2 * np.pi / directions
-    # Half steps: no border runs through the centre of the centre pixel, whose class would be open.
+    # Half steps: a border through the middle of the centre pixel would leave its class undefined.
     half = (np.arange(np.ceil(extent / step)) + 0.5) * step
     distances = np.concatenate([-half[::-1], half])
     slopes = np.cos(angles)[:, None, None] * across[:, None] + np.sin(angles)[:, None, None] * across
@@ -59,16 +59,13 @@ def line_masks(size: int, extent: float, crossing: float, directions: int, step:
 
 
 def log_joint(patches: Array, window: Window, masks: Mask, prior: Array) -> Iterator[Array]:
-    """The log density of every patch together with a mask, mask by mask, up to a constant of all.
+    """Yields for each mask the joint log density [N] of all patches with that mask, up to a common constant.
 
     Args:
-        patches: of the undone image, [p², N].
-        window: of the patch.
+        patches: patches of the undone image, [p², N].
+        window: covariances of the patch.
         masks: bool [K, q, q].
-        prior: their probabilities, [K].
-
-    Returns:
-        K times [N].
+        prior: probabilities of the masks, [K].
     """
     for mask, probability in zip(masks, prior, strict=True):
         factor = np.linalg.cholesky(window.undone(mask))
@@ -79,13 +76,13 @@ def log_joint(patches: Array, window: Window, masks: Mask, prior: Array) -> Iter
 def patch_posterior(scene: Scene, model: Model, rounding: Rounding, patch: int, masks: Mask, prior: Array) -> Array:
     """The probability of texture 1 at every pixel, from the `patch` x `patch` undone pixels around it.
 
-    Exact for an image whose masks are those given, with these probabilities, but for the image's border: pixels near it
-    take the nearest whole patch, and all patches the covariances of the middle.
+    Exact if the true mask of a window is one of `masks` with these probabilities, except near the image's border: pixels
+    there use the nearest whole patch, and all patches use the covariances of the middle.
 
     Args:
         scene: the image.
-        model: what is known of it.
-        rounding: how exactly it is known.
+        model: covariances of every image.
+        rounding: rounding of the image.
         patch: p, odd.
         masks: bool [K, q, q] with q = p + 2 reach.
         prior: float64 [K].
@@ -115,7 +112,7 @@ def patch_posterior(scene: Scene, model: Model, rounding: Rounding, patch: int, 
 
 
 def mixed(mask: NDArray[Any], with_centre: bool = True) -> Mask:
-    """Where the 3 x 3 pixels around a pixel, or those without itself, hold both classes: [H, W]."""
+    """Where the 3 x 3 pixels around a pixel, with or without its own, hold both classes: [H, W]."""
     around = np.ones((3, 3), bool)
     around[1, 1] = with_centre
     high, low = (extreme(mask, footprint=around) for extreme in (ndimage.maximum_filter, ndimage.minimum_filter))
@@ -123,17 +120,17 @@ def mixed(mask: NDArray[Any], with_centre: bool = True) -> Mask:
 
 
 def fit_mask_prior(masks: Sequence[Mask], reach: int = PRIOR_REACH) -> Array:
-    """A pixel of the mask given the others: the weights of a logistic regression on those around it.
+    """Fits the mask prior: a logistic regression of a pixel on the pixels around it.
 
-    Fitted to pixels whose neighbours are of both classes; elsewhere the class is hardly ever in doubt.
+    Fits only pixels next to both classes; elsewhere the class is hardly ever in doubt.
 
     Args:
-        masks: [H, W] each, of the generator.
-        reach: k; the pixels used are (2k + 1)² - 1.
+        masks: [H, W] each, from the generator.
+        reach: k; the regression uses (2k + 1)² - 1 pixels.
 
     Returns:
-        float64 [2k + 1, 2k + 1], 0 in the centre. The log odds of texture 1 are their sum over the pixels around, each
-        times 1 for texture 1, -1 for texture 2 and 0 outside the image.
+        Weights, float64 [2k + 1, 2k + 1], 0 in the centre. The log odds of texture 1 are the weights summed over the pixels
+        around, each times 1 for texture 1, -1 for texture 2 and 0 outside the image.
     """
     inputs, labels = [], []
     for mask in masks:
@@ -144,7 +141,7 @@ def fit_mask_prior(masks: Sequence[Mask], reach: int = PRIOR_REACH) -> Array:
     x, y = np.concatenate(inputs), np.concatenate(labels)
     x[:, x.shape[1] // 2] = 0
     weights = np.zeros(x.shape[1])
-    for _ in range(15):  # Newton; the small ridge keeps the centre at 0 and the rest from running away
+    for _ in range(15):  # Newton's method; the ridge keeps the centre at 0 and the other weights bounded
         p = special.expit(x @ weights)
         hessian = (x.T * (p * (1 - p))) @ x + np.eye(len(weights))
         weights += np.linalg.solve(hessian, x.T @ (y - p) - weights)
@@ -152,28 +149,28 @@ def fit_mask_prior(masks: Sequence[Mask], reach: int = PRIOR_REACH) -> Array:
 
 
 class PixelOdds:
-    """The log odds of texture 1 at one pixel, given the mask at all others and the undone pixels in a window around it.
+    """The log odds of texture 1 at a pixel, given the mask at all other pixels and the undone pixels in a window.
 
-    Exact as the window grows, but for the model of the mask; at the image's border the window is cut off, and the
-    covariances are those of the place.
+    Becomes exact as the window grows, except for the mask prior. At the image's border the window is cut off and its
+    covariances are those of that place.
 
     Args:
         scene: the image.
-        model: what is known of it.
-        rounding: how exactly it is known.
+        model: covariances of every image.
+        rounding: rounding of the image.
         window: p, odd.
-        prior: of `fit_mask_prior`.
+        prior: weights from `fit_mask_prior`.
     """
 
     def __init__(self, scene: Scene, model: Model, rounding: Rounding, window: int, prior: Array) -> None:
         self.undone = from_both_sides(model.undo, scene.smoothed)
         self.model, self.rounding, self.noise = model, rounding, scene.noise
         self.half, self.prior = window // 2, prior
-        # Most windows look the same from one sweep to the next.
+        # A cache: most windows do not change from one sweep to the next.
         self._known: dict[tuple[int, int, bytes], float] = {}
 
     def __call__(self, mask: NDArray[np.int8], row: int, column: int) -> float:
-        """The log odds at a pixel; `mask` is int8 [H, W], and its own value there does not matter."""
+        """The log odds at a pixel of `mask`, int8 [H, W]; the pixel's own value is ignored."""
         reach = len(self.prior) // 2
         rows, columns = (_clip(place, reach, len(mask)) for place in (row, column))
         weights = self.prior[
@@ -183,7 +180,7 @@ class PixelOdds:
         return self._image(mask, row, column) + float((weights * (2.0 * mask[rows, columns] - 1)).sum())
 
     def _image(self, mask: NDArray[np.int8], row: int, column: int) -> float:
-        """How much more probable the window is if the pixel shows the first texture, as a logarithm."""
+        """The log likelihood ratio of the window: the pixel shows texture 1, or texture 2."""
         rows, columns = (_clip(place, self.half, len(mask)) for place in (row, column))
         reach = self.rounding.reach
         near = mask[_clip(row, self.half + reach, len(mask)), _clip(column, self.half + reach, len(mask))].copy()
@@ -204,7 +201,7 @@ def _clip(place: int, reach: int, size: int) -> slice:
 
 
 def log_density(values: Array, covariance: Array) -> float:
-    """Of a normal vector [k] with mean 0, up to a constant of k alone.
+    """The log density of a normal vector [k] with mean 0, up to a constant that depends only on k.
 
     Raises:
         numpy.linalg.LinAlgError: the covariance [k, k] is not positive definite.
@@ -215,9 +212,9 @@ def log_density(values: Array, covariance: Array) -> float:
 
 
 def genie(odds: PixelOdds, mask: Mask) -> Mask:
-    """What one decides about each pixel who is told the mask at all others: [H, W].
+    """Decides each pixel given the true mask at all other pixels: [H, W].
 
-    Nobody who is told less can be right more often, on average.
+    On average no method that knows less can be right more often.
     """
     decision, truth = mask.copy(), mask.astype(np.int8)
     for row, column in np.argwhere(mixed(mask)):
@@ -226,16 +223,16 @@ def genie(odds: PixelOdds, mask: Mask) -> Mask:
 
 
 def sample(odds: PixelOdds, start: Mask, sweeps: int, generator: np.random.Generator) -> Array:
-    """The probability of texture 1 at every pixel given the whole image: Gibbs sampling of the mask.
+    """The probability of texture 1 at every pixel given the whole image, by Gibbs sampling of the mask.
 
-    Every sweep draws each pixel next to another class anew, given all others. The probabilities it is drawn by are
-    averaged over the sweeps after the first quarter; the first two sweeps take the more probable class instead.
+    Each sweep redraws the pixels next to another class, given all others; the first two sweeps take the more probable
+    class instead. The result averages the probabilities over all sweeps but the first quarter.
 
     Args:
-        odds: of a pixel given the others.
+        odds: log odds of a pixel given the others.
         start: the first mask, [H, W].
         sweeps: at least 4.
-        generator: of the draws.
+        generator: random generator of the draws.
 
     Returns:
         float64 [H, W].
@@ -258,16 +255,16 @@ def sample(odds: PixelOdds, start: Mask, sweeps: int, generator: np.random.Gener
 def local_energy(scene: Scene, width: float) -> Array:
     """Mean square of the image after two Laplacians, under a Gaussian window of `width`: [H, W].
 
-    The two Laplacians take back some of the last filter, and the second texture has next to nothing left of what passes.
+    The Laplacians undo part of the last filter; the second texture has almost no energy left at the frequencies they pass.
     """
     sharp = ndimage.laplace(ndimage.laplace(scene.smoothed))
-    # At even sizes the last filter moves the image by half a pixel.
+    # At even sizes the last filter shifts the image by half a pixel.
     shift = 0.5 if len(sharp) % 2 == 0 else 0.0
     return ndimage.shift(ndimage.gaussian_filter(sharp**2, width), shift, order=1, mode="nearest")
 
 
 def best_threshold(values: Array, truth: Mask) -> tuple[float, float]:
-    """The threshold above which `values` give the highest IoU with `truth`, both of one shape, and that IoU."""
+    """The threshold on `values` with the highest IoU with `truth`, of the same shape, and that IoU."""
     order = np.argsort(-values, axis=None)
     hits = np.cumsum(truth.ravel()[order])
     iou = hits / (np.arange(1, len(order) + 1) + truth.sum() - hits)

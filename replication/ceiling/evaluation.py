@@ -24,18 +24,18 @@ from segsweep.data.textures import TEXTURE_LABELS, Textures
 from segsweep.tasks.metrics import class_iou, confusion_per_image
 
 MARGIN = 8
-"""Pixels nearer than this to the image's border are left out of the interior's scores."""
+"""The scores of the interior leave out this many pixels at the image's border."""
 
 BINS = (0.0, 0.05, 0.2, 0.4, 0.6, 0.8, 0.95, 1.0)
-"""Between these probabilities the calibration is counted."""
+"""Edges of the bins of the calibration."""
 
 
 def scores(decisions: Sequence[Mask], masks: Sequence[Mask]) -> dict[str, float]:
-    """Of all pixels of all images [H, W]: IoU of texture 1 as the project counts it, and where the errors are.
+    """IoU of texture 1 over all pixels of all images [H, W], as the project counts it, and where the errors are.
 
     Returns:
         `iou`, `accuracy`, `iou_interior` without the outer `MARGIN` pixels, and `wrong_at_border`, the share of the wrong
-        pixels that touch the other class; NaN where nothing is wrong.
+        pixels that touch the other class (NaN if no pixel is wrong).
     """
     guess, truth = (torch.from_numpy(np.stack(list(part)).astype(np.int64)) for part in (decisions, masks))
     inner = slice(MARGIN, -MARGIN)
@@ -53,10 +53,10 @@ def scores(decisions: Sequence[Mask], masks: Sequence[Mask]) -> dict[str, float]
 
 
 def calibration(probability: Array, truth: Mask) -> list[dict[str, float]]:
-    """How often texture 1 is where it has a probability between two of `BINS`.
+    """Compares the predicted probability of texture 1 with its frequency, bin by bin.
 
     Returns:
-        A row a bin that is not empty: `mean` probability, `share` of the pixels that show texture 1, their number `pixels`.
+        A row for each bin that is not empty: `mean` probability, `share` of texture 1, and number of `pixels`.
     """
     place = np.clip(np.digitize(probability, BINS) - 1, 0, len(BINS) - 2)
     return [
@@ -71,7 +71,7 @@ def calibration(probability: Array, truth: Mask) -> list[dict[str, float]]:
 
 
 def generator_lines(rounding: Rounding, masks: Sequence[Mask], patch: int) -> tuple[Mask, Array]:
-    """`line_masks` for a patch, borders as frequent as in `masks`."""
+    """`line_masks` for a patch, with borders as frequent as in `masks`."""
     extent = patch / 2**0.5 + 0.5
     return line_masks(
         patch + 2 * rounding.reach, extent, crossing_share(masks, extent), rounding.directions, rounding.step
@@ -79,25 +79,25 @@ def generator_lines(rounding: Rounding, masks: Sequence[Mask], patch: int) -> tu
 
 
 def known_masks(source: Textures) -> list[Mask]:
-    """Masks from which the prior is learnt: of the training split, so that no test mask helps."""
+    """Training masks, to fit the prior without test masks."""
     return [mask.numpy() == 1 for mask in source.make(range(256), "train")[1]]
 
 
 def evaluate(
     source: Textures, name: str, rounding: Rounding, images: int, sweeps: int, scale_error: float = 0.0
 ) -> list[dict[str, Any]]:
-    """Scores of every method on the first test images: a dict a row of the table.
+    """Scores every method on the first test images; returns the rows of the table.
 
     Args:
-        source: its widths must be numbers.
-        name: of the rounding, a key of `ROUNDINGS`.
-        rounding: with the patches and windows to try.
-        images: N.
-        sweeps: of `sample`.
-        scale_error: by what share the scale that is told is wrong.
+        source: textures with fixed widths.
+        name: name of the rounding, a key of `ROUNDINGS`.
+        rounding: the rounding, with the patches and windows to try.
+        images: number of images.
+        sweeps: sweeps of `sample`.
+        scale_error: relative error of the known scale.
 
     Returns:
-        `rounding`, `method`, `pixels` (p, or the width of the energy's window), what `scores` gives, and `calibration`.
+        Dicts of `rounding`, `method`, `pixels` (p, or the width of the energy's window), the `scores` and `calibration`.
     """
     model = Model.of(source, rounding)
     known = known_masks(source)
@@ -116,7 +116,7 @@ def evaluate(
             found.setdefault(("image", window), []).append(drawn)
             found.setdefault(("genie", window), []).append(genie(odds, scene.mask).astype(float))
     widths = (1.0, 1.5, 2.0, 3.0, 4.0)
-    # The narrower filter leaves more of what is fine.
+    # The texture of the narrower filter has more energy in the Laplacians.
     sign = 1 if source.sigmas[1] <= source.sigmas[2] else -1
     energies = {width: np.stack([sign * local_energy(scene, width) for scene in scenes]) for width in widths}
     best = {width: best_threshold(energies[width], np.stack(truth)) for width in widths}
@@ -132,7 +132,7 @@ def evaluate(
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    """Markdown: a line a row of `evaluate`."""
+    """The rows of `evaluate` as a Markdown table."""
     lines = ["| rounding | method | p | IoU | IoU, interior | accuracy | errors at the border |"]
     lines += ["| --- | --- | --- | --- | --- | --- | --- |"]
     for row in rows:
@@ -142,7 +142,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def figure(source: Textures, index: int = 0, sweeps: int = 32) -> Figure:
-    """A test image, its mask, and the errors of the decision from the whole image, a row a rounding."""
+    """Draws a test image, its mask and the errors of the decision from the whole image, a row for each rounding."""
     known = known_masks(source)
     prior = fit_mask_prior(known)
     images, masks, decisions = [], [], []
