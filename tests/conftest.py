@@ -1,11 +1,11 @@
-"""What the tests share: the real configuration, made small, and the real command line, run in this process."""
+"""Shared fixtures: run the real command line in this process, and train a small run."""
 
 import importlib
 import os
 import sys
 
 if "PYTEST_XDIST_WORKER" in os.environ:
-    # Before torch is imported: threads of processes that share the cores would wait for each other.
+    # Before torch is imported: the threads of parallel workers would wait for each other.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from support import ROOT, SMALL, Command, Outcome
 
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
-    """Runs an entry point as typed, with tmp_path as the working directory: `command("train.py", "lr=0.1")`."""
+    """Runs an entry point with tmp_path as the working directory: `command("train.py", "lr=0.1")`."""
 
     def run(script: str, *arguments: str) -> Outcome:
         from segsweep import cli
@@ -43,7 +43,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 
 @pytest.fixture
 def train(command: Command, tmp_path: Path) -> Callable[..., Path]:
-    """Trains with the given overrides and gives the run directory."""
+    """Trains a small run with more overrides, and returns the run directory."""
 
     def run(*overrides: str, folder: str = "run") -> Path:
         outcome = command("train.py", *SMALL, f"hydra.run.dir={folder}", *overrides)

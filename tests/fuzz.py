@@ -1,12 +1,13 @@
-"""Damaged and hostile files: each is read as what it is, or refused in one line that names it.
+"""Fuzzes the readers: a damaged or hostile file must be read correctly, or refused in one line that names it.
 
-The test suite tries some hundred of each kind. For more:
+The test suite tries some hundred files of each kind. For more:
 
     python tests/fuzz.py --minutes 10                  # every kind
-    python tests/fuzz.py --minutes 10 checkpoint mask  # some
-    python tests/fuzz.py --seed 12345 mask             # one again, as a failure names it
+    python tests/fuzz.py --minutes 10 checkpoint mask  # some kinds
+    python tests/fuzz.py --seed 12345 mask             # repeats a failure, with the seed that it printed
 
-A reader that dies or hangs takes only its own process with it. What fails is kept in the folder that is printed.
+The readers run in subprocesses, so a crash or a hang does not end the fuzzing. Files that fail are kept in the printed
+folder.
 """
 
 import argparse
@@ -48,11 +49,11 @@ from segsweep.runs import Objective, RunRecord, read_metrics
 from segsweep.runs.load import FORMAT, load_run, load_weights
 
 PIXELS = 1 << 22
-"""In place of the real limit, so that many files fit into the time; the memory that is allowed follows from it."""
+"""Replaces the real limit on pixels, to try many files in a short time; the limit on bytes follows from it."""
 MEGABYTES = 600
-"""What reading one file may add to the most memory that the process ever had."""
+"""A reader fails if it raises the process's peak memory by more than this."""
 SECONDS = 20
-"""What reading one file may take, on a busy machine."""
+"""A reader fails if it takes longer than this, on a busy machine."""
 
 LABELS = ClassTable(
     [LabelClass(0, "sand", (200, 180, 90)), LabelClass(1, "sea", (0, 80, 200)), LabelClass(2, "wood", (9, 9, 9))]
@@ -61,22 +62,22 @@ LABELS = ClassTable(
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of file: whole ones to begin with, how they are spoilt, and who reads them."""
+    """A kind of file: whole files to start from, a function that damages them, and their reader."""
 
     seeds: Callable[[], list[tuple[str, bytes]]]
     spoil: Callable[[bytes, random.Random], bytes]
     read: Callable[[Path, random.Random], object]
 
 
-class Failure(Exception):  # noqa: N818  (it is what is looked for)
-    """A file that was neither read nor refused as it should be."""
+class Failure(Exception):  # noqa: N818  (a finding, not an error of the program)
+    """A file that was neither read nor refused correctly."""
 
 
 def attempt(name: str, seed: int, folder: Path) -> str:
-    """Spoils a file and has it read; "read" or "refused".
+    """Damages a file and reads it; returns "read" or "refused".
 
     Raises:
-        Failure: anything else.
+        Failure: the reader did anything else.
     """
     kind = KINDS[name]
     choose = random.Random(seed)
@@ -124,29 +125,15 @@ def _seeds(name: str) -> list[tuple[str, bytes]]:
 # ---- spoiling ----
 
 _EXTREMES = [
-    0,
-    1,
-    2,
-    0x7F,
-    0x80,
-    0xFF,
-    0x100,
-    0x7FFF,
-    0xFFFF,
-    0x10000,
-    0x7FFFFFFF,
-    0x80000000,
-    0xFFFFFFFF,
-    2**40,
-    2**63,
-]
+    0, 1, 2, 0x7F, 0x80, 0xFF, 0x100, 0x7FFF, 0xFFFF, 0x10000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 2**40, 2**63,
+]  # fmt: skip
 
 
 def spoil_bytes(content: bytes, choose: random.Random) -> bytes:
-    """A few changes anywhere: bits, numbers, lost, doubled, moved and strange pieces, a cut."""
+    """A few random changes: flips bits, changes numbers, deletes, repeats, moves or inserts pieces, cuts off the end."""
     data = bytearray(content)
     for _ in range(choose.choice((1, 1, 1, 2, 3, 8))):
-        # Headers decide more than pixels do.
+        # Mostly headers, which matter more than pixels.
         at = choose.randrange(min(len(data), choose.choice((64, 256, 1 << 30))) or 1)
         way = choose.randrange(8)
         if way == 0 and data:
@@ -171,7 +158,7 @@ def spoil_bytes(content: bytes, choose: random.Random) -> bytes:
 
 
 def spoil_image(content: bytes, choose: random.Random) -> bytes:
-    """As bytes; of a PNG often with right checksums, which else stop every decoder at once."""
+    """Damages bytes; a PNG often keeps correct checksums, because wrong ones stop every decoder at once."""
     if not content.startswith(b"\x89PNG") or choose.random() < 0.3:
         return spoil_bytes(content, choose)
     chunks = _chunks(content)
@@ -180,7 +167,7 @@ def spoil_image(content: bytes, choose: random.Random) -> bytes:
         kind, data = chunks[at]
         way = choose.randrange(5)
         if way == 0 and kind == b"IDAT":
-            with contextlib.suppress(zlib.error):  # spoilt before
+            with contextlib.suppress(zlib.error):  # damaged before
                 rows = spoil_bytes(zlib.decompress(data), choose) * choose.choice((1, 1, 1000))
                 chunks[at] = (kind, zlib.compress(rows))
         if way < 3:
@@ -212,7 +199,7 @@ _STRANGE = [
 
 
 def spoil_text(content: bytes, choose: random.Random) -> bytes:
-    """Words and numbers replaced by strange ones; or as bytes."""
+    """Replaces words and numbers by strange ones, or damages bytes."""
     if choose.random() < 0.3:
         return spoil_bytes(content, choose)
     words = re.findall(r"\w+|\W", content.decode("utf-8-sig", "replace"))
@@ -231,11 +218,11 @@ def spoil_text(content: bytes, choose: random.Random) -> bytes:
 
 
 def spoil_checkpoint(content: bytes, choose: random.Random) -> bytes:
-    """The archive, the pickle in it, or what the pickle says."""
+    """Damages the archive, the pickle in it, or the values in the pickle."""
     way = choose.random()
     if way < 0.15:
         return spoil_bytes(content, choose)
-    if way < 0.3:  # the list of parts, which lies at the end
+    if way < 0.3:  # the archive's directory, at its end
         return content[:-600] + spoil_bytes(content[-600:], choose)
     if way < 0.6:
         return _rezip(content, choose)
@@ -265,7 +252,7 @@ def _spoil_value(root: Any, choose: random.Random) -> None:
     waiting, seen = [root], set()
     while waiting:
         value = waiting.pop()
-        if id(value) in seen:  # one that was put into itself
+        if id(value) in seen:  # a value inside itself
             continue
         seen.add(id(value))
         entries = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
@@ -274,7 +261,7 @@ def _spoil_value(root: Any, choose: random.Random) -> None:
             waiting.append(entry)
     if not places:
         return
-    # A name on the way there, so that settings are found as often as weights.
+    # Prefer dict entries that are no tensors, so that settings are damaged as often as weights.
     named = [
         place for place in places if isinstance(place[0], dict) and not isinstance(place[0][place[1]], torch.Tensor)
     ]
@@ -321,16 +308,8 @@ def image_seeds() -> list[tuple[str, bytes]]:
     exif[0x0112] = 6
     palette = classes.quantize(3)
     seeds: list[tuple[str, bytes]] = []
-    for image in (
-        colour,
-        classes,
-        gray,
-        deep,
-        palette,
-        colour.convert("1"),
-        colour.convert("RGBA"),
-        gray.convert("LA"),
-    ):
+    modes = [colour.convert("1"), colour.convert("RGBA"), gray.convert("LA")]
+    for image in (colour, classes, gray, deep, palette, *modes):
         seeds += [(".png", _saved(image, "PNG")), (".tif", _saved(image, "TIFF"))]
     seeds += [(".png", _saved(palette, "PNG", bits=2, transparency=1)), (".png", _saved(colour, "PNG", exif=exif))]
     for options in ({}, {"progressive": True}, {"exif": exif}, {"quality": 100, "subsampling": 0}):
@@ -351,7 +330,7 @@ def image_seeds() -> list[tuple[str, bytes]]:
 
 
 def _band_seeds(noise: np.ndarray) -> list[tuple[str, bytes]]:
-    """Five bands, and floats, in TIFF and .npy files."""
+    """Five bands and floats, in TIFF and .npy files."""
     five = np.concatenate([noise, noise[..., :2]], 2)
     seeds: list[tuple[str, bytes]] = []
     for number, array in enumerate((five, five.astype(np.uint16) * 257, five.astype(np.float32))):
@@ -369,13 +348,8 @@ def mask_seeds() -> list[tuple[str, bytes]]:
     seeds = [seed for seed in image_seeds() if seed[0] in (".png", ".tif", ".bmp", ".webp", ".jpg")]
     positions = np.add.outer(np.arange(20), np.arange(24)) // 4 % 3
     seeds.append((".gif", _saved(Image.fromarray(positions.astype(np.uint8)), "GIF")))
-    arrays: list[Any] = [
-        positions,
-        positions.astype(np.uint8),
-        positions > 0,
-        LABELS.colors[positions],
-        positions.astype(">u2"),
-    ]
+    small, big_endian = positions.astype(np.uint8), positions.astype(">u2")
+    arrays: list[Any] = [positions, small, positions > 0, LABELS.colors[positions], big_endian]
     for array in [*arrays, np.asfortranarray(positions.astype(np.int16))]:
         buffer = io.BytesIO()
         np.save(buffer, array)
@@ -458,7 +432,7 @@ def read_as_mask(path: Path, choose: random.Random) -> object:
     rule = MaskRule(by=choose.choice(("auto", "color", "index")), snap=choose.random() < 0.5)
     reading = read_mask(path, LABELS, rule)
     if reading.counts.sum() + reading.ignored != reading.mask.size or reading.mask.dtype != np.uint8:
-        raise AssertionError("the counts are not those of the mask")
+        raise AssertionError("the counts do not fit the mask")
     return reading
 
 
@@ -498,17 +472,17 @@ def limit_pixels() -> None:
 
 
 def work(names: list[str], first: int, deadline: float, folder: Path) -> None:
-    """Tries one file after another until the deadline, and prints a line of counts at the end."""
+    """Tries one file after another until the deadline, then prints a line of counts."""
     limit_pixels()
     torch.set_num_threads(1)
     counts: Counter[str] = Counter()
     seed = first
-    for name in names:  # what is imported and built once is no file's memory
+    for name in names:  # imports and seeds do not count as a file's memory
         _seeds(name)
     while time.time() < deadline:
         for name in names:
             (folder / "now").write_text(f"{name} {seed}")
-            signal.alarm(5 * SECONDS)  # ends the process, in whatever library it hangs
+            signal.alarm(5 * SECONDS)  # ends the process, whichever library hangs
             try:
                 counts[f"{name} {attempt(name, seed, folder)}"] += 1
             except Failure as failure:
@@ -524,7 +498,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kinds", nargs="*", choices=[*KINDS, []], help="; ".join(KINDS))
     parser.add_argument("--minutes", type=float, default=1.0)
-    parser.add_argument("--first", type=int, default=0, help="the first seed; the others follow")
+    parser.add_argument("--first", type=int, default=0, help="first seed, the next ones follow")
     parser.add_argument("--seed", type=int, help="try one seed again")
     parser.add_argument("--until", type=float, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -540,7 +514,7 @@ def main() -> int:
     deadline, first, bad = time.time() + 60 * options.minutes, options.first, 0
     counts: Counter[str] = Counter()
     while time.time() < deadline:
-        # Some seconds each, so that little is lost where a process dies; each has a million seeds of its own.
+        # Short subprocesses, so that little is lost if one dies; each has its own million seeds.
         until = min(deadline, time.time() + 120)
         command = [sys.executable, __file__, *names, f"--first={first}", f"--until={until}"]
         done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"TMPDIR": str(folder)})

@@ -1,4 +1,4 @@
-"""Names that the tests share."""
+"""Constants and helpers of several tests."""
 
 import dataclasses
 import struct
@@ -9,7 +9,7 @@ import numpy as np
 
 ROOT = Path(__file__).parent.parent
 
-# Debug=fast makes every part small; tests need neither larger images nor the tracer's seconds.
+# debug=fast, with smaller images and without the graph, which takes seconds to trace.
 SMALL = [
     "debug=fast",
     "data.image_size=32",
@@ -21,7 +21,7 @@ SMALL = [
 
 @dataclasses.dataclass
 class Outcome:
-    """How a command ended."""
+    """Exit code and output of a command."""
 
     code: int
     out: str
@@ -36,13 +36,13 @@ Command = Callable[..., Outcome]
 
 
 def write_bmp(path: Path, values: np.ndarray, palette: list[tuple[int, int, int]], bits: int) -> None:
-    """A BMP of `bits` bits a pixel with that palette and no longer one, which Pillow does not write.
+    """Writes a BMP whose palette has exactly these entries; Pillow writes only full palettes.
 
     Args:
         path: the file.
-        values: uint8 [H, W] of places in the palette.
-        palette: red, green and blue of each.
-        bits: 1, 4 or 8.
+        values: palette indices, uint8 [H, W].
+        palette: red, green and blue of each entry.
+        bits: bits a pixel: 1, 4 or 8.
     """
     height, width = values.shape
     digits = np.unpackbits(values[::-1, :, None], axis=2)[..., 8 - bits :].reshape(height, -1)

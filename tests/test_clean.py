@@ -1,4 +1,4 @@
-"""What a training leaves alone: everything outside its output folder, and the network."""
+"""A training writes only into its output folder, and needs no network."""
 
 import os
 import subprocess
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from support import ROOT, SMALL
 
-# Runs the entry point where every connection to another machine is refused and noted.
+# Runs the entry point, and refuses and prints every connection to another machine.
 WITHOUT_NETWORK = """
 import runpy, socket, sys
 def refuse(self, address, *_):
@@ -26,7 +26,7 @@ def test_a_training_writes_only_into_its_output_folder_and_needs_no_network(tmp_
     for folder in (home, here, temporary):
         folder.mkdir()
     places = {"HOME": str(home), "TMPDIR": str(temporary), "XDG_CACHE_HOME": str(home / ".cache")}
-    # Torch makes this folder as it is imported; a process that has imported it names its own to those it starts.
+    # Torch makes this folder on import; without this its subprocesses would inherit the one of this process.
     places["TORCHINDUCTOR_CACHE_DIR"] = str(tmp_path / "torch")
     environment = {key: value for key, value in os.environ.items() if key not in ("MPLCONFIGDIR", "XDG_CONFIG_HOME")}
     outcome = subprocess.run(
@@ -38,5 +38,5 @@ def test_a_training_writes_only_into_its_output_folder_and_needs_no_network(tmp_
     assert [path.name for path in here.iterdir()] == ["outputs"]
     assert list(temporary.iterdir()) == []
     left = [path.relative_to(home).as_posix() for path in home.rglob("*") if path.is_file()]
-    # Matplotlib keeps a list of this machine's fonts for its next start.
+    # Matplotlib caches its list of fonts.
     assert [path for path in left if not path.startswith((".cache/matplotlib/", ".config/matplotlib/"))] == []

@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a run and of a sweep: what its server answers, and what a browser draws of it."""
+"""TensorBoard of a run and of a sweep: the answers of its server, and the page in a browser."""
 
 import asyncio
 import contextlib
@@ -27,7 +27,7 @@ from segsweep.runs import read_metrics
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 SECONDS = 60
-"""Any wait is given up after so many."""
+"""Longest wait for anything."""
 
 SIZE, SAMPLES, VALIDATIONS = 32, 2, 4
 RATES, OPTIMIZERS = ("0.001", "0.01"), ("sgd", "adam")
@@ -42,7 +42,7 @@ drawn = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the PATH")
 
 
 def eventually(what: str, look: Callable[[], Found | None]) -> Found:
-    """What `look` gives, as soon as it is true."""
+    """Calls `look` until its result is true, and returns that."""
     deadline = time.monotonic() + SECONDS
     while not (found := look()):
         assert time.monotonic() < deadline, f"{what}: not within {SECONDS} s"
@@ -58,7 +58,7 @@ def fetch(url: str) -> Any:
 
 @contextlib.contextmanager
 def started(command: list[str], folder: Path, temporary: str) -> Iterator[Path]:
-    """Runs a program and gives the file with what it says; afterwards it is gone, and so is what it started."""
+    """Runs a program and yields the file with its output; at the end kills it and its subprocesses."""
     environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
     environment |= {name: str(folder) for name in ("HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME")}
     environment |= {"TMPDIR": temporary}
@@ -80,7 +80,7 @@ def started(command: list[str], folder: Path, temporary: str) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def tensorboard(logdir: Path, folder: Path) -> Iterator[str]:
-    """The address of a server of `logdir`."""
+    """The address of a TensorBoard server of `logdir`."""
     command = [sys.executable, "-m", "tensorboard.main", "--host", "127.0.0.1", "--port", "0", "--logdir", str(logdir)]
     with started(command, folder, str(folder)) as said:
         address = eventually("TensorBoard's address", lambda: re.search(r"http://\S+?:\d+/", said.read_text()))
@@ -89,7 +89,7 @@ def tensorboard(logdir: Path, folder: Path) -> Iterator[str]:
 
 # ---- a browser
 
-# Everything in the page, behind shadow roots too: texts as they are read, sizes of pictures, ends of sliders.
+# Everything in the page, shadow roots included: texts in order, sizes of pictures, maxima of sliders, curves.
 LOOK = """(() => {
   const page = {texts: [], pictures: [], sliders: [], curves: 0};
   const walk = node => {
@@ -112,7 +112,7 @@ Page = dict[str, Any]
 
 
 class Browser:
-    """A page of Chromium, spoken to by its DevTools protocol; with no way to any other machine."""
+    """A page of Chromium, controlled by its DevTools protocol, without access to other machines."""
 
     def __init__(self, said: Path, profile: Path) -> None:
         port = eventually(f"Chromium's port, see {said}", lambda: self._port(profile)).strip()
@@ -162,12 +162,12 @@ class Browser:
         return result["result"]["value"]
 
     def open(self, address: str) -> None:
-        # A new part behind the # alone would leave the page as it is.
+        # Changing only the part after the # would not reload the page.
         self.call("Page.navigate", url="about:blank")
         self.call("Page.navigate", url=address)
 
     def shows(self, what: str, check: Callable[[Page], Any]) -> Page:
-        """The page, as soon as it is as it should be."""
+        """Waits until the page passes `check`, and returns it."""
         seen: Page = {}
 
         def look() -> bool:
@@ -195,7 +195,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
         "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1", "--window-size=1400,1000", "about:blank",
     ]  # fmt: skip
     with (
-        # Chromium leaves a folder there, in which the path of its socket must be short: pytest's own is long.
+        # Chromium's socket in this folder needs a short path; pytest's folders have long ones.
         tempfile.TemporaryDirectory() as temporary,
         started(command, folder, temporary) as said,
         contextlib.closing(Browser(said, folder / "profile")) as found,
@@ -223,9 +223,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run_server(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The server of the run's command, which has read everything: a page that is loaded before stays empty."""
+    """A server that has read the whole run: a page that is loaded earlier stays empty."""
     with tensorboard(run / "tensorboard", tmp_path_factory.mktemp("run_server")) as address:
-        # Of all that a training writes the last.
+        # A training writes these last.
         eventually(
             "the test's scalars", lambda: "test/loss" in fetch(address + "data/plugin/scalars/tags").get(".", {})
         )
@@ -254,16 +254,16 @@ def sweep_server(sweep: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
         yield address
 
 
-# ---- what is shown
+# ---- the pages
 
 
 def follows(texts: list[str], *expected: str) -> bool:
-    """Whether these texts stand in the page one after the other."""
+    """Whether these texts follow each other in the page."""
     return any(tuple(texts[start : start + len(expected)]) == expected for start in range(len(texts)))
 
 
-def test_the_server_has_the_curves_that_the_metrics_are_points_of(run: Path, run_server: str):
-    """At the threshold of every other metric, precision and recall are those that were logged."""
+def test_the_logged_metrics_are_points_of_the_server_s_curves(run: Path, run_server: str):
+    """At threshold 0.5, precision and recall equal the logged metrics."""
     assert sorted(fetch(run_server + "data/plugin/pr_curves/tags")["."]) == CURVES
     metrics = read_metrics(run / "metrics.csv")
     for tag, split, number in zip(CURVES, ("val", "test"), (VALIDATIONS, 1), strict=True):
@@ -286,7 +286,7 @@ def test_the_server_has_the_curves_that_the_metrics_are_points_of(run: Path, run
 @pytest.mark.parametrize(("tab", "counted"), [("timeseries", "{} cards"), ("scalars", "{}")])
 def test_scalars_are_grouped_by_split(run: Path, run_server: str, browser: Browser, tab: str, counted: str):
     columns = read_metrics(run / "metrics.csv").columns
-    # Rate and speed are in the group of training, too.
+    # TensorBoard shows the learning rate and the speed in the group train.
     groups = Counter(name.partition("/")[0] if "/" in name else "train" for name in columns.drop(["step", "epoch"]))
     assert set(groups) == {"train", "val", "test"}
     browser.open(f"{run_server}#{tab}")
@@ -318,7 +318,7 @@ def test_the_graph_is_the_net_between_input_and_output(run_server: str, browser:
 
 
 @drawn
-def test_precision_recall_curves_are_drawn_and_can_be_seen_after_each_validation(run_server: str, browser: Browser):
+def test_precision_recall_curves_are_drawn_with_a_step_for_each_validation(run_server: str, browser: Browser):
     browser.open(f"{run_server}#pr_curves")
     page = browser.shows(
         "two curves, and a slider",
@@ -328,9 +328,7 @@ def test_precision_recall_curves_are_drawn_and_can_be_seen_after_each_validation
 
 
 @drawn
-def test_hparams_has_a_row_for_each_job_with_what_was_swept_and_what_came_out(
-    sweep: Path, sweep_server: str, browser: Browser
-):
+def test_hparams_has_a_row_for_each_job_with_its_settings_and_result(sweep: Path, sweep_server: str, browser: Browser):
     browser.open(f"{sweep_server}#hparams")
     page = browser.shows("a row for each job", lambda page: set(JOBS) <= set(page["texts"]))
     texts = page["texts"][page["texts"].index("Trial ID") :]
@@ -344,6 +342,6 @@ def test_hparams_has_a_row_for_each_job_with_what_was_swept_and_what_came_out(
 
 @drawn
 @pytest.mark.parametrize("tab", ["timeseries", "pr_curves"])
-def test_runs_are_named_by_what_was_swept(sweep_server: str, browser: Browser, tab: str):
+def test_runs_are_named_by_their_swept_settings(sweep_server: str, browser: Browser, tab: str):
     browser.open(f"{sweep_server}#{tab}")
     browser.shows("all jobs", lambda page: {f"{job}/tensorboard" for job in JOBS} <= set(page["texts"]))

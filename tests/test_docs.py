@@ -1,4 +1,4 @@
-"""What the documentation tells people to type is run, or composed, as it stands there."""
+"""The documented commands and Python examples run, or at least compose."""
 
 import re
 import shlex
@@ -14,7 +14,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from PIL import Image
 from support import ROOT, SMALL, Command
 
-from segsweep import cli  # noqa: F401  (registers the resolvers that the configurations need)
+from segsweep import cli  # noqa: F401  (registers resolvers)
 from segsweep.data.demo import write_demo_folder
 from segsweep.instantiate import to_plain
 from segsweep.nets import TextureCNN
@@ -34,7 +34,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def documented(made: Path, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a run, a sweep, images and weights where the documentation says that they are."""
+    """A folder with a run, a sweep, images and weights at the documented paths."""
     if not (made / "outputs").exists():
         assert command("train.py", *SMALL, "data.image_size=48", "hydra.run.dir=outputs/run").code == 0
         assert command("train.py", "-m", *SMALL, "callbacks.panel=null", *SEVERAL).code == 0
@@ -66,7 +66,7 @@ def test_the_documented_python_runs(documented: Path, name: str):
 
 
 def commands() -> list[tuple[str, str]]:
-    """Every documented line that trains, with the page it is on; what stands for something of the user's is made up."""
+    """Page and arguments of every documented `python train.py` line."""
     found = []
     for page in PAGES:
         text = page.read_text(encoding="utf-8").replace("\\\n", " ")
@@ -79,7 +79,7 @@ def commands() -> list[tuple[str, str]]:
 @pytest.mark.parametrize(("page", "line"), commands(), ids=lambda value: value)
 def test_a_documented_training_is_composed(page: str, line: str, tmp_path: Path):
     if any(word in line for word in ("--help", "resume=", "--config-dir", "hydra/launcher", "optuna", "...", "NAME")):
-        pytest.skip("needs a run, a plugin or a file of its own, and is run by another test")
+        pytest.skip("needs a run, a plugin or a file; another test runs it")
     typed = [argument for argument in shlex.split(line) if argument != "-m"]
     typed = [argument.replace("=PATH", f"={tmp_path}").replace("=OUT", f"={tmp_path}") for argument in typed]
     GlobalHydra.instance().clear()

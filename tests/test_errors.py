@@ -1,3 +1,5 @@
+"""A UserError is one printable line of bounded length."""
+
 import pickle
 
 import pytest
@@ -22,7 +24,7 @@ def test_showing_twice_changes_nothing(text: str) -> None:
     assert str(UserError(error)) == str(error) == str(pickle.loads(pickle.dumps(error)))
 
 
-def test_a_long_error_keeps_what_it_is_about_and_the_way_out() -> None:
+def test_a_long_error_keeps_its_beginning_and_its_end() -> None:
     line = str(UserError(f"x.png: {'a' * 100_000}; set data.by=index"))
     assert line.startswith("x.png: aaa")
     assert line.endswith("aaa; set data.by=index")
@@ -30,6 +32,6 @@ def test_a_long_error_keeps_what_it_is_about_and_the_way_out() -> None:
 
 
 @pytest.mark.parametrize("name", ["a\nb", "\x1b[2J", "\udcff", "\u2028", "\0"])
-def test_what_could_break_or_forge_a_line_is_escaped(name: str) -> None:
+def test_characters_that_could_break_or_forge_a_line_are_escaped(name: str) -> None:
     assert "\\" in shown(name)
     assert shown("é 名 'x' #=,") == "é 名 'x' #=,"

@@ -1,4 +1,4 @@
-"""Modules form floors: each imports from those below it, and nobody's private names."""
+"""Modules form floors: each imports only from floors below, and no private names."""
 
 import ast
 import graphlib
@@ -15,7 +15,7 @@ MODULES = {
 
 
 def imports(path: Path) -> Iterator[tuple[str, str]]:
-    """Every module of ours that a file imports, also inside a function, with the name that it takes from it."""
+    """Yields every import of our modules in a file, also inside functions: module and name."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for_types = {
         id(inner)
@@ -34,7 +34,7 @@ def imports(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def room(module: str) -> str:
-    """The part of the package that a module belongs to: segsweep.data.crops is in data."""
+    """The room of a module: segsweep.data.crops is in data."""
     top, _, below = module.partition(".")
     return below.partition(".")[0] if top == "segsweep" and below else top
 

@@ -1,4 +1,4 @@
-"""The two baselines that need no net, on folders whose right answer is known."""
+"""The two baselines without a net, on folders with a known right answer."""
 
 import importlib
 import json
@@ -31,19 +31,19 @@ def scenes(tmp_path: Path) -> Path:
 
 
 def mask_counts(scenes: Path, part: str) -> np.ndarray:
-    """Pixels of each class, straight from the colours of the mask files."""
+    """Pixels of each class, counted in the colours of the mask files."""
     masks = [np.asarray(Image.open(path).convert("RGB")) for path in sorted((scenes / part / "masks").iterdir())]
     return np.array([sum((mask == entry.color).all(-1).sum() for mask in masks) for entry in DEMO_LABELS.classes])
 
 
 def decoded(mask: np.ndarray, colours: np.ndarray, noise: int = 0, seed: int = 0) -> np.ndarray:
-    """A decoded pair whose pixels have their class's colour, give or take `noise`."""
+    """A decoded pair; each pixel has its class's colour, with noise of up to `noise`."""
     drawn = np.random.default_rng(seed).integers(-noise, noise + 1, (*mask.shape, 3))
     image = (colours[mask % len(colours)] + drawn).clip(0, 255)
     return np.concatenate([image.transpose(2, 0, 1), mask[None]]).astype(np.uint8)
 
 
-def test_majority_is_right_on_its_class_s_share_of_the_test_pixels(benchmark, scenes: Path):
+def test_majority_has_its_class_s_share_of_the_test_pixels_right(benchmark, scenes: Path):
     source = FolderSource(str(scenes))
     results = benchmark.baselines(source.arrays("train"), benchmark.scored_samples(source), source.labels, bins=32)
     name = next(name for name in results if name.startswith("majority"))
@@ -56,36 +56,17 @@ def test_majority_is_right_on_its_class_s_share_of_the_test_pixels(benchmark, sc
     assert all(value == 0 or np.isnan(value) for value in others)
 
 
-def test_colour_is_always_right_where_colour_decides(benchmark):
+def test_colour_is_always_right_if_each_class_has_its_own_colour(benchmark):
     colours = DEMO_LABELS.colors.astype(int)
     masks = np.random.default_rng(0).integers(0, CLASSES, (3, 20, 24))
     train = [decoded(mask, colours, noise=2, seed=seed) for seed, mask in enumerate(masks[:2])]
-    # Farther from its class's colour than anything in training, but nearer to it than to another's.
+    # Colours that training lacks, but still nearest to the colour of their class.
     test = [decoded(masks[2], colours, noise=14, seed=9)]
     met = benchmark.colour_cells(np.concatenate([pair[:3] for pair in train], axis=1), 32)
     assert not np.isin(benchmark.colour_cells(test[0][:3], 32), met).all()
     results = benchmark.baselines(train, test, DEMO_LABELS, bins=32)
     metrics = next(found for name, found in results.items() if "colour" in name)
     assert metrics["accuracy"] == metrics["iou"] == metrics["iou_image"] == metrics["foreground_iou"] == 1.0
-
-
-def test_a_colour_that_training_lacks_has_the_class_of_the_nearest_one(benchmark):
-    bins = 8
-    training = np.array([[0, 0, 0], [255, 0, 0], [90, 200, 255]])
-    pair = decoded(np.arange(3)[None], training)
-    predict = benchmark.colour_classifier([pair], classes=3, channels=3, bins=bins)
-    every = np.stack(np.meshgrid(*[np.arange(bins)] * 3, indexing="ij"))
-    distances = ((every[None] - (training * bins // 256)[:, :, None, None, None]) ** 2).sum(1)
-    predicted = predict((every * 256 // bins).astype(np.uint8).reshape(3, 1, -1)).reshape(every.shape[1:])
-    assert (np.take_along_axis(distances, predicted[None], 0)[0] == distances.min(0)).all()
-
-
-def test_a_colour_that_two_classes_share_equally_goes_to_the_more_frequent_one(benchmark):
-    mask = np.array([[0, 1, 1, 1]])
-    pair = decoded(mask, np.array([[9, 9, 9], [9, 9, 9]]))
-    pair[:3, 0, 2:] = 200
-    predict = benchmark.colour_classifier([pair], classes=2, channels=3, bins=32)
-    assert (predict(pair[:3]) == 1).all()
 
 
 def test_ignored_pixels_are_neither_learnt_nor_scored(benchmark):
@@ -109,7 +90,7 @@ def test_patches_tile_each_pair_and_each_is_in_one_part(benchmark):
     assert sorted(patch.tobytes() for patch in [*train, *test]) == sorted(patch.tobytes() for patch in cut)
 
 
-def test_the_command_prints_a_table_names_the_leak_and_writes_every_metric(
+def test_the_command_prints_tables_and_writes_every_metric(
     benchmark, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], scenes: Path, tmp_path: Path
 ):
     monkeypatch.setattr(benchmark, "PATCH", 16)
@@ -117,11 +98,9 @@ def test_the_command_prints_a_table_names_the_leak_and_writes_every_metric(
     monkeypatch.setattr(sys, "argv", ["x", str(scenes), "data=folder", "--leaking", "--bins", "8", "--json", str(file)])
     benchmark.main()
     out = capsys.readouterr().out
-    assert "| iou |" in out
     assert "| iou/Water |" in out
-    assert "LEAKING: 43 and 11 patches of 16 x 16 pixels" in out
+    assert "LEAKING: 43 and 11 patches" in out
     content = json.loads(file.read_text())
-    assert content["leaking"]["split"].startswith("LEAKING")
     for part in ("test", "leaking"):
         for metrics in content[part]["results"].values():
             assert {"iou", "iou_micro", "iou_image", "accuracy", "precision", "iou/Water"} <= set(metrics)

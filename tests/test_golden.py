@@ -1,17 +1,19 @@
-"""The first 100 losses of both networks, compared with those that were recorded.
+"""The first 100 losses of both networks equal the recorded ones, bit for bit.
 
-python tests/test_golden.py    records them anew, where a change was meant
+python tests/test_golden.py    records them again, after an intended change
 """
 
 import json
 import platform
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from support import SMALL
+from support import ROOT, SMALL
 
 from segsweep.runs import read_metrics
 
@@ -27,7 +29,7 @@ TRAININGS = {
 
 
 def build() -> dict[str, str]:
-    """What the last bits of a sum depend on: torch, and the processor with its caches, after which kernels are chosen."""
+    """Torch and the processor with its caches: they select the kernels, which determine the last bits of a sum."""
     path = Path("/proc/cpuinfo")
     lines = path.read_text().splitlines() if path.exists() else []
     wanted = ("model name", "cpu family", "model", "stepping", "cache size")
@@ -44,30 +46,22 @@ def losses(run: Path) -> list[float]:
 @pytest.mark.parametrize("net", TRAININGS)
 def test_the_first_hundred_losses_are_those_recorded(train: Callable[..., Path], net: str):
     recorded = json.loads((GOLDEN / f"{net}.json").read_text())
+    if recorded["build"] != build():
+        pytest.skip("recorded with another torch or processor, which round differently")
     found = losses(train(*TRAININGS[net], *EVERY_STEP))
-    assert len(found) == len(recorded["losses"]) == 100
-    if recorded["build"] == build():
-        assert found == recorded["losses"]
-    else:
-        # Other kernels round otherwise, and a training makes much of little after some time.
-        np.testing.assert_allclose(found[:10], recorded["losses"][:10], rtol=2e-3)
-        np.testing.assert_allclose(np.mean(found[-20:]), np.mean(recorded["losses"][-20:]), rtol=0.15)
+    assert len(found) == 100
+    assert found == recorded["losses"]
 
 
-def _record() -> None:
-    import subprocess
-    import sys
-    import tempfile
-
+def record() -> None:
     for net, overrides in TRAININGS.items():
         with tempfile.TemporaryDirectory() as folder:
-            script = str(Path(__file__).parent.parent / "train.py")
             run = Path(folder) / "run"
-            command = [sys.executable, script, *SMALL, *overrides, *EVERY_STEP, f"hydra.run.dir={run}"]
+            command = [sys.executable, str(ROOT / "train.py"), *SMALL, *overrides, *EVERY_STEP, f"hydra.run.dir={run}"]
             subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
             content = {"build": build(), "losses": losses(run)}
             (GOLDEN / f"{net}.json").write_text(json.dumps(content, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    _record()
+    record()

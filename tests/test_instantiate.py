@@ -1,4 +1,4 @@
-"""Settings that a signature does not take are refused in one line that names the key, before anything is called."""
+"""Settings that do not fit a signature are refused before the call, in one line that names the key."""
 
 import copy
 import inspect
@@ -78,7 +78,7 @@ def example(
     sizes: Sequence[int] = (),
     anything=None,
 ) -> dict[str, Any]:
-    """Gives back what it was called with."""
+    """Returns its arguments."""
     return locals()
 
 

@@ -1,4 +1,4 @@
-"""A key that a command does not have is refused by name, with or without +, before anything is made."""
+"""Unknown keys are refused by name, with or without +, before any folder is made."""
 
 import subprocess
 import sys
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 from support import ROOT, SMALL, Command
 
-from segsweep import cli  # noqa: F401  (registers the resolvers that the configuration needs)
+from segsweep import cli  # noqa: F401  (registers resolvers)
 from segsweep.data.images import ImageRule
 from segsweep.errors import UserError
 from segsweep.instantiate import to_plain
@@ -45,7 +45,7 @@ MEANT = {
 
 @pytest.mark.parametrize("plus", ["", "+"])
 @pytest.mark.parametrize("typed", MEANT)
-def test_an_unknown_key_is_refused_and_the_one_that_was_meant_is_named(
+def test_an_unknown_key_is_refused_and_the_nearest_known_key_is_named(
     command: Command, tmp_path: Path, typed: str, plus: str
 ):
     outcome = command("train.py", plus + typed)
@@ -53,7 +53,7 @@ def test_an_unknown_key_is_refused_and_the_one_that_was_meant_is_named(
     assert len(outcome.error_lines) == 1, outcome.err
     assert outcome.err.startswith(f"error: {typed.partition('=')[0]}: no such ")
     assert MEANT[typed].format(script=ROOT / "train.py") in outcome.err
-    if "data." not in typed:  # what a group takes, its signature says, and that is read when the run has a folder
+    if "data." not in typed:  # keys below a group are checked only after the run has its folder
         assert list(tmp_path.iterdir()) == []
 
 
@@ -137,7 +137,7 @@ def test_a_key_that_an_interpolation_names_is_known(typed: list[str]):
         require_known(composed("train", typed[0]), "train")
 
 
-def test_a_key_in_a_file_of_the_user_s_own_is_known_where_it_is_used(tmp_path: Path, command: Command):
+def test_a_key_in_a_user_s_config_file_is_known_if_it_is_used(tmp_path: Path, command: Command):
     (tmp_path / "mine/experiment").mkdir(parents=True)
     for name, used in (("used", "${base}"), ("unused", "0.2")):
         path = tmp_path / f"mine/experiment/{name}.yaml"
@@ -185,7 +185,7 @@ TYPED = {
     "data.white=4095": {"white": 4095},
     "+data.white=4095": {"white": 4095},
     "++data.white=4095": {"white": 4095},
-    "data.root=a=b": None,  # as in every command, = wants quotes
+    "data.root=a=b": None,  # = needs quotes, as in every command
 }
 
 
@@ -246,7 +246,7 @@ def test_a_key_without_its_group_is_found(real: tuple[str, str]):
 
 
 @pytest.mark.parametrize("key", SYNONYMS)
-def test_what_other_projects_call_a_key_leads_to_a_key_that_is_there(key: str):
+def test_every_synonym_stands_for_a_known_key(key: str):
     commands = [command for command, keys in KEYS.items() if key.partition(".")[0] in keys]
     assert commands
     group, _, name = key.partition(".")
@@ -254,7 +254,7 @@ def test_what_other_projects_call_a_key_leads_to_a_key_that_is_there(key: str):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("typed", ["optimizer=sgd", "+optimizer=sgd"])
+@pytest.mark.parametrize("typed", ["lrr=1", "optimizer=sgd", "+optimizer=sgd"])
 def test_an_unknown_key_is_answered_without_importing_torch(tmp_path: Path, typed: str):
     code = f"import sys, runpy; sys.argv = ['train.py', {typed!r}]\n"
     code += f"try: runpy.run_path({str(ROOT / 'train.py')!r}, run_name='__main__')\n"

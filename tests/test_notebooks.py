@@ -1,4 +1,4 @@
-"""Notebooks run from top to bottom, and are stored as they were before they ran."""
+"""Notebooks run from top to bottom, and are stored without outputs."""
 
 from pathlib import Path
 
@@ -37,7 +37,7 @@ def test_notebook_is_stored_without_outputs(path: Path) -> None:
 @pytest.mark.slow
 @every_notebook
 def test_notebook_runs_from_top_to_bottom(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))  # nothing is written to the home of who tests
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))  # writes nothing to the home folder
     work = tmp_path / "work"
     work.mkdir()
     notebook = read(path)
@@ -51,4 +51,4 @@ def test_notebook_runs_from_top_to_bottom(path: Path, tmp_path: Path, monkeypatc
     ]
     assert warned == []
     shown = [output for cell in code_cells(notebook) for output in cell.outputs if "data" in output]
-    assert any("image/png" in output.data for output in shown), "no figure shows itself"
+    assert any("image/png" in output.data for output in shown), "no figure is shown"

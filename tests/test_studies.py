@@ -1,4 +1,4 @@
-"""Every study is what its source says, and runs: made small, with all its jobs."""
+"""Every study has the settings of its source, and runs with all its jobs, made small."""
 
 import json
 import re
@@ -11,22 +11,18 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from support import ROOT, SMALL, Command
 
-from segsweep import cli  # noqa: F401  (registers the resolvers that the configuration needs)
+from segsweep import cli  # noqa: F401  (registers resolvers)
 from segsweep.data.demo import write_demo_folder
 from segsweep.fingerprint import result_settings
 from segsweep.instantiate import to_plain
 
 CONF = ROOT / "conf"
 TINY = [*SMALL, "callbacks.panel=null", "callbacks.confusion=null", "name=study"]
-# Of folders every image is scored.
-TINY_NET = [
-    "model.widths=[4,4,8]",
-    "model.head_width=4",
-    "data.image_size=32",
-    "data.batch_size=2",
-    "trainer.max_epochs=1",
-]
-TINY_RGB = [*TINY[1:], *TINY_NET, "data.samples_per_epoch=8"]
+# Without debug=fast: a folder is scored on all its images.
+TINY_RGB = [
+    *TINY[1:], "model.widths=[4,4,8]", "model.head_width=4", "data.image_size=32", "data.batch_size=2",
+    "trainer.max_epochs=1", "data.samples_per_epoch=8",
+]  # fmt: skip
 SCENES = ["data.root=demo", "data.scene_size=48", "data.scenes=[2,1,1]"]
 
 
@@ -36,7 +32,7 @@ def composed(*overrides: str) -> dict[str, Any]:
 
 
 def params(study: str) -> dict[str, str]:
-    """What a study sweeps, by key."""
+    """The swept values of a study, by key."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("train", overrides=[f"study={study}"], return_hydra_config=True)
         return dict(OmegaConf.to_container(config.hydra.sweeper.params))
@@ -50,7 +46,7 @@ def jobs(sweep: Path) -> list[dict[str, Any]]:
 
 
 def printed_rates() -> list[str]:
-    """The learning rates of the texture notebook's section 4.1, as docs/sources.md has them."""
+    """The learning rates of the texture notebook's section 4.1, from docs/sources.md."""
     text = (ROOT / "docs/sources.md").read_text()
     (row,) = re.findall(r"^\| learning rate \| (.*) \|$", text, re.MULTILINE)
     return row.split(" | ")
@@ -77,7 +73,7 @@ def test_texture_rates_are_the_printed_ones_with_adam_for_1000_steps(command: Co
     assert [job["values"] for job in jobs(tmp_path / "multirun/study")] == [{"lr": rate} for rate in rates]
 
 
-def test_texture_optimizers_are_the_four_that_were_meant(command: Command, tmp_path: Path):
+def test_texture_optimizers_are_the_four_of_the_notebook(command: Command, tmp_path: Path):
     outcome = command("train.py", "-m", "study=texture_optimizers", *TINY)
     assert outcome.code == 0, outcome.err
     found = jobs(tmp_path / "multirun/study")
@@ -93,7 +89,7 @@ def test_texture_optimizers_are_the_four_that_were_meant(command: Command, tmp_p
 
 
 def check_report_protocol(sweep: Path) -> None:
-    """First the rate at momentum 0.9, then the momentum at the best rate, then one more net, which alone is tested."""
+    """First the rate at momentum 0.9, then the momentum at the best rate, then one more net; only that is tested."""
     found = jobs(sweep)
     table = pd.read_csv(sweep / "summary.csv").set_index("directory")
     tried = [(job["stage"], job["values"]["lr"], job["values"]["momentum"]) for job in found]

@@ -1,4 +1,4 @@
-"""A callback as a user might write one, that ends a training in every way that one can end."""
+"""A user's callback that ends a training in one of many ways."""
 
 import os
 import shutil
@@ -11,15 +11,15 @@ import torch
 
 
 class Trap(L.Callback):
-    """Does `kind` behind a step.
+    """Does `kind` at a step.
 
     Args:
-        kind: nothing, raise, memory, exit, or the name of a signal that this process sends itself.
-        step: the optimizer step; None for any.
-        flag: does it only while this file is there, and takes the file away; None does it always.
-        word: anything; only there to be different.
-        hook: the hook to do it in.
-        stage: fit or test, of which it is.
+        kind: nothing, raise, memory, cuda, remove, exit, exit well, or the name of a signal to send to this process.
+        step: the optimizer step; None does it at every step.
+        flag: does it only if this file exists, and deletes the file; None does it always.
+        word: any value, to make two settings differ.
+        hook: the callback hook that does it.
+        stage: does it only in this stage, fit or test.
     """
 
     def __init__(

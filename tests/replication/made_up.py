@@ -1,4 +1,4 @@
-"""Collected numbers as `collect` leaves them, made up."""
+"""Made-up results in the form of `collect`."""
 
 CLEAR = [0.9, 0.91, 0.92, 0.9, 0.91]
 NEAR = [0.91, 0.9, 0.91, 0.91, 0.9]
@@ -7,7 +7,7 @@ FAR = [0.1, 0.12, 0.1, 0.1, 0.1]
 
 
 def made_up(study: str, numbers: dict[str, list[float | None]], metric: str) -> dict:
-    """Runs of some settings, with a value of one metric for each seed; None where it diverged."""
+    """Runs of some settings, with a value of one metric for each seed; None for a diverged run."""
     return {"mistakes": {}, "settings": {
         f"{study}: {name}": {"overrides": [], "runs": [
             {"seed": seed, "diverged": value is None, "metrics": {} if value is None else {metric: value}}

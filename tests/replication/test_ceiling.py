@@ -1,4 +1,4 @@
-"""The ceiling's decisions are Bayes' rule: calibrated, at chance where nothing can be known, better with more to see."""
+"""The ceiling's decisions follow Bayes' rule: calibrated, at chance without information, better with more pixels."""
 
 import json
 from dataclasses import replace
@@ -20,10 +20,10 @@ from replication.ceiling.texture_model import ROUNDINGS, Array, Mask, Model, Sce
 from segsweep.data.textures import Textures
 
 SMALL = Textures(image_size=64, sigma=10)
-"""The border's filter is not cut off by the image's size, as it is, a little, by default: smooth borders."""
+"""A narrow border filter, which the image does not cut off: smooth borders. The default filter is cut off a little."""
 
 RESULTS_IOU = 0.9936
-"""Of the best trained net in docs/results.md, on float32 images."""
+"""The best trained net in docs/results.md, on float32 images."""
 
 
 @pytest.fixture(scope="module")
@@ -42,11 +42,11 @@ def posterior(source: Textures, name: str, patch: int, index: int, known: list[M
     return bayes.patch_posterior(Scene.of(source, index, name), Model.of(source, rounding), rounding, patch, *lines)
 
 
-# ---- what is told
+# ---- the known scale
 
 
 @pytest.mark.parametrize("source", [SMALL, Textures(), Textures(33)], ids=["64", "128", "odd"])
-def test_the_told_scale_is_the_images_own(source: Textures) -> None:
+def test_the_known_scale_is_the_image_s_own(source: Textures) -> None:
     for name, bound in (("float32", 3e-7), ("8bit", 0.5 / 255 + 1e-6)):
         scene = Scene.of(source, 3, name)
         exact = source.make([3], "test")[0][0, 0].double().numpy()
@@ -56,7 +56,7 @@ def test_the_told_scale_is_the_images_own(source: Textures) -> None:
 
 
 def test_float32_gives_the_composite_back() -> None:
-    # Only the generator's own noise can know it: where texture 2 is, the undone image is its smooth field.
+    # Where texture 2 is shown, the undone image is its smooth field, and only there.
     source = Textures(sigma2=3.0)
     scene = Scene.of(source, 0, "float32")
     undone = Model.of(source, ROUNDINGS["float32"]).undo
@@ -68,7 +68,7 @@ def test_float32_gives_the_composite_back() -> None:
 
 @pytest.mark.parametrize("name", ROUNDINGS)
 def test_covariances_are_those_of_the_images(name: str) -> None:
-    # Whitened by the true mask's covariance, every window has p² independent normal values, at the border too.
+    # Whitened by the true mask's covariance, a window has p² independent normal values, even at the border.
     rounding, size, white = ROUNDINGS[name], 5, []
     model = Model.of(SMALL, rounding)
     for index in range(12):
@@ -97,7 +97,7 @@ def test_ranges_of_widths_are_refused() -> None:
 
 @given(size=st.sampled_from([3, 5, 7]), crossing=st.floats(0.01, 0.9), directions=st.sampled_from([4, 8, 12]))
 @settings(max_examples=20, deadline=None)
-def test_line_masks_are_different_sum_to_one_and_take_no_side(size: int, crossing: float, directions: int) -> None:
+def test_line_masks_are_distinct_with_a_symmetric_prior(size: int, crossing: float, directions: int) -> None:
     masks, prior = bayes.line_masks(size, size / 2, crossing, directions, 0.25)
     weight = dict(zip((mask.tobytes() for mask in masks), prior, strict=True))
     assert len(weight) == len(masks)
@@ -106,7 +106,7 @@ def test_line_masks_are_different_sum_to_one_and_take_no_side(size: int, crossin
 
 
 @pytest.mark.parametrize("name", ROUNDINGS)
-def test_equal_widths_leave_it_at_chance(name: str, known: list[Mask]) -> None:
+def test_equal_widths_give_probability_one_half(name: str, known: list[Mask]) -> None:
     equal = Textures(image_size=64, sigma1=1.2, sigma2=1.2, sigma=10)
     np.testing.assert_allclose(posterior(equal, name, 3, 0, known), 0.5, atol=1e-6)
 
@@ -118,7 +118,7 @@ def test_simulated_patches_get_calibrated_posteriors(name: str) -> None:
     part = slice(20, 20 + patch)
     window = Model.of(SMALL, rounding).window(part, part, rounding.reach, 1.5 * rounding.noise)
     size = patch + 2 * rounding.reach
-    # Half of the patches with a border: most are hard.
+    # A border in half of the patches makes most of them hard.
     masks, prior = bayes.line_masks(size, 2.5, 0.5, 8, 0.25)
     which = draw.choice(len(masks), 4000, p=prior)
     patches = np.empty((patch**2, len(which)))
@@ -174,7 +174,7 @@ def test_the_change_of_one_pixel_is_that_of_the_covariance(seed: int) -> None:
 def test_odds_from_a_window_as_large_as_the_image_are_exact(
     seed: int, first: tuple[int, int], second: tuple[int, int]
 ) -> None:
-    # Then they are differences of one log density, and two pixels may change in either order.
+    # Exact odds are differences of one log density, so the order of two changes does not matter.
     if first == second:
         return
     source = Textures(image_size=16)
@@ -204,7 +204,7 @@ def test_the_mask_prior_knows_a_straight_border(prior: Array) -> None:
 
 
 @pytest.mark.slow
-def test_more_to_see_is_never_worse_and_no_net_is_above() -> None:
+def test_larger_windows_are_never_worse_and_no_net_is_above() -> None:
     source = Textures()
     rounding = replace(ROUNDINGS["float32"], patches=(3, 5), windows=(3, 7))
     rows = {
@@ -219,7 +219,7 @@ def test_more_to_see_is_never_worse_and_no_net_is_above() -> None:
     assert rows["image", 7] > RESULTS_IOU
 
 
-def test_eight_bits_cost_something(known: list[Mask]) -> None:
+def test_rounding_to_8_bits_causes_more_errors(known: list[Mask]) -> None:
     wrong = {}
     for name in ROUNDINGS:
         wrong[name] = sum(
@@ -234,7 +234,7 @@ def test_eight_bits_cost_something(known: list[Mask]) -> None:
 
 @given(seed=st.integers(0, 1000))
 @settings(max_examples=20, deadline=None)
-def test_no_threshold_is_better_than_the_best(seed: int) -> None:
+def test_no_threshold_is_better_than_best_threshold(seed: int) -> None:
     draw = np.random.default_rng(seed)
     truth = draw.random((9, 9)) < 0.4
     values = draw.normal(truth, 1.0)
@@ -247,7 +247,7 @@ def test_no_threshold_is_better_than_the_best(seed: int) -> None:
     assert all(at(level) <= iou + 1e-12 for level in np.nextafter(values.ravel(), -np.inf))
 
 
-def test_scores_are_the_projects() -> None:
+def test_scores_equal_the_project_s_metrics() -> None:
     truth = torch.zeros(2, 40, 40, dtype=torch.bool)
     truth[:, :, 20:] = True
     guess = truth.clone()
@@ -290,4 +290,4 @@ def test_the_documented_table_is_what_was_measured():
             expected = [f"{row[key]:.4f}" for key in ("iou", "iou_interior", "accuracy")]
             assert part == [*expected, f"{row['wrong_at_border']:.2f}"], (cells, rounding)
             shown += 1
-    assert shown == 17, "all but the genie with small windows, whose figure is a worse bound"
+    assert shown == 17, "all rows but the genie with small windows, a worse bound"

@@ -1,3 +1,5 @@
+"""The figures draw every run, every printed number and every name."""
+
 import numpy as np
 import pytest
 
@@ -23,7 +25,7 @@ def test_every_run_is_a_dot_and_every_other_number_a_cross():
     assert figure.axes[0].get_yscale() == "log"
 
 
-def test_the_legend_speaks_of_what_is_drawn():
+def test_the_legend_names_only_drawn_things():
     assert legend(beside({"a": 1.5}, {"a": [1.0]}, value="loss", printed_name="theirs")) == [
         "theirs", "ours: runs and their mean",
     ]  # fmt: skip
@@ -43,7 +45,7 @@ def test_nothing_to_draw_is_an_error():
 
 
 @pytest.mark.parametrize("size", [(128, 640), (40, 20)])
-def test_pictures_below_each_other_with_names_that_are_not_cut_off(size):
+def test_long_names_of_pictures_are_not_cut_off(size):
     names = ["a", "a name that is as long as one of an optimizer with its momentum"]
     figure = picture_rows([np.zeros((*size, 3), np.uint8)] * 2, names)
     figure.draw_without_rendering()

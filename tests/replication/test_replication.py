@@ -1,4 +1,4 @@
-"""The page of printed figures: what it is made from, what it says of them, and that nothing in it is typed by hand."""
+"""docs/replication.md: its printed figures, the collected runs, and the text made from them."""
 
 import itertools
 import json
@@ -54,12 +54,12 @@ Train = Callable[..., Path]
 NO_FOLDER = {name: study for name, study in STUDIES.items() if not study.needs_folder}
 
 
-def test_what_is_installed_imports_nothing_of_it():
+def test_the_installed_package_does_not_import_it():
     found = re.compile(r"^\s*(from|import) replication\b", re.MULTILINE)
     assert [path for path in (ROOT / "src").rglob("*.py") if found.search(path.read_text(encoding="utf-8"))] == []
 
 
-def test_the_page_is_what_the_collected_numbers_say():
+def test_the_page_is_made_from_the_collected_numbers():
     assert page(read_results(RESULTS), PAGE.parent / "images/replication") == PAGE.read_text(encoding="utf-8")
 
 
@@ -84,7 +84,7 @@ def test_every_printed_size_is_ours():
 
 
 def expanded(study: Study) -> list[tuple[str, ...]]:
-    """The overrides of every job of a study's command."""
+    """The overrides of every job in a study's command."""
     choices: list[list[str]] = []
     for override in study.command:
         key, value = override.split("=", 1)
@@ -105,7 +105,7 @@ def expanded(study: Study) -> list[tuple[str, ...]]:
 @pytest.mark.parametrize("name", NO_FOLDER)
 def test_a_study_trains_exactly_the_settings_that_the_page_shows(name: str):
     wanted = {key_without_seed(composed(setting.overrides)) for setting in STUDIES[name].settings}
-    # The later of two equal keys wins, as on the command line of an experiment in another one.
+    # The later of two equal keys wins, as on the command line.
     trained = {key_without_seed(composed(_last_wins(job))) for job in expanded(STUDIES[name])}
     assert trained == wanted
     assert len(wanted) == len(STUDIES[name].settings)
@@ -132,7 +132,7 @@ def test_a_run_is_found_by_its_settings_wherever_it_was_trained(
     assert [run.record.seed for run in found.of(SMALL)] == [0, 1, 3, 4]
     assert found.of(SMALL)[2].directory == alone
     untested = found.of([*SMALL, "trainer.test=false"])
-    assert [run.record.seed for run in untested] == [0, 1, 3, 4, 8], "a test at the end changes nothing before it"
+    assert [run.record.seed for run in untested] == [0, 1, 3, 4, 8], "the test comes last, so it changes nothing else"
     (diverged,) = found.of([*SMALL, "lr=1e30", "optim=sgd"])
     assert diverged.diverged
 
@@ -143,7 +143,7 @@ def test_a_run_is_found_by_its_settings_wherever_it_was_trained(
     results = {"settings": {"tiny: small": {"overrides": [], "key": key, "runs": [old]}}, "mistakes": {}}
     collect(FinishedRuns([tmp_path]), None, results)
     kept = values(results, "tiny: small", LOSS)
-    assert list(kept) == [0, 1, 3, 4, 9], "what was collected before stays"
+    assert list(kept) == [0, 1, 3, 4, 9], "runs that were collected before stay"
     written = json.loads((alone / "run.json").read_text())["metrics"][LOSS]
     assert kept[3] == pytest.approx(written, rel=1e-5)
     del results["settings"]["tiny: small"]["runs"][-1]
@@ -158,7 +158,7 @@ def test_a_run_is_found_by_its_settings_wherever_it_was_trained(
     collect(FinishedRuns([tmp_path]), None, results)
     assert [run["seconds"] is None for run in results["settings"]["tiny: small"]["runs"]] == [False, False, True, False]
 
-    # Runs from before a preset changed: kept as long as there are no others, and never beside others.
+    # Runs from before a preset changed are kept until new ones are found, and never mixed with them.
     changed = {"settings": {"tiny: small": {"overrides": [], "key": "other", "runs": [old]}}, "mistakes": {}}
     said = collect(FinishedRuns([tmp_path / "nothing"]), None, changed)
     assert list(values(changed, "tiny: small", LOSS)) == [9]
@@ -173,7 +173,7 @@ def test_a_run_is_found_by_its_settings_wherever_it_was_trained(
 @pytest.mark.parametrize("n", [2, 3, 5])
 @pytest.mark.parametrize("metric", [LOSS, "val/iou"])
 def test_one_further_run_lies_within_in_95_of_100_cases(n: int, metric: str):
-    # Small enough that no interval reaches beyond 1, where nothing would be said.
+    # Values far below 1: an interval beyond 1 would give no answer.
     draws = np.random.default_rng(0).normal(-300.0, 0.5, size=(4000, n + 1))
     draws = np.exp(draws) if metric == LOSS else draws
     said = [within(row[-1], dict(enumerate(row[:-1])), metric).split()[0] for row in draws]
@@ -188,16 +188,16 @@ def test_within_shows_the_interval_that_the_figure_lies_in_or_not():
     assert within(0.97, each, "val/iou") == "no (0.86 to 0.96)"
     losses = {0: 0.001, 1: 0.002, 2: 0.004}
     assert prediction_interval(np.array(list(losses.values())))[0] < 0
-    assert within(0.01, losses, LOSS) == "yes (0.0000639 to 0.0626)", "a loss is never negative"
+    assert within(0.01, losses, LOSS) == "yes (0.0000639 to 0.0626)", "the interval of a loss is never negative"
 
 
-def test_runs_that_are_not_of_one_kind_are_listed_and_nothing_is_said():
+def test_runs_that_are_not_normally_distributed_are_listed_without_an_answer():
     assert within(0.04, dict(enumerate([0.5, 0.04, 0.0425, 0.036])), LOSS) == "not said: 0.036, 0.04, 0.0425, 0.5"
     assert within(0.9, {0: 0.99, 1: 0.9}, CONFIDENT) == "not said: 0.9, 0.99"
     assert within(0.9, {0: 0.901, 1: 0.9}, CONFIDENT).startswith("yes")
 
 
-def test_of_one_seed_nothing_is_said():
+def test_one_seed_gives_no_answer():
     assert within(1.0, {0: 1.0}, LOSS) == ""
     assert spread({0: 0.25}) == "0.25 (n = 1)"
     assert spread({}) == "not trained yet"
@@ -239,12 +239,12 @@ def test_the_page_says_which_nets_are_not_trained_and_which_diverged():
     assert figures.count("| not drawn yet |") == len([name for _, _, name in prose.FIGURES if name])
 
 
-def test_times_are_of_runs_in_one_piece():
+def test_times_leave_out_interrupted_runs():
     results = as_collected(made_up("texture_first", {FIRST.name: CLEAR}, LOSS))
     runs = next(iter(results["settings"].values()))["runs"]
     runs[0] |= {"seconds": 6.0}
     assert "| 5 | 3 min 11 s, 52.1 steps/s | 1.0 min (0.1 to 1.0) | 1.5 | CPU," in page(results)
-    runs[0] |= {"diverged": True}  # it ended early
+    runs[0] |= {"diverged": True}  # ended early
     assert "| 5 | 3 min 11 s, 52.1 steps/s | 1.0 min | 1.5 | CPU," in page(results)
     runs[0] |= {"seconds": None, "diverged": False}
     assert "| 5 | 3 min 11 s, 52.1 steps/s | 1.0 min | 1.5 | CPU," in page(results)
@@ -253,7 +253,7 @@ def test_times_are_of_runs_in_one_piece():
     assert "| 5 | 3 min 11 s, 52.1 steps/s |  |  | CPU," in page(results)
 
 
-def test_a_diverged_run_is_never_left_out_unsaid():
+def test_diverged_runs_are_always_counted():
     results = as_collected(made_up("texture_rates", {"Adam 5": [0.5, None, 0.4], "Adam 1": [None] * 3}, LOSS))
     text = page(results)
     lost = "diverged in 1 of 3, else"
@@ -261,7 +261,7 @@ def test_a_diverged_run_is_never_left_out_unsaid():
     assert "| 1 | 0.072490 | diverged in 3 of 3 |  | diverged in 3 of 3 |" in text
 
 
-def test_a_printed_figure_has_all_its_digits():
+def test_a_printed_figure_keeps_all_its_digits():
     assert [as_printed(0.0394400), as_printed(0.13820), as_printed(0.498, 3)] == ["0.039440", "0.13820", "0.498"]
 
 
@@ -303,7 +303,7 @@ def test_run_types_every_study_that_is_asked_for_and_stops_when_told(monkeypatch
     ]  # fmt: skip
     assert all(words[0] == "-m" and words[-1] == "hydra/launcher=joblib" for words in typed)
     assert "dubai_rates: left out" in capsys.readouterr().out
-    assert main(["run"]) == 137, "killed: the studies behind are not begun"
+    assert main(["run"]) == 137, "killed: the next studies do not start"
     assert len(typed) == 3
     assert main(["run", "--only", "demo"]) == 1
     assert capsys.readouterr().err.startswith("error: --only demo: no such study; there are texture_rates,")
@@ -334,7 +334,7 @@ def test_report_writes_page_and_numbers(tmp_path: Path, monkeypatch: pytest.Monk
     assert written["replication.md"].startswith("# Replication")
 
 
-def test_what_a_curve_ends_with():
+def test_last_values_of_curves():
     curves = ([3.0, None, 2.0], [1.0, None], [None], [5.0])
     each = [{"seed": seed, "diverged": seed == 3, "curve": {"val/loss": curve}} for seed, curve in enumerate(curves)]
     results = {"settings": {"a": {"runs": [*each, {"seed": 4, "diverged": False, "curve": {}}]}}}
@@ -351,11 +351,11 @@ def test_every_figure_that_the_page_names_is_drawn_or_there():
             assert (ROOT / "docs/images" / name).is_file(), name
 
 
-# What the documents got wrong
+# The documents' mistakes
 
 
 def test_the_published_module_is_trained_as_ours_is():
-    """Batch norms in training mode know only the batch: one module for three places makes the same weights."""
+    """In training mode a batch norm uses only the batch, so one module in three places gives the same weights."""
     torch.manual_seed(0)
     ours = TextureCNN()
     published = mistakes._with_one_norm(ours)
@@ -371,7 +371,7 @@ def test_a_cross_entropy_of_one_channel_is_zero_and_teaches_nothing():
     assert mistakes.cross_entropy_of_one_channel(seed=5) == {"loss": 0.0, "largest gradient": 0.0}
 
 
-def test_what_is_not_reset_goes_on_from_where_it_was():
+def test_a_net_that_is_not_reset_continues_from_its_weights():
     found = mistakes.not_reset_between_rates(steps=8, size=16)
     assert found["the same, upwards as in the report: 0.001, 1"] == found["a new one for each rate: 0.001, 1"]
     assert found["the same, downwards: 0.1, 1"] == found["a new one for each rate: 0.1, 3"]
@@ -393,10 +393,9 @@ def test_the_page_says_which_rate_leads_in_how_many_seeds():
 def test_the_page_says_how_many_learnt_two_samples_by_heart():
     results = as_collected(made_up("demo_overfit", {"0.9": [0.95, 0.3], "0.1": [0.2, 0.99]}, "val/iou"))
     results["settings"]["demo_overfit: 0.1"]["runs"][1]["metrics"]["val/iou/Water"] = 0.99
-    said = (
-        "Of the trainings on two samples 2 of 4 reach an iou of 0.9, which is by heart, in 50 steps, 1 of them because"
-    )
-    assert said in " ".join(page(results).split())
+    text = " ".join(page(results).split())
+    assert "2 of 4 trainings on two samples reach an iou of 0.9 in 50 steps" in text
+    assert "in 1 of these the two crops hold only one class" in text
 
 
 def test_the_published_measures_reward_what_is_wrong_and_punish_what_is_right():

@@ -1,4 +1,4 @@
-"""What our runs say of the documents' conclusions, and of the ablation's nets."""
+"""Verdicts on the documents' conclusions and on the ablation's nets."""
 
 import math
 
@@ -28,15 +28,15 @@ from segsweep.sweeps.statistics import holm
          "a is not shown to be better than b (it is in 5 of 5 seeds)"),
         ({"a": [x - 0.25 for x in CLEAR], "b": CLEAR}, "cannot be told",
          "a is not shown to be better than b (it is in 0 of 5 seeds)"),
-        # What diverges sometimes is compared by its other runs: it can be worse, but not better.
+        # A setting with diverged runs is compared by its other runs: it can be worse, but not better.
         ({"a": CLEAR, "b": [None] * 5}, "holds", "all others diverge; diverged: b in 5 of 5"),
         ({"a": CLEAR, "b": BAD, "c": [None, *FAR[1:]]}, "holds", "a is better than b and c; diverged: c in 1 of 5"),
         ({"a": CLEAR, "b": BAD, "c": [None, *[0.99] * 4]}, "cannot be told",
-         "c is ahead of a where it does not diverge; diverged: c in 1 of 5"),
+         "c is ahead of a in the runs that did not diverge; diverged: c in 1 of 5"),
         ({"a": CLEAR, "b": [None, *NEAR[1:]]}, "cannot be told",
          "a is not shown to be better than b (it is in 4 of 5 seeds); diverged: b in 1 of 5"),
         ({"a": [None, *CLEAR[1:]], "b": BAD}, "cannot be told",
-         "better than b where it does not diverge; diverged: a in 1 of 5"),
+         "better than b in the runs that did not diverge; diverged: a in 1 of 5"),
         ({"a": [None, *BAD[1:]], "b": CLEAR}, "does not hold", "a is worse than b; diverged: a in 1 of 5"),
         ({"a": [None] * 5, "b": CLEAR}, "does not hold", "a never learns; diverged: a in 5 of 5"),
         ({"a": [None] * 5, "b": [None] * 5}, "cannot be told", "all diverge; diverged: a in 5 of 5 and b in 5 of 5"),
@@ -81,7 +81,7 @@ def test_every_claim_is_about_a_study_and_some_of_its_settings():
         ({"a": CLEAR, "b": NEAR, "c": [None] * 5, "d": [None] * 5}, "holds",
          "all others diverge; diverged: c in 5 of 5 and d in 5 of 5"),
         ({"a": [None, *CLEAR[1:]], "b": NEAR, "c": BAD, "d": BAD}, "cannot be told",
-         "better than c and d where it does not diverge; diverged: a in 1 of 5"),
+         "better than c and d in the runs that did not diverge; diverged: a in 1 of 5"),
         ({"a": CLEAR[:1], "b": NEAR, "c": BAD, "d": BAD}, "cannot be told", "1 of 5 seeds so far"),
         ({"a": CLEAR, "b": NEAR, "c": BAD}, "cannot be told", "not trained yet: d"),
     ],
