@@ -33,44 +33,29 @@ def sizes() -> list[tuple[str, Any, Any]]:
     parts = {name: sum(parameter.numel() for parameter in getattr(net, name).parameters()) for name in LAYER_PARAMETERS}
     for name in ("conv2", "conv3"):  # the document counts the only norm with the first layer
         parts[name] -= sum(parameter.numel() for parameter in getattr(net, name)[2].parameters())
-    ours = unet_shapes()
-    optimizer, (image, mask) = _adam(net), _shapes()
+    shapes, kinds = unet_shapes(), [type(module) for module in unet.modules()]
+    layers = kinds.count(torch.nn.Conv2d), kinds.count(torch.nn.ConvTranspose2d)
+    image, mask = Textures(image_size=TEXTURE_SHAPE[-1]).make(range(1), "train")
+    adam: torch.optim.Optimizer = instantiate(composed(STOOD_STILL.overrides)["optim"])(net.parameters())
+    optimizer = adam.param_groups[0]
     return [
         *((LAYER_NAMES[name], count, parts[name]) for name, count in LAYER_PARAMETERS.items()),
         ("texture net, parameters", TEXTURE_PARAMETERS, _count(net)),
-        ("texture net, input", TEXTURE_SHAPE, image),
-        ("mask", TEXTURE_SHAPE, mask),
+        ("texture net, input", TEXTURE_SHAPE, tuple(image.shape)),
+        ("mask", TEXTURE_SHAPE, tuple(mask[:, None].shape)),  # the notebook's masks have a channel axis
         ("texture net, output", TEXTURE_SHAPE, tuple(net(torch.zeros(TEXTURE_SHAPE)).shape)),
         ("its batch norm, eps and momentum", PRINTED_NORM, (net.bn.eps, net.bn.momentum)),
         *((f"Adam (4.1), {name}", printed, optimizer[name]) for name, printed in PRINTED_OPTIMIZER.items()),
         ("Adam (4.1), parameter tensors", PRINTED_TENSORS, len(optimizer["params"])),
         ("U-Net, parameters (counted from its layers)", UNET_PARAMETERS, _count(unet)),
-        ("U-Net, convolutions and transposed ones", UNET_LAYERS, _layers(unet)),
-        ("U-Net, input", UNET_INPUT, ours["input"]),
-        *((f"U-Net, {name}", shape, ours[name]) for name, shape in UNET_SHAPES),
+        ("U-Net, convolutions and transposed ones", UNET_LAYERS, layers),
+        ("U-Net, input", UNET_INPUT, shapes["input"]),
+        *((f"U-Net, {name}", shape, shapes[name]) for name, shape in UNET_SHAPES),
     ]
 
 
 def _count(net: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in net.parameters())
-
-
-def _layers(net: torch.nn.Module) -> tuple[int, int]:
-    kinds = [type(module) for module in net.modules()]
-    return kinds.count(torch.nn.Conv2d), kinds.count(torch.nn.ConvTranspose2d)
-
-
-def _shapes() -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Shapes of one image and its mask; the notebook's masks have a channel axis."""
-    image, mask = Textures(image_size=TEXTURE_SHAPE[-1]).make(range(1), "train")
-    return tuple(image.shape), tuple(mask[:, None].shape)
-
-
-def _adam(net: torch.nn.Module) -> dict[str, Any]:
-    """Settings of the optimizer of the training that stood still."""
-    config = composed(STOOD_STILL.overrides)
-    optimizer: torch.optim.Optimizer = instantiate(config["optim"])(net.parameters())
-    return optimizer.param_groups[0]
 
 
 def exact(value: Any) -> str:
