@@ -1,4 +1,4 @@
-"""Trains one network, or sweeps many with -m. `python train.py --help` lists the settings."""
+"""Trains one network, or sweeps many with -m. `python train.py --help` lists what can be set."""
 
 from pathlib import Path
 

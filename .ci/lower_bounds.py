@@ -1,6 +1,6 @@
 """Prints the oldest versions that pyproject.toml allows, as constraints for pip.
 
-Torch is left to the newest that is allowed: each of its CPU builds is hundreds of megabytes.
+Leaves out torch, whose builds have hundreds of megabytes: pip then keeps the newest allowed one.
 """
 
 import re
