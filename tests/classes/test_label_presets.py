@@ -36,12 +36,12 @@ def test_cityscapes_train_ids_are_not_mistaken_for_label_ids(tmp_path):
     path = tmp_path / "mask.png"
     Image.fromarray(np.array([[*range(19), 255]], dtype=np.uint8)).save(path)
     assert read_mask(path, *load_class_table("cityscapes_train_ids")).mask.tolist() == [[*range(19), IGNORE]]
-    with pytest.raises(UserError, match="1 pixel of id 255, which is no class"):
+    with pytest.raises(UserError, match="1 pixel of id 255"):
         read_mask(path, *load_class_table("cityscapes"))
 
 
 def voc_palette() -> list[int]:
-    """The devkit's palette in the words of its Matlab code: bit after bit of the number, from the top."""
+    """The palette as computed by the Matlab code of the devkit: bit by bit, from the highest."""
     palette = []
     for number in range(256):
         red = green = blue = 0

@@ -1,4 +1,4 @@
-"""What cannot be read exactly is refused, on one line that names the file and the way out."""
+"""A mask that cannot be read exactly is refused, on one line with the file and what to do."""
 
 import io
 import struct
@@ -10,28 +10,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mask_support import LABELS, assert_says, palette_image, png, refusal
 from PIL import Image
 
 from segsweep.classes import ClassTable, LabelClass, MaskRule, read_mask, write_mask
 from segsweep.errors import UserError
-
-LABELS = ClassTable(
-    [
-        LabelClass(0, "Building", (0x3C, 0x10, 0x98)),
-        LabelClass(1, "Land", (0x84, 0x29, 0xF6)),
-        LabelClass(2, "Road", (0x6E, 0xC1, 0xE4)),
-    ]
-)
-
-
-def refusal(path: Path, rule: MaskRule | None = None, labels: ClassTable = LABELS) -> str:
-    """The message a mask is refused with, once it is one line that begins with the file."""
-    with pytest.raises(UserError) as caught:
-        read_mask(path, labels, rule)
-    message = str(caught.value)
-    assert message.startswith(f"{path}: ")
-    assert "\n" not in message
-    return message.removeprefix(f"{path}: ")
 
 
 def rgb(*colors: tuple[int, int, int]) -> Image.Image:
@@ -43,9 +26,9 @@ def test_an_unlisted_color_is_refused_with_count_nearest_class_and_ways_out(tmp_
     pixels = np.zeros((1500, 800, 3), dtype=np.uint8)
     pixels[0] = (0x84, 0x29, 0xF6)
     Image.fromarray(pixels).save(path)
-    assert refusal(path) == (
-        "1,199,200 pixels of colour #000000, which is no class (nearest: Building #3C1098). "
-        'Map it in data.map_colors, or ignore it with data.ignore_colors=["#000000"].'
+    assert_says(
+        refusal(path),
+        *("1,199,200 pixels", "#000000", "Building #3C1098", "data.map_colors", 'data.ignore_colors=["#000000"]'),
     )
 
 
@@ -53,17 +36,25 @@ def test_several_unlisted_colors_are_named_the_most_frequent_first(tmp_path):
     path = tmp_path / "mask.png"
     odd = [(0, 0, 0)] * 3 + [(255, 255, 255)] * 2 + [(0x84, 0x29, 0xF7), (1, 0, 0), (0, 1, 0)]
     rgb(*[(0x84, 0x29, 0xF6)] * 8, *odd).save(path)
-    assert refusal(path) == (
-        "3 pixels of colour #000000 (nearest: Building #3C1098), 2 of #FFFFFF (nearest: Road #6EC1E4), "
-        "1 of #000100 (nearest: Building #3C1098), 2 of 2 others, which are no classes. "
-        'Map them in data.map_colors, or ignore them with data.ignore_colors=["#000000","#FFFFFF","#000100",...].'
+    assert_says(
+        refusal(path),
+        *(
+            "3 pixels",
+            "#000000",
+            "Building #3C1098",
+            "2 of #FFFFFF",
+            "Road #6EC1E4",
+            "1 of #000100",
+            "Building #3C1098",
+        ),
+        *("2 of 2 others", "data.map_colors", 'data.ignore_colors=["#000000","#FFFFFF","#000100",...]'),
     )
 
 
 def test_a_mask_mostly_of_unlisted_colors_points_to_the_class_table(tmp_path):
     path = tmp_path / "mask.png"
     rgb((0x3C, 0x10, 0x98), (1, 2, 3), (4, 5, 6)).save(path)
-    assert "Most pixels are of no class: is data.labels the table of these masks? Otherwise: Map them" in refusal(path)
+    assert_says(refusal(path), "Most pixels", "data.labels", "data.map_colors")
 
 
 def test_a_mask_in_the_colors_of_a_preset_names_the_preset(tmp_path):
@@ -71,37 +62,32 @@ def test_a_mask_in_the_colors_of_a_preset_names_the_preset(tmp_path):
     other = ClassTable([LabelClass(0, "Water", (0x50, 0xE3, 0xC2)), LabelClass(1, "Unlabeled", (0x9B, 0x9B, 0x9B))])
     dubai = [(0x84, 0x29, 0xF6), (0x6E, 0xC1, 0xE4), (0, 0, 0)]  # Land, Road, and black, which the preset ignores
     rgb(*dubai, (0x9B, 0x9B, 0x9B)).save(path)
-    hint = "These are colours of data.labels=dubai. "
-    assert f"is data.labels the table of these masks? {hint}Otherwise: Map them" in refusal(path, labels=other)
+    assert_says(refusal(path, labels=other), "Most pixels", "data.labels=dubai", "data.map_colors")
     palette_image([0, 1, 0], dubai).save(path)
-    assert f"its numbers are all class ids. {hint}Correct the colours" in refusal(path, labels=other)
-    for strangers in ([*dubai, (1, 2, 3)], [(0x84, 0x29, 0xF6), (0, 0, 0)]):  # one too many; one class alone
+    assert_says(refusal(path, labels=other), "ids", "data.labels=dubai", "data.by=index")
+    for strangers in ([*dubai, (1, 2, 3)], [(0x84, 0x29, 0xF6), (0, 0, 0)]):  # one colour too many; one class alone
         rgb(*strangers).save(path)
-        assert "is data.labels the table of these masks? Otherwise:" in refusal(path, labels=other)
+        assert_says(message := refusal(path, labels=other), "Most pixels", "data.labels", "data.map_colors")
+        assert "dubai" not in message
 
 
-def test_blurred_edges_point_to_their_cause_and_to_snapping(tmp_path):
+def test_many_unlisted_colors_point_to_blurred_edges_and_snapping(tmp_path):
     path = tmp_path / "mask.png"
     rgb((0x3C, 0x10, 0x98), *[(value, 0, 0) for value in range(40)]).save(path)
-    message = refusal(path)
-    assert "37 of 37 others" in message
-    assert "data.snap=true" in message
+    assert_says(refusal(path), "37 of 37 others", "compression", "data.snap=true")
 
 
 def test_an_unlisted_id_is_refused_with_count_nearest_class_and_ways_out(tmp_path):
     path = tmp_path / "mask.npy"
     np.save(path, np.array([[0, 1, 2, 9, 9]]))
-    assert refusal(path) == (
-        "2 pixels of id 9, which is no class (nearest: Road 2). "
-        "Map it in data.map_ids, or ignore it with data.ignore_ids=[9]."
-    )
+    assert_says(refusal(path), "2 pixels of id 9", "Road 2", "data.map_ids", "data.ignore_ids=[9]")
 
 
 @pytest.mark.parametrize("unlisted", [-1, 3, 255, 65536, -(2**40), 2**63 - 1])
 def test_no_id_is_ignored_unless_the_rule_lists_it(tmp_path, unlisted):
     path = tmp_path / "mask.npy"
     np.save(path, np.array([[0, unlisted]]))
-    assert f"1 pixel of id {unlisted}, which is no class" in refusal(path)
+    assert_says(refusal(path), f"1 pixel of id {unlisted},", f"data.ignore_ids=[{unlisted}]")
 
 
 @settings(max_examples=50, deadline=None)
@@ -129,28 +115,20 @@ def test_an_unlisted_color_is_always_refused(shades, kind, by, count):
             Image.fromarray(pixels).convert(kind).save(path)
         message = refusal(path, MaskRule(by=by), labels)
     word = "pixels" if count > 1 else "pixel"
-    assert message.startswith("{} {} of colour #{:02X}{:02X}{:02X}, which is no class".format(count, word, *unlisted))
-    assert "#{:02X}{:02X}{:02X})".format(*nearest) in message
-
-
-def palette_image(values: list[int], palette: list[tuple[int, int, int]]) -> Image.Image:
-    image = Image.fromarray(np.array([values], dtype=np.uint8))
-    image.putpalette(np.array(palette, dtype=np.uint8).tobytes())
-    return image
+    assert message.startswith(f"{count} {word} of ")
+    assert_says(message, "#{:02X}{:02X}{:02X}".format(*unlisted), "#{:02X}{:02X}{:02X}".format(*nearest))
 
 
 def test_a_jpeg_is_refused_with_the_reason_and_the_way_out(tmp_path):
     path = tmp_path / "mask.jpg"
     rgb(*[(0x3C, 0x10, 0x98)] * 8).save(path)
-    message = refusal(path)
-    assert message.startswith("is JPEG, which blurs colours at the edges of classes")
-    assert "data.snap=true" in message
+    assert_says(refusal(path), "JPEG", "PNG", "data.snap=true")
 
 
 def test_a_gray_jpeg_is_never_read_by_index(tmp_path):
     path = tmp_path / "mask.jpg"
     Image.fromarray(np.ones((8, 8), dtype=np.uint8)).save(path)
-    assert "which changes numbers" in refusal(path, MaskRule(by="index", snap=True))
+    assert_says(refusal(path, MaskRule(by="index", snap=True)), "JPEG", "PNG")
 
 
 @pytest.mark.parametrize("channel", [slice(None), 0])
@@ -164,8 +142,8 @@ def test_a_tiff_is_as_exact_as_its_compression(tmp_path, channel):
         assert np.array_equal(read_mask(path, labels).mask, values), compression
     image.save(path, compression="jpeg")
     for by in ("auto", "color", "index"):
-        assert refusal(path, MaskRule(by=by), labels).startswith("is a TIFF compressed by jpeg, which blurs colours")
-    assert "which changes numbers" in refusal(path, MaskRule(by="index", snap=True), labels)
+        assert_says(refusal(path, MaskRule(by=by), labels), "TIFF compressed by jpeg", "data.snap=true")
+    assert_says(refusal(path, MaskRule(by="index", snap=True), labels), "TIFF compressed by jpeg", "PNG")
     assert read_mask(path, labels, MaskRule(snap=True)).snapped > 0
 
 
@@ -176,10 +154,10 @@ def test_transparent_pixels_are_refused_with_their_number(tmp_path, alpha):
     pixels[..., :3] = (0x3C, 0x10, 0x98)
     pixels[0, :3, 3] = alpha
     Image.fromarray(pixels).save(path)
-    assert refusal(path).startswith("3 pixels are transparent, wholly or partly")
+    assert refusal(path).startswith("3 pixels are transparent")
 
 
-def test_transparency_in_a_palette_or_of_a_gray_counts_only_where_it_is_used(tmp_path):
+def test_a_transparent_palette_entry_or_gray_counts_only_if_a_pixel_has_it(tmp_path):
     path = tmp_path / "mask.png"
     image = palette_image([0, 1, 1], [(0x3C, 0x10, 0x98), (0x84, 0x29, 0xF6), (0x6E, 0xC1, 0xE4)])
     image.save(path, transparency=1)
@@ -191,28 +169,20 @@ def test_transparency_in_a_palette_or_of_a_gray_counts_only_where_it_is_used(tmp
         assert refusal(path).startswith("2 pixels are transparent")
 
 
-def png(width: int, height: int, depth: int, color_type: int, rows: bytes) -> bytes:
-    def chunk(name: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-
-    header = struct.pack(">IIBBBBB", width, height, depth, color_type, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-
-
 @pytest.mark.parametrize(("color_type", "channels"), [(2, 3), (4, 2), (6, 4)])
 def test_sixteen_bits_a_color_channel_are_refused_and_not_cut_to_eight(tmp_path, color_type, channels):
     path = tmp_path / "mask.png"
     path.write_bytes(png(1, 1, 16, color_type, b"\0" + b"\x3c\x01" * (channels - 1) + b"\xff\xff"))
-    assert "16 bits a colour channel" in refusal(path)
+    assert "16 bits" in refusal(path)
 
 
-def test_a_declared_size_beyond_reason_is_refused_before_memory_is_taken(tmp_path):
+def test_a_png_that_declares_too_many_pixels_is_refused_before_memory_is_taken(tmp_path):
     path = tmp_path / "mask.png"
     path.write_bytes(png(50_000, 50_000, 8, 2, b"\0"))
     assert "is too large" in refusal(path)
 
 
-def test_an_array_with_holes_of_more_pixels_than_fit_is_refused_before_memory_is_taken(tmp_path):
+def test_a_sparse_array_of_too_many_pixels_is_refused_before_memory_is_taken(tmp_path):
     path = tmp_path / "mask.npy"
     header = np.lib.format.header_data_from_array_1_0(np.zeros((1, 1), dtype=np.uint8)) | {"shape": (1 << 20, 1 << 20)}
     with path.open("wb") as file:
@@ -224,10 +194,10 @@ def test_an_array_with_holes_of_more_pixels_than_fit_is_refused_before_memory_is
     assert refusal(path).startswith("is not a whole .npy array")
 
 
-def test_what_pillow_would_start_a_program_for_is_no_mask(tmp_path):
+def test_postscript_for_which_pillow_starts_a_program_is_refused(tmp_path):
     path = tmp_path / "mask.png"
     path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n")
-    assert refusal(path).startswith("is a text file, not an image")
+    assert refusal(path).startswith("is a text file")
 
 
 def test_a_number_outside_the_palette_is_refused(tmp_path):
@@ -239,8 +209,8 @@ def test_a_number_outside_the_palette_is_refused(tmp_path):
     shorter = struct.pack(">I", 3) + b"PLTE" + bytes((0x3C, 0x10, 0x98))
     end = at + 12 + struct.unpack(">I", content[at : at + 4])[0]
     path.write_bytes(content[:at] + shorter + struct.pack(">I", zlib.crc32(shorter[4:])) + content[end:])
-    assert "number 1 in a palette of 1 colours" in refusal(path, MaskRule(by="color"))
-    assert "number 1 has no colour in a palette of 1" in refusal(path)
+    assert_says(refusal(path, MaskRule(by="color")), "number 1 ", "palette of 1 ")
+    assert_says(refusal(path), "number 1 ", "palette of 1,", "data.by=index")
     assert read_mask(path, LABELS, MaskRule(by="index")).mask.tolist() == [[0, 1]]
 
 
@@ -248,18 +218,18 @@ def test_an_empty_file_is_refused(tmp_path):
     for name in ("mask.png", "mask.npy"):
         path = tmp_path / name
         path.write_bytes(b"")
-        assert refusal(path).startswith("the file is empty (0 bytes)")
+        assert refusal(path).startswith("the file is empty")
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path):
-    assert refusal(tmp_path / "none.png") == "there is no such file"
+    assert "no such file" in refusal(tmp_path / "none.png")
     assert "folder" in refusal(tmp_path)
 
 
 def test_a_text_file_that_is_called_an_image_is_refused(tmp_path):
     path = tmp_path / "mask.png"
     path.write_text("not an image\n" * 20)
-    assert refusal(path).startswith("is a text file, not an image")
+    assert refusal(path).startswith("is a text file")
 
 
 def test_a_truncated_image_is_refused(tmp_path):
@@ -275,25 +245,25 @@ def test_several_images_in_one_file_are_refused(tmp_path):
     assert refusal(path).startswith("holds 2 frames")
 
 
-def test_gray_counted_from_white_is_refused(tmp_path):
+def test_a_tiff_with_white_as_zero_is_refused(tmp_path):
     path = tmp_path / "mask.tif"
     Image.fromarray(np.zeros((2, 2), dtype=np.uint8)).save(path, tiffinfo={262: 0})
     with Image.open(path) as image:
         assert image.tag_v2[262] == 0
-    assert "counts gray from white down" in refusal(path)
+    assert_says(refusal(path), "TIFF", "white as zero")
 
 
 @pytest.mark.parametrize("mode", ["F", "CMYK"])
-def test_pixel_modes_without_classes_are_refused_by_name(tmp_path, mode):
+def test_a_pixel_mode_that_masks_do_not_have_is_refused_by_name(tmp_path, mode):
     path = tmp_path / "mask.tif"
     rgb((0x3C, 0x10, 0x98)).convert(mode).save(path)
-    assert refusal(path).startswith(f"has the pixel mode {mode}")
+    assert refusal(path).startswith(f"has the pixel mode {mode};")
 
 
 @pytest.mark.parametrize(
     ("array", "hint"),
     [
-        (np.zeros((2, 2)), "is float64 [2, 2]; a mask is [H, W] of integers"),
+        (np.zeros((2, 2)), "is float64 [2, 2]"),
         (np.zeros(4, dtype=int), "is int64 [4]"),
         (np.zeros((2, 2, 1), dtype=np.uint8), "is uint8 [2, 2, 1]"),
         (np.zeros((2, 2, 3), dtype=np.uint16), "is uint16 [2, 2, 3]"),
@@ -301,7 +271,7 @@ def test_pixel_modes_without_classes_are_refused_by_name(tmp_path, mode):
         (np.array([[{"a": 1}]], dtype=object), "is not a whole .npy array of numbers"),
     ],
 )
-def test_arrays_that_are_no_masks_are_refused_by_type_and_shape(tmp_path, array, hint):
+def test_an_array_that_is_no_mask_is_refused_with_its_type_and_shape(tmp_path, array, hint):
     path = tmp_path / "mask.npy"
     np.save(path, array, allow_pickle=True)
     assert hint in refusal(path)
@@ -324,13 +294,13 @@ def test_damaged_arrays_are_refused(tmp_path):
 def test_refusing_leaves_no_file_open(tmp_path):
     path = tmp_path / "mask.png"
     rgb((1, 2, 3)).save(path)
-    # A ResourceWarning comes from a destructor, where it fails no test: the open files themselves are looked at.
+    # A ResourceWarning would not fail the test, because a destructor raises it. So look at the open files.
     held = []
     for _ in range(3):
         try:
             read_mask(path, LABELS)
         except UserError as error:
-            held.append(error)  # with its traceback, and so whatever the reader left open
+            held.append(error)  # keeps the traceback, and so any file that the reader left open
     assert len(held) == 3
     assert not [link for link in Path("/proc/self/fd").iterdir() if link.exists() and link.resolve() == path.resolve()]
 

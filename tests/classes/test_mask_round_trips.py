@@ -1,9 +1,7 @@
 """No sequence of encode, save, load and decode changes a mask."""
 
 import io
-import struct
 import tempfile
-import zlib
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mask_support import png
 from PIL import Image
 from support import write_bmp
 
@@ -28,7 +27,7 @@ colors = st.tuples(*[st.integers(0, 255)] * 3)
 
 @st.composite
 def tables(draw, largest_id=255, most=12):
-    """A class table, and an id and a colour that are no class's, for ignored pixels."""
+    """A class table, and for ignored pixels an id and a colour that no class has."""
     number = draw(st.integers(1, most))
     ids = draw(st.lists(st.integers(0, largest_id), min_size=number + 1, max_size=number + 1, unique=True))
     shades = draw(st.lists(colors, min_size=number + 1, max_size=number + 1, unique=True))
@@ -107,7 +106,7 @@ def test_a_bmp_of_any_depth_and_palette_is_read_as_it_is_or_refused(size, bits, 
         except UserError as error:
             refusal = str(error)
     if found is None:
-        assert f"mask.bmp: is a BMP of {bits} bits a pixel" in refusal
+        assert f"mask.bmp: is a BMP of {bits} bits" in refusal
         assert all(red == green == blue for red, green, blue in palette)
         assert (bits, len(palette)) != (1, 2)
     else:
@@ -121,7 +120,7 @@ def test_a_black_and_white_palette_in_more_than_one_bit_a_pixel_is_refused(tmp_p
     for depth in (1, bits):
         write_bmp(tmp_path / f"{depth}.bmp", values.astype(np.uint8), BLACK_AND_WHITE, depth)
     assert np.array_equal(read_mask(tmp_path / "1.bmp", labels).mask, values)
-    with pytest.raises(UserError, match=rf"{bits}\.bmp: is a BMP of {bits} bits a pixel .* save it as PNG$"):
+    with pytest.raises(UserError, match=rf"{bits}\.bmp: is a BMP of {bits} bits .* PNG"):
         read_mask(tmp_path / f"{bits}.bmp", labels)
 
 
@@ -177,10 +176,10 @@ def test_a_written_mask_reads_back_as_it_was(data):
 
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
-def test_a_palette_mask_is_read_as_the_same_picture_in_rgb_or_refused_with_the_same_words(data):
+def test_a_palette_mask_is_read_or_refused_just_as_the_same_picture_in_rgb(data):
     labels, _, ignored_color = data.draw(tables(most=4))
     known = [*(entry.color for entry in labels.classes), ignored_color]
-    # In any order, one colour under several numbers, and unlisted ones among them, which not every picture uses.
+    # Any order; one colour can have several numbers; some colours are unlisted, and not every picture uses them.
     palette = data.draw(st.lists(st.sampled_from(known) | colors, min_size=1, max_size=8))
     picture = Image.fromarray(data.draw(masks(len(palette), ignored=False)))
     picture.putpalette([value for color in palette for value in color])
@@ -230,19 +229,9 @@ def test_auto_never_gives_another_mask_than_a_possible_explicit_reading(data):
             assert automatic in explicit.values()
 
 
-def png(width: int, height: int, depth: int, color_type: int, rows: bytes) -> bytes:
-    """A PNG by hand, for the bit depths that Pillow reads and does not write."""
-
-    def chunk(name: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-
-    header = struct.pack(">IIBBBBB", width, height, depth, color_type, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-
-
 @pytest.mark.parametrize("depth", [1, 2, 4])
 def test_a_gray_png_of_few_bits_is_read_by_its_stored_numbers(tmp_path, depth):
-    # Pillow stretches 2 and 4 bits to 0..255, where the id 1 of a 4-bit file would look like the id 17.
+    # Pillow stretches 2 and 4 bits to 0..255, so the id 1 of a 4-bit file arrives as 17.
     values = list(range(min(1 << depth, 8)))
     packed = int("".join(f"{v:0{depth}b}" for v in values).ljust(64, "0"), 2).to_bytes(8, "big")
     size = -(-len(values) * depth // 8)
@@ -262,7 +251,7 @@ def test_a_gray_image_saved_as_rgb_can_be_read_by_index(tmp_path):
 def test_a_mask_turns_upright_with_its_image(tmp_path):
     labels = ClassTable([LabelClass(0, "a", (1, 1, 1)), LabelClass(1, "b", (2, 2, 2))])
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be shown a quarter turn clockwise
+    exif[0x0112] = 6  # viewers turn it a quarter turn clockwise
     path = tmp_path / "mask.png"
     Image.fromarray(np.array([[0, 1, 1]], dtype=np.uint8)).save(path, exif=exif)
     assert read_mask(path, labels).mask.tolist() == [[0], [1], [1]]
@@ -302,7 +291,7 @@ def test_a_jpeg_is_snapped_to_the_nearest_class_and_the_changes_are_counted(tmp_
     assert (result.mask == mask).mean() > 0.95
 
 
-def test_snapping_reaches_for_ignored_and_mapped_colors_too(tmp_path):
+def test_snapping_also_takes_ignored_and_mapped_colors(tmp_path):
     labels = ClassTable([LabelClass(0, "a", (200, 0, 0)), LabelClass(1, "b", (0, 200, 0))])
     rule = MaskRule(snap=True, ignore_colors=["#000000"], map_colors={"#0000FF": "b"})
     path = tmp_path / "mask.png"
@@ -312,7 +301,7 @@ def test_snapping_reaches_for_ignored_and_mapped_colors_too(tmp_path):
     assert (result.snapped, result.ignored) == (3, 2)
 
 
-def test_the_rule_says_what_becomes_of_unlisted_ids(tmp_path):
+def test_the_rule_ignores_or_maps_ids_that_the_table_does_not_list(tmp_path):
     labels = ClassTable([LabelClass(7, "road", (1, 1, 1)), LabelClass(8, "walk", (2, 2, 2))])
     path = tmp_path / "mask.npy"
     np.save(path, np.array([[-1, 7, 8, 9, 255]]))
@@ -320,7 +309,7 @@ def test_the_rule_says_what_becomes_of_unlisted_ids(tmp_path):
     assert read_mask(path, labels, rule).mask.tolist() == [[255, 0, 1, 0, 255]]
 
 
-@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # Pillow's own word on some of the cut TIFF files
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # Pillow warns so about some of the cut TIFF files
 @pytest.mark.parametrize("format_name", ["PNG", "TIFF", "BMP"])
 def test_a_file_cut_off_anywhere_is_refused_or_still_whole(tmp_path, format_name):
     labels = ClassTable([LabelClass(v, str(v), (v, v, v)) for v in range(4)])

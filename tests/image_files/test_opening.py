@@ -1,4 +1,4 @@
-"""Images and masks are opened by one opener: the same files are refused, in the same line, and turned by the same tag."""
+"""Images and masks share one opener: it refuses the same files with the same line, and applies the same orientation."""
 
 import os
 import struct
@@ -24,7 +24,7 @@ POSITIONS = np.add.outer(np.arange(7), np.arange(5)) // 2 % 3
 
 
 def _wide(content: bytes) -> bytes:
-    """A PNG that says it is 60,000 pixels wide and high."""
+    """The PNG with a header that declares 60,000 x 60,000 pixels."""
     header = content[12:16] + struct.pack(">II", 60_000, 60_000) + content[24:29]
     return content[:12] + header + struct.pack(">I", zlib.crc32(header)) + content[33:]
 
@@ -42,7 +42,7 @@ CONTENTS = {
 
 
 def _refusals(path: Path) -> list[str]:
-    """What reading a file as an image and as a mask says, less the formats that each may have."""
+    """The errors for a file read as an image and as a mask, without the list of formats, which differs."""
     lines = []
     for read in (lambda: read_image(path), lambda: read_mask(path, LABELS)):
         with pytest.raises(UserError) as caught:
@@ -55,7 +55,9 @@ def _refusals(path: Path) -> list[str]:
 
 @pytest.mark.parametrize("suffix", ["png", "npy"])
 @pytest.mark.parametrize("content", CONTENTS)
-def test_what_is_no_image_is_no_mask_and_the_line_is_the_same(tmp_path: Path, content: str, suffix: str) -> None:
+def test_a_file_that_is_no_image_is_refused_with_the_same_line_as_a_mask(
+    tmp_path: Path, content: str, suffix: str
+) -> None:
     Image.fromarray(LABELS.colors[POSITIONS]).save(tmp_path / "whole.png")
     path = tmp_path / f"x.{suffix}"
     path.write_bytes(CONTENTS[content]((tmp_path / "whole.png").read_bytes()))
@@ -63,7 +65,7 @@ def test_what_is_no_image_is_no_mask_and_the_line_is_the_same(tmp_path: Path, co
     assert first == second
 
 
-def test_missing_files_folders_pipes_and_bombs_are_refused_in_the_same_line(tmp_path: Path) -> None:
+def test_missing_files_folders_pipes_and_bombs_are_refused_with_the_same_line(tmp_path: Path) -> None:
     Image.fromarray(LABELS.colors[POSITIONS]).save(tmp_path / "bomb.png")
     (tmp_path / "bomb.png").write_bytes(_wide((tmp_path / "bomb.png").read_bytes()))
     os.mkfifo(tmp_path / "pipe.png")
@@ -87,7 +89,6 @@ def test_missing_files_folders_pipes_and_bombs_are_refused_in_the_same_line(tmp_
 def test_an_orientation_turns_an_image_and_its_mask_alike(
     tmp_path: Path, options: str, orientation: int, gray: bool
 ) -> None:
-    """In files that keep every pixel, uncompressed TIFF among them."""
     extension, _, compression = options.partition(" ")
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -96,7 +97,7 @@ def test_an_orientation_turns_an_image_and_its_mask_alike(
     path = tmp_path / f"x.{extension}"
     extra = {"lossless": True} if extension == "webp" else {"compression": compression} if compression else {}
     stored.save(path, exif=exif, **extra)
-    # EXIF 2.32, tag 0x0112: what the stored rows and columns are in the picture.
+    # EXIF 2.32, tag 0x0112: where the stored rows and columns belong in the picture.
     positions = POSITIONS.T if orientation >= 5 else POSITIONS
     positions = positions[::-1] if orientation in (3, 4, 7, 8) else positions
     positions = positions[:, ::-1] if orientation in (2, 3, 6, 7) else positions

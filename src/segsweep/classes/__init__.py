@@ -1,4 +1,4 @@
-"""The class table, and masks in and out of colours."""
+"""The class table, and mask files read and written by it."""
 
 from segsweep.classes.mask_files import write_mask, written_rule
 from segsweep.classes.masks import MaskReading, read_mask, resize_mask

@@ -18,27 +18,24 @@ from segsweep.image_files.tiff import tiff_layout
 
 EXACT_FORMATS = ("PNG", "TIFF", "BMP")
 LOSSY_FORMATS = ("JPEG", "WEBP")
-# In Pillow's words. What else a TIFF may be compressed by, above all jpeg, changes pixels or is not known to keep them.
+# Pillow's names of the TIFF compressions that keep every pixel. All others count as lossy.
 _EXACT_COMPRESSIONS = (
     "raw", "tiff_raw_16", "packbits", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "lzma", "zstd", "tiff_ccitt",
     "group3", "group4",
 )  # fmt: skip
-
-# PNG's 2- and 4-bit grays arrive stretched to 0..255; this undoes it, since an index image means the stored number.
-_STRETCH = {"L;2": 255 // 3, "L;4": 255 // 15}
 _TIFF_WHITE_IS_ZERO = 0
 
 
 @dataclass(frozen=True)
 class Pixels:
-    """What a mask file holds.
+    """The pixels of a mask file.
 
     Args:
-        kind: 'colors': `values` are uint32 [H, W] of 0xRRGGBB. 'palette' and 'gray': `values` are uint8 [H, W] and
-            `palette[v]` is the colour that v is shown in. 'numbers': `values` are integers [H, W] without colours.
+        kind: 'colors': `values` are uint32 [H, W] of 0xRRGGBB. 'palette' and 'gray': `values` are uint8 [H, W], and
+            `palette[v]` is the colour of the value v. 'numbers': `values` are integers [H, W] without colours.
         values: [H, W], see `kind`.
-        palette: int64 [N] of 0xRRGGBB, with N <= 256; None without one.
-        lossy: what the file is, where that changes pixels when saving.
+        palette: int64 [N] of 0xRRGGBB, with N <= 256; None for 'colors' and 'numbers'.
+        lossy: the lossy format or compression of the file; None if it stores every pixel exactly.
     """
 
     kind: Literal["colors", "palette", "gray", "numbers"]
@@ -51,63 +48,59 @@ def read_pixels(path: str | PathLike[str]) -> Pixels:
     """Read a mask file without changing a value in it.
 
     Raises:
-        UserError: the file is missing, empty, damaged, too large or of a kind that has no exact reading.
+        UserError: the file is missing, empty, damaged, too large, has transparent pixels or cannot be read exactly.
     """
     path = Path(path)
     if is_npy(path):
-        return _from_array(path, read_npy(path))
+        array = read_npy(path)
+        if array.ndim == 2 and array.dtype.kind in "iub":
+            return Pixels("numbers", array.astype(np.uint8) if array.dtype.kind == "b" else array)
+        if array.ndim == 3 and array.shape[2] == 3 and array.dtype == np.uint8:
+            return Pixels("colors", pack_pixels(array))
+        raise UserError(
+            f"{path}: is {array.dtype} {list(array.shape)}; a mask is [H, W] of integers, or [H, W, 3] of uint8 colours."
+        )
     with open_image(path, EXACT_FORMATS + LOSSY_FORMATS) as image:
-        return _from_image(path, image)
+        raw, stated, lossy = raw_mode(image), orientation(path, image), _lossy_encoding(image)
+        if is_deep_colour(image):
+            raise UserError(f"{path}: has 16 bits a colour channel; save it with 8, since colours are #RRGGBB.")
+        if image.format == "TIFF":
+            _refuse_misread_tiff(path, image)
+        image.load()
+        _refuse_transparency(path, image)
+        turned = upright(image, stated)  # data.exif is for images alone
+        mode, values = turned.mode, np.asarray(turned)
+        if mode == "P":
+            colors = np.array(turned.getpalette("RGB"), dtype=np.uint8).reshape(-1, 3)
+            return Pixels("palette", values, pack_pixels(colors).astype(np.int64), lossy)
+        if mode in ("RGB", "RGBA"):
+            return Pixels("colors", pack_pixels(values), None, lossy)
+        if mode == "1":
+            return Pixels("gray", values.astype(np.uint8), np.array([0x000000, 0xFFFFFF]), lossy)
+        if mode in ("L", "LA"):
+            # Pillow stretches PNG's 2- and 4-bit grays to 0..255, but an index image means the stored number.
+            stretch = {"L;2": 255 // 3, "L;4": 255 // 15}.get(raw[:3], 1)
+            values = np.ascontiguousarray(values[..., 0]) if mode == "LA" else values
+            values = values // np.uint8(stretch) if stretch > 1 else values
+            return Pixels("gray", values, np.arange(0, 256, stretch, dtype=np.int64) * 0x010101, lossy)
+        if mode in ("I", "I;16", "I;16L", "I;16B"):
+            return Pixels("numbers", values, None, lossy)
+    raise UserError(f"{path}: has the pixel mode {mode}; save it as RGB, palette, or 8- or 16-bit gray.")
 
 
-def _from_image(path: Path, image: Image.Image) -> Pixels:
-    raw, stated, lossy = raw_mode(image), orientation(path, image), _lossy(image)
-    if is_deep_colour(image):
-        raise UserError(f"{path}: has 16 bits a colour channel; save it with 8, since colours are #RRGGBB.")
-    _refuse_tiff(path, image)
-    image.load()
-    _refuse_transparency(path, image)
-    image = upright(image, stated)  # whatever data.exif says of images
-
-    if image.mode == "P":
-        colors = np.array(image.getpalette("RGB"), dtype=np.uint8).reshape(-1, 3)
-        return Pixels("palette", np.asarray(image), pack_pixels(colors).astype(np.int64), lossy)
-    if image.mode in ("RGB", "RGBA"):
-        return Pixels("colors", pack_pixels(np.asarray(image)), None, lossy)
-    if image.mode in ("1", "L", "LA"):
-        return _gray(image, _STRETCH.get(raw[:3], 1), lossy)
-    if image.mode in ("I", "I;16", "I;16L", "I;16B"):
-        return Pixels("numbers", np.asarray(image), None, lossy)
-    raise UserError(f"{path}: has the pixel mode {image.mode}; save it as RGB, palette, or 8- or 16-bit gray.")
-
-
-def _lossy(image: Image.Image) -> str | None:
+def _lossy_encoding(image: Image.Image) -> str | None:
     if image.format == "TIFF":
         compression = image.info.get("compression")
         return None if compression in _EXACT_COMPRESSIONS else f"a TIFF compressed by {compression}"
     return None if image.format in EXACT_FORMATS else image.format
 
 
-def _gray(image: Image.Image, stretch: int, lossy: str | None) -> Pixels:
-    values = np.asarray(image)
-    if image.mode == "1":
-        values = values.astype(np.uint8)
-        return Pixels("gray", values, np.array([0x000000, 0xFFFFFF]), lossy)
-    if image.mode == "LA":
-        values = np.ascontiguousarray(values[..., 0])
-    if stretch > 1:
-        values = values // np.uint8(stretch)
-    return Pixels("gray", values, np.arange(0, 256, stretch, dtype=np.int64) * 0x010101, lossy)
-
-
-def _refuse_tiff(path: Path, image: Image.Image) -> None:
-    if image.format != "TIFF":
-        return
+def _refuse_misread_tiff(path: Path, image: Image.Image) -> None:
     tags = getattr(image, "tag_v2", {})
     if tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == _TIFF_WHITE_IS_ZERO:
-        raise UserError(f"{path}: is a TIFF that counts gray from white down; save it with black as zero, or as PNG.")
+        raise UserError(f"{path}: is a TIFF with white as zero; save it with black as zero, or as PNG.")
     layout = tiff_layout(path)
-    # Of further bands Pillow would drop what is in them, and signed bytes it takes for unsigned ones.
+    # Pillow drops further bands, and reads signed bytes as unsigned.
     if layout is not None and not (layout.is_plain or layout.has_alpha) and (layout.samples > 1 or layout.bits == 8):
         raise UserError(f"{path}: is a TIFF of {layout.mode}; save the mask as RGB, palette, or 8- or 16-bit gray.")
 
@@ -115,37 +108,27 @@ def _refuse_tiff(path: Path, image: Image.Image) -> None:
 def _refuse_transparency(path: Path, image: Image.Image) -> None:
     if not image.has_transparency_data:
         return
-    if image.mode.startswith("I"):  # 16-bit gray, where one value can be declared transparent
+    if image.mode.startswith("I"):  # 16-bit gray can declare one value as transparent
         transparent = int(np.count_nonzero(np.asarray(image) == image.info["transparency"]))
     else:
         transparent = int(np.count_nonzero(np.asarray(image.convert("RGBA").getchannel("A")) != 255))
     if transparent:
         raise UserError(
-            f"{path}: {transparent:,} pixels are transparent, wholly or partly, so it is open what class they are; "
-            "save the mask without transparency, and unlabelled pixels in a colour of their own."
+            f"{path}: {transparent:,} pixels are transparent, wholly or partly, so their class is unclear; save the mask "
+            "without transparency, and give unlabelled pixels a colour that no class has."
         )
 
 
-def _from_array(path: Path, array: NDArray[Any]) -> Pixels:
-    if array.ndim == 2 and array.dtype.kind in "iub":
-        return Pixels("numbers", array.astype(np.uint8) if array.dtype.kind == "b" else array)
-    if array.ndim == 3 and array.shape[2] == 3 and array.dtype == np.uint8:
-        return Pixels("colors", pack_pixels(array))
-    raise UserError(
-        f"{path}: is {array.dtype} {list(array.shape)}; a mask is [H, W] of integers, or [H, W, 3] of uint8 colours."
-    )
-
-
 def written_rule(labels: ClassTable) -> MaskRule:
-    """The rule under which `read_mask` gives back exactly what `write_mask` wrote."""
+    """The rule with which `read_mask` reads exactly what `write_mask` wrote."""
     return MaskRule(by="color", ignore_colors=(hex_color(labels.ignore_color),))
 
 
 def write_mask(path: str | PathLike[str], mask: NDArray[np.integer[Any]], labels: ClassTable) -> None:
     """Write a mask as a PNG in the class colours, ignored pixels in `labels.ignore_color`.
 
-    It is a palette PNG whose numbers are the class ids, and 255 where ignored, so other tools can read it by index.
-    Where that does not fit, since an id is 255 or more, it is an RGB PNG. `written_rule` reads both.
+    The PNG has a palette, and its numbers are the class ids, with 255 for ignored pixels, so other tools can read it by
+    index. If an id is 255 or more, that is impossible, and the PNG is RGB. `written_rule` reads both.
 
     Args:
         path: ends in .png; its folder exists.

@@ -1,4 +1,4 @@
-"""A mask's pixels to positions in the class table; what no class has is refused, with the nearest class and the way out."""
+"""Read masks as positions in the class table; refuse unlisted colours and ids, and say how to map or ignore them."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,33 +13,32 @@ from PIL import Image
 from segsweep.classes.mask_files import Pixels, read_pixels
 from segsweep.classes.presets import preset_hint
 from segsweep.classes.rules import SMALLEST_ID, MaskRule, Reading
-from segsweep.classes.table import IGNORE, LARGEST_ID, ClassTable, hex_color, pack, parse_color
+from segsweep.classes.table import IGNORE, LARGEST_ID, ClassTable, hex_color, pack, parse_color, unpack
 from segsweep.errors import UserError
 
 SHOWN = 3
 """How many unlisted values an error names, the most frequent first."""
 
 BLURRED = 16
-"""More unlisted colours than this in one file are edges blurred by compression or resizing, not forgotten classes."""
-
+"""More unlisted colours than this in one file come from compression or resizing, not from forgotten classes."""
 
 UNLISTED = 256
-"""In lookup tables: a colour or id that is neither a class's nor named by the rule. Larger than any value in a mask."""
+"""In lookup tables: a colour or id that neither class table nor rule lists. Larger than any value in a mask."""
 
 LOWEST, HIGHEST = SMALLEST_ID - 1, LARGEST_ID + 1
-"""One beyond the ids that a table or a rule can name."""
+"""The ids just outside the range that a table or a rule can list."""
 
 
 @dataclass(frozen=True)
 class MaskReading:
-    """A mask, and what was met while reading it.
+    """A decoded mask with its pixel counts.
 
     Args:
         mask: uint8 [H, W] of positions in the class table; 255 is ignored.
         counts: int64 [K], pixels by class.
         ignored: number of pixels that are 255.
-        snapped: number of pixels whose colour was not listed and that took the nearest one.
-        mode: which reading of the file the mask is.
+        snapped: number of pixels whose unlisted colour was replaced by the nearest listed one.
+        mode: whether the file was read by colour or by index.
     """
 
     mask: NDArray[np.uint8]
@@ -50,20 +49,19 @@ class MaskReading:
 
 
 def read_mask(path: str | PathLike[str], labels: ClassTable, rule: MaskRule | None = None) -> MaskReading:
-    """Read a mask file; each pixel becomes the class that table and rule give it, or the file is refused.
+    """Read a mask file: each pixel becomes the class that table and rule give it, or the file is refused.
 
     Args:
         path: PNG, TIFF or BMP in RGB, RGBA, palette, 1- to 16-bit gray; .npy of integers [H, W] or uint8 [H, W, 3];
-            JPEG, WebP and TIFF compressed as JPEG where the rule says snap.
+            with snap also JPEG, WebP and TIFF compressed as JPEG.
         labels: the class table.
-        rule: how to read, and what becomes of unlisted colours and ids; by default `MaskRule()`.
+        rule: how to read the file, and what to do with unlisted colours and ids; None: `MaskRule()`.
 
     Raises:
-        UserError: the file cannot be read exactly, can be read in two ways, or holds a colour or id that neither table
+        UserError: the file cannot be read exactly, has two possible readings, or holds a colour or id that neither table
             nor rule lists.
     """
-    path = Path(path)
-    rule = rule or MaskRule()
+    path, rule = Path(path), rule or MaskRule()
     rule.check(labels)
     pixels = read_pixels(path)
     if pixels.lossy and not rule.snap:
@@ -71,35 +69,46 @@ def read_mask(path: str | PathLike[str], labels: ClassTable, rule: MaskRule | No
             f"{path}: is {pixels.lossy}, which blurs colours at the edges of classes, so pixels would change class; "
             "use masks saved as PNG, or take the nearest colour with data.snap=true."
         )
-    mode = _choose(path, pixels, labels, rule)
+    mode = choose_reading(path, pixels, labels, rule)
+    values, palette = pixels.values, pixels.palette
     if mode == "color":
-        values, palette, table = pixels.values, _palette(path, pixels), _color_table(labels, rule)
+        if pixels.kind == "numbers":
+            raise UserError(f"{path}: holds numbers and no colours; read it with data.by=index.")
+        if palette is not None and (largest := int(values.max())) >= len(palette):
+            raise UserError(f"{path}: is damaged: number {largest} in a palette of {len(palette)} colours.")
+        table = color_table(labels, rule)
         positions = table[values] if palette is None else table[palette][values]
     else:
-        values, palette = _ids(path, pixels), None
-        positions = _look_up_ids(_index_table(labels, rule), values)
+        if pixels.lossy:
+            raise UserError(f"{path}: is {pixels.lossy}, which changes numbers; use masks saved as PNG.")
+        if pixels.kind == "colors":
+            values = values & 255
+            if not np.array_equal(
+                values * 0x010101, pixels.values
+            ):  # a gray image saved as RGB still shows its numbers
+                raise UserError(f"{path}: holds colours, not ids; read it with data.by=color.")
+        positions = look_up_ids(values, labels, rule)
 
     snapped = 0
     wrong = positions == UNLISTED
     if wrong.any():
-        unlisted = values[wrong] if palette is None else palette[values[wrong]]
-        unlisted, counts = np.unique(unlisted, return_counts=True)
+        found = palette[values[wrong]] if mode == "color" and palette is not None else values[wrong]
+        unlisted, counts = np.unique(found, return_counts=True)
         if mode == "index" or not rule.snap:
             refuse_unlisted(path, mode, unlisted, counts, labels, wrong.size)
         table = table.copy()
-        table[unlisted] = table[_nearest_color(unlisted, table)]
+        table[unlisted] = table[nearest_listed(unlisted, np.flatnonzero(table != UNLISTED))]
         positions = table[values] if palette is None else table[palette][values]
         snapped = int(counts.sum())
     mask = positions.astype(np.uint8)
-    histogram = _histogram(mask)
-    return MaskReading(mask, histogram[: len(labels)], int(histogram[IGNORE]), snapped, mode)
+    counts = histogram(mask)
+    return MaskReading(mask, counts[: len(labels)], int(counts[IGNORE]), snapped, mode)
 
 
 def resize_mask(mask: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
-    """The mask at another size, by nearest neighbour: every pixel is one of the mask's, never a mixture.
+    """Resize by nearest neighbour, so every new pixel is a pixel of the mask, never a mixture.
 
-    The pixel taken is the one under the new pixel's centre (torch's 'nearest-exact'), and of two the lower right one.
-    It is found in whole numbers; Pillow's NEAREST sums floats, and between two pixels takes now one, now the other.
+    Takes the pixel under the new pixel's centre (torch's 'nearest-exact'); of two equally near, the lower right one.
 
     Args:
         mask: [H, W], any integer type, which is kept.
@@ -112,94 +121,66 @@ def resize_mask(mask: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
         raise ValueError(f"a mask is [H, W] with at least one pixel, not {list(mask.shape)}.")
     if min(size) < 1:
         raise ValueError(f"the size {size} is not positive.")
-    # floor((i + 1/2) * old / new)
+    # floor((i + 1/2) * old / new) in integers. Pillow's NEAREST sums floats, so its choice between two pixels varies.
     rows, columns = ((2 * np.arange(new) + 1) * old // (2 * new) for new, old in zip(size, mask.shape, strict=True))
     return np.ascontiguousarray(mask[rows][:, columns])
 
 
-def _choose(path: Path, pixels: Pixels, labels: ClassTable, rule: MaskRule) -> Reading:
-    """Which reading of the file the rule asks for; for 'auto', the only one that is possible (see `MaskRule.by`)."""
+def choose_reading(path: Path, pixels: Pixels, labels: ClassTable, rule: MaskRule) -> Reading:
+    """The reading that the rule names; for 'auto', the only one that is possible (see `MaskRule.by`).
+
+    Raises:
+        UserError: both readings are possible and differ, or the colours of a palette contradict its class ids.
+    """
+    palette = pixels.palette
     if rule.by != "auto":
         return rule.by
-    if pixels.kind == "colors":
-        return "color"
-    if pixels.kind == "numbers":
-        return "index"
+    if palette is None:
+        return "color" if pixels.kind == "colors" else "index"
     if pixels.lossy:
         return "color"
-    assert pixels.palette is not None
-    used = np.flatnonzero(_histogram(pixels.values))
-    by_index = _look_up_ids(_index_table(labels, rule), used)
+    used = np.flatnonzero(histogram(pixels.values))
+    by_index = look_up_ids(used, labels, rule)
     index_fits = bool((by_index != UNLISTED).all())
-    plain_gray = np.array_equal(pixels.palette, np.arange(len(pixels.palette)) * 0x010101)
-    if used[-1] >= len(pixels.palette):  # a number without a colour has no reading by colour
+    plain_gray = np.array_equal(palette, np.arange(len(palette)) * 0x010101)
+    if used[-1] >= len(palette):  # a number without a colour has no reading by colour
         by_color = np.full_like(by_index, UNLISTED)
     else:
-        shades, table = pixels.palette[used], _color_table(labels, rule)
+        shades, table = palette[used], color_table(labels, rule)
         by_color = table[shades]
         strange = by_color == UNLISTED
         if rule.snap and index_fits and strange.any() and (pixels.kind == "gray" or plain_gray):
-            # Else of files that are alike, those with a little noise in the right place would be read by index.
-            by_color[strange] = table[_nearest_color(shades[strange], table)]
+            # Without this, noise that happens to hit ids would make one of many similar files an index file.
+            by_color[strange] = table[nearest_listed(shades[strange], np.flatnonzero(table != UNLISTED))]
     color_fits = bool((by_color != UNLISTED).all())
 
     if index_fits and color_fits and not np.array_equal(by_index, by_color):
         at = int(np.flatnonzero(by_index != by_color)[0])
-        color = hex_color(int(pixels.palette[used[at]]))
+        names = {**dict(enumerate(labels.names)), IGNORE: "ignored"}
         raise UserError(
-            f"{path}: can be read in two ways that differ: {used[at]} is {_name(labels, by_index[at])} by index and "
-            f"{_name(labels, by_color[at])} by its colour {color}. Say which with data.by=color or data.by=index."
+            f"{path}: can be read in two ways that differ: {used[at]} is {names[by_index[at]]} by index and "
+            f"{names[by_color[at]]} by its colour {hex_color(int(palette[used[at]]))}. "
+            "Choose one with data.by=color or data.by=index."
         )
     if pixels.kind == "gray":
         return "index" if index_fits or not (color_fits or rule.snap) else "color"
     if index_fits and not color_fits and not plain_gray:
-        if (largest := int(used[-1])) >= len(pixels.palette):
+        if (largest := int(used[-1])) >= len(palette):
             raise UserError(
-                f"{path}: number {largest} has no colour in a palette of {len(pixels.palette)}, though all numbers are"
-                " class ids. If these count, say data.by=index; else save the mask again."
+                f"{path}: number {largest} has no colour in a palette of {len(palette)}, though all numbers are class ids. "
+                "Read them as ids with data.by=index, or save the mask again."
             )
-        unlisted = shades[strange]
         raise UserError(
-            f"{path}: its palette shows {hex_color(int(unlisted[0]))}, which is no class's colour, though its numbers are"
-            f" all class ids. {preset_hint(unlisted)}"
-            "Correct the colours in data.labels, or say which counts with data.by=index or data.by=color."
+            f"{path}: its palette shows {hex_color(int(shades[strange][0]))}, which is no class's colour, though its "
+            f"numbers are all class ids. {preset_hint(shades[strange])}"
+            "Correct the colours in data.labels, or choose one reading with data.by=index or data.by=color."
         )
     return "index" if index_fits and not color_fits else "color"
 
 
-def _nearest_color(shades: NDArray[np.int64], table: NDArray[np.uint16]) -> NDArray[np.int64]:
-    """For each colour the nearest that a colour table lists."""
-    return nearest_listed(shades, np.flatnonzero(table != UNLISTED))
-
-
-def _name(labels: ClassTable, position: int) -> str:
-    return "ignored" if position == IGNORE else labels.names[position]
-
-
-def _palette(path: Path, pixels: Pixels) -> NDArray[np.int64] | None:
-    """The colours of the numbers in a file that is read by colour; None where the pixels are colours themselves."""
-    if pixels.kind == "numbers":
-        raise UserError(f"{path}: holds numbers and no colours; read it with data.by=index.")
-    if pixels.palette is not None and (largest := int(pixels.values.max())) >= len(pixels.palette):
-        raise UserError(f"{path}: is damaged: number {largest} in a palette of {len(pixels.palette)} colours.")
-    return pixels.palette
-
-
-def _ids(path: Path, pixels: Pixels) -> NDArray[Any]:
-    """[H, W] of ids, of any integer type, in a file that is read by index."""
-    if pixels.lossy:
-        raise UserError(f"{path}: is {pixels.lossy}, which changes numbers; use masks saved as PNG.")
-    if pixels.kind != "colors":
-        return pixels.values
-    ids = pixels.values & 255
-    if not np.array_equal(ids * 0x010101, pixels.values):  # a gray image saved as RGB still shows its number
-        raise UserError(f"{path}: holds colours, not ids; read it with data.by=color.")
-    return ids
-
-
 @lru_cache(maxsize=2)
-def _color_table(labels: ClassTable, rule: MaskRule) -> NDArray[np.uint16]:
-    """uint16 [2**24]: from 0xRRGGBB to position, 255 or UNLISTED."""
+def color_table(labels: ClassTable, rule: MaskRule) -> NDArray[np.uint16]:
+    """Read-only uint16 [2**24]: the position of each colour 0xRRGGBB, 255 or UNLISTED."""
     table = np.full(1 << 24, UNLISTED, dtype=np.uint16)
     for position, entry in enumerate(labels.classes):
         table[pack(entry.color)] = position
@@ -212,8 +193,8 @@ def _color_table(labels: ClassTable, rule: MaskRule) -> NDArray[np.uint16]:
 
 
 @lru_cache(maxsize=4)
-def _index_table(labels: ClassTable, rule: MaskRule) -> NDArray[np.uint16]:
-    """uint16: at `id - LOWEST` the position, 255 or UNLISTED. Its first and last entry stand for all ids beyond."""
+def index_table(labels: ClassTable, rule: MaskRule) -> NDArray[np.uint16]:
+    """Read-only uint16: at `id - LOWEST` the position, 255 or UNLISTED. Both ends stand for all ids beyond them."""
     table = np.full(HIGHEST - LOWEST + 1, UNLISTED, dtype=np.uint16)
     for position, entry in enumerate(labels.classes):
         table[entry.id - LOWEST] = position
@@ -225,8 +206,9 @@ def _index_table(labels: ClassTable, rule: MaskRule) -> NDArray[np.uint16]:
     return table
 
 
-def _look_up_ids(table: NDArray[np.uint16], ids: NDArray[np.integer[Any]]) -> NDArray[np.uint16]:
-    """What an index table says of ids of any integer type."""
+def look_up_ids(ids: NDArray[np.integer[Any]], labels: ClassTable, rule: MaskRule) -> NDArray[np.uint16]:
+    """The position, 255 or UNLISTED for each id; ids may have any integer type and value."""
+    table = index_table(labels, rule)
     limits = np.iinfo(ids.dtype)
     if limits.min == 0 and limits.max <= LARGEST_ID:
         return table[-LOWEST:][ids]
@@ -237,8 +219,8 @@ def _look_up_ids(table: NDArray[np.uint16], ids: NDArray[np.integer[Any]]) -> ND
     return table[ids.astype(np.int64) - LOWEST]
 
 
-def _histogram(values: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """int64 [256], how often each value occurs; by Pillow, since numpy widens what it counts eightfold."""
+def histogram(values: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """int64 [256]: how often each value occurs in [H, W]. Pillow counts; np.bincount would need eight times the memory."""
     return np.array(Image.fromarray(values).histogram(), dtype=np.int64)
 
 
@@ -269,7 +251,7 @@ def nearest_listed(colors: NDArray[Any], listed: NDArray[Any]) -> NDArray[np.int
 def refuse_unlisted(
     path: Path, mode: Reading, values: NDArray[Any], counts: NDArray[np.int64], labels: ClassTable, pixels: int
 ) -> NoReturn:
-    """Raise the UserError for a mask with unlisted values: file, counts, nearest classes and the ways out.
+    """Raise the UserError for a mask with unlisted values: file, counts, nearest classes and what to do.
 
     Args:
         path: the mask file.
@@ -279,47 +261,42 @@ def refuse_unlisted(
         labels: the class table.
         pixels: the number of pixels of the file, listed or not.
     """
-    order = np.argsort(-counts, kind="stable")
-    shown = [(int(values[i]), int(counts[i])) for i in order[:SHOWN]]
-    kind = "colour" if mode == "color" else "id"
+    number, order = len(values), np.argsort(-counts, kind="stable")
+    shown = values[order[:SHOWN]].tolist()
+    texts = [hex_color(value) if mode == "color" else str(value) for value in shown]
     parts: list[str] = []
-    for value, count in shown:
+    for value, text, count in zip(shown, texts, counts[order[:SHOWN]].tolist(), strict=True):
+        kind = "colour" if mode == "color" else "id"
         amount = f"{count:,} of" if parts else f"{count:,} pixel{'s' if count > 1 else ''} of {kind}"
-        which = ", which is no class" if len(values) == 1 else ""
-        parts.append(f"{amount} {_text(value, mode)}{which} (nearest: {_nearest_class(value, mode, labels)})")
-    if rest := len(values) - len(shown):
+        which = ", which is no class" if number == 1 else ""
+        parts.append(f"{amount} {text}{which} (nearest: {nearest_class(value, mode, labels)})")
+    if rest := number - len(shown):
         parts.append(f"{int(counts[order[SHOWN:]].sum()):,} of {rest:,} other{'s' if rest > 1 else ''}")
-    what = ", ".join(parts) + (", which are no classes" if len(values) > 1 else "")
-    # A single colour on most of a mask is what unlabelled background looks like; several are another table's classes.
-    mostly = len(values) > 1 and 2 * counts.sum() > pixels
+    what = ", ".join(parts) + (", which are no classes" if number > 1 else "")
+
     doubt = ""
-    if mostly:
+    # One unlisted colour on most of a mask is usually unlabelled background; several suggest another class table.
+    if number > 1 and 2 * counts.sum() > pixels:
         known = preset_hint(values) if mode == "color" else ""
         doubt = f"Most pixels are of no class: is data.labels the table of these masks? {known}Otherwise: "
-    raise UserError(f"{path}: {what}. {doubt}{_way_out(mode, [value for value, _ in shown], len(values))}")
 
-
-def _way_out(mode: Reading, shown: list[int], number: int) -> str:
-    if mode == "color" and number > BLURRED:
-        return (
-            "So many colours come from lossy compression or from resizing with interpolation: use the masks as they "
-            "were before, or take the nearest class with data.snap=true."
-        )
-    kind = "colors" if mode == "color" else "ids"
-    quoted = [f'"{_text(value, mode)}"' if mode == "color" else str(value) for value in shown]
-    values = ",".join(quoted) + (",..." if number > len(shown) else "")
     it = "it" if number == 1 else "them"
-    return f"Map {it} in data.map_{kind}, or ignore {it} with data.ignore_{kind}=[{values}]."
+    key = "colors" if mode == "color" else "ids"
+    listed = ",".join(f'"{text}"' if mode == "color" else text for text in texts) + (",..." if rest else "")
+    way_out = f"Map {it} in data.map_{key}, or ignore {it} with data.ignore_{key}=[{listed}]."
+    if mode == "color" and number > BLURRED:
+        way_out = (
+            "So many colours come from lossy compression or from resizing with interpolation: use the original masks, or "
+            "take the nearest class with data.snap=true."
+        )
+    raise UserError(f"{path}: {what}. {doubt}{way_out}")
 
 
-def _text(value: int, mode: Reading) -> str:
-    return hex_color(value) if mode == "color" else str(value)
-
-
-def _nearest_class(value: int, mode: Reading, labels: ClassTable) -> str:
+def nearest_class(value: int, mode: Reading, labels: ClassTable) -> str:
+    """Name and id, or name and colour, of the class nearest to an unlisted id or colour."""
     if mode == "index":
         entry = min(labels.classes, key=lambda entry: abs(entry.id - value))
         return f"{entry.name} {entry.id}"
-    packed = [pack(entry.color) for entry in labels.classes]
-    found = int(nearest_listed(np.array([value]), np.array(packed))[0])
-    return f"{labels.names[packed.index(found)]} {hex_color(found)}"
+    distances = ((labels.colors.astype(int) - unpack(value)) ** 2).sum(axis=1)
+    entry = labels.classes[int(distances.argmin())]
+    return f"{entry.name} {hex_color(entry.color)}"

@@ -1,4 +1,4 @@
-"""Class tables of known data sets, each with the rule its masks are read by."""
+"""Class tables of known data sets, each with the rule for reading its masks."""
 
 from typing import Any
 
@@ -7,40 +7,34 @@ from numpy.typing import NDArray
 from segsweep.classes.rules import MaskRule
 from segsweep.classes.table import ClassTable, LabelClass, pack, parse_color
 
-
-def _table(rows: list[tuple[int, str, tuple[int, int, int]]], background: str | None = None) -> ClassTable:
-    return ClassTable([LabelClass(*row) for row in rows], background)
-
-
-# Semantic segmentation of aerial imagery, Mohammed Bin Rashid Space Centre and Humans in the Loop. These are the
-# published colours and those in the masks; the classes.json distributed with the set holds others. Each palette mask
-# numbers its colours in an order of its own, so all are read by colour. A few pixels at edges are black, no class's
-# colour.
+# Semantic segmentation of aerial imagery, Mohammed Bin Rashid Space Centre and Humans in the Loop. The masks use these
+# published colours; the classes.json distributed with the set lists others. The palette masks number their colours in
+# different orders, so all masks are read by colour. A few pixels at edges are black, which is no class's colour.
 _DUBAI = (
-    _table(
+    ClassTable(
         [
-            (0, "Building", (0x3C, 0x10, 0x98)),
-            (1, "Land", (0x84, 0x29, 0xF6)),
-            (2, "Road", (0x6E, 0xC1, 0xE4)),
-            (3, "Vegetation", (0xFE, 0xDD, 0x3A)),
-            (4, "Water", (0xE2, 0xA9, 0x29)),
-            (5, "Unlabeled", (0x9B, 0x9B, 0x9B)),
+            LabelClass(0, "Building", (0x3C, 0x10, 0x98)),
+            LabelClass(1, "Land", (0x84, 0x29, 0xF6)),
+            LabelClass(2, "Road", (0x6E, 0xC1, 0xE4)),
+            LabelClass(3, "Vegetation", (0xFE, 0xDD, 0x3A)),
+            LabelClass(4, "Water", (0xE2, 0xA9, 0x29)),
+            LabelClass(5, "Unlabeled", (0x9B, 0x9B, 0x9B)),
         ],
         background="Unlabeled",
     ),
     MaskRule(by="color", ignore_colors=("#000000",)),
 )
 
-# ISPRS 2D semantic labeling, Potsdam and Vaihingen. Black is the class boundary in the eroded reference, not evaluated.
+# ISPRS 2D semantic labeling, Potsdam and Vaihingen. Black marks class boundaries in the eroded reference: not evaluated.
 _ISPRS = (
-    _table(
+    ClassTable(
         [
-            (0, "Impervious surfaces", (255, 255, 255)),
-            (1, "Building", (0, 0, 255)),
-            (2, "Low vegetation", (0, 255, 255)),
-            (3, "Tree", (0, 255, 0)),
-            (4, "Car", (255, 255, 0)),
-            (5, "Clutter", (255, 0, 0)),
+            LabelClass(0, "Impervious surfaces", (255, 255, 255)),
+            LabelClass(1, "Building", (0, 0, 255)),
+            LabelClass(2, "Low vegetation", (0, 255, 255)),
+            LabelClass(3, "Tree", (0, 255, 0)),
+            LabelClass(4, "Car", (255, 255, 0)),
+            LabelClass(5, "Clutter", (255, 0, 0)),
         ],
         background="Clutter",
     ),
@@ -48,26 +42,26 @@ _ISPRS = (
 )
 
 # The 19 evaluated classes with their ids in *_labelIds.png (cityscapesscripts/helpers/labels.py).
-_CITYSCAPES_CLASSES: list[tuple[int, str, tuple[int, int, int]]] = [
-    (7, "road", (128, 64, 128)),
-    (8, "sidewalk", (244, 35, 232)),
-    (11, "building", (70, 70, 70)),
-    (12, "wall", (102, 102, 156)),
-    (13, "fence", (190, 153, 153)),
-    (17, "pole", (153, 153, 153)),
-    (19, "traffic light", (250, 170, 30)),
-    (20, "traffic sign", (220, 220, 0)),
-    (21, "vegetation", (107, 142, 35)),
-    (22, "terrain", (152, 251, 152)),
-    (23, "sky", (70, 130, 180)),
-    (24, "person", (220, 20, 60)),
-    (25, "rider", (255, 0, 0)),
-    (26, "car", (0, 0, 142)),
-    (27, "truck", (0, 0, 70)),
-    (28, "bus", (0, 60, 100)),
-    (31, "train", (0, 80, 100)),
-    (32, "motorcycle", (0, 0, 230)),
-    (33, "bicycle", (119, 11, 32)),
+_CITYSCAPES_CLASSES = [
+    LabelClass(7, "road", (128, 64, 128)),
+    LabelClass(8, "sidewalk", (244, 35, 232)),
+    LabelClass(11, "building", (70, 70, 70)),
+    LabelClass(12, "wall", (102, 102, 156)),
+    LabelClass(13, "fence", (190, 153, 153)),
+    LabelClass(17, "pole", (153, 153, 153)),
+    LabelClass(19, "traffic light", (250, 170, 30)),
+    LabelClass(20, "traffic sign", (220, 220, 0)),
+    LabelClass(21, "vegetation", (107, 142, 35)),
+    LabelClass(22, "terrain", (152, 251, 152)),
+    LabelClass(23, "sky", (70, 130, 180)),
+    LabelClass(24, "person", (220, 20, 60)),
+    LabelClass(25, "rider", (255, 0, 0)),
+    LabelClass(26, "car", (0, 0, 142)),
+    LabelClass(27, "truck", (0, 0, 70)),
+    LabelClass(28, "bus", (0, 60, 100)),
+    LabelClass(31, "train", (0, 80, 100)),
+    LabelClass(32, "motorcycle", (0, 0, 230)),
+    LabelClass(33, "bicycle", (119, 11, 32)),
 ]
 
 CITYSCAPES_IGNORED = {
@@ -87,23 +81,20 @@ CITYSCAPES_IGNORED = {
     29: "caravan",
     30: "trailer",
 }
-"""Cityscapes labels that its benchmark does not evaluate, by id."""
+"""Cityscapes labels that the benchmark does not evaluate, by id."""
 
-# By index alone: in the colour files an ignored polegroup looks like a pole and a license plate like a car.
-_CITYSCAPES = (
-    _table(_CITYSCAPES_CLASSES),
-    MaskRule(by="index", ignore_ids=tuple(CITYSCAPES_IGNORED)),
-)
+# By index alone: in the colour files an ignored polegroup looks like a pole, and a license plate like a car.
+_CITYSCAPES = (ClassTable(_CITYSCAPES_CLASSES), MaskRule(by="index", ignore_ids=tuple(CITYSCAPES_IGNORED)))
 
 # The same classes as *_labelTrainIds.png numbers them.
 _CITYSCAPES_TRAIN_IDS = (
-    _table([(position, name, color) for position, (_, name, color) in enumerate(_CITYSCAPES_CLASSES)]),
+    ClassTable([LabelClass(position, entry.name, entry.color) for position, entry in enumerate(_CITYSCAPES_CLASSES)]),
     MaskRule(by="index", ignore_ids=(255,)),
 )
 
 
-def _voc_color(number: int) -> tuple[int, int, int]:
-    """PASCAL VOC spreads the bits of the class number over the highest bits of red, green and blue (VOC devkit)."""
+def voc_color(number: int) -> tuple[int, int, int]:
+    """The colour of a PASCAL VOC class number: its bits in turn become the highest bits of red, green and blue (devkit)."""
     red = green = blue = 0
     for bit in range(8):
         red |= (number >> 3 * bit & 1) << 7 - bit
@@ -119,9 +110,9 @@ _VOC_NAMES = [
 ]
 # fmt: on
 
-# 255 is the void border around objects, #E0E0C0 its colour in the palette.
+# 255 is the void border around objects; #E0E0C0 is its colour in the palette.
 _VOC = (
-    _table([(number, name, _voc_color(number)) for number, name in enumerate(_VOC_NAMES)], background="background"),
+    ClassTable([LabelClass(at, name, voc_color(at)) for at, name in enumerate(_VOC_NAMES)], background="background"),
     MaskRule(by="auto", ignore_ids=(255,), ignore_colors=("#E0E0C0",)),
 )
 
@@ -138,9 +129,9 @@ PRESETS: dict[str, tuple[ClassTable, MaskRule]] = {
 
 
 def preset_hint(colors: NDArray[Any]) -> str:
-    """A sentence that names the preset to which unlisted colours belong, and a space; else nothing.
+    """A sentence that names the preset with these unlisted colours, followed by a space; "" if there is none.
 
-    All must be in the preset, two of them as classes: a single black or white is in many tables.
+    The preset must list all of them, and at least two as classes: many tables list black or white alone.
 
     Args:
         colors: integers [N] of 0xRRGGBB.

@@ -1,4 +1,4 @@
-"""What becomes of the values in a mask file: which reading, what is ignored, mapped or snapped."""
+"""Rules for reading a mask file: by colour or by index, and which values are ignored, mapped or snapped."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -10,25 +10,25 @@ from segsweep.instantiate import checked
 
 Reading = Literal["color", "index"]
 SMALLEST_ID = -32768
-"""The smallest number that a rule can name: .npy files may hold -1 for unlabelled."""
+"""The smallest id that a rule can list: .npy files may hold -1 for unlabelled pixels."""
 
 
 @dataclass(frozen=True)
 class MaskRule:
-    """How mask files are read. Where it names a colour or an id, it has the last word, over the class table too.
+    """How to read mask files. If rule and class table list the same colour or id, the rule wins.
 
     Args:
-        by: 'color': the colour of a pixel says the class. 'index': its number does, and the palette of a palette file
-            is not looked at. 'auto': RGB and RGBA by colour, 16-bit gray and number arrays by index. A palette file or
-            an 8-bit gray image has both readings. The one in which every pixel is a class (or named by this rule) is
-            taken; where both are possible and differ, the file is refused. So is a palette file that is possible by
-            index alone, since a palette in strange colours may number them in an order of that file's own; but a plain
-            gray palette says nothing of colours and is read by index.
-        ignore_colors, ignore_ids: what becomes 255. No id is ignored unless it is listed, 255 included: in many
-            two-class masks 255 is the foreground.
-        map_colors, map_ids: colours and ids that stand for a class, by name: `{"#000000": "Unlabeled"}`.
-        snap: an unlisted colour becomes the nearest listed one, by the squared distance in RGB; needed for lossy masks. A
-            gray image whose numbers are all ids has both readings then, so it is refused where these differ.
+        by: 'color': the colour of a pixel decides its class. 'index': its number does; the palette of a palette file is
+            ignored. 'auto': by colour for RGB and RGBA, by index for 16-bit gray and number arrays. Palette files and
+            8-bit gray images can be read both ways; 'auto' takes the way in which table or rule lists every pixel. If
+            both ways do and differ, the file is refused. A palette file that fits only by index is refused too, because
+            a palette in unknown colours may number the classes differently in each file. A plain gray palette says
+            nothing about colours, so its file is read by index.
+        ignore_colors, ignore_ids: become 255. An id is ignored only if it is listed, even 255: in many two-class masks
+            255 is the foreground.
+        map_colors, map_ids: further colours and ids of a class, by its name: `{"#000000": "Unlabeled"}`.
+        snap: replace an unlisted colour by the nearest listed one, by squared distance in RGB; needed for lossy masks. A
+            gray image whose numbers are all ids then has both readings, so it is refused if they differ.
 
     Raises:
         UserError: a value of the wrong kind, or a colour or id both ignored and mapped.
@@ -48,11 +48,18 @@ class MaskRule:
             raise UserError(f"by={self.by!r} is no way to read masks; choose one of {', '.join(readings)}.")
         if not isinstance(self.snap, bool):
             raise UserError(f"snap={self.snap!r} is neither true nor false.")
+        for key in ("ignore_colors", "ignore_ids"):
+            value = getattr(self, key)
+            if isinstance(value, str | Mapping) or not isinstance(value, Sequence):
+                raise UserError(f"{key}={value!r} is not a list; put brackets around it.")
+        for key in ("map_colors", "map_ids"):
+            if not isinstance(value := getattr(self, key), Mapping):
+                raise UserError(f"{key}={value!r} is not a mapping to class names.")
         plain: dict[str, Any] = {
-            "ignore_colors": tuple(_color(entry) for entry in _sequence("ignore_colors", self.ignore_colors)),
-            "ignore_ids": tuple(_id(entry) for entry in _sequence("ignore_ids", self.ignore_ids)),
-            "map_colors": {_color(key): name for key, name in _mapping("map_colors", self.map_colors).items()},
-            "map_ids": {_id(key): name for key, name in _mapping("map_ids", self.map_ids).items()},
+            "ignore_colors": tuple(hex_color(parse_color(color)) for color in self.ignore_colors),
+            "ignore_ids": tuple(parse_id(number) for number in self.ignore_ids),
+            "map_colors": {hex_color(parse_color(color)): name for color, name in self.map_colors.items()},
+            "map_ids": {parse_id(number): name for number, name in self.map_ids.items()},
         }
         for name, value in plain.items():
             object.__setattr__(self, name, value)
@@ -62,7 +69,7 @@ class MaskRule:
                     raise UserError(f"{value} is both in ignore_{kind} and in map_{kind}; take it out of one.")
 
     def check(self, labels: ClassTable) -> None:
-        """Raise UserError if something is mapped to a name that is no class."""
+        """Raise UserError if a colour or id is mapped to an unknown class."""
         for key in ("map_colors", "map_ids"):
             for value, name in getattr(self, key).items():
                 if name not in labels.names:
@@ -70,7 +77,7 @@ class MaskRule:
                     raise UserError(f"{key} maps {value} to {name!r}, which is no class; choose one of {known}.")
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data: strings, numbers, lists and dicts."""
+        """Strings, numbers, lists and dicts."""
         return {
             "by": self.by,
             "ignore_colors": list(self.ignore_colors),
@@ -82,7 +89,7 @@ class MaskRule:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "MaskRule":
-        """The inverse of `to_dict`, also after a way through JSON; keys that are missing keep their defaults.
+        """The inverse of `to_dict`, also after JSON made the ids strings; missing keys keep their defaults.
 
         Raises:
             UserError: an unknown key, or a value that `MaskRule` refuses.
@@ -90,14 +97,14 @@ class MaskRule:
         known = [entry.name for entry in fields(cls)]
         for key in data:
             if key not in known:
-                raise UserError(f"{key!r} is no setting for masks; there are {', '.join(known)}.")
+                raise UserError(f"{key!r} is not a mask setting; there are {', '.join(known)}.")
         return cls(**data)
 
 
 @checked
 @dataclass(frozen=True, kw_only=True)
 class MaskSettings:
-    """What a user says of a `MaskRule`; None leaves what is there: the preset's, else the rule's own default.
+    """The user's changes to a `MaskRule`. None keeps the value of the preset, or else the default.
 
     Raises:
         UserError: a value of the wrong kind.
@@ -111,32 +118,13 @@ class MaskSettings:
     snap: bool | None = None
 
     def applied(self, rule: MaskRule) -> MaskRule:
-        """A rule with what is said here.
-
-        Raises:
-            UserError: as `MaskRule`.
-        """
+        """The rule with these changes; raises UserError as `MaskRule` does."""
         return MaskRule(**{**vars(rule), **{name: value for name, value in vars(self).items() if value is not None}})
 
 
-def _sequence(name: str, value: Any) -> Sequence[Any]:
-    if isinstance(value, str | Mapping) or not isinstance(value, Sequence):
-        raise UserError(f"{name}={value!r} is not a list; put brackets around it.")
-    return value
-
-
-def _mapping(name: str, value: Any) -> Mapping[Any, Any]:
-    if not isinstance(value, Mapping):
-        raise UserError(f"{name}={value!r} is not a mapping to class names.")
-    return value
-
-
-def _color(value: Any) -> str:
-    return hex_color(parse_color(value))
-
-
-def _id(value: Any) -> int:
+def parse_id(value: Any) -> int:
+    """An id from an integer, float or text; raises UserError if it is not a whole number in SMALLEST_ID..LARGEST_ID."""
     number = whole_number(value)
     if number is None or not SMALLEST_ID <= number <= LARGEST_ID:
-        raise UserError(f"{value!r} is no id; ids are whole numbers in {SMALLEST_ID}..{LARGEST_ID}.")
+        raise UserError(f"{value!r} is not an id; ids are whole numbers in {SMALLEST_ID}..{LARGEST_ID}.")
     return number

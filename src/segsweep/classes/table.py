@@ -17,12 +17,12 @@ _HEX = re.compile(r"#?([0-9a-fA-F]{6})")
 
 
 def is_hex(text: str) -> bool:
-    """Whether the text reads as `#RRGGBB`; the `#` may be missing."""
+    """Whether the text is `#RRGGBB` or `RRGGBB`."""
     return _HEX.fullmatch(text.strip()) is not None
 
 
 def whole_number(value: Any) -> int | None:
-    """The integer that a number or a text such as `60`, ` 60 ` or `60.0` stands for, or None."""
+    """The value of an integer, or of a float or text that equals one (`60`, ` 60 `, `60.0`); None for anything else."""
     if isinstance(value, bool):  # True is an int to Python, and `yes` is True to YAML
         return None
     try:
@@ -36,12 +36,11 @@ def parse_color(value: Any) -> Color:
     """A colour from `[r, g, b]` or `'#RRGGBB'`.
 
     Raises:
-        UserError: neither of the two, or a component that is not a whole number in 0..255.
+        UserError: another form, or a component that is not a whole number in 0..255.
     """
     if isinstance(value, str):
-        match = _HEX.fullmatch(value.strip())
-        if match is None:
-            raise UserError(f"{value!r} is no colour; write it as '#RRGGBB' or [r, g, b].")
+        if (match := _HEX.fullmatch(value.strip())) is None:
+            raise UserError(f"{value!r} is not a colour; write it as '#RRGGBB' or [r, g, b].")
         red, green, blue = bytes.fromhex(match.group(1))
         return red, green, blue
     try:
@@ -49,12 +48,12 @@ def parse_color(value: Any) -> Color:
     except TypeError:
         components = []
     if len(components) != 3:
-        raise UserError(f"{value!r} is no colour; write it as '#RRGGBB' (in quotes) or [r, g, b].")
+        raise UserError(f"{value!r} is not a colour; write it as '#RRGGBB' (in quotes) or [r, g, b].")
     numbers = [whole_number(component) for component in components]
     for component, number in zip(components, numbers, strict=True):
         if number is None or not 0 <= number <= 255:
-            raise UserError(f"{component!r} is no colour value; red, green and blue are whole numbers in 0..255.")
-    return numbers[0], numbers[1], numbers[2]  # type: ignore[return-value]  # None was refused above
+            raise UserError(f"{component!r} is not a colour value; red, green and blue are whole numbers in 0..255.")
+    return numbers[0], numbers[1], numbers[2]  # type: ignore[return-value]  # None is refused above
 
 
 def pack(color: Color) -> int:
@@ -83,13 +82,13 @@ def pack_pixels(colors: NDArray[np.uint8]) -> NDArray[np.uint32]:
 
 
 IGNORE = 255
-"""What masks hold where neither the loss nor any metric looks."""
+"""The value of ignored pixels in a mask: losses and metrics skip them."""
 
 LARGEST_ID = 65535
-"""The largest id that a class can have: what a 16-bit index image holds."""
+"""The largest id of a class, and the largest value of a 16-bit index image."""
 
 LONGEST_NAME = 200
-"""Characters of a class's name, which becomes part of metric names, tables and pictures."""
+"""Characters in a class name, which becomes part of metric names, tables and figures."""
 
 
 @dataclass(frozen=True)
@@ -97,13 +96,13 @@ class LabelClass:
     """One class.
 
     Args:
-        id: the value that stands for the class in index files. Within the program a class is its position in the table,
-            which is also its channel in a net's output, so the ids need not be 0..K-1.
-        name: the class in tables, metric names and configurations.
-        color: red, green and blue in pictures and in colour files, each 0..255.
+        id: the value of the class in index files. In memory a class is its position in the table, which is also its
+            channel in a net's output, so the ids need not be 0..K-1.
+        name: as in tables, metric names and configurations.
+        color: red, green and blue in pictures and colour files, each 0..255.
 
     Raises:
-        UserError: the name is empty, long or not on one line, the id is not in 0..65535, or the colour is no colour.
+        UserError: the name is empty, too long or not printable, the id is not in 0..65535, or the colour is invalid.
     """
 
     id: int
@@ -118,7 +117,7 @@ class LabelClass:
             raise UserError(f"the class with colour {self.color!r} has no name; give it one.")
         if len(name) > LONGEST_NAME:
             raise UserError(
-                f"the class name {name[:40]!r}... has {len(name):,} characters; at most {LONGEST_NAME} fit."
+                f"the class name {name[:40]!r}... has {len(name):,} characters; use {LONGEST_NAME} at most."
             )
         if not name.isprintable():
             raise UserError(f"the class name {name!r} holds line breaks or control characters; remove them.")
@@ -135,14 +134,14 @@ class LabelClass:
 
 @dataclass(frozen=True)
 class ClassTable:
-    """The classes of a data set, in the order of their channels in a net's output.
+    """The classes of a data set, in the order of a net's output channels.
 
     Args:
-        classes: 1 to 255 classes, each with an id, name and colour of its own.
-        background: the class that `foreground_iou` leaves out and that overlays show clear; None where there is none.
+        classes: 1 to 255 classes; no two share an id, name or colour.
+        background: name of the class that `foreground_iou` leaves out and overlays leave clear; None without one.
 
     Raises:
-        UserError: no class, too many, two that share a name, id or colour, or a background that is no class.
+        UserError: no class, too many, two that share an id, name or colour, or an unknown background.
     """
 
     classes: tuple[LabelClass, ...]
@@ -155,24 +154,21 @@ class ClassTable:
             raise UserError("the class table has no class; list at least one with name and color.")
         # 255 is taken by IGNORE, so positions run to 254.
         if len(self.classes) > IGNORE:
-            raise UserError(f"the class table has {len(self.classes)} classes; at most {IGNORE} fit.")
-        self._refuse_duplicates()
-        if background is not None and background not in self.names:
-            raise UserError(f"the background {background!r} is no class; choose one of {', '.join(self.names)}.")
-
-    def _refuse_duplicates(self) -> None:
+            raise UserError(f"the class table has {len(self.classes)} classes; use {IGNORE} at most.")
         names: set[str] = set()
         ids: dict[int, str] = {}
         colors: dict[Color, str] = {}
         for entry in self.classes:
             if entry.name in names:
-                raise UserError(f"two classes are named {entry.name!r}; give each a name of its own.")
+                raise UserError(f"two classes are named {entry.name!r}; rename one.")
             names.add(entry.name)
             if (other := ids.setdefault(entry.id, entry.name)) != entry.name:
                 raise UserError(f"classes {other!r} and {entry.name!r} have the same id {entry.id}; change one.")
             if (other := colors.setdefault(entry.color, entry.name)) != entry.name:
                 shared = hex_color(entry.color)
                 raise UserError(f"classes {other!r} and {entry.name!r} have the same colour {shared}; change one.")
+        if background is not None and background not in names:
+            raise UserError(f"the background {background!r} is no class; choose one of {', '.join(self.names)}.")
 
     @property
     def names(self) -> list[str]:
@@ -180,27 +176,27 @@ class ClassTable:
 
     @property
     def colors(self) -> NDArray[np.uint8]:
-        """uint8 [K, 3], a row per class in the order of the channels."""
+        """uint8 [K, 3], one row for each class."""
         return np.array([entry.color for entry in self.classes], dtype=np.uint8)
 
     @property
     def ignore_color(self) -> Color:
-        """The colour that ignored pixels are drawn in: white, or else black, magenta or a gray that is no class's."""
+        """The colour of ignored pixels: the first of white, black, magenta and all grays that no class has."""
         taken = {entry.color for entry in self.classes}
         grays = [(level, level, level) for level in range(256)]
-        # 255 classes at most and more candidates than that, so one is always free.
+        # There are at most 255 classes and more candidates, so one is always free.
         return next(color for color in [(255, 255, 255), (0, 0, 0), (255, 0, 255), *grays] if color not in taken)
 
     @property
     def background_index(self) -> int | None:
-        """The position of the background class; None where there is none."""
+        """The position of the background class; None without one."""
         return None if self.background is None else self.index(self.background)
 
     def __len__(self) -> int:
         return len(self.classes)
 
     def index(self, name: str) -> int:
-        """The position of a class in the table, which is its channel and its value in masks.
+        """The position of a class in the table, which is also its channel and its value in masks.
 
         Raises:
             UserError: no class has that name.
@@ -211,7 +207,7 @@ class ClassTable:
             raise UserError(f"there is no class {name!r}; the classes are {', '.join(self.names)}.") from None
 
     def colorize(self, mask: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
-        """The mask as a picture: integer [H, W] of positions to uint8 [H, W, 3]; ignored pixels in `ignore_color`.
+        """A mask in the class colours: integer [H, W] of positions to uint8 [H, W, 3]; 255 becomes `ignore_color`.
 
         Raises:
             ValueError: a value that is neither a position in the table nor 255.
@@ -222,7 +218,7 @@ class ClassTable:
         return colors[self.checked(mask)]
 
     def checked(self, mask: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
-        """The mask as uint8, once it is certain that it holds positions 0..K-1 and 255 alone; else ValueError."""
+        """The mask as uint8; raises ValueError if it holds anything but positions 0..K-1 and 255."""
         mask = np.asarray(mask)
         if mask.dtype.kind not in "iu":
             raise ValueError(f"a mask holds integers, not {mask.dtype}.")
@@ -232,7 +228,7 @@ class ClassTable:
         return mask.astype(np.uint8, copy=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, as checkpoints hold it."""
+        """Dicts, lists, strings and numbers, as a checkpoint stores them."""
         return {
             "classes": [{"id": c.id, "name": c.name, "color": list(c.color)} for c in self.classes],
             "background": self.background,

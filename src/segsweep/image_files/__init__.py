@@ -1,1 +1,1 @@
-"""Files that hold images or masks, opened with what anybody may send in mind."""
+"""Open image and mask files, which may be damaged or hostile."""

@@ -1,4 +1,4 @@
-"""Limits on pixels and on what is decoded at once, and work on many files in threads."""
+"""Limits on the size of files and on pixels decoded at once, errors for bad files, and a map over files in threads."""
 
 import contextlib
 import os
@@ -12,16 +12,16 @@ from typing import TypeVar
 from segsweep.errors import UserError
 
 MAX_PIXELS = 500_000_000
-"""Height times width of the largest image or mask that is read; an orthophoto of 20,000 x 20,000 fits."""
+"""Height times width of the largest image or mask that is read; 20,000 x 20,000 pixels fit."""
 MAX_BYTES = 8 * MAX_PIXELS
-"""What the values of all bands of an image may take; such an orthophoto of four bands of 16 bits fits."""
+"""Most bytes that all values of an image may take; MAX_PIXELS in four bands of 16 bits fit."""
 
 
 def require_file(path: Path) -> None:
-    """Refuses what cannot be opened and read.
+    """Check that a path is a file that can be read.
 
     Raises:
-        UserError: there is no file, it is a folder or device, it is empty, or it may not be read.
+        UserError: the file is missing, a folder or device, empty, or not readable.
     """
     if not path.exists():
         raise UserError(f"{path}: there is no such file")
@@ -36,7 +36,7 @@ def require_file(path: Path) -> None:
 
 
 def too_large(path: Path, declared: str = "") -> UserError:
-    """The error for a file that declares more than the limits; `declared` says what, where that helps."""
+    """The error for a file above the limits; `declared` is the size in its header, if known."""
     return UserError(
         f"{path}: is too large, it declares {f'{declared}, ' if declared else ''}more than {MAX_PIXELS:,} pixels or"
         f" {MAX_BYTES / 1e9:g} GB; cut it into tiles, or remove it if it is not what you expect"
@@ -44,20 +44,20 @@ def too_large(path: Path, declared: str = "") -> UserError:
 
 
 def damaged(path: Path, reason: BaseException | str) -> UserError:
-    """The error for a file that broke its decoder."""
+    """The error for a file that its decoder cannot read."""
     return UserError(f"{path}: is damaged or cut short ({one_line(reason)}); copy it again or remove it")
 
 
 def one_line(error: BaseException | str) -> str:
-    """The error's text without line breaks, or its type where it has none."""
+    """The text of an error without line breaks, or its type if the text is empty."""
     return " ".join(str(error).split()).rstrip(".") or type(error).__name__
 
 
 class DecodeBudget:
-    """A number of pixels that threads may decode at the same time.
+    """Limits how many pixels several threads decode at the same time.
 
     Args:
-        size: pixels in all. One image may be larger, and is then alone.
+        size: total pixels. A larger image is decoded alone.
     """
 
     def __init__(self, size: int) -> None:
@@ -66,7 +66,7 @@ class DecodeBudget:
 
     @contextlib.contextmanager
     def take(self, pixels: int) -> Iterator[None]:
-        """Waits until there is room for so many pixels, and keeps it until the end of the block."""
+        """Wait until so many pixels are free, and reserve them until the end of the block."""
         pixels = min(pixels, self._size)
         with self._changed:
             self._changed.wait_for(lambda: self._free >= pixels)
@@ -80,7 +80,7 @@ class DecodeBudget:
 
 
 budget = DecodeBudget(MAX_PIXELS)
-"""For whoever decodes images in several threads: many large ones then take the memory of the largest, not of all."""
+"""Shared by all decoding threads, so several large images never take more memory than one of the largest size."""
 
 
 Item = TypeVar("Item")
@@ -88,7 +88,7 @@ Result = TypeVar("Result")
 
 
 def available_cores() -> int:
-    """Cores that this process may use, which can be fewer than the machine has."""
+    """Cores that this process may use; the machine may have more."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -97,15 +97,13 @@ def available_cores() -> int:
 def parallel_map(
     function: Callable[[Item], Result], items: Iterable[Item], workers: int | None = None, at_once: int | None = None
 ) -> Iterator[Result]:
-    """`map(function, items)` in threads, in order.
-
-    Memory stays bounded however many items there are: at most `at_once` results are being made or wait to be taken.
+    """`map(function, items)` in threads, in order, for any number of items in bounded memory.
 
     Args:
-        function: what to do with an item; its exception is raised when its result is due.
-        items: what to work on.
-        workers: threads; None means one per core.
-        at_once: None means four a thread.
+        function: called with each item; its exception is raised in place of the result.
+        items: read only as far as needed.
+        workers: threads; None: one per core.
+        at_once: most results that are computed or wait to be taken at any time; None: four per thread.
     """
     workers = max(available_cores() if workers is None else workers, 1)
     at_once = max(4 * workers if at_once is None else at_once, 1)
