@@ -15,6 +15,18 @@ import pytest
 from support import ROOT, SMALL, Command, Outcome
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest selects by marker
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests that run a command as slow, unless `quick` keeps them: of a parametrized test the first case."""
+    kept = set()
+    for item in items:
+        function = item.nodeid.partition("[")[0]
+        if item.get_closest_marker("quick") and function not in kept:
+            kept.add(function)
+        elif "command" in getattr(item, "fixturenames", ()):
+            item.add_marker("slow")
+
+
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
     """Runs an entry point with tmp_path as the working directory: `command("train.py", "lr=0.1")`."""

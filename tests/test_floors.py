@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from support import ROOT
 
 SRC = ROOT / "src"
@@ -39,24 +40,26 @@ def room(module: str) -> str:
     return below.partition(".")[0] if top == "segsweep" and below else top
 
 
-IMPORTS = {module: list(imports(path)) for module, path in MODULES.items()}
+@pytest.fixture(scope="module")
+def found() -> dict[str, list[tuple[str, str]]]:
+    return {module: list(imports(path)) for module, path in MODULES.items()}
 
 
-def test_no_modules_import_each_other():
-    graph = {module: {other for other, _ in found} for module, found in IMPORTS.items()}
+def test_no_modules_import_each_other(found):
+    graph = {module: {other for other, _ in names} for module, names in found.items()}
     assert len(list(graphlib.TopologicalSorter(graph).static_order())) == len(MODULES) > 50
 
 
-def test_every_room_imports_only_from_floors_below_its_own():
+def test_every_room_imports_only_from_floors_below_its_own(found):
     text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
     rows = text.partition("| floor |")[2].partition("\n\n")[0].splitlines()[2:]
     floors = {room: number for number, row in enumerate(rows) for room in re.findall(r"`(\w+)`", row.split("|")[1])}
-    between = {(room(module), room(other)) for module, names in IMPORTS.items() for other, _ in names}
+    between = {(room(module), room(other)) for module, names in found.items() for other, _ in names}
     assert {name for pair in between for name in pair} <= set(floors)
     wrong = [(above, below) for above, below in between if above != below and floors[above] >= floors[below]]
     assert wrong == []
 
 
-def test_no_private_name_is_imported_from_another_module():
-    private = [(module, *found) for module, names in IMPORTS.items() for found in names if found[1].startswith("_")]
+def test_no_private_name_is_imported_from_another_module(found):
+    private = [(module, *name) for module, names in found.items() for name in names if name[1].startswith("_")]
     assert private == []

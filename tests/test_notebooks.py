@@ -1,11 +1,11 @@
 """Notebooks run from top to bottom, and are stored without outputs."""
 
-from pathlib import Path
+# nbformat and nbclient take seconds to import, so only the tests that need them do.
 
-import nbformat
+from pathlib import Path
+from typing import Any
+
 import pytest
-from nbclient import NotebookClient
-from nbformat import NotebookNode
 
 FOLDER = Path(__file__).parent.parent / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
@@ -13,11 +13,15 @@ NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
-def read(path: Path) -> NotebookNode:
-    return nbformat.read(path, as_version=4)
+def read(path: Path) -> Any:
+    import nbformat
+
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    return notebook
 
 
-def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
+def code_cells(notebook: Any) -> list[Any]:
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
@@ -28,7 +32,6 @@ def test_there_are_notebooks() -> None:
 @every_notebook
 def test_notebook_is_stored_without_outputs(path: Path) -> None:
     notebook = read(path)
-    nbformat.validate(notebook)
     for number, cell in enumerate(code_cells(notebook)):
         assert cell.outputs == [], f"code cell {number} has outputs"
         assert cell.execution_count is None, f"code cell {number} has an execution count"
@@ -40,6 +43,8 @@ def test_notebook_runs_from_top_to_bottom(path: Path, tmp_path: Path, monkeypatc
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))  # writes nothing to the home folder
     work = tmp_path / "work"
     work.mkdir()
+    from nbclient import NotebookClient
+
     notebook = read(path)
     resources = {"metadata": {"path": str(work)}}
     NotebookClient(notebook, timeout=240, kernel_name="python3", resources=resources).execute()
