@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from measure import CONF, environment, pick_device
 
-from segsweep.sweeps.report import finish
+from segsweep.sweeps.report import print_report, write_report
 from segsweep.sweeps.running import RunningSweep
 from segsweep.sweeps.state import SweepDirectory
 
@@ -103,7 +103,7 @@ def measured(sweep: SweepDirectory, ends: int) -> dict[str, Any]:
     assert here.results.compared is not None
     return {
         "jobs": len(record.jobs), "settings": len(here.results.compared.table), "end_of_a_job": statistics.median(each),
-        "reading_all": opened, "sweep_json_and_tables": written, "report": cpu(lambda: finish(sweep)),
+        "reading_all": opened, "sweep_json_and_tables": written, "report": cpu(lambda: print_report(write_report(sweep))),
     }  # fmt: skip
 
 

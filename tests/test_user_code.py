@@ -104,7 +104,7 @@ def test_a_named_sweep_over_an_own_net_and_another_is_continued(own: Path, comma
     changed = command("train.py", *typed)
     assert changed.code == 1
     assert len(changed.error_lines) == 1
-    assert "mine.py" in changed.err
+    assert "mine.py has changed since the sweep" in changed.err
     code.write_text(code.read_text().replace("width: int = 9", "width: int = 8"))
     assert "2 completed" in command("train.py", *typed).out
 

@@ -1,4 +1,4 @@
-"""A finished sweep that tests read, and copies of it that tests go on with."""
+"""A finished sweep for tests to read, copies of it for tests to continue, and sweeps with made-up results."""
 
 import contextlib
 import io
@@ -18,7 +18,7 @@ from segsweep.fingerprint import typed
 from segsweep.runs import Objective, RunRecord
 from segsweep.runs.files import write_json
 from segsweep.sweeps.load import load_sweep
-from segsweep.sweeps.report import report
+from segsweep.sweeps.report import write_report
 from segsweep.sweeps.state import FINAL, Job, SweepDirectory, SweepRecord
 
 
@@ -30,7 +30,7 @@ def sweep(command: Command) -> Callable[..., Outcome]:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
-    """The sweep directory of `GRID`, and how its command ended; not to be written to."""
+    """The sweep directory of `GRID`, and the outcome of its command. Tests must not write into it."""
     from segsweep import cli
 
     folder = tmp_path_factory.mktemp("finished")
@@ -52,13 +52,13 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
 
 @pytest.fixture
 def grid(finished: tuple[Path, Outcome], tmp_path: Path) -> Path:
-    """A copy of the finished sweep, with the times of its files, that can be gone on with under its name."""
+    """A copy of the finished sweep, with the times of its files. The command with name=grid continues it."""
     return Path(shutil.copytree(finished[0], tmp_path / "multirun/grid"))
 
 
 @pytest.fixture
 def made(tmp_path: Path) -> Made:
-    """A sweep over `axes` whose jobs have the objective `score(values)`; None diverges, "pending" has not begun."""
+    """Makes a sweep over `axes`. A job has the objective `score(values)`; None means diverged, "pending" not started."""
 
     def make(
         axes: dict[str, list[Any]], score: Callable[[Values], Any], objective: str = "val/iou", final: bool = False
@@ -87,7 +87,7 @@ def made(tmp_path: Path) -> Made:
             folder / "sweep.json",
             SweepRecord(["lr=0.1,0.2"], {"name": objective, "mode": mode}, jobs, list(axes), "made").to_dict(),
         )
-        report(SweepDirectory(folder))
+        write_report(SweepDirectory(folder))
         return load_sweep(folder)
 
     return make

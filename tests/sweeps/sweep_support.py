@@ -1,16 +1,18 @@
-"""What the tests of sweeps share: a small sweep, and ways to look at one."""
+"""A small sweep for the tests of sweeps, and functions that read one."""
 
+import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from support import SMALL, Outcome
 
 from segsweep.sweeps.load import Sweep as LoadedSweep
 
-# Without pictures of single runs.
+# Draws no pictures of single runs.
 TINY = [*SMALL, "callbacks.panel=null", "callbacks.confusion=null"]
 GRID = ["optim=sgd,adam", "lr=0.001,0.01"]
 TRAP = "+callbacks.trap._target_=traps.Trap"
@@ -19,6 +21,10 @@ Sweep = Callable[..., Outcome]
 Values = dict[str, Any]
 Made = Callable[..., LoadedSweep]
 DIVERGED = "DivergedError: loss or weights became NaN or infinite at step 512"
+
+
+def installed(plugin: str) -> pytest.MarkDecorator:
+    return pytest.mark.skipif(importlib.util.find_spec(plugin) is None, reason=f"{plugin} is not installed")
 
 
 def content(sweep: Path) -> dict[str, Any]:
@@ -36,7 +42,7 @@ def run_record(run: Path) -> dict[str, Any]:
 
 
 def state(folder: Path, without: tuple[str, ...] = (".hparams", ".lock")) -> dict[str, tuple[int, bytes]]:
-    """Time and bytes of every file. HPARAMS of a job are written anew with every report, locks hold nothing."""
+    """Modification time and bytes of every file, without HPARAMS, which every report may replace, and empty lock files."""
     return {
         str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes())
         for path in sorted(folder.rglob("*"))

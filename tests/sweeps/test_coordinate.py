@@ -1,4 +1,4 @@
-"""One axis after the other, each at the best of those before it; the best by the mean over the seeds."""
+"""Coordinate search: one axis after the other, at the best values of the axes before it, by the mean over the seeds."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ def values(sweep: Path) -> list[tuple]:
 
 
 @pytest.mark.slow
-def test_the_search_visits_what_the_whole_grid_says_it_should_and_goes_on(sweep: Sweep, tmp_path: Path):
+def test_the_search_chooses_by_the_results_of_the_whole_grid_and_continues(sweep: Sweep, tmp_path: Path):
     axes = ["lr=0.1,0.001,0.02", "optim=sgd,adam", "seed=0,1", SHORT]
     assert sweep(*axes, "name=grid").code == 0
     table = pd.read_csv(tmp_path / "multirun/grid/summary.csv")
@@ -42,7 +42,7 @@ def test_the_search_visits_what_the_whole_grid_says_it_should_and_goes_on(sweep:
     assert len(scored) == 10
     for name in ("summary.md", "curves.png", "heatmap.png"):
         assert (search / name).is_file()
-    # Again: nothing is left to do. With another rate: what is new on that axis, and what follows from it.
+    # The same command trains nothing. With another rate it trains what is new on that axis, and what follows from it.
     before = {name: entry for name, entry in state(search).items() if "/" in name}
     again = sweep(*axes, COORDINATE, final, "name=search")
     assert again.code == 0, again.err
@@ -53,7 +53,7 @@ def test_the_search_visits_what_the_whole_grid_says_it_should_and_goes_on(sweep:
     assert [name for name in before if before[name] != after[name]] == []
 
 
-def test_a_replicate_that_is_lost_puts_a_setting_behind_whole_ones(sweep: Sweep, tmp_path: Path):
+def test_a_setting_that_lost_a_replicate_ranks_behind_complete_ones(sweep: Sweep, tmp_path: Path):
     outcome = sweep(
         TRAP, "+callbacks.trap.kind=raise,nothing", "lr=0.1,0.2", "seed=0,1", SHORT, COORDINATE, "name=lost"
     )
@@ -63,12 +63,10 @@ def test_a_replicate_that_is_lost_puts_a_setting_behind_whole_ones(sweep: Sweep,
     assert [job["status"] for job in content(lost)["jobs"]] == ["failed"] * 2 + ["completed"] * 4
 
 
-def test_the_search_stops_in_one_line_where_every_job_of_an_axis_failed(sweep: Sweep, tmp_path: Path):
+def test_the_search_stops_with_one_line_if_every_job_of_an_axis_failed(sweep: Sweep, tmp_path: Path):
     outcome = sweep(TRAP, "+callbacks.trap.kind=raise", "lr=0.1,0.2", "optim=sgd,adam", COORDINATE, "name=failed")
     assert outcome.code == 1
-    assert outcome.error_lines[-1] == (
-        "error: lr: no job of this axis was completed, so there is no best value to go on with"
-    )
+    assert outcome.error_lines[-1].startswith("error: lr: ")
     assert "Traceback" not in outcome.err
     folder = tmp_path / "multirun/failed"
     assert list(statuses(folder).values()) == ["failed", "failed"]
@@ -85,7 +83,7 @@ def test_on_error_stop_stops_the_search_too(sweep: Sweep, tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_a_search_that_was_interrupted_goes_on_where_it_was(sweep: Sweep, tmp_path: Path):
+def test_an_interrupted_search_resumes(sweep: Sweep, tmp_path: Path):
     asked = [
         TRAP, "+callbacks.trap.kind=SIGTERM", "+callbacks.trap.flag=stop", "lr=0.1,0.2", "optim=sgd,adam",
         "trainer.max_steps=3", COORDINATE,
@@ -108,7 +106,7 @@ def test_one_setting_with_seeds_and_a_final_training(sweep: Sweep, tmp_path: Pat
     assert steps == [2, 2, 3, 3]
 
 
-def test_a_grid_trains_its_best_once_more_where_asked(sweep: Sweep, tmp_path: Path):
+def test_a_grid_trains_its_best_setting_again_if_final_asks_for_it(sweep: Sweep, tmp_path: Path):
     outcome = sweep("optim=sgd,adam", "lr=0.001,0.01", "seed=0,1", SHORT, "hydra.sweeper.final=['seed=7']", "name=grid")
     assert outcome.code == 0, outcome.err
     jobs = content(tmp_path / "multirun/grid")["jobs"]
@@ -120,7 +118,7 @@ def test_a_grid_trains_its_best_once_more_where_asked(sweep: Sweep, tmp_path: Pa
     }  # fmt: skip
 
 
-def test_a_search_that_asks_for_a_final_training_compares_it(sweep: Sweep, tmp_path: Path):
+def test_a_final_training_that_a_later_search_asks_for_is_compared(sweep: Sweep, tmp_path: Path):
     final = "hydra.sweeper.final=['seed=2']"
     assert sweep("lr=0.001,0.01", "seed=0,1", SHORT, final, "name=grid").code == 0
     grid = tmp_path / "multirun/grid"
@@ -132,5 +130,5 @@ def test_a_search_that_asks_for_a_final_training_compares_it(sweep: Sweep, tmp_p
     assert [job["stage"] for job in content(grid)["jobs"]] == [None] * 6
     assert load_sweep(grid).comparison.replicates == 3
     assert load_sweep(grid).comparison.compared == 2
-    assert "no final training: " in outcome.out
-    assert "took part in the search" in outcome.out
+    assert "no final training of lr=" in outcome.out
+    assert "hydra.sweeper.final" in outcome.out

@@ -1,4 +1,4 @@
-"""A sweep that is killed again and again, and always gone on with, ends as one that was left alone."""
+"""A sweep that is killed and continued again and again ends like an uninterrupted one."""
 
 import json
 import os
@@ -27,7 +27,7 @@ KILLS = 4
 
 
 def changes(folder: Path, seen: dict[str, int]) -> int:
-    """How many files below `folder` are not as they were when this was asked last."""
+    """How many files below `folder` have changed since the last call; `seen` keeps their times."""
     number = 0
     for where, _, names in os.walk(folder):
         for name in names:
@@ -68,7 +68,7 @@ def completed(sweep: Path) -> dict[str, bytes]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_killed_again_and_again_and_gone_on_with_it_is_the_same_sweep(tmp_path: Path):
+def test_a_sweep_that_is_killed_several_times_ends_like_an_uninterrupted_one(tmp_path: Path):
     whole, killed = tmp_path / "multirun/whole", tmp_path / "multirun/killed"
     process = started(tmp_path, "whole")
     total, seen = 0, {}
@@ -78,7 +78,7 @@ def test_killed_again_and_again_and_gone_on_with_it_is_the_same_sweep(tmp_path: 
     assert process.returncode == 0, process.stdout.read()
     assert total > 40
 
-    # By changes of files, not by time: then it does not depend on how fast the machine is.
+    # Kill after a number of file changes, not after a time, so that the speed of the machine does not matter.
     rng = random.Random(0)
     done: dict[str, bytes] = {}
     for _ in range(KILLS):
@@ -113,5 +113,5 @@ def test_killed_again_and_again_and_gone_on_with_it_is_the_same_sweep(tmp_path: 
     assert jobs[0] == jobs[1]
     tables = [pd.read_csv(sweep / "summary.csv").drop(columns="seconds") for sweep in (whole, killed)]
     pd.testing.assert_frame_equal(*tables, check_exact=True)
-    # The kills came where something could be lost.
+    # At least one kill interrupted a training.
     assert any(json.loads(path.read_text())["continued_at"] for path in killed.glob("*/run.json"))

@@ -1,30 +1,22 @@
-"""Hydra's other launchers and sweepers: what they leave is what the basic launcher leaves, to the bit."""
+"""Hydra's other launchers and sweepers leave the same files as the basic launcher, bit for bit."""
 
-import importlib.util
 import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
-import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from support import ROOT, Outcome
-from sweep_support import GRID, TINY, content, run_record, same_weights, statuses
+from sweep_support import GRID, TINY, content, installed, run_record, same_weights, statuses
 
-from segsweep.sweeps import jobs, launchers
-from segsweep.sweeps.state import Job, SweepDirectory
+from segsweep.sweeps.state import SweepDirectory
 
-# One thread each, as divided among two jobs on two cores: on more cores the basic launcher would take more.
+# One thread for each job: two parallel jobs share the cores, and the weights depend on the number of threads.
 ONE_THREAD = "trainer.threads=1"
-
-
-def installed(plugin: str) -> pytest.MarkDecorator:
-    return pytest.mark.skipif(importlib.util.find_spec(plugin) is None, reason=f"{plugin} is not installed")
 
 
 def slurm_answers() -> bool:
@@ -46,7 +38,7 @@ LAUNCHERS = pytest.mark.parametrize(("launcher", "settings"), [JOBLIB, LOCAL, SL
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(600),
-    # Each starts several processes that import torch: a quarter of an hour together.
+    # Each test starts several processes that import torch; together they take a quarter of an hour.
     pytest.mark.skipif(not os.environ.get("SEGSWEEP_ENGINES"), reason="takes minutes; SEGSWEEP_ENGINES=1 runs it"),
 ]
 
@@ -74,7 +66,7 @@ def basic(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
 
 
 @LAUNCHERS
-def test_a_launcher_leaves_what_the_basic_one_leaves_and_goes_on_under_a_name(
+def test_a_launcher_leaves_the_files_of_the_basic_one_and_continues_under_a_name(
     basic, launcher, settings, tmp_path: Path
 ):
     expected, _ = basic
@@ -122,8 +114,8 @@ def test_on_error_stop_begins_no_further_job_in_any_process(tmp_path: Path):
 LONG = ["data.limit_samples=400", "data.val_size=2", "data.test_size=2", "trainer.val_every_n_steps=100000", ONE_THREAD]
 
 
-def begun(folder: Path, *overrides: str) -> "subprocess.Popen[str]":
-    """A sweep under joblib, when two of its jobs train."""
+def started_sweep(folder: Path, *overrides: str) -> "subprocess.Popen[str]":
+    """Starts a sweep under joblib, and returns when two of its jobs train."""
     started = time.time()
     process = subprocess.Popen(
         [sys.executable, str(ROOT / "train.py"), "-m", *TINY, *LONG, "hydra/launcher=joblib",
@@ -149,7 +141,7 @@ def wait_until(true, seconds: float = 120) -> None:
 
 
 def workers_of(process: "subprocess.Popen[str]") -> list[int]:
-    """Processes of joblib below one, by /proc."""
+    """The joblib workers of a process, from /proc."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -164,11 +156,11 @@ def workers_of(process: "subprocess.Popen[str]") -> list[int]:
 
 @installed("joblib")
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes are looked up in /proc")
-def test_however_a_sweep_in_several_processes_is_cut_off_the_same_command_goes_on(tmp_path: Path):
+def test_the_same_command_continues_a_sweep_in_several_processes_however_it_was_stopped(tmp_path: Path):
     grid = ["lr=0.001,0.01,0.1", "name=cut", "trainer.max_steps=1000"]
     sweep = SweepDirectory(tmp_path / "multirun/cut")
     # Ctrl-C reaches every process of the terminal.
-    process = begun(tmp_path, *grid)
+    process = started_sweep(tmp_path, *grid)
     os.killpg(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 130
@@ -177,8 +169,8 @@ def test_however_a_sweep_in_several_processes_is_cut_off_the_same_command_goes_o
     assert statuses(sweep.path) == {"lr=0.001": "interrupted", "lr=0.01": "interrupted", "lr=0.1": "pending"}
     steps = [run_record(sweep.path / name)["steps"] for name in ("lr=0.001", "lr=0.01")]
     assert all(0 < step < 1000 for step in steps)
-    # A process that is killed takes the others with it, and the line says so.
-    process = begun(tmp_path, *grid)
+    # If a worker is killed, the sweep ends with one line that says so.
+    process = started_sweep(tmp_path, *grid)
     assert [run_record(sweep.path / name)["continued_at"][0] for name in ("lr=0.001", "lr=0.01")] == steps
     os.kill(workers_of(process)[0], signal.SIGKILL)
     out, err = process.communicate(timeout=120)
@@ -186,13 +178,13 @@ def test_however_a_sweep_in_several_processes_is_cut_off_the_same_command_goes_o
     (line,) = [line for line in err.splitlines() if line.startswith("error:")]
     assert "has died" in line
     assert "Traceback" not in out + err
-    # The parent alone is killed: its jobs save their state and end.
-    process = begun(tmp_path, *grid)
+    # If the parent alone is killed, its jobs save a checkpoint and end.
+    process = started_sweep(tmp_path, *grid)
     workers = workers_of(process)
     process.kill()
     process.wait()
     wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
-    # And it goes on all the same, to the weights of a sweep that was never cut off.
+    # The sweep still continues, to the weights of an uninterrupted sweep.
     outcome = run(tmp_path, *LONG, "hydra/launcher=joblib", *grid)
     assert outcome.code == 0, outcome.err
     assert set(statuses(sweep.path).values()) == {"completed"}
@@ -205,7 +197,7 @@ OPTUNA = ["hydra/sweeper=optuna", "optim=sgd,adam", "lr=tag(log,interval(0.0001,
 
 
 @installed("optuna")
-def test_optuna_follows_the_objective_and_goes_on_under_a_name(tmp_path: Path):
+def test_optuna_follows_the_objective_and_continues_under_a_name(tmp_path: Path):
     sweep = tmp_path / "multirun/ranges"
     first = run(tmp_path, *OPTUNA, "hydra.sweeper.n_trials=2")
     assert first.code == 0, first.err
@@ -213,7 +205,7 @@ def test_optuna_follows_the_objective_and_goes_on_under_a_name(tmp_path: Path):
     assert len(before) == 2
     outcome = run(tmp_path, *OPTUNA, "hydra.sweeper.n_trials=4")
     assert outcome.code == 0, outcome.err
-    # Drawn again as they were, and found: only the others are trained.
+    # Optuna draws the same two trials again, and they are found: only the other two are trained.
     assert before == {path: path.stat().st_mtime_ns for path in before}
     assert len(statuses(sweep)) == 4
     table = pd.read_csv(sweep / "summary.csv")
@@ -234,77 +226,3 @@ def test_a_trial_that_fails_does_not_end_the_search_also_in_processes(tmp_path: 
     assert sorted(statuses(sweep).values()) == ["completed", "failed"]
     best = OmegaConf.load(sweep / "optimization_results.yaml")
     assert best.best_value == pd.read_csv(sweep / "summary.csv")["objective"].min()
-
-
-# What needs no process.
-
-
-def sweep_config(launcher: dict[str, Any], accelerator: str = "cpu") -> DictConfig:
-    return OmegaConf.create({"hydra": {"launcher": launcher}, "trainer": {"accelerator": accelerator}})
-
-
-LOCAL_NODE = {"_target_": "hydra_plugins.hydra_submitit_launcher.submitit_launcher.LocalLauncher"}
-SLURM_NODE = {
-    "_target_": "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher",
-    "array_parallelism": 3,
-}
-JOBLIB_NODE = {"_target_": "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher", "n_jobs": 2}
-
-
-def test_submitit_local_starts_no_more_jobs_than_there_are_cores(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(launchers, "cores", lambda: 4)
-    wanted = [Job(str(number), number, [], "", {}) for number in range(10)]
-    assert [len(batch) for batch in launchers.batches(sweep_config(LOCAL_NODE), wanted)] == [4, 4, 2]
-    assert [len(batch) for batch in launchers.batches(sweep_config(SLURM_NODE), wanted)] == [10]
-    assert launchers.jobs_at_once(sweep_config(SLURM_NODE), 10) == 3
-    assert [launchers.threads_of_job("submitit_local", at_once) for at_once in (1, 2, 3, 4)] == [4, 2, 1, 1]
-
-
-@installed("joblib")
-def test_joblib_starts_no_more_workers_than_there_are_jobs():
-    assert launchers.jobs_at_once(sweep_config(JOBLIB_NODE), 10) == 2
-    assert launchers.jobs_at_once(sweep_config(JOBLIB_NODE), 1) == 1
-
-
-@installed("joblib")
-def test_joblib_starts_a_job_a_gpu_unless_a_number_is_given(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
-    free = {**JOBLIB_NODE, "n_jobs": -1}
-    assert launchers.jobs_at_once(sweep_config(free, "auto"), 10) == 3
-    assert launchers.jobs_at_once(sweep_config(JOBLIB_NODE, "auto"), 10) == 2
-    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "2")
-    assert launchers.jobs_at_once(sweep_config(free, "cpu"), 10) <= 2
-
-
-def test_a_slurm_job_takes_the_cores_it_was_given(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.delenv("SLURM_CPUS_PER_TASK", raising=False)
-    monkeypatch.setenv("SLURM_CPUS_ON_NODE", "6")
-    assert launchers.threads_of_job("submitit_slurm", 100) == 6
-    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "4")
-    assert launchers.threads_of_job("submitit_slurm", 100) == 4
-
-
-@pytest.mark.parametrize(("visible", "expected"), [(None, "1"), ("2,5", "5")])
-def test_jobs_in_processes_are_spread_over_the_gpus(monkeypatch: pytest.MonkeyPatch, visible, expected):
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    if visible is not None:
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    jobs._take_a_gpu(3)
-    assert os.environ["CUDA_VISIBLE_DEVICES"] == expected
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    jobs._take_a_gpu(4)
-    assert os.environ["CUDA_VISIBLE_DEVICES"] == expected
-
-
-def test_submitits_signal_is_answered_when_the_state_is_saved():
-    def requeue(signum: int, _: object) -> None:
-        pass
-
-    before = signal.signal(signal.SIGUSR2, requeue)
-    try:
-        assert jobs._requeue_handlers()[signal.SIGUSR2] is requeue
-    finally:
-        signal.signal(signal.SIGUSR2, before)
-    assert signal.SIGUSR2 not in jobs._requeue_handlers()

@@ -1,4 +1,4 @@
-"""While jobs run, run.json is the truth: sweep.json and the tables follow for a bounded share of the time."""
+"""While jobs run, writing sweep.json and the tables takes a limited share of the time; each run.json is always right."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from segsweep.runs import Objective, RunRecord
 from segsweep.sweeps import running, scored
 from segsweep.sweeps.load import load_sweep
 from segsweep.sweeps.ranking import Comparison, compare
-from segsweep.sweeps.report import finish, report
+from segsweep.sweeps.report import print_report, write_report
 from segsweep.sweeps.running import SHARE, RunningSweep
 from segsweep.sweeps.state import Job, SweepDirectory, SweepRecord
 
@@ -29,7 +29,7 @@ def pending(values: Values) -> str:
 
 
 def ended(sweep: SweepDirectory, job: Job, status: str = "completed", at: int = 0) -> None:
-    """What a job leaves that ended `at` seconds from now."""
+    """Writes run.json of a job that ends `at` seconds from now."""
     run = sweep.run(job)
     run.path.mkdir(exist_ok=True)
     value = 0.5 if status == "completed" else None
@@ -51,7 +51,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
     return counts
 
 
-# One pass
+# Each file is read once
 
 
 def test_a_report_reads_each_run_once_and_compares_once(made: Made, reads: Counter[str], monkeypatch, capsys):
@@ -64,12 +64,14 @@ def test_a_report_reads_each_run_once_and_compares_once(made: Made, reads: Count
 
     monkeypatch.setattr(scored, "compare", counting)
     reads.clear()
-    finish(sweep.directory)
+    print_report(write_report(sweep.directory))
     assert reads == dict.fromkeys((job.directory for job in sweep.record.jobs), 1)
     assert len(compared) == 1
 
 
-def test_the_end_of_a_job_reads_its_own_run_and_writes_nothing_that_is_not_due(made: Made, reads: Counter[str], capsys):
+def test_the_end_of_a_job_reads_only_its_run_and_writes_nothing_before_it_is_due(
+    made: Made, reads: Counter[str], capsys
+):
     sweep = made(FOUR, pending)
     here = RunningSweep(sweep.directory, sweep.record)
     here.save_planned()
@@ -86,20 +88,20 @@ def test_the_end_of_a_job_reads_its_own_run_and_writes_nothing_that_is_not_due(m
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["[1/4]", "[2/4]", "[3/4]", "[4/4]"]
 
 
-def test_going_on_with_a_sweep_reads_each_run_once_before_and_once_after(grid: Path, sweep: Sweep, reads: Counter[str]):
+def test_continuing_a_sweep_reads_each_run_once_before_and_once_after(grid: Path, sweep: Sweep, reads: Counter[str]):
     outcome = sweep(*GRID, "name=grid")
     assert outcome.code == 0, outcome.err
     assert reads == dict.fromkeys(statuses(grid), 2)
 
 
-# A bounded share of the time
+# A limited share of the time
 
 
 @given(
     cost=st.floats(0.01, 30), trainings=st.lists(st.floats(0.1, 100), min_size=1, max_size=40),
 )  # fmt: skip
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_files_follow_the_jobs_for_a_bounded_share_of_the_time(
+def test_writing_the_tables_takes_a_limited_share_of_the_time(
     cost: float, trainings: list[float], tmp_path_factory: pytest.TempPathFactory
 ):
     sweep = SweepDirectory(tmp_path_factory.mktemp("sweep"))
@@ -123,14 +125,14 @@ def test_files_follow_the_jobs_for_a_bounded_share_of_the_time(
             here.ended(job)
             # Either this job is in the file, or the next save is not due yet.
             assert saved[-1][1] == done or now - (saved[-1][0] + cost) < cost / SHARE + 1e-6
-    assert cost * (len(saved) - 2) <= SHARE * now  # all but the one at the beginning, and one that has just ended
+    assert cost * (len(saved) - 2) <= SHARE * now  # without the first save, and one that has just ended
 
 
-# Behind, and what reads the truth
+# Files out of date
 
 
-def behind(sweep: Path) -> None:
-    """Makes sweep.json what a process leaves that was killed before it wrote it again."""
+def put_out_of_date(sweep: Path) -> None:
+    """Leaves the files as a process that was killed before it wrote them again."""
     made = content(sweep)
     for job in made["jobs"]:
         job["status"], job["error"] = "pending", None
@@ -139,21 +141,21 @@ def behind(sweep: Path) -> None:
         (sweep / name).unlink()
 
 
-def test_a_sweep_whose_files_are_behind_is_read_as_it_is(made: Made):
+def test_a_sweep_whose_files_are_out_of_date_is_read_from_each_run_json(made: Made):
     sweep = made(FOUR, lambda values: None if values["lr"] == 0.2 else 0.5)
     expected = sweep.summary
-    behind(sweep.path)
+    put_out_of_date(sweep.path)
     read = load_sweep(sweep.path)
     pd.testing.assert_frame_equal(read.summary, expected)
     assert {job.status for job in read.record.jobs} == {"completed", "failed"}
-    report(sweep.directory)
+    write_report(sweep.directory)
     assert statuses(sweep.path) == {job.directory: job.status for job in read.record.jobs}
 
 
-def test_a_sweep_whose_files_are_behind_goes_on_with_what_is_left(grid: Path, sweep: Sweep):
+def test_a_sweep_whose_files_are_out_of_date_trains_only_what_is_left(grid: Path, sweep: Sweep):
     table = pd.read_csv(grid / "summary.csv")
     before = {name: entry for name, entry in state(grid).items() if "/" in name}
-    behind(grid)
+    put_out_of_date(grid)
     outcome = sweep(*GRID, "name=grid")
     assert outcome.code == 0, outcome.err
     assert "4 completed before" in outcome.out
@@ -168,56 +170,56 @@ def said(capsys: pytest.CaptureFixture[str]) -> list[str]:
     return [line.split(" · ")[0] for line in capsys.readouterr().out.splitlines()]
 
 
-def test_jobs_elsewhere_have_a_line_each_in_the_order_in_which_they_ended(made: Made, capsys):
+def test_each_job_in_another_process_has_a_line_in_the_order_of_the_ends(made: Made, capsys):
     sweep = made(FOUR, pending)
     capsys.readouterr()
     first, second, third, fourth = sweep.record.jobs
     here = RunningSweep(sweep.directory, sweep.record)
-    here.look()
+    here.check_workers()
     ended(sweep.directory, second, at=2)
     ended(sweep.directory, third, "failed", at=1)
     ended(sweep.directory, first, "interrupted")
-    here.look()
+    here.check_workers()
     assert said(capsys) == [f"[1/4] {third.name}", f"[2/4] {second.name}"]
-    here.look()
+    here.check_workers()
     assert said(capsys) == []
     ended(sweep.directory, fourth)
-    here.look(over=True)
+    here.check_workers(over=True)
     assert said(capsys) == [f"[2/4] {first.name}", f"[3/4] {fourth.name}"]
 
 
-def test_a_job_that_was_interrupted_before_and_not_reached_again_has_no_line(made: Made, capsys):
+def test_a_job_that_was_interrupted_before_and_did_not_run_again_has_no_line(made: Made, capsys):
     sweep = made(FOUR, pending)
     capsys.readouterr()
     ended(sweep.directory, sweep.record.jobs[0], "interrupted")
     here = RunningSweep(sweep.directory, sweep.record)
-    here.look()
-    here.look(over=True)
+    here.check_workers()
+    here.check_workers(over=True)
     assert said(capsys) == []
 
 
-def test_a_job_whose_process_is_gone_is_interrupted_when_all_is_over(made: Made, capsys):
+def test_a_job_whose_process_is_gone_counts_as_interrupted_at_the_end(made: Made, capsys):
     sweep = made(FOUR, pending)
     capsys.readouterr()
     job = sweep.record.jobs[0]
     here = RunningSweep(sweep.directory, sweep.record)
     ended(sweep.directory, job, "running")
-    here.look(over=True)
+    here.check_workers(over=True)
     assert said(capsys) == [f"[0/4] {job.name}"]
     assert job.status == "interrupted"
 
 
-def test_jobs_that_another_process_enters_are_taken_over_and_kept(made: Made, capsys):
+def test_jobs_that_another_process_adds_are_taken_over_and_kept(made: Made, capsys):
     sweep = made(FOUR, pending)
     capsys.readouterr()
     here = RunningSweep(sweep.directory, sweep.record)
     other = Job("other", 4, [], "lr=0.3", {"optim": "sgd", "lr": 0.3}, stage="other")
     sweep.directory.update(lambda record: record.jobs.append(other))
     ended(sweep.directory, other)
-    here.look()
+    here.check_workers()
     assert said(capsys) == ["[1] optim=sgd, lr=0.3"]
     ended(sweep.directory, sweep.record.jobs[0])
-    here.look()
+    here.check_workers()
     here._next_save = 0.0
     here.save_if_due()
     assert statuses(sweep.path) == dict.fromkeys(statuses(sweep.path), "pending") | {

@@ -1,4 +1,4 @@
-"""Which jobs of a sweep were scored on the same images, by settings made up here."""
+"""Groups of jobs that were scored on the same images, from made-up settings."""
 
 import itertools
 from typing import Any
@@ -8,7 +8,7 @@ from sweep_support import Sweep
 
 from segsweep.data import SOURCES
 from segsweep.fingerprint import typed
-from segsweep.sweeps.plan import broken
+from segsweep.sweeps.plan import broken_job
 from segsweep.sweeps.scored import Scoring, scored_settings, scoring
 from segsweep.sweeps.state import Job, SweepRecord
 
@@ -18,7 +18,7 @@ FOLDER, TEXTURES = "segsweep.data.FolderSource", "segsweep.data.Textures"
 def record(
     axes: dict[str, list[Any]], settings: dict[str, Any], objective: str = "val/iou", **follow: Any
 ) -> SweepRecord:
-    """A grid; `follow` are settings as functions of a job's values."""
+    """A sweep over a grid. `follow` has settings that are functions of the swept values; `__` stands for a dot."""
     jobs = []
     for number, values in enumerate(itertools.product(*axes.values())):
         own = dict(zip(axes, values, strict=True))
@@ -40,11 +40,11 @@ def partition(found: Scoring) -> list[int]:
 @pytest.mark.parametrize(
     "key", ["data.split_seed", "data.fractions", "data.ignore_ids", "data.tile_size", "data.mystery"]
 )
-def test_what_changes_the_scored_images_parts_jobs_and_is_named(key: str):
+def test_a_setting_that_changes_the_scored_images_makes_groups_and_is_named(key: str):
     found = groups(record({key: [1, 2], "lr": [0.1, 0.2], "seed": [0, 1]}, {"data._target_": FOLDER}))
     assert partition(found) == [0] * 4 + [1] * 4
     assert found.axes == (key,)
-    assert found.why == f"{key} may change the images that are scored: each group is ranked alone"
+    assert found.why.startswith(f"{key} may change the images")
     assert set(found.group.values()) == {f"{key}=1", f"{key}=2"}
 
 
@@ -56,7 +56,7 @@ def test_what_changes_the_scored_images_parts_jobs_and_is_named(key: str):
         ("mine.Own", "data.seed"),
     ],
 )  # fmt: skip
-def test_what_changes_training_alone_parts_nothing(source: str, key: str):
+def test_a_setting_that_changes_only_the_training_makes_no_groups(source: str, key: str):
     found = groups(record({key: [1, 2], "seed": [0, 1]}, {"data._target_": source}))
     assert partition(found) == [0] * 4
     assert (found.axes, found.why) == ((), "")
@@ -65,15 +65,15 @@ def test_what_changes_training_alone_parts_nothing(source: str, key: str):
 @pytest.mark.parametrize(
     "key", ["data.image_size", "data.sigma1", "data.eval_seed", "data.val_size", "data.limit_samples"]
 )
-def test_textures_are_other_images_by_any_of_their_settings(key: str):
+def test_any_setting_of_the_textures_makes_groups(key: str):
     assert partition(groups(record({key: [1, 2]}, {"data._target_": TEXTURES}))) == [0, 1]
 
 
-def test_a_setting_that_a_source_does_not_declare_counts():
+def test_a_setting_that_a_source_does_not_declare_harmless_makes_groups():
     assert partition(groups(record({"data.crop": [1, 2]}, {"data._target_": "mine.Own"}))) == [0, 1]
 
 
-def test_every_setting_that_is_declared_is_one_of_its_source():
+def test_every_setting_that_a_source_declares_harmless_exists():
     import inspect
 
     for source in SOURCES.values():
@@ -82,29 +82,29 @@ def test_every_setting_that_is_declared_is_one_of_its_source():
         assert source.unscored <= known
 
 
-def test_in_an_overfit_check_training_crops_are_what_is_scored():
+def test_in_an_overfit_check_settings_of_the_training_crops_make_groups():
     settings = {"data._target_": FOLDER, "data.overfit_samples": 2}
     assert partition(groups(record({"data.image_size": [32, 64]}, settings))) == [0, 1]
 
 
-def test_what_follows_the_seed_parts_nothing():
+def test_a_setting_that_follows_the_seed_makes_no_groups():
     axes = {"lr": [0.1, 0.2], "seed": [0, 1]}
     assert not groups(record(axes, {"data._target_": FOLDER}, data__split_seed=lambda own: own["seed"])).why
 
 
-def test_a_folder_counts_by_its_content_and_is_named_as_typed():
+def test_folders_are_grouped_by_content_and_named_by_path():
     contents = {"a": "x", "copy of a": "x", "b": "y"}
     sweep = record(
         {"data.root": list(contents)}, {"data._target_": FOLDER}, data__content=lambda own: contents[own["data.root"]]
     )
-    for job in sweep.jobs:  # where a folder lies is none of the settings that count
+    for job in sweep.jobs:  # the path of a folder does not count
         del job.scored["data.root"]
     found = groups(sweep)
     assert partition(found) == [0, 0, 1]
     assert list(found.group.values()) == ["data.root=a,copy of a"] * 2 + ["data.root=b"]
 
 
-def test_only_the_axis_that_parts_is_named():
+def test_only_the_axis_that_makes_groups_is_named():
     sweep = record(
         {"experiment": ["texture", "other", "scenes"], "lr": [0.1, 0.2]}, {},
         data___target_=lambda own: FOLDER if own["experiment"] == "scenes" else TEXTURES,
@@ -114,27 +114,28 @@ def test_only_the_axis_that_parts_is_named():
     assert found.axes == ("experiment",)
 
 
-def test_groups_have_names_of_their_own_where_jobs_are_no_grid():
+def test_groups_have_different_names_if_the_jobs_form_no_grid():
     sweep = record({"data.split_seed": [0, 1], "data.by": ["a", "b"], "lr": [0.1]}, {"data._target_": FOLDER})
     for kept in itertools.combinations(sweep.jobs, 3):
         found = scoring(sweep, kept)
         assert len(set(found.group.values())) == 3
 
 
-def test_losses_are_not_ranked_by_themselves():
+def test_different_losses_make_groups_if_val_loss_is_the_objective():
     axes = {"loss.smooth": [0.0, 1.0]}
     assert partition(groups(record(axes, {}, "val/loss"))) == [0, 1]
-    assert "what val/loss is" in groups(record(axes, {}, "val/loss")).why
+    assert "loss.smooth" in groups(record(axes, {}, "val/loss")).why
+    assert "val/loss" in groups(record(axes, {}, "val/loss")).why
     assert partition(groups(record(axes, {}, "val/iou"))) == [0, 0]
 
 
-def test_a_job_that_cannot_be_composed_parts_nothing_and_is_in_its_group():
+def test_a_job_that_cannot_be_composed_makes_no_group_and_joins_one_by_its_values():
     sweep = record({"data.split_seed": [0, 1], "optim": ["adam"]}, {"data._target_": FOLDER})
-    sweep.jobs.append(broken(["data.split_seed=1", "optim=admm"], sweep.axes, "no such choice"))
+    sweep.jobs.append(broken_job(["data.split_seed=1", "optim=admm"], sweep.axes, "no such choice"))
     sweep.jobs[-1].directory = "broken"
     assert partition(groups(sweep)) == [0, 1, 1]
     lr = record({"lr": [0.1]}, {"data._target_": FOLDER})
-    lr.jobs.append(broken(["lr=no"], lr.axes, "lr=no"))
+    lr.jobs.append(broken_job(["lr=no"], lr.axes, "lr=no"))
     assert not groups(lr).why
 
 

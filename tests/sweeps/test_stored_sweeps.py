@@ -1,4 +1,4 @@
-"""What a sweep directory holds is plain values: nothing in it is resolved again when the sweep goes on."""
+"""A sweep directory is untrusted: when a sweep continues, nothing stored in it is resolved or imported."""
 
 import json
 from collections.abc import Callable
@@ -38,7 +38,7 @@ def test_an_interpolation_in_a_stored_sweep_is_refused_by_name(
     stored["jobs"][0][key] = change(stored["jobs"][0][key])
     (grid / "sweep.json").write_text(json.dumps(stored))
     before = state(grid)
-    # A further value: what is there is compared with what is asked for.
+    # A new value makes the command compare the stored jobs with its own.
     outcome = sweep("optim=sgd,adam", "lr=0.1", "name=grid")
     assert outcome.code == 1
     assert len(outcome.error_lines) == 1, outcome.err
@@ -60,7 +60,9 @@ def test_no_module_that_a_stored_sweep_names_is_imported(grid: Path, sweep: Swee
     assert_nothing_was_resolved(tmp_path)
 
 
-def test_a_job_whose_stored_configuration_is_not_plain_is_trained_anew(grid: Path, sweep: Sweep, tmp_path: Path):
+def test_a_job_whose_stored_configuration_is_not_plain_starts_again_from_scratch(
+    grid: Path, sweep: Sweep, tmp_path: Path
+):
     job = next(path.parent for path in sorted(grid.glob("*/run.json")))
     record = json.loads((job / "run.json").read_text())
     (job / "run.json").write_text(json.dumps(record | {"status": "interrupted"}))
@@ -73,7 +75,7 @@ def test_a_job_whose_stored_configuration_is_not_plain_is_trained_anew(grid: Pat
     assert_nothing_was_resolved(tmp_path)
 
 
-def test_a_sweep_with_interpolations_of_its_user_s_own_goes_on(sweep: Sweep, tmp_path: Path):
+def test_a_sweep_whose_command_has_interpolations_continues(sweep: Sweep, tmp_path: Path):
     asked = ["lr=${base}", "data.sigma1='${base}'", "name=mine"]
     assert sweep("+base=0.1,0.2", *asked).code == 0
     folder = tmp_path / "multirun/mine"

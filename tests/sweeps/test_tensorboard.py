@@ -1,4 +1,4 @@
-"""`tensorboard --logdir multirun/<sweep>` shows every job by its name, with what was swept and what came out."""
+"""`tensorboard --logdir multirun/<sweep>` shows every job by its name, with its swept values and final metrics."""
 
 import json
 import re
@@ -19,7 +19,7 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 
 from segsweep.runs import RunDirectory
 from segsweep.sweeps.hparams import SUFFIX
-from segsweep.sweeps.report import report
+from segsweep.sweeps.report import write_report
 from segsweep.sweeps.state import SweepDirectory
 
 Ask = Callable[..., Any]
@@ -30,18 +30,18 @@ ANY_STATUS = ["STATUS_SUCCESS", "STATUS_FAILURE", "STATUS_RUNNING", "STATUS_UNKN
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A sweep of which half the jobs diverged, reported twice."""
+    """A sweep with two completed and two diverged jobs, reported twice."""
     folder = tmp_path_factory.mktemp("tensorboard")
     command = [sys.executable, str(ROOT / "train.py"), "-m", *TINY, "lr=0.01,1e30", "momentum=null,0.9", "name=tb"]
     ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
     assert ended.returncode == 1, ended.stderr
-    report(SweepDirectory(folder / "multirun/tb"))
+    write_report(SweepDirectory(folder / "multirun/tb"))
     return folder / "multirun/tb"
 
 
 @pytest.fixture(scope="module")
 def ask(swept: Path) -> Iterator[Ask]:
-    """Asks the server that the printed command starts: a path, and what is posted to it."""
+    """Sends a request to a TensorBoard server on the sweep: a path, and data to post as keywords."""
     command = [sys.executable, "-m", "tensorboard.main", "--host", "localhost", "--logdir", str(swept), "--port", "0"]
     server = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     try:
@@ -80,22 +80,22 @@ def rows(ask: Ask) -> dict[str, dict[str, Any]]:
 
 
 def all_read(table: dict[str, dict[str, Any]]) -> bool:
-    """Whether the server, which reads in the background, has come to the end of every file."""
+    """Whether the server, which reads in the background, has read every file."""
     return len(table) == len(JOBS) and all(row["metrics"] for row in table.values() if row["done"])
 
 
 def columns(ask: Ask) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-    """Its columns: the swept settings by name, and the tags of the metrics by name, in order."""
+    """The columns of the HPARAMS tab in order: swept settings by name, and tags of metrics by name."""
     experiment = ask("data/plugin/hparams/experiment", experimentName="")
     settings = {info["name"]: info for info in experiment["hparamInfos"]}
     return settings, {info["displayName"]: info["name"]["tag"] for info in experiment["metricInfos"]}
 
 
-def test_runs_are_named_by_what_they_are(ask: Ask):
+def test_runs_are_named_by_their_swept_values(ask: Ask):
     assert sorted(ask("data/runs")) == sorted(RUNS)
 
 
-def test_hparams_has_a_row_for_every_job_failed_ones_too(ask: Ask):
+def test_hparams_has_a_row_for_every_job_even_failed_ones(ask: Ask):
     table = rows(ask)
     assert sorted(table) == sorted(JOBS)
     for name, row in table.items():
@@ -117,7 +117,7 @@ def test_hparams_shows_the_final_metrics_of_summary_csv_and_none_of_a_job_that_d
         }
 
 
-def test_hparams_columns_are_what_differs_then_the_objective_and_its_like(ask: Ask, swept: Path):
+def test_hparams_columns_begin_with_settings_that_differ_and_metrics_with_the_objective(ask: Ask, swept: Path):
     settings, tags = columns(ask)
     assert list(settings) == ["lr", "momentum", "status", "optim", "seed"]
     assert [name for name, info in settings.items() if info["differs"]] == ["lr", "momentum", "status"]
@@ -141,26 +141,26 @@ def test_scalars_show_curves_and_no_group_of_single_points(ask: Ask):
     assert [value for _, _, value in best] == [max(value for _, _, value in curve)]
 
 
-def test_a_report_written_again_replaces_what_hparams_had(swept: Path):
+def test_a_second_report_replaces_the_hparams_files(swept: Path):
     for job in JOBS:
         assert len(list(RunDirectory(swept / job).tensorboard.glob(f"*{SUFFIX}"))) == 1
 
 
-def test_a_report_that_says_the_same_writes_no_file_of_hparams_anew(swept: Path):
+def test_an_equal_report_leaves_the_hparams_files_untouched(swept: Path):
     def files() -> dict[Path, int]:
         return {path: path.stat().st_mtime_ns for path in swept.rglob(f"*{SUFFIX}")}
 
     before = files()
-    report(SweepDirectory(swept))
+    write_report(SweepDirectory(swept))
     assert files() == before
     assert len(before) == len(JOBS)
 
 
-def test_hparams_has_its_metrics_without_the_tensorboard_logger(swept: Path, tmp_path: Path):
+def test_hparams_has_the_metrics_without_the_tensorboard_logger(swept: Path, tmp_path: Path):
     sweep = Path(shutil.copytree(swept, tmp_path / "tb"))
     folder = RunDirectory(sweep / JOBS[0]).tensorboard
     shutil.rmtree(folder)
-    report(SweepDirectory(sweep))
+    write_report(SweepDirectory(sweep))
     (file,) = folder.iterdir()
     values = {value.tag for event in EventFileLoader(str(file)).Load() for value in event.summary.value}
     assert {"val/iou (best)", "test/iou", "train/loss_running"} <= values

@@ -6,13 +6,6 @@ from hydra_plugins.segsweep_sweepers.sweepers import CoordinateSweeper, GridSwee
 
 __all__ = ["CoordinateSweeper", "GridSweeper"]
 
-_HERE = "hydra_plugins.segsweep_sweepers.sweepers"
-_store = ConfigStore.instance()
-_store.store(
-    group="hydra/sweeper", name="grid", provider="segsweep",
-    node={"_target_": f"{_HERE}.GridSweeper", "params": None, "final": None},
-)  # fmt: skip
-_store.store(
-    group="hydra/sweeper", name="coordinate", provider="segsweep",
-    node={"_target_": f"{_HERE}.CoordinateSweeper", "params": None, "final": None},
-)  # fmt: skip
+for _sweeper in (GridSweeper, CoordinateSweeper):
+    _node = {"_target_": f"{_sweeper.__module__}.{_sweeper.__name__}", "params": None, "final": None}
+    ConfigStore.instance().store(group="hydra/sweeper", name=_sweeper.name, provider="segsweep", node=_node)

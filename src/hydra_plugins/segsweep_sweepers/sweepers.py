@@ -1,7 +1,7 @@
 """Sweepers that keep a sweep directory: every combination, or one axis after the other."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -10,15 +10,16 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 
-class _SegsweepSweeper(Sweeper):
-    """Parses the command line into axes; subclasses search them.
+class GridSweeper(Sweeper):
+    """Trains every combination of the swept values.
 
     Args:
         params: axes by key, {"lr": "0.001,0.01"}; the command line wins.
         final: overrides of one more training with the best values, at the end; empty for none.
     """
 
-    name: str
+    name: ClassVar[str] = "grid"
+    """The choice of hydra/sweeper, and the function of `segsweep.sweeps.search` that runs the jobs."""
 
     def __init__(self, params: Mapping[str, Any] | None = None, final: Sequence[str] | None = None) -> None:
         self.params, self.final = dict(params or {}), list(final or [])
@@ -27,6 +28,8 @@ class _SegsweepSweeper(Sweeper):
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
 
     def sweep(self, arguments: list[str]) -> None:
+        """Parses the command line into axes and searches them."""
+        from segsweep.sweeps import search
         from segsweep.sweeps.callback import report_at_end
         from segsweep.sweeps.runner import SweepRunner
 
@@ -36,49 +39,27 @@ class _SegsweepSweeper(Sweeper):
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         typed = parser.parse_overrides(arguments)
         keys = {override.get_key_element().lstrip("+") for override in typed}
-        also = [f"{key}={value}" for key, value in self.params.items() if key not in keys]
-        overrides = [*parser.parse_overrides(also), *typed]
-        runner = SweepRunner(self.hydra_context, self.task_function, self.config, self.name)
-        choices: dict[
-            str, list[str]
-        ] = {}  # the overrides of each key, in the order typed: {"lr": ["lr=0.1", "lr=0.2"]}
-        for override in overrides:
+        params = [f"{key}={value}" for key, value in self.params.items() if key not in keys]
+        choices: dict[str, list[str]] = {}  # the overrides of each key, as typed: {"lr": ["lr=0.1", "lr=0.2"]}
+        for override in [*parser.parse_overrides(params), *typed]:
             if not (key := override.get_key_element()).startswith("hydra"):
                 (entries,) = BasicSweeper.split_arguments([override], None)
                 choices[key] = [entry[0] for entry in entries]
         axes = [key.lstrip("+") for key, values in choices.items() if len(values) > 1]
+        runner = SweepRunner(self.hydra_context, self.task_function, self.config, self.name)
         try:
-            with runner.hold([*also, *arguments], axes):
-                self._search(runner, choices)
+            with runner.hold([*params, *arguments], axes):
+                {"grid": search.grid, "coordinate": search.coordinate}[self.name](runner, choices, self.final)
         finally:
             if runner.planned:
                 report_at_end(runner.sweep.path)
 
-    def _search(self, runner: Any, choices: dict[str, list[str]]) -> None:
-        raise NotImplementedError
 
-
-class GridSweeper(_SegsweepSweeper):
-    """Every combination of the swept values."""
-
-    name = "grid"
-
-    def _search(self, runner: Any, choices: dict[str, list[str]]) -> None:
-        from segsweep.sweeps.search import grid
-
-        grid(runner, choices, self.final)
-
-
-class CoordinateSweeper(_SegsweepSweeper):
-    """One axis after the other, in the order typed: each at the best values of those before it.
+class CoordinateSweeper(GridSweeper):
+    """Searches one axis after the other, in the order typed, at the best values of the axes before it.
 
     An axis that is not searched yet has its first value. A swept seed is no axis: every setting is trained with every
     seed, and the setting with the best mean is the best.
     """
 
     name = "coordinate"
-
-    def _search(self, runner: Any, choices: dict[str, list[str]]) -> None:
-        from segsweep.sweeps.search import coordinate
-
-        coordinate(runner, choices, self.final)

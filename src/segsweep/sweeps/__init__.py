@@ -1,7 +1,7 @@
 """Sweeps: the runs of one command and their comparison.
 
-A sweep goes from module to module: `plan` says which jobs there are; `runner` holds the directory and hands jobs to
-Hydra's launcher; `jobs` runs one job, in whatever process; `running` keeps what each job came to; `results` reads all of
-it; `report` writes and prints it. Below them: `state` is sweep.json, `ranking` is what is compared, `statistics` how, and
-`report_text` how it is said.
+In the order of a sweep: `search` chooses the settings; `runner` holds the directory, plans jobs with `plan` and hands them
+to Hydra's launcher; `jobs` runs one job, in any process; `running` follows the jobs and keeps the tables current; `report`
+writes and prints the result. Below these: `state` is sweep.json; `results` reads every run.json; `scored` groups jobs by
+the images that they were scored on; `ranking` ranks settings, `statistics` tests them, `report_text` puts them into words.
 """

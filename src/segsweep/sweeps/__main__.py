@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from segsweep.console import explain
-from segsweep.sweeps.report import finish
+from segsweep.sweeps.report import print_report, write_report
 from segsweep.sweeps.state import SweepDirectory
 
 
@@ -19,9 +19,9 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     report = commands.add_parser("report", help="write summary.csv, summary.md, the pictures and HPARAMS again")
     report.add_argument("directory", type=Path, help="a sweep directory; it has a sweep.json")
-    asked = parser.parse_args(arguments)
+    directory = parser.parse_args(arguments).directory
     try:
-        finish(SweepDirectory(asked.directory))
+        print_report(write_report(SweepDirectory(directory)))
     except Exception as error:
         if (line := explain(error)) is None:
             raise

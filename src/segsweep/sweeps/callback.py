@@ -1,4 +1,4 @@
-"""Hydra's hook for sweeps: tells jobs which process began the sweep, and writes the report when the command ends."""
+"""Hydra's hook for sweeps: tells jobs which process started the sweep, and writes the report when the command ends."""
 
 import contextlib
 import os
@@ -13,16 +13,16 @@ from segsweep.console import mistakes_in_one_line, quoted
 
 _PARENT = "hydra.callbacks.sweep.parent"
 _at_end = contextlib.ExitStack()
-"""Holds the directory for a foreign sweeper. `on_multirun_end` would be too little: Hydra skips it if a job failed."""
-_reported: list[Path] = []
-"""The sweep directory of this command, once there is something to report."""
+"""Holds the directory for a foreign sweeper. `on_multirun_end` cannot release it: Hydra skips that if a job failed."""
+_to_report: list[Path] = []
+"""The sweep directory of this command, once it has jobs to report."""
 
 
 class SweepReport(Callback):
     """Holds the directory of a sweep by a foreign sweeper, such as Optuna's, and asks for its report.
 
     Args:
-        parent: the process that began the sweep; set for its jobs.
+        parent: the process that started the sweep; set for its jobs.
     """
 
     def __init__(self, parent: str | None = None) -> None:
@@ -33,18 +33,18 @@ class SweepReport(Callback):
             folder = Path(str(config.hydra.sweep.dir))
         except OmegaConfBaseException:  # the sweeper reports this mistake
             return
-        # The configuration of each job is composed from its own overrides and these.
+        # Hydra composes the configuration of each job from the job's overrides and these.
         config.hydra.overrides.hydra.append(quoted(_PARENT, _this_process()))
         if not str(config.hydra.sweeper.get("_target_")).startswith("hydra_plugins.segsweep_sweepers"):
             from segsweep.sweeps.runner import hold_for_foreign_sweeper
 
-            with mistakes_in_one_line():  # Hydra would only log the error and go on
+            with mistakes_in_one_line():  # Hydra would log the error and continue
                 _at_end.enter_context(hold_for_foreign_sweeper(config, folder))
             report_at_end(folder)
 
 
 def is_worker(config: DictConfig) -> bool:
-    """Whether a job runs in another process than the one that began its sweep.
+    """Whether a job runs in another process than the one that started its sweep.
 
     Args:
         config: of the job, with Hydra's node.
@@ -58,17 +58,19 @@ def _this_process() -> str:
 
 def report_at_end(folder: Path) -> None:
     """Asks for the report of a sweep when the command ends, however it ends."""
-    _reported.append(folder)
+    _to_report.append(folder)
 
 
 def finish_sweep() -> bool:
-    """Writes the report of the command's sweep, if there is one. Returns whether no job failed."""
+    """Writes and prints the report of the command's sweep, if there is one. Returns whether no job failed."""
     _at_end.close()
-    folders = [folder for folder in _reported if (folder / "sweep.json").exists()]
-    _reported.clear()
+    folders = [folder for folder in _to_report if (folder / "sweep.json").exists()]
+    _to_report.clear()
     if not folders:
         return True
-    from segsweep.sweeps.report import finish
+    from segsweep.sweeps.report import print_report, write_report
     from segsweep.sweeps.state import SweepDirectory
 
-    return finish(SweepDirectory(folders[0]))
+    results = write_report(SweepDirectory(folders[0]))
+    print_report(results)
+    return not any(job.status == "failed" for job in results.record.jobs)

@@ -19,49 +19,59 @@ from segsweep.sweeps.state import Job, SweepRecord, is_diverged
 
 SUFFIX = ".hparams"
 ALWAYS = ("optim", "lr", "momentum", "seed")
-"""Columns of the tab even if they were not swept, unless no job sets them."""
+"""Columns of the tab even if they were not swept, unless they are null in all jobs."""
 FIRST = ("val/iou", "val/loss", "test/iou", "test/loss", "train/loss_running")
-"""The metrics next to the objective; the others of validation and test follow."""
-ENDED = {"completed": api_pb2.STATUS_SUCCESS, "failed": api_pb2.STATUS_FAILURE, "running": api_pb2.STATUS_RUNNING}
+"""The metrics that follow the objective; then come the others of validation and test."""
+STATUSES = {"completed": api_pb2.STATUS_SUCCESS, "failed": api_pb2.STATUS_FAILURE, "running": api_pb2.STATUS_RUNNING}
 
 Row = dict[str, str | float]
 
 
 def write_hparams(results: Results) -> None:
-    """Writes an event file for every job that was started, next to its others; an old one is replaced if it differs.
+    """Writes an event file with the job's row for every job that has started. Replaces an earlier file if it differs.
 
-    The row of a job that is not completed has no metrics, as in summary.csv: its last values are no result.
+    As in summary.csv, the row of a job that is not completed has no metrics: its last values are no result.
     """
-    sweep, record, found = results.sweep, results.record, results.runs
-    started = [job for job in record.jobs if job.directory in found]
-    rows = _rows(record, started)
-    metrics = {job.directory: _metrics(found[job.directory]) for job in started if job.status == "completed"}
-    # TensorBoard takes the columns from the run that it reads first, so every run names all of them.
-    columns = _columns(rows, [name for names in metrics.values() for name in names], record.objective["name"])
+    sweep, record, runs = results.sweep, results.record, results.runs
+    started = [job for job in record.jobs if job.directory in runs]
+    rows = hparams_rows(record, started)
+    metrics: dict[str, dict[str, float]] = {}
+    for job in started:
+        if job.status == "completed":
+            run = runs[job.directory]
+            final = {k: v for k, v in run.metrics.items() if k.startswith(("val/", "test/")) or k in FIRST}
+            if run.objective.value is not None:
+                final[run.objective.name] = run.objective.value
+            metrics[job.directory] = final
+    # TensorBoard takes the columns from the run that it reads first, so the file of every run has all columns.
+    columns = hparams_columns(rows, [name for names in metrics.values() for name in names], record.objective["name"])
     for job, row in zip(started, rows, strict=True):
         folder = sweep.run(job).tensorboard
         folder.mkdir(parents=True, exist_ok=True)
         files = [name for name in os.listdir(folder) if "tfevents" in name]
         before = [folder / name for name in files if name.endswith(SUFFIX)]
         logged = len(before) < len(files)
-        content = _events(job, found[job.directory], columns, row, metrics.get(job.directory, {}), logged)
+        content = event_file(job, runs[job.directory], columns, row, metrics.get(job.directory, {}), logged)
         if [path.read_bytes() for path in before] == [content]:
             continue
         for path in before:
             path.unlink()
-        # A new name, as TensorBoard makes them: a running TensorBoard reads no file twice.
+        # A new name, because a running TensorBoard reads no file twice.
         name = f"events.out.tfevents.{time.time():010.0f}.{socket.gethostname()}.{os.getpid()}.{job.number}{SUFFIX}"
         (folder / name).write_bytes(content)
 
 
-def _rows(record: SweepRecord, jobs: list[Job]) -> list[Row]:
-    """The row of each job: all rows have the same keys, a key one type, and no value is null, which the tab cannot show."""
+def hparams_rows(record: SweepRecord, jobs: list[Job]) -> list[Row]:
+    """The swept values and the status of each job. All rows have the same keys, and a key has one type.
+
+    A null is written as text, because the tab cannot show it.
+    """
     rows: list[Row] = [{} for _ in jobs]
     for key in dict.fromkeys([*ALWAYS, *record.axes]):
         values = [record.value_of(job, key) for job in jobs]
         if key not in record.axes and all(value is None for value in values):
             continue
-        # A seed is written as text: the tab would show a number as 0.0000.
+        # A seed is written as text, because the tab would show it as 0.0000.
         numbers = key != "seed" and all(type(value) in (int, float) for value in values)
         for row, value in zip(rows, values, strict=True):
             row[key] = float(value) if numbers else typed(value)  # type: ignore[arg-type]
@@ -70,54 +80,61 @@ def _rows(record: SweepRecord, jobs: list[Job]) -> list[Row]:
     return rows
 
 
-def _metrics(found: RunRecord) -> dict[str, float]:
-    metrics = {
-        name: value for name, value in found.metrics.items() if name.startswith(("val/", "test/")) or name in FIRST
-    }
-    if found.objective.value is not None:
-        metrics[found.objective.name] = found.objective.value
-    return metrics
+def hparams_columns(rows: list[Row], names: list[str], objective: str) -> api_pb2.Experiment:
+    """The columns of the tab: the keys of the rows, then the metrics with the objective first.
 
-
-def _columns(rows: list[Row], names: list[str], objective: str) -> api_pb2.Experiment:
-    about = []
+    Args:
+        rows: from `hparams_rows`.
+        names: the metrics of all jobs; may repeat.
+        objective: the name of the objective.
+    """
+    hparams = []
     for key in rows[0] if rows else ():
         values = {row[key] for row in rows}
-        info = api_pb2.HParamInfo(name=key, differs=len(values) > 1)  # those that differ come first
+        info = api_pb2.HParamInfo(name=key, differs=len(values) > 1)  # the tab shows those that differ first
         if numbers := [value for value in values if not isinstance(value, str)]:
             info.type = api_pb2.DATA_TYPE_FLOAT64
             info.domain_interval.min_value, info.domain_interval.max_value = min(numbers), max(numbers)
         else:
             info.type = api_pb2.DATA_TYPE_STRING
             info.domain_discrete.extend(sorted(map(str, values)))
-        about.append(info)
+        hparams.append(info)
     order = [name for name in dict.fromkeys([objective, *FIRST, *names]) if name in names or name == objective]
     infos = [api_pb2.MetricInfo(name=api_pb2.MetricName(tag=_tag(name)), display_name=name) for name in order]
-    return api_pb2.Experiment(hparam_infos=about, metric_infos=infos)
+    return api_pb2.Experiment(hparam_infos=hparams, metric_infos=infos)
 
 
 def _tag(name: str) -> str:
-    """The tag of a final metric: its logged name if the last logged value is the final one."""
+    """The tag of a final metric: the logged name if its last logged value is the final one, else "<name> (best)"."""
     return name if name.startswith(("test/", "train/")) else f"{name} (best)"
 
 
-def _events(
-    job: Job, found: RunRecord, columns: api_pb2.Experiment, row: Row, metrics: dict[str, float], logged: bool
+def event_file(
+    job: Job, run: RunRecord, columns: api_pb2.Experiment, row: Row, metrics: dict[str, float], logged: bool
 ) -> bytes:
-    """The content of an event file; the same arguments give the same bytes."""
-    started = 0.0 if found.started is None else datetime.fromisoformat(found.started).timestamp()
-    ended = started + found.seconds
-    begun = SessionStartInfo(group_name=job.directory, start_time_secs=started)
+    """The content of an event file; the same arguments give the same bytes.
+
+    Args:
+        job: the job.
+        run: its run.json.
+        columns: from `hparams_columns`.
+        row: its row, from `hparams_rows`.
+        metrics: its final metrics.
+        logged: whether the training wrote an event file, with the metrics that it logged.
+    """
+    started = 0.0 if run.started is None else datetime.fromisoformat(run.started).timestamp()
+    ended = started + run.seconds
+    start = SessionStartInfo(group_name=job.directory, start_time_secs=started)
     for key, entry in row.items():
-        setattr(begun.hparams[key], "string_value" if isinstance(entry, str) else "number_value", entry)
-    end = SessionEndInfo(status=ENDED.get(job.status, api_pb2.STATUS_UNKNOWN), end_time_secs=ended)
+        setattr(start.hparams[key], "string_value" if isinstance(entry, str) else "number_value", entry)
+    end = SessionEndInfo(status=STATUSES.get(job.status, api_pb2.STATUS_UNKNOWN), end_time_secs=ended)
     events = [Event(wall_time=started, file_version="brain.Event:2")]
     for tag, content in (
         (metadata.EXPERIMENT_TAG, HParamsPluginData(experiment=columns)),
-        (metadata.SESSION_START_INFO_TAG, HParamsPluginData(session_start_info=begun)),
+        (metadata.SESSION_START_INFO_TAG, HParamsPluginData(session_start_info=start)),
         (metadata.SESSION_END_INFO_TAG, HParamsPluginData(session_end_info=end)),
     ):
-        # The same summary as TensorBoard's own helper makes, which needs TensorFlow.
+        # TensorBoard's own helper makes the same summary, but needs TensorFlow.
         content.version = metadata.PLUGIN_DATA_VERSION
         data = SummaryMetadata.PluginData(plugin_name=metadata.PLUGIN_NAME, content=content.SerializeToString())
         value = Summary.Value(tag=tag, metadata=SummaryMetadata(plugin_data=data), tensor=metadata.NULL_TENSOR)
@@ -126,11 +143,11 @@ def _events(
         if logged and _tag(name) == name:
             continue  # the training has logged it
         scalar = Summary(value=[Summary.Value(tag=_tag(name), simple_value=number)])
-        step = found.steps if found.best_step is None or _tag(name) == name else found.best_step
+        step = run.steps if run.best_step is None or _tag(name) == name else run.best_step
         events.append(Event(wall_time=ended, step=step, summary=scalar))
     buffer = io.BytesIO()
     writer = RecordWriter(buffer)
     for event in events:
-        # A protobuf map has no order; the same content must give the same bytes.
+        # Protobuf maps have no order, and the same content must give the same bytes.
         writer.write(event.SerializeToString(deterministic=True))
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""The differences between Hydra's launchers: jobs at once, threads for each job, and how their jobs end."""
+"""The differences between Hydra's launchers: how many jobs run at once, with how many threads, and how a job is stopped."""
 
 import os
 import time
@@ -21,17 +21,16 @@ _TARGETS: dict[str, Engine] = {
     "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher": "submitit_slurm",
     "hydra_plugins.hydra_ray_launcher.ray_launcher.RayLauncher": "ray",
 }
-_LOOK_EVERY = 1.0
-"""Seconds between two looks at a lock."""
+_SECONDS_BETWEEN_CHECKS = 1.0
 
 
 def engine_of(hydra: DictConfig) -> Engine:
-    """The launcher that is chosen in Hydra's node of a configuration."""
+    """The launcher that Hydra's node of a configuration names."""
     return _TARGETS.get(str(hydra.launcher.get("_target_")), "other")
 
 
 def runs_locally(hydra: DictConfig) -> bool:
-    """Whether jobs run in other processes of this machine. They see the sweep's lock, and stop when it is released."""
+    """Whether jobs run in other processes of this machine, where they see the sweep's lock."""
     engine = engine_of(hydra)
     if engine == "ray":
         return not ((hydra.launcher.get("ray") or {}).get("init") or {}).get("address")
@@ -60,7 +59,7 @@ def jobs_at_once(config: DictConfig, jobs: int) -> int:
             import torch
 
             gpus = torch.cuda.device_count()
-        # With GPUs and no number given, a job for each: a GPU may lack the memory for a job per core.
+        # By default one job for each GPU: a GPU may lack the memory for a job per core.
         most = gpus or effective_n_jobs(asked)
     elif engine == "submitit_local":
         most = cores()  # see `batches`
@@ -76,7 +75,7 @@ def jobs_at_once(config: DictConfig, jobs: int) -> int:
 
 
 def batches(config: DictConfig, jobs: Sequence[Job]) -> list[list[Job]]:
-    """Batches of jobs for the launcher. The next batch starts when all jobs of one have ended."""
+    """Divides jobs into batches for the launcher. A batch starts when all jobs of the one before have ended."""
     # submitit_local has no queue: it starts all jobs of a batch at once.
     size = {"basic": 1, "submitit_local": jobs_at_once(config, len(jobs))}.get(engine_of(config.hydra), len(jobs))
     return [list(jobs[start : start + size]) for start in range(0, len(jobs), size)]
@@ -85,8 +84,8 @@ def batches(config: DictConfig, jobs: Sequence[Job]) -> list[list[Job]]:
 def threads_of_job(engine: Engine, at_once: int) -> int | None:
     """How many CPU threads a job should use; None if the launcher sets them, as joblib and Ray do.
 
-    Slurm's `--cpus-per-task` only binds a job to cores on clusters that bind jobs. On others each job would use the whole
-    node, so the number is read here.
+    Under Slurm it is the number of cores that Slurm gave the job: not every cluster binds jobs to their cores, and an
+    unbound job would use the whole node.
 
     Args:
         engine: the launcher.
@@ -103,9 +102,9 @@ def threads_of_job(engine: Engine, at_once: int) -> int | None:
 def settle_optuna(config: DictConfig) -> None:
     """Changes three defaults of Hydra's Optuna sweeper in `config`: direction, failure rate and seed.
 
-    The plugin minimises, even an IoU, ends at the first failed trial, and draws other trials each time. Here it follows the
-    objective, goes on after a failed trial, and draws the same trials again. Typed values stay, and so do values that are
-    not the plugin's default.
+    By default the plugin minimises, even an IoU, ends at the first failed trial, and draws other trials each time. Here it
+    follows the objective, continues after a failed trial, and draws the same trials again. Values that are typed, or differ
+    from the plugin's default, stay.
     """
     sweeper = config.hydra.sweeper
     if not str(sweeper.get("_target_")).startswith("hydra_plugins.hydra_optuna_sweeper"):
@@ -126,18 +125,18 @@ def settle_optuna(config: DictConfig) -> None:
                     OmegaConf.update(sweeper, key, value)
 
 
-def abandoned(lock: Path) -> Callable[[], bool]:
-    """A function that tells a job whether the lock of its sweep was released; it looks once a second.
+def lock_watcher(lock: Path) -> Callable[[], bool]:
+    """Returns a function that tells a job whether the lock of its sweep was released. It checks at most once a second.
 
-    The lock is released by a process that stops its jobs, or that is gone.
+    The process of the sweep releases the lock to stop its jobs; if it dies, the system does.
     """
-    looked, gone = 0.0, False
+    checked, released = 0.0, False
 
-    def ask() -> bool:
-        nonlocal looked, gone
+    def is_released() -> bool:
+        nonlocal checked, released
         now = time.monotonic()
-        if not gone and now - looked >= _LOOK_EVERY:
-            looked, gone = now, not held(lock)
-        return gone
+        if not released and now - checked >= _SECONDS_BETWEEN_CHECKS:
+            checked, released = now, not held(lock)
+        return released
 
-    return ask
+    return is_released

@@ -8,7 +8,6 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from segsweep.errors import UserError
-from segsweep.runs import RunDirectory, read_metrics
 from segsweep.runs.load import Run, load_run
 from segsweep.sweeps.figures import sweep_curves, sweep_heatmap
 from segsweep.sweeps.ranking import Comparison
@@ -18,7 +17,7 @@ from segsweep.sweeps.state import SweepDirectory, SweepRecord
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep as it was when it was read, finished or not."""
+    """A sweep, finished or not, as it was when it was read."""
 
     results: Results
 
@@ -48,13 +47,11 @@ class Sweep:
     @cached_property
     def histories(self) -> dict[str, pd.DataFrame]:
         """metrics.csv of every job that has logged anything, by the job's directory, best first."""
-        paths = {name: RunDirectory(self.path / name).metrics for name in self.summary["directory"]}
-        found = {name: read_metrics(path) for name, path in paths.items() if path.exists()}
-        return {name: history for name, history in found.items() if len(history)}
+        return self.results.histories()
 
     @property
     def comparison(self) -> Comparison:
-        """Which settings are worse than the best: `.table`, `.verdict`; `.parts` has groups scored on other images.
+        """Which settings are worse than the best: `.table` and `.verdict`; `.parts` for jobs scored on different images.
 
         Raises:
             UserError: no job is completed yet.
@@ -69,17 +66,17 @@ class Sweep:
         Raises:
             UserError: no job has logged anything yet.
         """
-        return self._drawn(sweep_curves(self.results))
+        return self._require_drawn(sweep_curves(self.results))
 
     def heatmap(self) -> Figure:
         """The figure of heatmap.png.
 
         Raises:
-            UserError: no job has ended yet, or nothing but the seed was swept.
+            UserError: no job has ended yet, or only the seed was swept.
         """
-        return self._drawn(sweep_heatmap(self.results))
+        return self._require_drawn(sweep_heatmap(self.results))
 
-    def _drawn(self, figure: Figure | None) -> Figure:
+    def _require_drawn(self, figure: Figure | None) -> Figure:
         if figure is None:
             raise UserError(f"{self.path}: there is nothing to draw yet")
         return figure
@@ -92,17 +89,17 @@ class Sweep:
         """The best replicate of the best setting, with its best checkpoint.
 
         Raises:
-            UserError: no job is completed yet, or the jobs were scored on other images.
+            UserError: no job is completed yet, or the jobs were scored on different images.
         """
         if self.results.best is None:
             if why := self.comparison.why:
-                raise UserError(f"{self.path}: {why}, so there is no best one; .run(directory) gives any")
-            raise UserError(f"{self.path}: no job is completed yet, so there is no best one")
+                raise UserError(f"{self.path}: {why}, so there is no best job; .run(directory) gives any job")
+            raise UserError(f"{self.path}: no job is completed yet, so there is no best job")
         return self.run(self.results.best)
 
 
 def load_sweep(path: str | Path) -> Sweep:
-    """Reads a sweep from its directory, finished or not.
+    """Reads a sweep, finished or not, from its directory.
 
     Raises:
         UserError: there is no sweep, or its sweep.json is damaged.

@@ -1,4 +1,4 @@
-"""Which jobs a command asks for, which of them the sweep has already, and whether they belong to the same sweep."""
+"""Plans a sweep: makes jobs from overrides, adds the new ones, and refuses those that do not belong to the sweep."""
 
 import contextlib
 import itertools
@@ -17,7 +17,7 @@ from segsweep.fingerprint import Leaf, differences, flatten, job_key, result_set
 from segsweep.instantiate import to_plain
 from segsweep.keys import require_known
 from segsweep.runs.stored import plain_overrides, require_plain_overrides
-from segsweep.sweeps.ranking import Key, entry_key
+from segsweep.sweeps.ranking import Key, values_key
 from segsweep.sweeps.scored import scored_settings
 from segsweep.sweeps.state import FINAL, Job, SweepDirectory, SweepRecord
 from segsweep.training_setup import check_root, require_known_settings
@@ -34,12 +34,12 @@ _LONGEST_NAME = 120
 """Most bytes of a folder's name; file systems allow 255."""
 
 
-def describe(config: DictConfig, overrides: Sequence[str], axes: Sequence[str]) -> Job:
-    """A job from its composed configuration. `add` gives it a number and a directory.
+def job_of(config: DictConfig, overrides: Sequence[str], axes: Sequence[str]) -> Job:
+    """The job with this configuration. `add_jobs` gives it a number and a directory.
 
     Args:
         config: the configuration of the job, with Hydra's own node.
-        overrides: the job's, ["optim=adam", "lr=0.01"].
+        overrides: the overrides of the job, ["optim=adam", "lr=0.01"].
         axes: the swept keys.
 
     Raises:
@@ -47,24 +47,23 @@ def describe(config: DictConfig, overrides: Sequence[str], axes: Sequence[str]) 
     """
     require_known(config, "train")
     choices = {str(group): choice for group, choice in config.hydra.runtime.choices.items()}
-    own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
-    settings = to_plain(own)
+    settings = to_plain(OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]))
     check_root(settings)
     require_known_settings(settings)
     trainer = settings.get("trainer") or {}
     if trainer.get("strategy") == "ddp" or trainer.get("devices") not in (1, None):
         raise SeveralProcessesError(
-            "trainer=ddp: not in a sweep (-m): each further process would repeat the whole sweep. Train single runs with "
-            "it, or give each job one device"
+            "trainer=ddp: not possible in a sweep (-m), because each process would repeat the whole sweep; "
+            "train single runs with it, or set trainer.devices=1"
         )
     flat = flatten(settings)
     values = {axis: choices[axis] if axis in choices else flat.get(axis) for axis in axes}
-    for axis in axes:  # an axis whose values are whole nodes: its value is the node as JSON
+    for axis in axes:  # if the values of an axis are whole nodes, its value is the node as JSON
         if axis not in choices and (node := {key: flat[key] for key in flat if key.startswith(f"{axis}.")}):
             values[axis] = json.dumps(node, sort_keys=True)
     result = result_settings(settings)
     if result.get("data._target_") not in SOURCES:
-        # The user's code may define the source, whose `unscored` is needed here. The job itself reports a mistake in it.
+        # `scored_settings` needs the user's source, for its `unscored`. The job itself reports a mistake in the code.
         with contextlib.suppress(UserError):
             load_code(settings.get("code"))
     return Job(
@@ -75,10 +74,10 @@ def describe(config: DictConfig, overrides: Sequence[str], axes: Sequence[str]) 
 
 
 class SeveralProcessesError(UserError):
-    """Each job would start processes, and each of these would repeat the whole sweep."""
+    """A job would start several processes, and each of them would repeat the whole sweep."""
 
 
-def broken(overrides: Sequence[str], axes: Sequence[str], error: str) -> Job:
+def broken_job(overrides: Sequence[str], axes: Sequence[str], error: str) -> Job:
     """A job that cannot be composed. It counts as failed, and the other jobs run."""
     given = {
         found.get_key_element().lstrip("+"): found.value()
@@ -95,15 +94,15 @@ def require_same_kind(
     typed: Sequence[Sequence[str]],
     compose: Callable[[list[str]], Job],
 ) -> None:
-    """Checks that a sweep and the command that adds to it differ in swept settings only.
+    """Checks that a command that adds jobs to a sweep changes swept settings only.
 
-    Composes jobs of the sweep again with this command's settings, and compares them with what was trained.
+    Composes stored jobs again with the unswept settings of this command, and compares the result with the stored settings.
 
     Args:
         sweep: the sweep directory.
         record: sweep.json, with the axes of this command added.
         wanted: the jobs that the command asks for.
-        typed: the overrides of each of these, with interpolations: a setting that is not swept may follow from one that is.
+        typed: the overrides of each of these jobs, with interpolations: an unswept setting may follow a swept one.
         compose: makes a job from overrides, or raises.
 
     Raises:
@@ -116,10 +115,10 @@ def require_same_kind(
         return
     unswept = [override for override in new[0][1] if key_of(override) not in record.axes]
     asked = {job_key(job.settings) for job, _ in new}
-    # One replicate of each setting is enough: they were compared with each other when they were added.
+    # One replicate of each setting is enough: replicates were compared with each other when they were added.
     settings: dict[tuple[Key, ...], list[Job]] = {}
     for job in record.compared_jobs:
-        settings.setdefault(_labels(record, job, but="seed"), []).append(job)
+        settings.setdefault(values_key(record, job, record.settings_axes), []).append(job)
     for replicates in settings.values():
         if any(job_key(job.settings) in asked for job in replicates):
             continue
@@ -128,69 +127,70 @@ def require_same_kind(
         try:
             again = compose([*(override for override in old.overrides if key_of(override) in record.axes), *unswept])
         except UserError:
-            continue  # its data is gone, which is no mistake of this command
+            continue  # its data is gone; this command is not wrong
         except (HydraException, OmegaConfBaseException) as error:
             reason = " ".join(str(error).split())
             raise UserError(
-                f"name={record.name}: belongs to a sweep of another kind (not possible for {old.name}: {reason}); "
+                f"name={record.name}: that sweep has other settings ({old.name} is not possible with these: {reason}); "
                 "give another name, or the same settings"
             ) from error
         found = differences(old.settings, again.settings)
         if code := next((key for key in found if key.startswith("code.") and key in old.settings), None):
             raise UserError(
-                f"name={record.name}: {code.removeprefix('code.')}.py has changed since the sweep was begun, and jobs of "
-                "two nets cannot be told apart by their settings; give another name, or the file as it was"
+                f"name={record.name}: {code.removeprefix('code.')}.py has changed since the sweep started, so its jobs are "
+                "not comparable with new ones; give another name, or restore the file"
             )
         if found:
             raise UserError(
-                f"name={record.name}: belongs to a sweep of another kind ({_listed(found)}); give another name, or the "
-                "same settings"
+                f"name={record.name}: that sweep has other settings ({_first_differences(found)}); give another name, "
+                "or the same settings"
             )
 
 
-def add(record: SweepRecord, wanted: Sequence[Job]) -> list[Job]:
+def add_jobs(record: SweepRecord, wanted: Sequence[Job]) -> list[Job]:
     """Adds jobs to a sweep, except those that it has already.
 
     Returns:
-        The jobs of the sweep that were wanted, each once.
+        The wanted jobs as the sweep has them, each once.
 
     Raises:
-        UserError: two jobs differ in something that no column of the tables shows.
+        UserError: two jobs differ only in settings that are not swept, so no column of the tables would show it.
     """
-    _tell_apart(record, wanted)
+    _give_own_keys(record, wanted)
     there = {job.key: job for job in record.jobs}
     directories = {job.directory for job in record.jobs}
     numbers = itertools.count(1 + max((job.number for job in record.jobs), default=-1))
-    found: dict[str, Job] = {}
+    planned: dict[str, Job] = {}
     for job in wanted:
         if (known := there.get(job.key)) is not None:
             known.overrides, known.error, known.scored = job.overrides, job.error, job.scored
-            # A job keeps its values, even if this command typed the same settings in another way.
+            # A job keeps its values, even if this command types the same settings in another way.
             known.values = job.values | known.values
             if known.stage == FINAL and job.stage != FINAL:
-                known.stage = job.stage  # a search asks for it now, so it is compared like any other
-            found[job.key] = known
+                known.stage = job.stage  # a search asks for it now, so it is ranked like any other job
+            planned[job.key] = known
             continue
         job.number = next(numbers)
-        job.directory = _directory(job, directories)
+        job.directory = folder_name(job, directories)
         directories.add(job.directory)
         record.jobs.append(job)
-        there[job.key] = found[job.key] = job
+        there[job.key] = planned[job.key] = job
     for job in record.jobs:
         job.values = {axis: record.value_of(job, axis) for axis in record.axes}
     seen: dict[tuple[Key, ...], Job] = {}
     for job in record.compared_jobs:
-        other = seen.setdefault(_labels(record, job), job)
+        other = seen.setdefault(values_key(record, job, record.axes), job)
         if other is not job:
+            found = _first_differences(differences(other.settings, job.settings))
             raise UserError(
-                f"name={record.name}: two jobs with {job.name} would differ in what is not swept "
-                f"({_listed(differences(other.settings, job.settings))}); give another name, or the same settings"
+                f"name={record.name}: two jobs with {job.name} would differ in settings that are not swept ({found}); "
+                "give another name, or the same settings"
             )
-    return list(found.values())
+    return list(planned.values())
 
 
-def _directory(job: Job, taken: set[str]) -> str:
-    """A folder name from the job's values: "optim=adam,lr=0.01"."""
+def folder_name(job: Job, taken: set[str]) -> str:
+    """A folder name from the job's values: "optim=adam,lr=0.01". If it is too long or taken, it ends in the job's key."""
     parts = [f"{key}={typed(value)}" for key, value in job.values.items()] or job.overrides or ["job"]
     parts = [FINAL, *parts] if job.stage == FINAL else parts
     # Replace characters that are awkward in a file system, TensorBoard or a shell.
@@ -200,31 +200,30 @@ def _directory(job: Job, taken: set[str]) -> str:
     return name
 
 
-def _tell_apart(record: SweepRecord, wanted: Sequence[Job]) -> None:
-    """Gives jobs keys of their own where they differ only in swept settings that change no result.
+def _give_own_keys(record: SweepRecord, wanted: Sequence[Job]) -> None:
+    """Gives jobs different keys if they differ only in swept settings that change no result, such as data.num_workers.
 
-    Somebody who sweeps the number of workers, say, wants to see these jobs side by side.
+    A person who sweeps such a setting wants to see the jobs side by side.
     """
+
+    def values_of(job: Job) -> tuple[Key, ...]:
+        return values_key(record, job, record.axes)
+
     asked: dict[str, set[tuple[Key, ...]]] = {}
     there: dict[str, dict[tuple[Key, ...], str]] = {}
     for job in wanted:
-        asked.setdefault(job_key(job.settings), set()).add(_labels(record, job))
+        asked.setdefault(job_key(job.settings), set()).add(values_of(job))
     for job in record.jobs:
-        there.setdefault(job_key(job.settings), {})[_labels(record, job)] = job.key
+        there.setdefault(job_key(job.settings), {})[values_of(job)] = job.key
     for job in wanted:
         if not job.settings:
             continue
-        plain, labels = job_key(job.settings), _labels(record, job)
+        plain = job_key(job.settings)
         known = there.get(plain, {})
-        if labels in known:
-            job.key = known[labels]
+        if values_of(job) in known:
+            job.key = known[values_of(job)]
         elif len(asked[plain]) > 1 or any(key != plain for key in known.values()):
             job.key = job_key(job.settings | {f"swept {axis}": value for axis, value in job.values.items()})
-
-
-def _labels(record: SweepRecord, job: Job, but: str | None = None) -> tuple[Key, ...]:
-    """The job's values in the swept columns of the tables."""
-    return tuple(entry_key(record.value_of(job, axis)) for axis in record.axes if axis != but)
 
 
 def key_of(override: str) -> str:
@@ -232,6 +231,7 @@ def key_of(override: str) -> str:
     return override.lstrip("+").split("=", 1)[0]
 
 
-def _listed(found: Mapping[str, str]) -> str:
-    listed = "; ".join(f"{key}: {difference}" for key, difference in list(found.items())[:5])
-    return listed + (f"; and {len(found) - 5} more" if len(found) > 5 else "")
+def _first_differences(found: Mapping[str, str]) -> str:
+    """The first five entries of `differences` as text."""
+    text = "; ".join(f"{key}: {difference}" for key, difference in list(found.items())[:5])
+    return text + (f"; and {len(found) - 5} more" if len(found) > 5 else "")

@@ -1,7 +1,4 @@
-"""What is compared: the jobs of a sweep as settings and replicates, the seeds they share, and which setting is best.
-
-`statistics` has the tests, `report_text` the sentences.
-"""
+"""Ranks the settings of a sweep over the seeds that they share. `statistics` has the tests, `report_text` the sentences."""
 
 import math
 from collections import Counter
@@ -15,11 +12,12 @@ import pandas as pd
 
 from segsweep.sweeps import statistics
 from segsweep.sweeps.report_text import entry_text, setting_name, verdict_sentences
+from segsweep.sweeps.state import Job, SweepRecord
 
 Mode = Literal["min", "max"]
 
 COLUMNS = ("n", "mean", "std", "low", "high", "difference", "p", "detectable", "verdict", "missing")
-"""The columns that `Comparison.table` adds to those of the settings."""
+"""The columns of `Comparison.table` after those of the settings."""
 
 NOT_RUN = "not run"
 """The reason given for a missing replicate that has no job."""
@@ -33,30 +31,30 @@ Key = tuple[int, float, str]
 
 @dataclass(frozen=True)
 class Comparison:
-    """The settings of a sweep, best first, and what can be said about them.
+    """The settings of a sweep, best first, with their statistics and verdicts.
 
     Args:
-        table: a row per setting. The settings' columns, and these, in units of the objective unless said otherwise:
+        table: a row per setting, with the settings' columns and these, in units of the objective unless stated otherwise:
             `n`: completed replicates; for a compared setting, the replicates it is compared over.
             `mean`, `std` (n - 1 in the denominator), `low`, `high` (95 % t-interval of this setting's mean): over these
-                replicates; NaN where there are too few.
+                replicates; NaN if there are too few.
             `difference`: mean of setting minus best, over the seeds that both have.
-            `p`: adjusted for all pairs, from 0 to 1; NaN where not tested.
+            `p`: adjusted for all pairs, from 0 to 1; NaN if not tested.
             `detectable`: the smallest difference that would have been called worse, given this setting's spread over the
-                seeds; NaN where not tested.
+                seeds; NaN if not tested.
             `verdict`: see `compare`.
-            `missing`: the missing replicates and why, "seed=2 failed"; "" where none is missing.
+            `missing`: the missing replicates and why, "seed=2 failed"; "" if none is missing.
         best: the settings' values in the first row; None if every setting has missing replicates.
-        name: the objective as sentences call it: "val/iou".
+        name: the name of the objective in sentences: "val/iou".
         mode: "max" if more is better.
         replicates: how many seeds the settings are compared over.
         compared: how many settings have all these seeds; they are the first rows of the table.
         settings: the columns that identify a setting.
-        left_out: seeds that some of these settings completed too, but not all: "seed=3".
+        left_out: seeds that some of these settings completed, but not all: "seed=3".
         identical: groups of settings with exactly the same value for every seed that they share.
-        parts: the comparison of each group of jobs that were scored on the same images, by the group's name; empty if all
-            jobs were. With groups, `table` has their rows one group after the other, `compared` is 0 and nothing is best.
-        why: one sentence for a person: which settings make these groups.
+        parts: if jobs were scored on different images, the comparison of each group scored on the same ones, by the group's
+            name. Then `table` has the rows one group after the other, `compared` is 0 and nothing is best.
+        why: one sentence for a person that names the settings that make these groups.
     """
 
     table: pd.DataFrame
@@ -72,14 +70,14 @@ class Comparison:
     why: str = ""
 
     @property
-    def alone(self) -> Sequence["Comparison"]:
-        """The comparisons with a ranking of their own: one for each group, or this one."""
+    def rankings(self) -> Sequence["Comparison"]:
+        """The comparison of each group, or this one if there are no groups. Each has its own ranking."""
         return tuple(self.parts.values()) or (self,)
 
     @property
     def pairs(self) -> int:
         """How many pairs of settings the p values are corrected for."""
-        return sum(part.compared * (part.compared - 1) // 2 for part in self.alone)
+        return sum(part.compared * (part.compared - 1) // 2 for part in self.rankings)
 
     @property
     def correction(self) -> str:
@@ -91,7 +89,7 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """The result for a person, as one paragraph; as one paragraph for each group that is ranked alone."""
+        """The result for a person: one paragraph, or one for each group."""
         return ("\n" if self.parts else " ").join(self.sentences())
 
     def sentences(self) -> list[str]:
@@ -111,37 +109,37 @@ def compare(
     status: str | None = "status",
     name: str | None = None,
 ) -> Comparison:
-    """Ranks the settings of a sweep and says which are worse than the best by more than chance.
+    """Ranks the settings of a sweep and tests which are worse than the best by more than chance.
 
     All settings are compared over the same seeds; in an unfinished sweep, over the seeds that most settings have. A setting
-    that lacks one of these seeds, or lost any replicate, is ranked behind and not tested: if some of its runs diverge, the
+    that lacks one of these seeds, or lost any replicate, comes last and is not tested: if some of its runs diverge, the
     mean of the others flatters it. Among these, unfinished settings come first, then those that lost the fewest replicates.
 
     The verdicts are
-    "best": the best mean of the compared settings. The best of many is too good by chance: to report a number, train it
-        again with other seeds.
+    "best": the best mean of the compared settings. The best of many is partly luck: to report a number, train it again with
+        other seeds.
     "worse": worse than the best by a paired t-test over the seeds, corrected for all pairs of compared settings.
     "not distinguishable": not worse than the best by that test, which does not mean equal.
-    "no statement": one replicate, or missing ones, or a difference to the best that is the same for every seed and not 0.
-        Such a difference would have an infinite t. It comes from rounded values or from a seed without effect, and then
-        replicates say nothing about chance. If it is 0 for every seed, the two are not distinguishable (p = 1).
+    "no statement": one replicate, or missing ones, or the same difference to the best for every seed, other than 0. Such a
+        difference has an infinite t. It comes from rounded values or from a seed without effect, and then replicates say
+        nothing about chance. If the difference is 0 for every seed, the two are not distinguishable (p = 1).
 
     Equal means are ranked by the values of the settings: numbers ascending, then text, then null.
 
     Args:
         jobs: a row per job, in any order.
-        settings: the columns that were swept, other than `seed`; none where only the seed was.
-        value: the column of the objective, a number or nothing.
-        mode: "max" where more is better.
-        seed: the column that tells replicates apart.
-        status: the column that says how a job ended. Only "completed" jobs count; None counts every job as completed.
-        name: what sentences call the objective; default `value`.
+        settings: the swept columns without `seed`; empty if only the seed was swept.
+        value: the column of the objective: numbers, or nothing.
+        mode: "max" if more is better.
+        seed: the column with the seed of each replicate.
+        status: the column with the status of each job. Only "completed" jobs count; None counts every job as completed.
+        name: the name of the objective in sentences; default `value`.
 
     Raises:
         ValueError: there are no jobs; a column is missing, named twice or named like one of `COLUMNS`; a job has no seed;
             two jobs have the same settings and seed; an objective is no number.
     """
-    _check(jobs, settings, value, mode, seed, status)
+    _require_comparable(jobs, settings, value, mode, seed, status)
     groups = group_jobs(jobs, list(settings), value, seed, status)
     seeds = common_seeds(groups)
     completed = {key for group in groups for key in group.scores}
@@ -155,8 +153,8 @@ def compare(
     if full:
         ordered, best = sorted(seeds), full[0].scores
         judged = statistics.judge(np.array([[group.scores[key] for key in ordered] for group in full]))
-        for row, said in zip(rows, judged, strict=False):
-            row |= said
+        for row, judgement in zip(rows, judged, strict=False):
+            row |= judgement
         for group, row in zip(groups[len(full) :], rows[len(full) :], strict=True):
             if common := [group.scores[key] - best[key] for key in group.scores.keys() & best.keys()]:
                 row["difference"] = math.fsum(common) / len(common)
@@ -170,7 +168,9 @@ def compare(
     return Comparison(table, winner, name or value, mode, len(seeds), len(full), tuple(settings), left_out, same)
 
 
-def _check(jobs: pd.DataFrame, settings: Sequence[str], value: str, mode: str, seed: str, status: str | None) -> None:
+def _require_comparable(
+    jobs: pd.DataFrame, settings: Sequence[str], value: str, mode: str, seed: str, status: str | None
+) -> None:
     if mode not in ("min", "max"):
         raise ValueError(f"mode={mode!r}: must be min or max")
     wanted = [*settings, seed, value, *([status] if status is not None else [])]
@@ -188,7 +188,7 @@ def _check(jobs: pd.DataFrame, settings: Sequence[str], value: str, mode: str, s
 
 @dataclass
 class Group:
-    """The replicates of one setting: `scores` of the completed and reasons of the `missing`, by seed."""
+    """The replicates of one setting, by seed: the scores of completed ones, and why the others are missing."""
 
     key: tuple[Key, ...]
     settings: dict[str, Any]
@@ -205,13 +205,13 @@ class Group:
         return math.fsum(self.scores.values()) / len(self.scores) if self.scores else math.nan
 
     def restrict(self, seeds: Set[Key]) -> None:
-        """Drops what the comparison over `seeds` does not use.
+        """Keeps only the replicates that a comparison over `seeds` uses.
 
-        Unfinished replicates of other seeds are dropped. A setting that has all of `seeds` and lost no replicate also
-        drops its other scores; a setting with a missing replicate keeps them for its mean.
+        Drops unfinished replicates of other seeds. Drops the scores of other seeds too, unless a replicate is missing: then
+        the mean is over all scores.
 
         Args:
-            seeds: the seeds that settings are compared over; empty if no setting has a score, and then nothing is dropped.
+            seeds: the seeds to compare over; empty if no setting has a score, and then nothing is dropped.
         """
         if seeds:
             self.missing = {key: why for key, why in self.missing.items() if key in seeds or why not in UNFINISHED}
@@ -223,12 +223,12 @@ class Group:
         """Sort key, best first: complete settings, then unfinished ones, then those that lost replicates.
 
         Args:
-            sign: 1 if more is better, -1 if less is.
+            sign: 1 if more is better, -1 if less is better.
         """
         return (self.lost, len(self.missing), -sign * self.mean if self.scores else math.inf, self.key)
 
     def columns(self, seed: str) -> dict[str, Any]:
-        """The row of `Comparison.table` before the setting is compared with another; `missing` names the key `seed`."""
+        """The row of `Comparison.table`, without what follows from the best setting. `missing` uses the key `seed`."""
         values = np.array(list(self.scores.values()))
         n = len(values)
         std = float(values.std(ddof=1)) if n > 1 else math.nan
@@ -241,15 +241,15 @@ class Group:
 
 
 def group_jobs(jobs: pd.DataFrame, settings: list[str], value: str, seed: str, status: str | None) -> list[Group]:
-    """The jobs by setting, in order of first appearance. Arguments and errors are those of `compare`."""
+    """Groups jobs by setting, in the order of their first jobs. Arguments and errors are those of `compare`."""
     try:
         numbers = pd.to_numeric(jobs[value]).to_numpy(dtype=np.float64, na_value=np.nan)
     except (ValueError, TypeError):
         raise ValueError(f"column {value!r} does not hold numbers") from None
-    ends = ["completed"] * len(jobs) if status is None else [entry_text(entry) for entry in jobs[status]]
+    statuses = ["completed"] * len(jobs) if status is None else [entry_text(entry) for entry in jobs[status]]
     columns = {column: list(jobs[column]) for column in settings}
     groups: dict[tuple[Key, ...], Group] = {}
-    for row, (entry, number, end) in enumerate(zip(jobs[seed], numbers, ends, strict=True)):
+    for row, (entry, number, ended) in enumerate(zip(jobs[seed], numbers, statuses, strict=True)):
         here = {column: entries[row] for column, entries in columns.items()}
         key = tuple(map(entry_key, here.values()))
         group = groups.setdefault(key, Group(key, here))
@@ -259,8 +259,8 @@ def group_jobs(jobs: pd.DataFrame, settings: list[str], value: str, seed: str, s
             raise ValueError(f"a job of {label} has no {seed!r}")
         if replicate in group.scores or replicate in group.missing:
             raise ValueError(f"two jobs of {label} have {seed}={entry_text(entry)}; keep one")
-        if end != "completed":
-            group.missing[replicate] = end
+        if ended != "completed":
+            group.missing[replicate] = ended
         elif not math.isfinite(number):
             group.missing[replicate] = "has no finite value"
         else:
@@ -269,13 +269,12 @@ def group_jobs(jobs: pd.DataFrame, settings: list[str], value: str, seed: str, s
 
 
 def common_seeds(groups: Sequence[Group]) -> Set[Key]:
-    """The seeds to compare over: the choice that keeps the most runs, counting only settings that have all its seeds.
+    """Chooses the seeds to compare over, so that the most runs take part. A setting takes part if it has all these seeds.
 
-    Settings that lost a replicate do not count. In a sweep that was cut off this leaves out the settings that have hardly
-    begun, or the seed that few settings have reached, whichever of seed and settings varies fastest.
+    Settings that lost a replicate do not count. In an interrupted sweep this drops the settings that have hardly started;
+    if the settings vary faster than the seed, it drops the seed that few settings have reached.
     """
-    # Fast with thousands of settings: they have only a handful of different sets of seeds, and only sets that share a seed
-    # are intersected.
+    # Thousands of settings have only a handful of different sets of seeds, and only sets that share a seed are intersected.
     have = Counter(frozenset(group.scores) for group in groups if group.scores and not group.lost)
     if not have:
         return {key for group in groups for key in group.scores}
@@ -293,7 +292,7 @@ def common_seeds(groups: Sequence[Group]) -> Set[Key]:
 
 
 def identical(groups: Sequence[Group]) -> list[list[Group]]:
-    """Groups of two or more settings with exactly the same value for every seed they share; they share at least one."""
+    """Finds groups of two or more settings that share a seed and have exactly the same value for every seed they share."""
     classes: list[list[Group]] = []
     having: dict[tuple[Key, float], dict[int, None]] = {}  # the classes in which this seed has this value
 
@@ -312,8 +311,13 @@ def identical(groups: Sequence[Group]) -> list[list[Group]]:
     return [sorted(alike, key=lambda group: group.key) for alike in classes if len(alike) > 1]
 
 
+def values_key(record: SweepRecord, job: Job, axes: Sequence[str]) -> tuple[Key, ...]:
+    """The sort keys of a job's values on these axes."""
+    return tuple(entry_key(record.value_of(job, axis)) for axis in axes)
+
+
 def entry_key(entry: Any) -> Key:
-    """Sort key of an entry: numbers ascending, then text, then null. Equal keys are the same entry, as 1 and 1.0 are."""
+    """Sort key of an entry: numbers ascending, then text, then null. Equal entries, as 1 and 1.0, have equal keys."""
     text = entry_text(entry)
     if text == "null":
         return (2, 0.0, text)

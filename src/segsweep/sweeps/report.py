@@ -12,7 +12,7 @@ from segsweep.console import evaluation, relative
 from segsweep.runs.files import write_text, write_whole
 from segsweep.sweeps.figures import draw
 from segsweep.sweeps.hparams import write_hparams
-from segsweep.sweeps.report_text import Table, failures, final_trainings, jobs_table, settings_table
+from segsweep.sweeps.report_text import Table, failure_lines, final_trainings, jobs_table, settings_table
 from segsweep.sweeps.results import Results
 from segsweep.sweeps.state import SweepDirectory
 
@@ -21,38 +21,16 @@ _DISPENSABLE = ("seconds", "test/loss", "test/iou", "n", "± std", "difference")
 """Columns to leave out, in this order, until the table fits the terminal."""
 
 
-def finish(sweep: SweepDirectory) -> bool:
-    """Writes the report of a sweep, however it ended, and prints its result.
-
-    Returns:
-        Whether no job failed.
-    """
-    results = report(sweep)
-    console = Console(soft_wrap=True)
-    for part in printed(results):
-        console.print(part, highlight=False)
-    shown = relative(sweep.path)
-    files = (sweep.summary_md, sweep.summary_csv, sweep.curves, sweep.heatmap)
-    print(f"Everything is in {shown}: {', '.join(path.name for path in files if path.exists())}")
-    print("Next:")
-    print(f"  tensorboard --host localhost --logdir {shlex.quote(str(shown))}")
-    if (best := results.best) is not None:
-        job = results.record.job_at(best)
-        tests = job is not None and bool(job.settings.get("trainer.test"))
-        print(f"  {evaluation(shown / best, results.runs[best].metrics, tests)}")
-    return not any(job.status == "failed" for job in results.record.jobs)
-
-
-def report(sweep: SweepDirectory) -> Results:
-    """Reads every run.json once, and writes sweep.json, tables, pictures and HPARAMS from that.
+def write_report(sweep: SweepDirectory) -> Results:
+    """Reads every run.json once, and writes sweep.json, tables, pictures and HPARAMS from these.
 
     Raises:
         UserError: there is no sweep, or its sweep.json is damaged.
     """
     results = Results.read(sweep)
-    sweep.enter(results.record.jobs)
+    sweep.write_statuses(results.record.jobs)
     draw(results)
-    write_tables(results)  # after the pictures: summary.md shows those that exist
+    write_tables(results)  # after the pictures, because summary.md shows those that exist
     write_hparams(results)
     return results
 
@@ -71,35 +49,35 @@ def markdown(results: Results) -> str:
     better = "the higher the better" if record.mode == "max" else "the lower the better"
     lines = [f"# {record.name or sweep.path.name}", "", f"    python train.py -m {shlex.join(record.overrides)}", ""]
     lines += [f"{len(table)} jobs: {counts}. Objective: {record.objective['name']}, {better}.", ""]
-    if results.absences:
-        lines += [*(f"\\{MARK.strip()} {line}." for line in results.absences), ""]
+    if absent := results.absence_lines:
+        lines += [*(f"\\{MARK.strip()} {line}." for line in absent), ""]
     if compared is not None:
         first, *others = compared.sentences()
         lines += [f"**{first}**", "", *(f"- {group}" for group in others), ""] if compared.parts else [
             " ".join([f"**{first}**", *others]), "",
         ]  # fmt: skip
-    if said := final_trainings(record, table):
-        lines += [" ".join(said), ""]
+    if final := final_trainings(record, table):
+        lines += [" ".join(final), ""]
     if (best := results.best) is not None:
         checkpoint = table.set_index("directory")["checkpoint"][best]
         lines += [f"The run to take: `{best}`" + (f" (`{checkpoint}`)." if checkpoint else "."), ""]
     lines += [f"![{path.stem}]({path.name})\n" for path in (sweep.heatmap, sweep.curves) if path.exists()]
 
     def add_table(title: str, content: Table) -> None:
-        header, rows = content
+        header, rows = marked(content, results)
         escaped = [[cell.replace("|", "\\|") for cell in row] for row in [header, ["---"] * len(header), *rows]]
         lines.extend([f"## {title}", "", *("| " + " | ".join(row) + " |" for row in escaped), ""])
 
     if compared is not None and record.settings_axes and compared.table["n"].max() > 1:
-        add_table("Settings", marked(settings_table(compared, details=True), results))
-    if failed := failures(record, table):
+        add_table("Settings", settings_table(compared, details=True))
+    if failed := failure_lines(record, table):
         lines += ["## Failed", "", *(f"- {line}" for line in failed), ""]
-    add_table("Jobs", marked(jobs_table(record, table, details=True), results))
+    add_table("Jobs", jobs_table(record, table, details=True))
     return "\n".join(lines).rstrip() + "\n"
 
 
 def marked(content: Table, results: Results) -> Table:
-    """The table, with the objective marked in its header if the objective leaves out a class that val lacks."""
+    """Marks the objective in the table's header if it leaves out a class that val lacks."""
     header, rows = content
     name = results.record.objective["name"]
     absent = [each for classes in results.absent.values() for each in classes]
@@ -107,28 +85,45 @@ def marked(content: Table, results: Results) -> Table:
     return [cell + mark if cell == name else cell for cell in header], rows
 
 
-def printed(results: Results, width: int | None = None) -> list[Text]:
-    """The lines to print: a table of settings, or of jobs if no setting has replicates, failed jobs, and the verdict.
+def print_report(results: Results) -> None:
+    """Prints the result of a sweep, where its files are, and the commands to type next."""
+    console = Console(soft_wrap=True)
+    for line in report_lines(results):
+        console.print(line, highlight=False)
+    sweep = results.sweep
+    shown = relative(sweep.path)
+    files = (sweep.summary_md, sweep.summary_csv, sweep.curves, sweep.heatmap)
+    print(f"Everything is in {shown}: {', '.join(path.name for path in files if path.exists())}")
+    print("Next:")
+    print(f"  tensorboard --host localhost --logdir {shlex.quote(str(shown))}")
+    if (best := results.best) is not None:
+        job = results.record.job_at(best)
+        tests = job is not None and bool(job.settings.get("trainer.test"))
+        print(f"  {evaluation(shown / best, results.runs[best].metrics, tests)}")
+
+
+def report_lines(results: Results, width: int | None = None) -> list[Text]:
+    """The result as lines: a table of settings, or of jobs if no setting has replicates, failed jobs, and the verdict.
 
     Args:
-        results: the sweep's.
+        results: of the sweep.
         width: of the terminal, in characters; None asks the terminal.
     """
     width = shutil.get_terminal_size((100, 24)).columns if width is None else width
     record, table, compared = results.record, results.table, results.compared
     if compared is not None and record.settings_axes and compared.table["n"].max() > 1:
-        lines = _table_lines(marked(settings_table(compared, details=False), results), width)
+        shown = settings_table(compared, details=False)
     else:
-        lines = _table_lines(marked(jobs_table(record, table, details=False), results), width)
-    said = [f"failed: {line}" for line in failures(record, table)]
-    said += [f"{MARK.strip()} {line}" for line in results.absences]
+        shown = jobs_table(record, table, details=False)
+    below = [f"failed: {line}" for line in failure_lines(record, table)]
+    below += [f"{MARK.strip()} {line}" for line in results.absence_lines]
     if compared is not None:
-        said += compared.verdict.splitlines()
-    return [*lines, *map(Text, said + final_trainings(record, table))]
+        below += compared.verdict.splitlines()
+    return [*table_lines(marked(shown, results), width), *map(Text, below + final_trainings(record, table))]
 
 
-def _table_lines(table: Table, width: int) -> list[Text]:
-    """A line for each row. Columns that tell settings apart are never cut or wrapped."""
+def table_lines(table: Table, width: int) -> list[Text]:
+    """A line for each row. Leaves out `_DISPENSABLE` columns that do not fit; never cuts or wraps the others."""
     header, rows = table
     columns = {name: [row[place] for row in rows] for place, name in enumerate(header)}
     widths = {name: max(map(len, [name, *cells])) for name, cells in columns.items()}

@@ -1,12 +1,10 @@
-"""The tables, sentences and lines of a sweep, as text. `report` lays them out and writes them.
-
-Nothing here reads a file or decides anything: `ranking` says which setting is best, this module says it in words.
-"""
+"""Turns the results of a sweep into tables, sentences and lines of text. It reads no file and decides nothing."""
 
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,61 +15,72 @@ from segsweep.runs import RunRecord
 from segsweep.sweeps.state import FINAL, Job, SweepRecord, is_diverged
 from segsweep.sweeps.statistics import LEVEL
 
-if TYPE_CHECKING:  # a comparison can say itself in sentences, so `ranking` imports this module
+if TYPE_CHECKING:  # `ranking` imports this module, for the sentences of a comparison
     from segsweep.sweeps.ranking import Comparison
 
-_LISTED = 5  # settings that a sentence names
+_MOST_SETTINGS = 5  # that a sentence names
+_MOST_JOBS = 3  # that an error line names
+_OTHER_METRICS = ("test/iou", "test/loss", "train/loss_running")
+"""The metrics of the table of jobs, besides the objective."""
+
+Table = tuple[list[str], list[list[str]]]
+"""Header and rows."""
 
 
 def verdict_sentences(comparison: "Comparison") -> list[str]:
-    """Which setting is best, which are not distinguishable from it, which are worse, and the limits of the test.
+    """Says which setting is best, which are not distinguishable from it, which are worse, and what the test cannot show.
 
     Args:
         comparison: of jobs that were all scored on the same images.
     """
     table, settings, compared = comparison.table, comparison.settings, comparison.compared
-    said = [_about_best(comparison)]
+    sentences = [_best_sentence(comparison)]
     if compared > 1 and comparison.replicates == 1:
-        said.append(
+        sentences.append(
             "One replicate per setting: no statement about whether a difference is real is possible; "
             "repeat with seed=0,1,2."
         )
     elif compared > 1:
-        said += _about_others(comparison)
+        sentences += _other_sentences(comparison)
     if comparison.left_out:
-        said.append(f"Not used, because not every setting compared has it: {', '.join(comparison.left_out)}.")
+        sentences.append(f"Not used, because not every setting compared has it: {', '.join(comparison.left_out)}.")
     if len(missing := table.iloc[compared:]):
-        lost = _listed(missing, settings, list(missing["missing"]))
-        said.append(f"Ranked last and not tested, because replicates are missing: {lost}.")
-    # Settings with exactly the same values: the keys in which they differ have no effect.
+        lost = _name_settings(missing, settings, list(missing["missing"]))
+        sentences.append(f"Ranked last and not tested, because replicates are missing: {lost}.")
+    # If settings have exactly the same values, the keys in which they differ have no effect.
     same: dict[tuple[str, ...], list[list[str]]] = {}
     for alike in comparison.identical:
         keys = tuple(key for key in settings if len({entry_text(values[key]) for values in alike}) > 1)
         same.setdefault(keys, []).append([setting_name(values, settings) for values in alike])
     for keys, classes in same.items():
-        names, has = classes[0], "has" if len(keys) == 1 else "have"
-        more = f"; and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+        has = "has" if len(keys) == 1 else "have"
         others = f" (and so in {len(classes) - 1} more cases)" if len(classes) > 1 else ""
-        said.append(
+        sentences.append(
             f"{', '.join(keys)} {has} no effect here: exactly the same {comparison.name} for every seed with "
-            f"{'; '.join(names[:_LISTED])}{more}{others}."
+            f"{_first(classes[0], _MOST_SETTINGS)}{others}."
         )
-    return said
+    return sentences
 
 
 def setting_name(values: Mapping[str, Any] | pd.Series, settings: Sequence[str]) -> str:
-    """A setting as a command would have it: "optim=adam, lr=0.01"."""
+    """A setting as text: "optim=adam, lr=0.01"."""
     return ", ".join(f"{column}={entry_text(values[column])}" for column in settings) or "the only setting"
 
 
 def entry_text(entry: Any) -> str:
-    """A value as a command would have it: null for None and NaN, true for True."""
+    """A value as it is typed in a command: null for None and NaN, true for True."""
     if entry is None or entry is pd.NA or (isinstance(entry, (float, np.floating)) and math.isnan(entry)):
         return "null"
     return str(entry).lower() if isinstance(entry, (bool, np.bool_)) else str(entry)
 
 
-def _about_best(comparison: "Comparison") -> str:
+def _first(names: Sequence[str], most: int, number: int | None = None) -> str:
+    """The first `most` of `number` names: "a; b; and 3 more"."""
+    number = len(names) if number is None else number
+    return "; ".join(names[:most]) + (f"; and {number - most} more" if number > most else "")
+
+
+def _best_sentence(comparison: "Comparison") -> str:
     table, name = comparison.table, comparison.name
     replicates, compared = comparison.replicates, comparison.compared
     if compared == 0:
@@ -93,7 +102,7 @@ def _about_best(comparison: "Comparison") -> str:
     return f"{who} has the {extreme} {'mean ' if replicates > 1 else ''}{value}{among}."
 
 
-def _about_others(comparison: "Comparison") -> list[str]:
+def _other_sentences(comparison: "Comparison") -> list[str]:
     settings, replicates = comparison.settings, comparison.replicates
     others = comparison.table.iloc[1 : comparison.compared]
     correction = comparison.correction if comparison.pairs > 1 else ""
@@ -102,35 +111,36 @@ def _about_others(comparison: "Comparison") -> list[str]:
     )
     how = ", ".join(filter(None, [f"paired t-test over {replicates} common seeds", correction, f"{LEVEL * 100:g} %"]))
     test = f" ({how})"
-    said = []
+    sentences = []
     if len(equal):
-        named = equal.head(_LISTED).iterrows()
-        notes = ["the same values" if row["detectable"] == 0 else f"{row['difference']:+.2g}" for _, row in named]
-        said.append(f"Not distinguishable from it{test}: {_listed(equal, settings, notes)}.")
+        first = equal.head(_MOST_SETTINGS).iterrows()
+        notes = ["the same values" if row["detectable"] == 0 else f"{row['difference']:+.2g}" for _, row in first]
+        sentences.append(f"Not distinguishable from it{test}: {_name_settings(equal, settings, notes)}.")
     if len(worse):
-        rest = f"the other {len(worse)}" if len(worse) > _LISTED else _listed(worse, settings)
-        said.append(f"Worse{'' if len(equal) else test}: {rest}.")
+        rest = f"the other {len(worse)}" if len(worse) > _MOST_SETTINGS else _name_settings(worse, settings)
+        sentences.append(f"Worse{'' if len(equal) else test}: {rest}.")
     if len(untested):
-        said.append(
-            f"No statement about {_listed(untested, settings)}: the difference to the best is the same for every seed, "
-            "so nothing tells how far it varies by chance."
+        sentences.append(
+            f"No statement about {_name_settings(untested, settings)}: the difference to the best is the same for every "
+            "seed, so nothing shows how far it varies by chance."
         )
     needed = equal["detectable"][equal["detectable"] > 0]
     if len(needed):
         low, high = f"{needed.min():.2g}", f"{needed.max():.2g}"
         span = low if low == high else f"{low} (for the steadiest of them) to {high} (for the most varying)"
-        said.append(f"With {replicates} seeds only a difference of more than about {span} would have shown.")
-    return said
+        sentences.append(f"With {replicates} seeds only a difference of more than about {span} would have shown.")
+    return sentences
 
 
-def _listed(rows: pd.DataFrame, settings: Sequence[str], notes: Sequence[str] = ()) -> str:
-    names = [setting_name(row, settings) for _, row in rows.head(_LISTED).iterrows()]
-    names = [f"{who} ({notes[i]})" if notes and notes[i] else who for i, who in enumerate(names)]
-    return "; ".join(names) + (f"; and {len(rows) - _LISTED} more" if len(rows) > _LISTED else "")
+def _name_settings(rows: pd.DataFrame, settings: Sequence[str], notes: Sequence[str] = ()) -> str:
+    """The first settings of `rows`, each with its note: "lr=0.1 (-0.02); lr=0.2 (-0.03); and 3 more"."""
+    names = [setting_name(row, settings) for _, row in rows.head(_MOST_SETTINGS).iterrows()]
+    noted = [f"{name} ({note})" if note else name for name, note in zip_longest(names, notes[: len(names)])]
+    return _first(noted, _MOST_SETTINGS, len(rows))
 
 
 def _rounded(number: float, spread: float) -> str:
-    """A number rounded to two digits of its spread; very large and very small numbers have an exponent."""
+    """A number rounded to the second digit of its spread; very large and very small numbers get an exponent."""
     if not spread:
         return f"{number:.6g}"
     decimals = 1 - math.floor(math.log10(spread))
@@ -139,107 +149,98 @@ def _rounded(number: float, spread: float) -> str:
     return f"{number:.{max(0, decimals)}f}"
 
 
-Table = tuple[list[str], list[list[str]]]
-"""Header and rows."""
-
-_NAMED = 3  # jobs that a line of an error names
-_BESIDE = ("test/iou", "test/loss", "train/loss_running")
-
-
 def number(value: Any, decimals: int = 4) -> str:
-    """A measured number, or "" where there is none."""
+    """A measured number; "" for None and NaN."""
     return "" if value is None or pd.isna(value) else f"{value:.{decimals}f}"
 
 
-def ends(table: pd.DataFrame) -> list[str]:
-    """The status of each job in the table of jobs, with "diverged" for a failed job that diverged."""
+def outcomes(table: pd.DataFrame) -> list[str]:
+    """The status of each job in the table of jobs; "diverged" instead of "failed" if it diverged."""
     pairs = zip(table["error"], table["status"], strict=True)
     return ["diverged" if is_diverged(error) else str(status) for error, status in pairs]
 
 
 def decimals(values: Iterable[Any]) -> int:
-    """How many decimals a column needs, best value first: four digits of that value, and at least 4 decimals."""
+    """How many decimals a column needs: enough for four digits of its first value, which is the best, and at least 4."""
     first = next((abs(value) for value in values if value is not None and not pd.isna(value) and value), 1.0)
     return min(max(3 - math.floor(math.log10(first)), 4), 12) if math.isfinite(first) else 4
 
 
 def settings_table(compared: "Comparison", details: bool) -> Table:
-    """A row per setting, best first; with groups that are ranked alone, one group after the other.
+    """A row per setting, best first; if there are groups, one group after the other.
 
     Args:
-        compared: the sweep's comparison.
-        details: True adds intervals, p values and every missing replicate; False keeps what fits a terminal's line.
+        compared: the comparison of the sweep.
+        details: whether to add intervals, p values and every missing replicate; without them a row fits a terminal.
     """
     axes = list(compared.settings)
     spread = ["std", "95 % interval", "difference", "p"] if details else ["± std", "difference"]
     places = decimals(compared.table["mean"])
     rows = []
-    ranked = (ranks for part in compared.alone for ranks in enumerate(part.table.iterrows(), start=1))
+    ranked = (ranks for part in compared.rankings for ranks in enumerate(part.table.iterrows(), start=1))
     for rank, (_, row) in ranked:
         mean, std, low, high, difference = (
             number(row[name], places) for name in ("mean", "std", "low", "high", "difference")
         )
-        difference = "" if rank == 1 else difference  # the best is 0 from itself
+        difference = "" if rank == 1 else difference  # of the best to itself
         cells = [str(rank), *(entry_text(row[axis]) for axis in axes), str(row["n"])]
         if details:
             interval = f"{low} to {high}" if low else ""
             cells += [mean, std, interval, difference, number(row["p"], 3)]
             cells.append(row["verdict"] + (f" ({row['missing']})" if row["missing"] else ""))
         else:
-            cells += [mean, std, difference, missing(row["missing"]) or row["verdict"]]
+            cells += [mean, std, difference, count_missing(row["missing"]) or row["verdict"]]
         rows.append(cells)
     return ["rank", *axes, "n", compared.name, *spread, "verdict"], rows
 
 
-def missing(reasons: str) -> str:
-    """How many replicates are missing, and why: "2 diverged, 1 not run"."""
+def count_missing(reasons: str) -> str:
+    """Counts missing replicates by reason: "seed=0 diverged, seed=2 not run" gives "1 diverged, 1 not run"."""
     counts = Counter(reason.partition(" ")[2] for reason in reasons.split(", ") if reason)
     return ", ".join(f"{count} {why}" for why, count in counts.items())
 
 
 def jobs_table(record: SweepRecord, table: pd.DataFrame, details: bool) -> Table:
     """A row per job, best first; `details` adds the running training loss."""
-    also = [
-        name for name in (_BESIDE if details else _BESIDE[:2]) if name in table and name != record.objective["name"]
-    ]
-    places = {name: decimals(table[name]) for name in ("objective", *also)}
+    metrics = _OTHER_METRICS if details else _OTHER_METRICS[:2]
+    others = [name for name in metrics if name in table and name != record.objective["name"]]
+    places = {name: decimals(table[name]) for name in ("objective", *others)}
     rows = []
-    for (_, row), end in zip(table.iterrows(), ends(table), strict=True):
+    for (_, row), outcome in zip(table.iterrows(), outcomes(table), strict=True):
         rank = "final" if row.get("stage") == FINAL else "" if pd.isna(row["rank"]) else str(row["rank"])
         seconds = "" if pd.isna(row["seconds"]) else f"{row['seconds']:.0f}"
         values = [entry_text(row[axis]) for axis in record.axes]
-        rows.append([rank, *values, *(number(row[name], places[name]) for name in places), seconds, end])
-    return ["rank", *record.axes, record.objective["name"], *also, "seconds", "status"], rows
+        rows.append([rank, *values, *(number(row[name], places[name]) for name in places), seconds, outcome])
+    return ["rank", *record.axes, record.objective["name"], *others, "seconds", "status"], rows
 
 
 def final_trainings(record: SweepRecord, table: pd.DataFrame) -> list[str]:
-    """A sentence for each final training: with the best values, after a search."""
+    """A sentence for each final training."""
     if "stage" not in table:
         return []
-    said = []
+    sentences = []
     for _, row in table[table["stage"] == FINAL].iterrows():
         job = record.job_at(row["directory"])
         seed = "" if job is None else f", seed={entry_text(record.value_of(job, 'seed'))}"
-        who = setting_name(row, [axis for axis in record.axes if axis != "seed"]) + seed
-        values = {record.objective["name"]: row["objective"], **{name: row.get(name) for name in _BESIDE[:2]}}
+        setting = setting_name(row, record.settings_axes) + seed
+        values = {record.objective["name"]: row["objective"], **{name: row.get(name) for name in _OTHER_METRICS[:2]}}
         found = ", ".join(f"{name} {value:.4g}" for name, value in values.items() if not pd.isna(value))
-        said.append(f"Final training with {who}: {found or row['status']}.")
-    return said
+        sentences.append(f"Final training with {setting}: {found or row['status']}.")
+    return sentences
 
 
-def failures(record: SweepRecord, table: pd.DataFrame) -> list[str]:
-    """A line for each error: the jobs it ended, then the error."""
+def failure_lines(record: SweepRecord, table: pd.DataFrame) -> list[str]:
+    """A line for each error: the jobs that failed with it, then the error."""
     lines = []
     for error, rows in table[table["status"] == "failed"].groupby("error", sort=False):
         names = [setting_name(row, record.axes) if record.axes else row["directory"] for _, row in rows.iterrows()]
-        more = f"; and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-        lines.append(f"{'; '.join(names[:_NAMED])}{more}: {error}")
+        lines.append(f"{_first(names, _MOST_JOBS)}: {error}")
     return lines
 
 
 @dataclass(frozen=True)
 class Tally:
-    """How many jobs of a sweep are done and left, and the mean seconds of a completed job; None if none is completed."""
+    """How many jobs of a sweep are done and left, and the mean seconds of completed jobs; None if none is completed."""
 
     done: int
     left: int
@@ -247,23 +248,23 @@ class Tally:
 
 
 def job_line(record: SweepRecord, job: Job, found: RunRecord, tally: Tally) -> str:
-    """How a job ended, and how long the others will take: "[2/4] lr=0.1 · val/iou 0.97 · 12 s · about 24 s left".
+    """A line for a job that has ended: "[2/4] lr=0.1 · val/iou 0.97 · 12 s · about 24 s left".
 
     Args:
         record: sweep.json.
-        job: the job, which has ended.
+        job: the job.
         found: its run.json.
         tally: counts of the whole sweep.
     """
     value = found.objective.value
     if found.status == "completed":
         name = found.objective.name
-        # The IoU of a class that no image of the split shows is not defined; run.json has null for it.
+        # The IoU of a class without a pixel in the split is not defined; run.json has null for it.
         outcome = f"{name} is not defined on this validation split" if value is None else f"{name} {value:.4f}"
     else:
         reason = " ".join((found.error or "its process has died").split())
         outcome = reason if job.status == "interrupted" else f"failed: {reason[:160]}"
-    # A foreign sweeper does not say how many jobs will follow, and its overrides repeat what it does not vary.
+    # A foreign sweeper does not tell how many jobs will follow, and its overrides include settings that it does not vary.
     other = job.stage == "other"
     of = "" if other else f"/{len(record.jobs)}"
     axes = [f"{axis}={typed(record.value_of(job, axis))}" for axis in record.axes] if other else []

@@ -1,4 +1,4 @@
-"""The results of a sweep, read once and handed around: a table of its jobs, the comparison, the job to take."""
+"""The results of a sweep, read once: a table of its jobs, the comparison of its settings, the run to take."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -9,21 +9,21 @@ from typing import Any
 import pandas as pd
 
 from segsweep.absent_classes import absence
-from segsweep.runs import RunRecord
+from segsweep.runs import RunRecord, read_metrics
 from segsweep.sweeps.plan import key_of
 from segsweep.sweeps.ranking import Comparison
-from segsweep.sweeps.report_text import ends, entry_text
+from segsweep.sweeps.report_text import entry_text, outcomes
 from segsweep.sweeps.scored import compare_apart, scoring
-from segsweep.sweeps.state import FINAL, Job, SweepDirectory, SweepRecord
+from segsweep.sweeps.state import FINAL, SweepDirectory, SweepRecord
 
 
 @dataclass(frozen=True)
 class Results:
-    """What the files of a sweep say; everything that is computed from them is computed once.
+    """What the files of a sweep say. Everything that follows from them is computed once.
 
     Attributes:
         sweep: the directory.
-        record: sweep.json, with the status of each job as its run.json has it.
+        record: sweep.json, with the status of each job from its run.json.
         runs: run.json of every job that has one, by the job's directory.
     """
 
@@ -54,12 +54,12 @@ class Results:
 
     @cached_property
     def best(self) -> str | None:
-        """Directory of the job to take; see `best_directory`."""
+        """Directory of the run to take; see `best_directory`."""
         return best_directory(self.record, self.table, self.compared)
 
     @cached_property
     def absent(self) -> dict[str, list[str]]:
-        """The classes without a pixel in val, by the name of each group of jobs scored on the same images."""
+        """The classes without a pixel in val, by the group of jobs scored on the same images."""
         group = scoring(self.record, self.record.jobs).group
         completed = self.table[self.table["status"] == "completed"]
         first = completed.groupby(self.table["directory"].map(group))["directory"].first()
@@ -67,34 +67,53 @@ class Results:
         return {name: classes for name, classes in absent.items() if classes}
 
     @property
-    def absences(self) -> list[str]:
-        """A line for each group in which classes are absent."""
+    def absence_lines(self) -> list[str]:
+        """A line for each entry of `absent`."""
         return [(f"{name}: " if name else "") + absence("val", classes) for name, classes in self.absent.items()]
+
+    def histories(self, most: int | None = None) -> dict[str, pd.DataFrame]:
+        """metrics.csv by the job's directory, of the `most` best jobs that have logged anything; best first."""
+        found: dict[str, pd.DataFrame] = {}
+        for directory in self.table["directory"]:
+            path = self.sweep.path / directory / "metrics.csv"
+            if (most is None or len(found) < most) and path.exists() and len(history := read_metrics(path)):
+                found[directory] = history
+        return found
 
 
 def summary(record: SweepRecord, runs: Mapping[str, RunRecord]) -> pd.DataFrame:
-    """A row per job: completed jobs best first, then failed ones, then unfinished ones, which have no rank.
+    """The content of summary.csv: a row per job, completed jobs best first, then failed, then unfinished ones.
 
-    Each group of jobs that were scored on the same images has its own ranks, one group after the other.
+    Jobs are ranked within their group of jobs scored on the same images, one group after the other. Unfinished jobs and
+    final trainings have no rank; final trainings come last.
 
     Args:
         record: sweep.json, up to date.
         runs: run.json by the job's directory.
     """
-    rows = [_row(record, job, runs.get(job.directory)) for job in record.jobs]
-    mode = record.objective["mode"]
-    order = {"completed": 0, "failed": 1}
+    rows = []
+    for job in record.jobs:
+        row: dict[str, Any] = {axis: record.value_of(job, axis) for axis in record.axes}
+        row |= {"stage": None if job.stage == "other" else job.stage, "status": job.status, "directory": job.directory}
+        row["error"] = None if job.error is None else " ".join(job.error.split())
+        row |= {"metrics": {}, "objective": None, "seconds": None, "checkpoint": None}
+        if (run := runs.get(job.directory)) is not None:
+            if job.status == "completed":
+                row |= {"objective": run.objective.value, "metrics": dict(run.metrics)}
+            row["seconds"] = run.seconds
+            row["checkpoint"] = f"{job.directory}/{run.best_checkpoint}" if run.best_checkpoint else None
+        rows.append(row)
 
-    ranked = [job for job in record.jobs if job.stage != FINAL]
-    group = scoring(record, ranked).group
+    order = {"completed": 0, "failed": 1}
+    group = scoring(record, [job for job in record.jobs if job.stage != FINAL]).group
     places = {name: place for place, name in enumerate(dict.fromkeys(group.values()))}
 
     def place(row: dict[str, Any]) -> tuple[int, int, float]:
         value = row["objective"]
         missing = value is None or value != value
         end = 3 if row["stage"] == FINAL else order.get(row["status"], 2) + (missing and row["status"] == "completed")
-        alone = places.get(group.get(row["directory"], ""), len(places))  # final trainings come last
-        return alone, end, 0.0 if missing else value if mode == "min" else -value
+        of_group = places.get(group.get(row["directory"], ""), len(places))  # final trainings are in no group
+        return of_group, end, 0.0 if missing else value if record.mode == "min" else -value
 
     rows.sort(key=place)
     ranks: Counter[str] = Counter()
@@ -113,35 +132,14 @@ def summary(record: SweepRecord, runs: Mapping[str, RunRecord]) -> pd.DataFrame:
     return table
 
 
-def _row(record: SweepRecord, job: Job, found: RunRecord | None) -> dict[str, Any]:
-    row: dict[str, Any] = {axis: record.value_of(job, axis) for axis in record.axes}
-    row |= {
-        "stage": None if job.stage == "other" else job.stage,
-        "status": job.status,
-        "directory": job.directory,
-        "error": None,
-        "metrics": {},
-    }
-    row |= {"objective": None, "seconds": None, "checkpoint": None}
-    if job.error is not None:
-        row["error"] = " ".join(job.error.split())
-    if found is not None:
-        completed = job.status == "completed"
-        row["objective"] = found.objective.value if completed else None
-        row["metrics"] = {name: value for name, value in found.metrics.items() if completed}
-        row["seconds"] = found.seconds
-        row["checkpoint"] = f"{job.directory}/{found.best_checkpoint}" if found.best_checkpoint else None
-    return row
-
-
 def best_directory(record: SweepRecord, table: pd.DataFrame, compared: Comparison | None) -> str | None:
-    """The job to take: the final training of the best setting, else its best replicate.
+    """The run to take: the final training of the best setting, else its best replicate.
 
-    The best of all jobs is not taken: it may be a lucky seed of a worse setting.
+    It need not be the best of all jobs, which may be a lucky seed of a worse setting.
 
     Returns:
-        Its directory; None before a job is completed, and for jobs that were not all scored on the same images, because
-        then none is better than another.
+        Its directory; None before a job is completed, and if the jobs were scored on different images, because then none is
+        better than another.
     """
     completed = table[table["status"] == "completed"]
     if compared is not None and compared.parts:
@@ -151,7 +149,7 @@ def best_directory(record: SweepRecord, table: pd.DataFrame, compared: Compariso
         best = {axis: entry_text(value) for axis, value in compared.best.items()}
 
         def has_best(row: "pd.Series[Any]", overrides: list[str]) -> bool:
-            # A key that is typed twice was changed for the final training, and may differ from the best value.
+            # If a key is typed twice, `final` has changed it, and it may differ from the best value.
             typed = [key_of(override) for override in overrides]
             return all(entry_text(row[axis]) == value for axis, value in best.items() if typed.count(axis) < 2)
 
@@ -170,8 +168,9 @@ def comparison(record: SweepRecord, table: pd.DataFrame) -> Comparison | None:
         return None
     if "seed" not in jobs:
         jobs["seed"] = 0
-    jobs["status"] = ends(jobs)
-    found = scoring(record, [job for job in record.jobs if job.directory in set(jobs["directory"])])
+    jobs["status"] = outcomes(jobs)
+    directories = set(jobs["directory"])
+    found = scoring(record, [job for job in record.jobs if job.directory in directories])
     jobs["scored"] = [found.group[directory] for directory in jobs["directory"]]
     return compare_apart(
         jobs, record.settings_axes, scored="scored", why=found.why, apart=found.axes,

@@ -23,7 +23,7 @@ from segsweep.resume import reopen_failed
 from segsweep.runs import objective_mode
 from segsweep.sweeps import running
 from segsweep.sweeps.launchers import batches, engine_of, jobs_at_once, runs_locally, settle_optuna
-from segsweep.sweeps.plan import UNSWEPT, SeveralProcessesError, add, broken, describe, require_same_kind
+from segsweep.sweeps.plan import UNSWEPT, SeveralProcessesError, add_jobs, broken_job, job_of, require_same_kind
 from segsweep.sweeps.results import Results
 from segsweep.sweeps.running import ENDED, RunningSweep, watched
 from segsweep.sweeps.scored import Scoring, scoring
@@ -35,8 +35,8 @@ class SweepRunner:
     """Plans jobs, hands the unfinished ones to Hydra's launcher, and keeps sweep.json.
 
     Args:
-        hydra_context: Hydra's.
-        task_function: the entry point's.
+        hydra_context: from Hydra.
+        task_function: the function of the entry point; the launcher calls it for each job.
         config: the configuration of the sweep, with Hydra's own node.
         sweeper: the sweeper's name, for sweep.json.
     """
@@ -58,7 +58,7 @@ class SweepRunner:
 
     @contextlib.contextmanager
     def hold(self, typed: Sequence[str], axes: Sequence[str]) -> Iterator[None]:
-        """Holds the sweep directory while jobs are planned and run; reads or begins sweep.json.
+        """Holds the sweep directory while jobs are planned and run; reads sweep.json, or makes a new record.
 
         Args:
             typed: the overrides of the command.
@@ -108,17 +108,18 @@ class SweepRunner:
             All of the jobs, with their status now.
 
         Raises:
-            UserError: the jobs belong to a sweep of another kind, or train in several processes, or none can be composed.
+            UserError: an unswept setting differs from the sweep's, a job needs several processes, no job can be composed,
+                or a job did not end.
         """
-        wanted = [self._compose(overrides) for overrides in job_overrides]
+        wanted = [self._compose_or_break(overrides) for overrides in job_overrides]
         if wanted and not any(job.settings for job in wanted):
             raise UserError(wanted[0].error)
         for job in wanted:
             job.stage = stage
         if not self._same_kind:
-            require_same_kind(self.sweep, self.record, wanted, job_overrides, self._describe)
+            require_same_kind(self.sweep, self.record, wanted, job_overrides, self._compose)
             self._same_kind = True
-        jobs = add(self.record, wanted)
+        jobs = add_jobs(self.record, wanted)
         self.record.asked = [job.key for job in jobs]
         if running.current is None:
             running.current = RunningSweep(self.sweep, self.record)  # reads run.json of every job
@@ -126,7 +127,7 @@ class SweepRunner:
         for job in jobs:
             if current.job_at(job.directory) is None:
                 current.refresh(job)
-        self._announce(jobs)
+        self._print_plan(jobs)
         for job in jobs:
             if job.status == "failed" and job.settings:
                 reopen_failed(self.sweep.run(job))
@@ -139,7 +140,7 @@ class SweepRunner:
         self.planned = True
         OmegaConf.save(self.config, self.sweep.path / "multirun.yaml")
         stop = self.config.get("on_error") == "stop"
-        # A job that cannot be composed counts as failed: with on_error=stop no other one starts.
+        # A job that cannot be composed counts as failed: with on_error=stop no job starts.
         self.stopped = (stop and not all(job.settings for job in jobs)) or self._train(left, stop, current)
         if self.stopped:
             print("stopped at the first job that failed (on_error=stop)", file=sys.stderr)
@@ -152,52 +153,52 @@ class SweepRunner:
         return running.current.results
 
     def scoring(self, job_overrides: Sequence[Sequence[str]]) -> Scoring:
-        """Which jobs with these overrides would be scored on the same images. Jobs that cannot be composed are skipped."""
-        jobs = [job for job in map(self._compose, job_overrides) if job.settings]
+        """Groups the jobs with these overrides by the images that are scored. Skips jobs that cannot be composed."""
+        jobs = [job for job in map(self._compose_or_break, job_overrides) if job.settings]
         for number, job in enumerate(jobs):
             job.directory = str(number)
         return scoring(self.record, jobs)
 
     def _compose(self, overrides: Sequence[str]) -> Job:
-        """The job with these overrides; a `broken` one if they contain a mistake."""
+        config = self.context.config_loader.load_sweep_config(self.config, list(overrides))
+        return job_of(config, overrides, self.record.axes)
+
+    def _compose_or_break(self, overrides: Sequence[str]) -> Job:
+        """The job with these overrides; a `broken_job` if they contain a mistake."""
         try:
-            return self._describe(overrides)
+            return self._compose(overrides)
         except SeveralProcessesError:
             raise
         except Exception as error:
             if (line := explain(error)) is None:
                 raise
-            return broken(overrides, self.record.axes, line)
+            return broken_job(overrides, self.record.axes, line)
 
-    def _describe(self, overrides: Sequence[str]) -> Job:
-        config = self.context.config_loader.load_sweep_config(self.config, list(overrides))
-        return describe(config, overrides, self.record.axes)
-
-    def _announce(self, jobs: Sequence[Job]) -> None:
+    def _print_plan(self, jobs: Sequence[Job]) -> None:
         parts = [f"{len(jobs)} job{'s' if len(jobs) != 1 else ''} in {self.sweep.path}"]
-        for status, said in (
-            ("completed", "completed before"),
-            ("interrupted", "continued"),
-            ("failed", "failed before"),
-        ):
+        for status, text in {
+            "completed": "completed before",
+            "interrupted": "resumed",
+            "failed": "failed before",
+        }.items():
             if number := sum(job.status == status and bool(job.settings) for job in jobs):
-                parts.append(f"{number} {said}")
+                parts.append(f"{number} {text}")
         print("Sweep: " + ", ".join(parts), flush=True)
         for job in jobs:
             if not job.settings:
                 print(f"failed: {job.name} ({job.error})", file=sys.stderr, flush=True)
 
     def _train(self, jobs: Sequence[Job], stop: bool, current: RunningSweep) -> bool:
-        """Hands jobs to the launcher, batch by batch; returns whether `stop` ended it at a failed job.
+        """Hands jobs to the launcher, batch by batch. Returns whether `stop` ended the sweep at a failed job.
 
         Raises:
-            UserError: the launcher returned, and a job has not ended.
+            UserError: the launcher returned, but a job has not ended.
         """
         if not jobs:
             return False
         config = self.config
         if self.engine == "joblib":
-            # joblib divides the cores by n_jobs, even if there are fewer jobs.
+            # joblib gives each job cores / n_jobs threads, even if there are fewer jobs.
             config = copy.deepcopy(config)
             config.hydra.launcher.n_jobs = self.record.at_once
         launcher: Launcher = Plugins.instance().instantiate_launcher(
@@ -205,17 +206,11 @@ class SweepRunner:
         )
         with contextlib.nullcontext() if self.engine == "basic" else watched(current):
             for batch in batches(self.config, jobs):
-                overrides = [
-                    [
-                        *job.overrides,
-                        quoted("hydra.sweep.dir", self.sweep.path),
-                        quoted("hydra.sweep.subdir", job.directory),
-                    ]
-                    for job in batch
-                ]
+                folder = quoted("hydra.sweep.dir", self.sweep.path)
+                overrides = [[*job.overrides, folder, quoted("hydra.sweep.subdir", job.directory)] for job in batch]
                 with self._signals_stop_jobs(batch):
                     for returned in launcher.launch(overrides, initial_job_idx=batch[0].number):
-                        # Raises what the job raised. An error of the training is not among it: run.json has that.
+                        # Raises an error of the job, except errors of the training, which are in its run.json.
                         _ = returned.return_value
                 if stop and any(self.sweep.refresh(job) is not None and job.status == "failed" for job in batch):
                     return True
@@ -225,27 +220,32 @@ class SweepRunner:
         if left := [job.name for job in jobs if job.status not in ENDED]:
             raise UserError(
                 f"{len(left)} job{'s' if len(left) > 1 else ''} did not end ({'; '.join(left[:3])}"
-                f"{' ...' if len(left) > 3 else ''}); {self._how_to_go_on}"
+                f"{' ...' if len(left) > 3 else ''}); {self._how_to_continue}"
             )
         return False
 
     @property
-    def _how_to_go_on(self) -> str:
+    def _how_to_continue(self) -> str:
         added = "" if self.record.name else f" with {hydra_argument('hydra.sweep.dir', self.sweep.path)}"
-        return f"the same command{added} goes on with what is left"
+        return f"the same command{added} trains the jobs that are left"
 
     @contextlib.contextmanager
     def _signals_stop_jobs(self, batch: Sequence[Job]) -> Iterator[None]:
-        """At Ctrl-C or SIGTERM, jobs in other processes of this machine save their state and stop, and this waits for them.
+        """Makes Ctrl-C and SIGTERM stop the jobs in other processes of this machine, and waits for them.
 
-        Jobs stop when this process releases the lock of the sweep. A second signal does not wait. A job in this process
-        handles signals itself; between two such jobs SIGTERM raises Interrupted, as Ctrl-C does KeyboardInterrupt.
+        A first signal releases the lock of the sweep; each job then saves a checkpoint and stops. A second signal does not
+        wait. A job in this process handles signals itself; between two such jobs SIGTERM raises Interrupted, and Ctrl-C
+        KeyboardInterrupt.
+
+        Raises:
+            Interrupted: a signal arrived.
+            UserError: the process of a job has died.
         """
 
         def interrupt(signum: int, _: FrameType | None) -> None:
             raise Interrupted(signum)
 
-        main_thread = threading.current_thread() is threading.main_thread()  # only there handlers can be set
+        main_thread = threading.current_thread() is threading.main_thread()  # Python allows handlers only there
         if main_thread and self.engine == "basic":
             before_jobs = signal.signal(signal.SIGTERM, interrupt)
             try:
@@ -263,7 +263,9 @@ class SweepRunner:
             self._lock.release()
             if len(received) > 1:
                 raise Interrupted(signum)
-            print("stopping, when every job has saved its state; once more stops at once", file=sys.stderr, flush=True)
+            print(
+                "stopping when every job has saved a checkpoint; a second signal stops now", file=sys.stderr, flush=True
+            )
 
         def wait_for_jobs() -> None:
             while any(held(self.sweep.run(job).lock) for job in batch):
@@ -272,7 +274,7 @@ class SweepRunner:
         before = {signum: signal.signal(signum, release) for signum in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
-        except SystemExit:  # Ray has a SIGTERM handler of its own, which raises this
+        except SystemExit:  # raised by Ray's own SIGTERM handler
             received.append(signal.SIGTERM)
             self._lock.release()
             wait_for_jobs()
@@ -280,7 +282,7 @@ class SweepRunner:
             wait_for_jobs()  # submitit raises as soon as one job has died, while others still run
             if not received:
                 why = f"perhaps for lack of memory ({type(error).__name__})"
-                raise UserError(f"the process of a job has died, {why}; {self._how_to_go_on}") from error
+                raise UserError(f"the process of a job has died, {why}; {self._how_to_continue}") from error
         finally:
             for signum, handler in before.items():
                 signal.signal(signum, handler)
@@ -290,7 +292,7 @@ class SweepRunner:
 
 @contextlib.contextmanager
 def hold_for_foreign_sweeper(config: DictConfig, folder: Path) -> Iterator[None]:
-    """Holds the directory of a sweep whose jobs a foreign sweeper asks for, such as Optuna's, and prints their lines.
+    """Holds the directory of a sweep by a foreign sweeper, such as Optuna's, and prints a line for each job that ends.
 
     Raises:
         UserError: another process runs the same sweep.
@@ -309,7 +311,7 @@ def hold_for_foreign_sweeper(config: DictConfig, folder: Path) -> Iterator[None]
 
 
 def _remove_if_empty(folder: Path) -> None:
-    """Removes the folder of a sweep that did not begin, and the folder of the day above it, if they are empty."""
+    """Removes the folder of a sweep that did not start, and the folder of the day above it, if they are empty."""
     for name in (".lock", ".sweep.lock"):
         (folder / name).unlink(missing_ok=True)
     with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""What each job came to: kept in memory while jobs run, in the process of the runner, and written to the tables."""
+"""Follows the jobs of a sweep while they run: prints a line for each that ended, and keeps the tables up to date."""
 
 import contextlib
 import threading
@@ -15,20 +15,20 @@ from segsweep.sweeps.results import Results
 from segsweep.sweeps.state import Job, SweepDirectory, SweepRecord
 
 SHARE = 0.02
-"""Largest share of the time for writing sweep.json and the tables, and for looking at jobs in other processes."""
+"""Largest share of the time for writing sweep.json and the tables, and for checking jobs in other processes."""
 
 ENDED = ("completed", "failed")
 
 
 @dataclass
-class _Known:
-    """What is known of a job.
+class KnownJob:
+    """A job, as it was when its run.json was last read. Times are modification times of that file, in nanoseconds.
 
     Attributes:
-        before: modification time of its run.json when the job became known, in nanoseconds; None if there was none. If the
-            file has this time at the end, the job was not started again.
-        written: modification time of the run.json that was read last.
-        run: that run.json; None if there is none that can be read.
+        before: the time when the job became known; None if there was no file. If it is the same at the end, the job did not
+            run.
+        written: the time when the file was last read.
+        run: run.json; None if it is missing or damaged.
         status: as counted in the totals.
         seconds: as counted in the totals; 0 unless completed.
         printed: whether the job's line was printed.
@@ -46,8 +46,8 @@ class _Known:
 class RunningSweep:
     """Keeps run.json of each job in memory, so that the end of a job costs the same with ten jobs and with ten thousand.
 
-    run.json is the truth. sweep.json, summary.csv and summary.md are brought up to date as often as `SHARE` allows. If this
-    process is killed they stay out of date, so whoever opens the sweep later reads every run.json.
+    sweep.json, summary.csv and summary.md are written as often as `SHARE` allows. If this process is killed they are out of
+    date, so whoever opens the sweep later reads every run.json.
 
     Args:
         sweep: the sweep directory.
@@ -56,16 +56,16 @@ class RunningSweep:
 
     def __init__(self, sweep: SweepDirectory, record: SweepRecord | None) -> None:
         self.warned: set[str] = set()
-        """Warnings of its jobs that are on the console, where each is shown once."""
+        """Warnings of jobs that the console has shown; each is shown once."""
         self.sweep, self.record = sweep, record
-        self._known: dict[str, _Known] = {}
-        self._open: dict[str, _Known] = {}  # jobs that have not ended
+        self._known: dict[str, KnownJob] = {}
+        self._open: dict[str, KnownJob] = {}  # jobs that have not ended
         self._statuses: Counter[str] = Counter()
         self._seconds = 0.0
         self._record_written: int | None = None  # modification time of the sweep.json that was read last
         self._changed = False
         self._next_save = 0.0
-        # joblib with n_jobs=1 runs jobs in this process, beside the thread of `watched`.
+        # With n_jobs=1 joblib runs jobs in this process, beside the thread of `watched`.
         self._one_at_a_time = threading.RLock()
         for job in record.jobs if record is not None else ():
             self.refresh(job)
@@ -83,7 +83,7 @@ class RunningSweep:
         return None if known is None else known.job
 
     def adopt(self, record: SweepRecord) -> list[Job]:
-        """Takes over jobs that another process or a foreign sweeper entered into sweep.json; returns the new ones."""
+        """Takes over jobs that another process or a foreign sweeper added to sweep.json; returns the new ones."""
         if self.record is None:
             self.record = record
         new = [job for job in record.jobs if job.directory not in self._known]
@@ -95,9 +95,9 @@ class RunningSweep:
         return new
 
     def refresh(self, job: Job) -> RunRecord | None:
-        """Reads run.json of one job again and returns it; None if there is none that can be read."""
-        written = _written(self.sweep, job)
-        known = self._known.setdefault(job.directory, _Known(job, written))
+        """Reads run.json of a job again and returns it; None if it is missing or damaged."""
+        written = self._time_written(job)
+        known = self._known.setdefault(job.directory, KnownJob(job, written))
         self._statuses[known.status] -= 1
         self._seconds -= known.seconds
         known.written, known.run, known.status = written, self.sweep.refresh(job), job.status
@@ -111,6 +111,13 @@ class RunningSweep:
         self._changed = True
         return known.run
 
+    def _time_written(self, job: Job) -> int | None:
+        """Modification time of a job's run.json, in nanoseconds; None if there is none."""
+        try:
+            return self.sweep.run(job).record.stat().st_mtime_ns
+        except OSError:
+            return None
+
     def ended(self, job: Job) -> RunRecord | None:
         """Reads and returns run.json of a job that ended in this process, prints its line, and saves if that is due."""
         with self._one_at_a_time:
@@ -119,8 +126,8 @@ class RunningSweep:
             self.save_if_due()
             return found
 
-    def look(self, over: bool = False) -> None:
-        """Finds the jobs in other processes that have ended, and prints their lines.
+    def check_workers(self, over: bool = False) -> None:
+        """Finds the jobs in other processes that have ended, and prints their lines in the order of their ends.
 
         Args:
             over: no job runs any more, so jobs that have not ended were interrupted.
@@ -130,23 +137,19 @@ class RunningSweep:
             UserError: sweep.json is damaged.
         """
         with self._one_at_a_time:
-            for job in self._written_since(over):
-                self.refresh(job)
-                if job.status in ENDED or (over and job.status == "interrupted"):
-                    self._print_line(job)
-
-    def _written_since(self, over: bool) -> list[Job]:
-        """The jobs whose run.json has changed since it was read, in the order of the changes."""
-        changed = []
-        if self.sweep.record.exists() and (over or self._record_written != self.sweep.record.stat().st_mtime_ns):
-            self._record_written = self.sweep.record.stat().st_mtime_ns
-            new = [self._known[job.directory] for job in self.adopt(self.sweep.read())]
-            changed += [(known.written or 0, known.job) for known in new if known.status in ENDED]
-        for known in self._open.values():
-            written = _written(self.sweep, known.job)
-            if written != known.written or (over and written != known.before):
-                changed.append((written or 0, known.job))
-        return [job for _, job in sorted(changed, key=lambda entry: entry[0])]
+            changed: list[tuple[int, KnownJob]] = []
+            if self.sweep.record.exists() and (over or self._record_written != self.sweep.record.stat().st_mtime_ns):
+                self._record_written = self.sweep.record.stat().st_mtime_ns
+                new = [self._known[job.directory] for job in self.adopt(self.sweep.read())]
+                changed += [(known.written or 0, known) for known in new if known.status in ENDED]
+            for known in self._open.values():
+                written = self._time_written(known.job)
+                if written != known.written or (over and written != known.before):
+                    changed.append((written or 0, known))
+            for _, known in sorted(changed, key=lambda entry: entry[0]):
+                self.refresh(known.job)
+                if known.status in ENDED or (over and known.status == "interrupted"):
+                    self._print_line(known.job)
 
     def _print_line(self, job: Job) -> None:
         known, record = self._known[job.directory], self.record
@@ -165,47 +168,39 @@ class RunningSweep:
         """Brings sweep.json and the tables up to date, unless writing would take more than `SHARE` of the time."""
         with self._one_at_a_time:
             if self.record is not None and self._changed and time.monotonic() >= self._next_save:
-                with self._timed():
-                    self.sweep.enter(self.record.jobs)
-                    write_tables(self.results)
+                with self._save_timed():
+                    self.sweep.write_statuses(self.record.jobs)
 
     def save_planned(self) -> None:
         """Writes sweep.json with the planned jobs, and the tables."""
         assert self.record is not None
-        with self._timed():
+        with self._save_timed():
             self.sweep.write(self.record)
-            write_tables(self.results)
 
     @contextlib.contextmanager
-    def _timed(self) -> Iterator[None]:
+    def _save_timed(self) -> Iterator[None]:
+        """Writes the tables after the block, and sets the time of the next save by how long all of it took."""
         started = time.monotonic()
         try:
             yield
+            write_tables(self.results)
             self._changed = False
         finally:
             ended = time.monotonic()
             self._next_save = ended + (ended - started) / SHARE
 
 
-def _written(sweep: SweepDirectory, job: Job) -> int | None:
-    """Modification time of a job's run.json, in nanoseconds; None if there is none."""
-    try:
-        return sweep.run(job).record.stat().st_mtime_ns
-    except OSError:
-        return None
-
-
 current: RunningSweep | None = None
-"""The sweep that this process runs; None in other processes, where only jobs run."""
+"""The sweep that this process runs; None in a worker."""
 
 
 @contextlib.contextmanager
 def watched(running: RunningSweep, every: float = 1.0) -> Iterator[None]:
-    """Prints the lines of jobs in other processes while they run, and keeps the tables up to date; in a thread.
+    """Checks jobs in other processes while they run, prints their lines and keeps the tables up to date; in a thread.
 
     Args:
         running: the sweep.
-        every: seconds between two looks at the jobs; more if a look takes long.
+        every: seconds between two checks; more if a check takes long.
     """
     over = threading.Event()
 
@@ -213,15 +208,15 @@ def watched(running: RunningSweep, every: float = 1.0) -> Iterator[None]:
         wait = every
         while not over.wait(wait):
             started = time.monotonic()
-            look()
+            check()
             wait = max(every, (time.monotonic() - started) / SHARE)
             with contextlib.suppress(OSError, UserError):
                 running.save_if_due()
-        look()
+        check()
 
-    def look() -> None:
-        with contextlib.suppress(OSError, UserError):  # the sweep has not begun, or was deleted
-            running.look(over.is_set())
+    def check() -> None:
+        with contextlib.suppress(OSError, UserError):  # the sweep has not started, or was deleted
+            running.check_workers(over.is_set())
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()

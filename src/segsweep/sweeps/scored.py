@@ -1,4 +1,4 @@
-"""What the objective of a job was measured on. Jobs that were scored on other images are not ranked together."""
+"""Groups jobs by the images that they were scored on. Only jobs of one group are ranked together."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,22 +8,22 @@ import pandas as pd
 
 from segsweep.data import SOURCES, Source
 from segsweep.fingerprint import Leaf
-from segsweep.sweeps.ranking import Comparison, Key, compare, entry_key
+from segsweep.sweeps.ranking import Comparison, Key, compare, entry_key, values_key
 from segsweep.sweeps.report_text import entry_text
 from segsweep.sweeps.state import Job, SweepRecord
 
 
 def scored_settings(settings: Mapping[str, Leaf], objective: str) -> dict[str, Leaf]:
-    """The settings that change the images or masks of val, or what val/loss is.
+    """The settings that change the images or masks of val, or the definition of val/loss.
 
-    A source declares which of its settings change nothing there (`Source.unscored`); every other setting of it counts.
+    A source declares which of its settings change neither (`Source.unscored`); all its other settings count.
 
     Args:
-        settings: the settings that the result depends on, from `result_settings`.
+        settings: from `result_settings`: those that the result depends on.
         objective: the metric that ranks the jobs.
     """
     source = SOURCES.get(str(settings.get("data._target_")), Source)
-    # An overfit check scores the training samples, so every setting that changes those counts too.
+    # An overfit check scores the training samples, so the settings that change those count too.
     own = Source.unscored if settings.get("data.overfit_samples") else source.unscored
     unscored = {f"data.{name}" for name in (*own, "batch_size")}
     groups = ("data.", "loss.") if objective == "val/loss" else ("data.",)
@@ -35,9 +35,9 @@ class Scoring:
     """Which jobs of a sweep may be ranked together.
 
     Args:
-        group: the name of each job's group, by the job's directory: "data.split_seed=0"; "" if there is one group.
+        group: the name of each job's group, by the job's directory: "data.split_seed=0"; "" if there is only one group.
         axes: the swept keys that make the groups.
-        why: one line for a person; "" if there is one group.
+        why: one line for a person that names these keys; "" if there is only one group.
     """
 
     group: dict[str, str]
@@ -59,27 +59,27 @@ def scoring(record: SweepRecord, jobs: Sequence[Job]) -> Scoring:
     def value(job: Job, key: str) -> Leaf:
         return job.scored[key] if key in job.scored else record.value_of(job, key)
 
-    def alike(axes: Sequence[str]) -> list[list[Job]]:
+    def grouped_by(axes: Sequence[str]) -> list[list[Job]]:
         found: dict[tuple[Key, ...], list[Job]] = {}
         for job in composed:
-            found.setdefault(tuple(entry_key(record.value_of(job, axis)) for axis in axes), []).append(job)
+            found.setdefault(values_key(record, job, axes), []).append(job)
         return list(found.values())
 
     composed = [job for job in jobs if job.settings]
     keys = dict.fromkeys(key for job in composed for key in job.scored)
     # Most keys are equal in all jobs. `!=` finds those fast; entry_key takes longer.
     differing = [key for key in keys if any(job.scored.get(key) != composed[0].scored.get(key) for job in composed)]
-    replicates = alike(["seed"]) if differing else []
+    by_seed = grouped_by(["seed"]) if differing else []
     varying = [
-        key for key in differing if any(len({entry_key(value(job, key)) for job in same}) > 1 for same in replicates)
+        key for key in differing if any(len({entry_key(value(job, key)) for job in same}) > 1 for same in by_seed)
     ]
     if not varying:
         return Scoring(dict.fromkeys((job.directory for job in jobs), ""))
     scored_on = {job.directory: tuple(entry_key(value(job, key)) for key in varying) for job in jobs}
 
     def makes_groups(axis: str) -> bool:
-        """Whether two jobs that differ on this axis alone are scored on other images."""
-        others = alike([other for other in record.axes if other != axis])
+        """Whether two jobs that differ on this axis alone are scored on different images."""
+        others = grouped_by([other for other in record.axes if other != axis])
         return any(len({scored_on[job.directory] for job in same}) > 1 for same in others)
 
     def names(axes: Sequence[str]) -> dict[tuple[Key, ...], str]:
@@ -95,12 +95,12 @@ def scoring(record: SweepRecord, jobs: Sequence[Job]) -> Scoring:
     named = names(axes)
     if len(set(named.values())) < len(
         named
-    ):  # two groups with one name: outside of a grid, jobs differ on several axes
+    ):  # two groups have one name, as jobs that form no grid differ on several axes
         named, axes = names(varying), varying
     losses = [axis for axis in axes if axis.partition(".")[0] == "loss"]
     images = [axis for axis in axes if axis not in losses]
     reasons = [f"{', '.join(images)} may change the images that are scored"] if images else []
-    reasons += [f"{', '.join(losses)} changes what val/loss is"] if losses else []
+    reasons += [f"{', '.join(losses)} changes the definition of val/loss"] if losses else []
     group = {directory: named[scored] for directory, scored in scored_on.items()}
     return Scoring(group, tuple(axes), f"{', and '.join(reasons)}: each group is ranked alone")
 
@@ -119,9 +119,9 @@ def compare_apart(
 
     Args:
         jobs, settings, value, options: see `compare`.
-        scored: the column with the name of each job's group; with one group this is `compare`.
-        why: one line that says which settings make the groups.
-        apart: these settings. Sentences about a group leave them out if they have one value in it.
+        scored: the column with the name of each job's group. With one group, the result is that of `compare`.
+        why: one line that names the settings that make the groups.
+        apart: these settings. If one has a single value in a group, sentences about the group leave it out.
 
     Raises:
         ValueError: see `compare`.
@@ -136,11 +136,9 @@ def compare_apart(
     parts: dict[str, Comparison] = {}
     for name in sorted(by_name, key=first_setting):
         part = compare(by_name[name], settings, value, **options)
-        told = [c for c in settings if c not in apart or len({entry_key(entry) for entry in part.table[c]}) > 1]
-        parts[str(name)] = replace(part, settings=tuple(told))
+        named = [c for c in settings if c not in apart or len({entry_key(entry) for entry in part.table[c]}) > 1]
+        parts[str(name)] = replace(part, settings=tuple(named))
     first = next(iter(parts.values()))
     table = pd.concat([part.table for part in parts.values()], ignore_index=True)
     replicates = max(part.replicates for part in parts.values())
-    return Comparison(
-        table, None, first.name, first.mode, replicates, 0, tuple(settings), (), (), parts, why
-    )  # fmt: skip
+    return Comparison(table, None, first.name, first.mode, replicates, 0, tuple(settings), (), (), parts, why)

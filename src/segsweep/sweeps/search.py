@@ -1,4 +1,4 @@
-"""In which order the settings of a sweep are trained: all combinations, or one axis after the other."""
+"""The order in which a sweep trains its settings: all combinations, or one axis after the other."""
 
 from collections.abc import Sequence
 from itertools import product
@@ -11,7 +11,7 @@ from segsweep.sweeps.state import FINAL, Job
 
 
 def grid(runner: SweepRunner, choices: dict[str, list[str]], final: Sequence[str] = ()) -> None:
-    """Runs every combination.
+    """Trains every combination.
 
     Args:
         runner: of the sweep.
@@ -19,8 +19,8 @@ def grid(runner: SweepRunner, choices: dict[str, list[str]], final: Sequence[str
         final: overrides of one more training with the best values; it runs with every seed unless it names one.
 
     Raises:
-        UserError: a final training is asked for, and there are no best values for it: every job failed, or an axis changes
-            the images that are scored.
+        UserError: a final training is asked for, but an axis has no best value: it changes the images that are scored, or
+            all its jobs failed.
     """
     if final:
         _require_one_scoring(runner, choices)
@@ -29,11 +29,11 @@ def grid(runner: SweepRunner, choices: dict[str, list[str]], final: Sequence[str
         return
     seeds = choices.pop("seed", [])
     best = [_best(runner, jobs, key) if len(overrides) > 1 else overrides[0] for key, overrides in choices.items()]
-    _train_finally(runner, best, seeds, final)
+    _train_best_again(runner, best, seeds, final)
 
 
 def coordinate(runner: SweepRunner, choices: dict[str, list[str]], final: Sequence[str] = ()) -> None:
-    """Runs the jobs along each axis, at the best values of the axes before it.
+    """Trains the values of one axis after the other, at the best values of the axes before it.
 
     Args:
         runner: of the sweep.
@@ -41,7 +41,7 @@ def coordinate(runner: SweepRunner, choices: dict[str, list[str]], final: Sequen
         final: see `grid`.
 
     Raises:
-        UserError: an axis has no best value to go on with: it changes the images that are scored, or all its jobs failed.
+        UserError: an axis has no best value: it changes the images that are scored, or all its jobs failed.
     """
     _require_one_scoring(runner, choices)
     seeds = choices.pop("seed", [])
@@ -59,40 +59,39 @@ def coordinate(runner: SweepRunner, choices: dict[str, list[str]], final: Sequen
     if not axes:
         runner.run([[*chosen.values(), *seed] for seed in replicates])
     if final and not runner.stopped:
-        _train_finally(runner, list(chosen.values()), seeds, final)
+        _train_best_again(runner, list(chosen.values()), seeds, final)
 
 
 def _require_one_scoring(runner: SweepRunner, choices: dict[str, list[str]]) -> None:
-    """Refuses an axis whose values are scored on other images, because it has no best value; before any training."""
+    """Refuses, before any training, an axis that changes the images that are scored: such an axis has no best value."""
     for axis, values in choices.items():
         if len(values) < 2 or key_of(axis) == "seed":
             continue
         fixed = [overrides[0] for key, overrides in choices.items() if key != axis]
         if why := runner.scoring([[*fixed, value] for value in values]).why:
             raise UserError(
-                f"{key_of(axis)}: cannot be searched for its best value, because {why.partition(':')[0]}; sweep it without "
+                f"{key_of(axis)}: has no best value to search for, because {why.partition(':')[0]}; sweep it without "
                 "hydra/sweeper=coordinate and hydra.sweeper.final"
             )
 
 
-def _train_finally(runner: SweepRunner, best: Sequence[str], seeds: Sequence[str], final: Sequence[str]) -> None:
-    """Trains the best values again, with the overrides of `final`."""
+def _train_best_again(runner: SweepRunner, best: Sequence[str], seeds: Sequence[str], final: Sequence[str]) -> None:
     asked = [[*best, *seed, *final] for seed in ([[seed] for seed in seeds] or [[]])]
     jobs = runner.run(asked, stage=FINAL)
-    if also := [job.name for job in jobs if job.settings and job.stage != FINAL]:
+    if searched := [job.name for job in jobs if job.settings and job.stage != FINAL]:
         print(
-            f"no final training: {'; '.join(also)} took part in the search; another seed in final= did not", flush=True
+            f"no final training of {'; '.join(searched)}: the search has trained that already; "
+            "give hydra.sweeper.final another seed",
+            flush=True,
         )
 
 
 def _best(runner: SweepRunner, jobs: Sequence[Job], axis: str) -> str:
     """The override of `axis` in the best setting among `jobs`."""
-    directories = {job.directory for job in jobs}
     table = runner.results.table
-    table = table[table["directory"].isin(directories)]
-    compared = comparison(runner.record, table)
+    compared = comparison(runner.record, table[table["directory"].isin({job.directory for job in jobs})])
     if compared is None:
-        raise UserError(f"{axis}: no job of this axis was completed, so there is no best value to go on with")
+        raise UserError(f"{axis}: no job of this axis was completed, so it has no best value")
     # Not `compared.best`, which is None if every setting lost a replicate; such settings are ranked last.
     best = compared.table.iloc[0]
 

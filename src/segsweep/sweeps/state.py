@@ -1,4 +1,4 @@
-"""sweep.json: the jobs of a sweep and the status of each. run.json of a job is the truth; sweep.json follows it."""
+"""sweep.json: the jobs of a sweep and the status of each. If it differs from a job's run.json, run.json is right."""
 
 import contextlib
 import json
@@ -17,7 +17,7 @@ from segsweep.runs.stored import require_resolved
 
 FORMAT = 1
 FINAL = "final"
-"""The stage of a training that follows a search; it is not compared with the jobs of the search."""
+"""The stage of a training with the best values after a search; it is not ranked with the jobs of the search."""
 _SHARED = ("settings", "choices", "scored")
 JobStatus = Literal["pending", "running", "completed", "failed", "interrupted"]
 
@@ -42,7 +42,7 @@ class Job:
     """The settings that change the scored images; see `segsweep.sweeps.scored`."""
     status: JobStatus = "pending"
     stage: str | None = None
-    """The axis that a coordinate search trained the job for; FINAL; "other" for a job of a foreign sweeper; else None."""
+    """The axis that a coordinate search tried with the job; FINAL; "other" for a job of a foreign sweeper; else None."""
     error: str | None = None
 
     @property
@@ -60,7 +60,7 @@ class SweepRecord:
     """The content of sweep.json."""
 
     overrides: list[str]
-    """The overrides typed when the sweep was last started or continued."""
+    """The overrides of the command that started or continued the sweep last."""
     objective: dict[str, str]
     """"name" and "mode", min or max."""
     jobs: list[Job] = field(default_factory=list)
@@ -70,9 +70,9 @@ class SweepRecord:
     started: str | None = None
     sweeper: str = "grid"
     at_once: int = 1
-    """How many jobs run at the same time; of the last start."""
+    """How many jobs run at the same time, under the last command."""
     asked: list[str] = field(default_factory=list)
-    """Keys of the jobs asked for; of the last start."""
+    """Keys of the jobs that the last command asked for."""
 
     @property
     def mode(self) -> Literal["min", "max"]:
@@ -81,19 +81,19 @@ class SweepRecord:
 
     @property
     def compared_jobs(self) -> list[Job]:
-        """All jobs but final trainings and those that could not be composed."""
+        """All jobs except final trainings and those that could not be composed."""
         return [job for job in self.jobs if job.settings and job.stage != FINAL]
 
     @property
     def settings_axes(self) -> list[str]:
-        """The swept keys that make a setting: all but the seed, which makes replicates."""
+        """The swept keys that make a setting: all except the seed, which makes replicates."""
         return [axis for axis in self.axes if axis != "seed"]
 
     def job_at(self, directory: str) -> Job | None:
         return next((job for job in self.jobs if job.directory == directory), None)
 
     def value_of(self, job: Job, axis: str) -> Leaf:
-        """A job's value on an axis, even an axis that was added after the job."""
+        """A job's value on an axis; the axis may be newer than the job."""
         for found in (job.values, job.settings, job.choices):
             if axis in found:
                 return found[axis]
@@ -123,18 +123,18 @@ class SweepRecord:
         """The inverse of `to_dict`; raises KeyError, TypeError or ValueError on other content."""
         content = dict(content)
         if (version := content.pop("format")) != FORMAT:
-            raise ValueError(f"written in format {version}, and this version reads {FORMAT}")
+            raise ValueError(f"has format {version}, and this version of segsweep reads format {FORMAT}")
         shared = content.pop("shared")
         jobs = [Job(**job) for job in content.pop("jobs")]
         for job in jobs:
-            for name in _SHARED:  # sweeps of an early version have no "scored"
+            for name in _SHARED:  # an early version wrote no "scored"
                 setattr(job, name, shared.get(name, {}) | getattr(job, name))
         return cls(jobs=jobs, **content)
 
 
 @dataclass(frozen=True)
 class SweepDirectory:
-    """Paths inside a sweep directory. The names are a contract: tools outside this project read them."""
+    """Paths inside a sweep directory. Tools outside this project read them, so the names must not change."""
 
     path: Path
 
@@ -169,30 +169,30 @@ class SweepDirectory:
         """sweep.json.
 
         Raises:
-            UserError: there is none, or it is damaged.
+            UserError: there is none, it is damaged, or it names a folder outside of the sweep.
         """
         if not self.record.is_file():
-            raise UserError(f"{self.path}: no sweep there; give a sweep directory, one with a sweep.json")
+            raise UserError(f"{self.path}: no sweep there; give a folder with a sweep.json")
         try:
             record = SweepRecord.from_dict(json.loads(self.record.read_text(encoding="utf-8")))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise UserError(f"{self.record}: damaged, or no sweep.json ({error})") from error
+            raise UserError(f"{self.record}: damaged, or not a sweep.json of segsweep ({error})") from error
         for at, job in enumerate(record.jobs):
-            # Jobs are written to, and failed ones cleared, so a stranger's sweep.json must not lead out of its folder.
+            # segsweep writes into jobs' folders and clears failed ones, so an untrusted sweep.json must not lead elsewhere.
             place = PurePath(job.directory)
             if place.is_absolute() or ".." in place.parts or (job.settings and not place.parts):
                 raise UserError(f"{self.record}: jobs.{at}.directory={job.directory}: must be a folder in {self.path}")
-            if job.settings:  # else it could not be composed, and is dropped when the sweep goes on
-                # Overrides are handed to Hydra when the sweep goes on, so they must hold nothing that Hydra would resolve.
+            if job.settings:  # a job that could not be composed is dropped when the sweep continues
+                # Hydra composes stored overrides again, so they must hold nothing that it would resolve.
                 require_resolved(self.record, {"directory": job.directory, "overrides": job.overrides}, f"jobs.{at}")
         return record
 
     def update(self, change: Callable[[SweepRecord], None], first: SweepRecord | None = None) -> SweepRecord:
-        """Changes sweep.json; one process at a time.
+        """Changes sweep.json, one process at a time, and returns its new content.
 
         Args:
-            change: what to change.
-            first: the record to change if there is no sweep.json yet.
+            change: changes the record it is given.
+            first: the record to start from if there is no sweep.json yet.
         """
         with FileLock(self.path / ".sweep.lock"):
             record = first if first is not None and not self.record.exists() else self.read()
@@ -205,7 +205,7 @@ class SweepDirectory:
         with FileLock(self.path / ".sweep.lock"):
             write_json(self.record, record.to_dict())
 
-    def enter(self, jobs: Iterable[Job]) -> None:
+    def write_statuses(self, jobs: Iterable[Job]) -> None:
         """Writes status and error of these jobs into sweep.json."""
         known = {job.directory: job for job in jobs}
 
@@ -217,7 +217,7 @@ class SweepDirectory:
         self.update(change)
 
     def refresh(self, job: Job) -> RunRecord | None:
-        """Sets a job's status and error from its run.json, and returns that; None if there is none that can be read."""
+        """Sets a job's status and error from its run.json. Returns run.json; None if it is missing or damaged."""
         run = self.run(job)
         try:
             found = RunRecord.read(run.record)
@@ -236,7 +236,7 @@ class SweepDirectory:
     def locked(self) -> Iterator[BaseFileLock]:
         """Holds the lock of the sweep, so that no other process runs it.
 
-        Jobs in other processes of this machine save their state and stop when the lock is released.
+        When the lock is released, jobs in other processes of this machine save a checkpoint and stop.
 
         Raises:
             UserError: another process runs the sweep.
@@ -246,7 +246,7 @@ class SweepDirectory:
             with FileLock(self.lock, timeout=1) as lock:
                 yield lock
         except Timeout as error:
-            raise UserError(f"{self.path}: this sweep is running already; wait for it, or stop it") from error
+            raise UserError(f"{self.path}: another process runs this sweep; wait for it, or stop it") from error
 
 
 def held(lock: Path) -> bool:

@@ -1,13 +1,13 @@
-"""How settings are compared: paired t-tests over the seeds, and corrections for many tests. Arrays in, arrays out.
+"""Compares settings by paired t-tests over the seeds, corrected for many tests. Arrays in, arrays out.
 
-Each setting is trained with the same seeds, and the same seed means the same data and initial weights, so settings are
-compared seed by seed: by paired t-tests. The best setting is picked by the numbers that then compare it, so the tests
-are corrected as if all pairs of settings had been tested, by Holm's procedure with the counts of Shaffer. When all
-settings are equal, the chance that any is called worse is at most 5 %, whatever their variances and correlations, as
-long as the differences are normally distributed. Correcting over the comparisons with the best alone does not hold
-this (12 % with 9 settings and 10 seeds), nor does a pooled variance (50 % with 30 settings of very unequal spread).
-Signed permutations and Wilcoxon's test have no p below 0.25 with 3 seeds. docs/statistics.md has the simulation, and
-the power: with 3 seeds and 9 settings, a setting that is worse by 10 standard deviations is found in 44 % of sweeps.
+Each setting is trained with the same seeds, and the same seed means the same data and initial weights, so the tests are
+paired by seed. The numbers that choose the best setting also test it against the others, so the tests are corrected as if
+all pairs of settings had been tested: Holm's procedure with the counts of Shaffer. If all settings are equal, the chance
+that any is called worse is at most 5 %, whatever their variances and correlations, provided that the differences are
+normally distributed. A correction over the comparisons with the best alone does not achieve this (12 % with 9 settings and
+10 seeds), nor does a pooled variance (50 % with 30 settings of very unequal spread). Signed permutations and Wilcoxon's
+test have no p below 0.25 with 3 seeds. docs/statistics.md has the simulation, and the power: with 3 seeds and 9 settings,
+a setting that is worse by 10 standard deviations is found in 44 % of sweeps.
 
 Source: Holm, A simple sequentially rejective multiple test procedure, Scand. J. Statist. 6 (1979) 65-70; Shaffer,
 Modified sequentially rejective multiple test procedures, J. Am. Statist. Assoc. 81 (1986) 826-831, procedure S1.
@@ -24,13 +24,13 @@ from scipy import special  # stdtr, stdtrit: the t distribution, without the sec
 Verdict = Literal["best", "not distinguishable", "worse", "no statement"]
 
 LEVEL = 0.05
-"""Chance that any setting is called worse when all are equal."""
+"""The chance that any setting is called worse if all are equal."""
 
 SHAFFER_UP_TO = 300
-"""Most settings that get Shaffer's counts; more get Holm's. Computing Shaffer's takes the fourth power of their number."""
+"""More settings than this get Holm's counts. The time to compute Shaffer's grows with the fourth power of the number."""
 
 _BLOCK = 1_000_000
-"""Pairs tested at a time; bounds the memory."""
+"""Pairs tested at a time, to limit the memory."""
 
 
 def judge(values: NDArray[np.float64]) -> list[dict[str, Any]]:
@@ -40,7 +40,7 @@ def judge(values: NDArray[np.float64]) -> list[dict[str, Any]]:
         values: [k, n], a row per setting, a column per seed.
 
     Returns:
-        For each setting its columns `difference`, `p`, `detectable` and `verdict`; a column that would be NaN is left out.
+        For each setting its columns `difference`, `p`, `detectable` and `verdict`, without those that would be NaN.
     """
     k, n = values.shape
     differences = values[1:] - values[0]
@@ -48,7 +48,7 @@ def judge(values: NDArray[np.float64]) -> list[dict[str, Any]]:
     rows = [{"difference": 0.0, "verdict": "best" if n > 1 else "no statement"}]
     if n == 1:
         return rows + [{"difference": float(entry)} for entry in mean]
-    # Differences that vary by no more than the rounding of the values themselves are constant.
+    # Differences that vary by no more than the rounding of the values count as constant.
     rounding = 8 * np.finfo(np.float64).eps * np.abs(values).max(axis=1)
     one, other = np.triu_indices(k, 1)  # the pairs with the first setting are the first k - 1
     p = np.empty(len(one))
@@ -70,7 +70,7 @@ def judge(values: NDArray[np.float64]) -> list[dict[str, Any]]:
 
 
 def t_quantile(n: int) -> float:
-    """Half width of the interval of a mean of n values at `LEVEL`, in standard errors."""
+    """Half width of the confidence interval of a mean of n values at `LEVEL`, in standard errors."""
     return float(special.stdtrit(n - 1, 1 - LEVEL / 2))
 
 
@@ -79,11 +79,10 @@ def paired_p(differences: NDArray[np.float64], rounding: NDArray[np.float64] | f
 
     Args:
         differences: [..., n], between two settings, one for each seed.
-        rounding: [...]; differences that vary by no more than this count as the same for every seed.
+        rounding: [...]; differences that vary by no more than this count as equal.
 
     Returns:
-        [...]; NaN with fewer than two seeds, or with the same difference for every seed: neither says how far values vary
-        by chance.
+        [...]; NaN with fewer than two seeds, or if the differences are equal: neither shows how far values vary by chance.
     """
     n = differences.shape[-1]
     if n < 2:
@@ -97,16 +96,16 @@ def step_down(p: NDArray[np.float64], k: int) -> tuple[NDArray[np.float64], int]
     """Adjusts the p values of all pairs of k settings.
 
     The smallest p is multiplied by the number of pairs. Each next p is multiplied by the largest number of pairs that can
-    truly be equal if all pairs before it differ: once one setting of three differs from another, at most one pair is
-    equal. With more than `SHAFFER_UP_TO` settings it is multiplied by the number of pairs left, which is never smaller.
+    be equal if all pairs before it differ: if two of three settings differ, at most one pair is equal. With more than
+    `SHAFFER_UP_TO` settings it is multiplied by the number of pairs left, which is never smaller.
 
     Args:
         p: [k (k - 1) / 2], in any order.
-        k: settings.
+        k: number of settings.
 
     Returns:
-        The adjusted p in the order of `p`, and the count that multiplied the first p above `LEVEL`; the last count if no
-        p is above it.
+        The adjusted p in the order of `p`, and the count that multiplied the first p above `LEVEL`; the last count if no p
+        is above it.
 
     Source: Shaffer 1986, procedure S1; with k (k - 1) / 2, ..., 2, 1 as counts it is Holm 1979.
     """
@@ -119,7 +118,7 @@ def step_down(p: NDArray[np.float64], k: int) -> tuple[NDArray[np.float64], int]
 def holm(p: NDArray[np.float64]) -> NDArray[np.float64]:
     """Adjusts the p values of comparisons that were chosen before the results were seen.
 
-    Call those up to 0.05 different: the chance that any of them is equal in truth is at most 5 %.
+    If those with an adjusted p up to 0.05 are called different, the chance that any of these is truly equal is at most 5 %.
 
     Args:
         p: [n], in any order.
@@ -130,7 +129,7 @@ def holm(p: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _adjusted(p: NDArray[np.float64], counts: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Multiplies the smallest p by the first count, the next by the next; no adjusted p is below the one before."""
+    """Multiplies the p in ascending order by the counts, up to 1; no adjusted p is below the one before."""
     order = np.argsort(p, kind="stable")
     adjusted = np.empty_like(p)
     adjusted[order] = np.minimum(1.0, np.maximum.accumulate(p[order] * counts))
@@ -141,10 +140,9 @@ def _adjusted(p: NDArray[np.float64], counts: NDArray[np.float64]) -> NDArray[np
 def equal_pairs(k: int) -> tuple[int, ...]:
     """The largest number of equal pairs among k settings if at least 0, 1, 2, ... pairs differ; at least 1.
 
-    Equal settings form classes. Classes of sizes a, b, ... have a (a - 1) / 2 + b (b - 1) / 2 + ... equal pairs. Bit i of
-    `possible[k]` says whether exactly i pairs can be equal.
+    Equal settings form classes. Classes of sizes a, b, ... have a (a - 1) / 2 + b (b - 1) / 2 + ... equal pairs.
     """
-    possible = [1]
+    possible = [1]  # bit i of possible[k]: whether exactly i pairs of k settings can be equal
     for size in range(1, k + 1):
         possible.append(0)
         for part in range(1, size + 1):
