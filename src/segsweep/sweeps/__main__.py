@@ -13,7 +13,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs the command and returns its exit code.
 
     Args:
-        arguments: as typed; None takes those of the process.
+        arguments: as typed; None for `sys.argv`.
     """
     parser = argparse.ArgumentParser(prog="python -m segsweep.sweeps", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)

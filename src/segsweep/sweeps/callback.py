@@ -44,7 +44,7 @@ class SweepReport(Callback):
 
 
 def is_worker(config: DictConfig) -> bool:
-    """Whether a job runs in another process than the one that started its sweep.
+    """Whether a job runs in a worker: in another process than its sweep.
 
     Args:
         config: of the job, with Hydra's node.

@@ -106,7 +106,7 @@ def sweep_heatmap(results: Results) -> Figure | None:
             ended = _compared_jobs(ended, compared)
         ended[name] = ended["objective"]
     for axis in (name for name in (columns, rows) if name in axes):
-        # Names in the order in which they were asked for, not in that of their best jobs. The picture sorts numbers itself.
+        # Names in the order of the command, not in the order of their best jobs. The picture sorts numbers itself.
         asked = dict.fromkeys(record.value_of(job, axis) for job in record.jobs)
         places = {value: place for place, value in enumerate(asked) if isinstance(value, str)}
         ended = ended.iloc[np.argsort([places.get(value, 0) for value in ended[axis]], kind="stable")]

@@ -161,17 +161,12 @@ def _find_job(full: DictConfig, sweep: SweepDirectory, run: RunDirectory) -> tup
             if len({str(record.value_of(each, key)) for each in record.jobs if counts or key in each.values}) > 1:
                 record.axes.append(key)
 
-    objective = str(full.objective)
     multirun = sweep.path / "multirun.yaml"  # written by `runner.hold_for_foreign_sweeper`
     # Read as plain YAML, so that nothing in it is resolved again.
     typed = yaml.safe_load(multirun.read_text(encoding="utf-8"))["hydra"]["overrides"] if multirun.exists() else None
     # Keep the choice of the sweeper: it is part of the command.
     command = [*(o for o in typed["hydra"] if re.match(r"hydra[./]sweeper", o)), *typed["task"]] if typed else []
-    first = SweepRecord(
-        command, {"name": objective, "mode": objective_mode(objective)}, name=name_of(full),
-        started=datetime.now().astimezone().isoformat(timespec="seconds"), sweeper="other",
-    )  # fmt: skip
-    record = sweep.update(add, first)
+    record = sweep.update(add, SweepRecord.new(full, "other", command))
     if current is not None:
         current.adopt(record)
     added = record.job_at(directory) if current is None else current.job_at(directory)

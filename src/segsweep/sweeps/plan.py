@@ -205,23 +205,19 @@ def _give_own_keys(record: SweepRecord, wanted: Sequence[Job]) -> None:
 
     A person who sweeps such a setting wants to see the jobs side by side.
     """
-
-    def values_of(job: Job) -> tuple[Key, ...]:
-        return values_key(record, job, record.axes)
-
     asked: dict[str, set[tuple[Key, ...]]] = {}
     there: dict[str, dict[tuple[Key, ...], str]] = {}
     for job in wanted:
-        asked.setdefault(job_key(job.settings), set()).add(values_of(job))
+        asked.setdefault(job_key(job.settings), set()).add(values_key(record, job, record.axes))
     for job in record.jobs:
-        there.setdefault(job_key(job.settings), {})[values_of(job)] = job.key
+        there.setdefault(job_key(job.settings), {})[values_key(record, job, record.axes)] = job.key
     for job in wanted:
         if not job.settings:
             continue
-        plain = job_key(job.settings)
+        plain, values = job_key(job.settings), values_key(record, job, record.axes)
         known = there.get(plain, {})
-        if values_of(job) in known:
-            job.key = known[values_of(job)]
+        if values in known:
+            job.key = known[values]
         elif len(asked[plain]) > 1 or any(key != plain for key in known.values()):
             job.key = job_key(job.settings | {f"swept {axis}": value for axis, value in job.values.items()})
 

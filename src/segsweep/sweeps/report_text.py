@@ -28,7 +28,7 @@ Table = tuple[list[str], list[list[str]]]
 
 
 def verdict_sentences(comparison: "Comparison") -> list[str]:
-    """Says which setting is best, which are not distinguishable from it, which are worse, and what the test cannot show.
+    """Sentences that name the best setting, those not distinguishable from it, the worse ones, and the limits of the test.
 
     Args:
         comparison: of jobs that were all scored on the same images.

@@ -7,7 +7,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 from pathlib import Path
 from types import FrameType
 
@@ -20,7 +19,6 @@ from segsweep.callbacks import Interrupted
 from segsweep.console import explain, hydra_argument, quoted
 from segsweep.errors import UserError
 from segsweep.resume import reopen_failed
-from segsweep.runs import objective_mode
 from segsweep.sweeps import running
 from segsweep.sweeps.launchers import batches, engine_of, jobs_at_once, runs_locally, settle_optuna
 from segsweep.sweeps.plan import UNSWEPT, SeveralProcessesError, add_jobs, broken_job, job_of, require_same_kind
@@ -28,7 +26,6 @@ from segsweep.sweeps.results import Results
 from segsweep.sweeps.running import ENDED, RunningSweep, watched
 from segsweep.sweeps.scored import Scoring, scoring
 from segsweep.sweeps.state import Job, SweepDirectory, SweepRecord, held
-from segsweep.training_setup import name_of
 
 
 class SweepRunner:
@@ -54,7 +51,9 @@ class SweepRunner:
         """Whether on_error=stop has ended the sweep."""
         self.planned = False
         """Whether there are jobs to report."""
-        self._same_kind = False  # checked at the first jobs only: one command never changes what is not swept
+        self._same_kind = (
+            False  # checked at the first jobs only: unswept settings are the same for all jobs of a command
+        )
 
     @contextlib.contextmanager
     def hold(self, typed: Sequence[str], axes: Sequence[str]) -> Iterator[None]:
@@ -78,15 +77,8 @@ class SweepRunner:
         self.sweep.path.mkdir(parents=True, exist_ok=True)
         with self.sweep.locked() as self._lock:
             try:
-                if self.sweep.record.exists():
-                    self.record = self.sweep.read()
-                else:
-                    objective = str(self.config.objective)
-                    self.record = SweepRecord(
-                        overrides=[], objective={"name": objective, "mode": objective_mode(objective)},
-                        name=name_of(self.config), started=datetime.now().astimezone().isoformat(timespec="seconds"),
-                        sweeper=self.sweeper,
-                    )  # fmt: skip
+                known = self.sweep.record.exists()
+                self.record = self.sweep.read() if known else SweepRecord.new(self.config, self.sweeper)
                 self.record.overrides = list(typed)
                 self.record.axes = list(dict.fromkeys([*self.record.axes, *axes]))
                 # Drop jobs that could not be composed: if this command asks for them, they are planned again.
@@ -176,11 +168,8 @@ class SweepRunner:
 
     def _print_plan(self, jobs: Sequence[Job]) -> None:
         parts = [f"{len(jobs)} job{'s' if len(jobs) != 1 else ''} in {self.sweep.path}"]
-        for status, text in {
-            "completed": "completed before",
-            "interrupted": "resumed",
-            "failed": "failed before",
-        }.items():
+        texts = {"completed": "completed before", "interrupted": "resumed", "failed": "failed before"}
+        for status, text in texts.items():
             if number := sum(job.status == status and bool(job.settings) for job in jobs):
                 parts.append(f"{number} {text}")
         print("Sweep: " + ", ".join(parts), flush=True)
@@ -263,9 +252,7 @@ class SweepRunner:
             self._lock.release()
             if len(received) > 1:
                 raise Interrupted(signum)
-            print(
-                "stopping when every job has saved a checkpoint; a second signal stops now", file=sys.stderr, flush=True
-            )
+            print("each job saves a checkpoint and stops; a second signal stops at once", file=sys.stderr, flush=True)
 
         def wait_for_jobs() -> None:
             while any(held(self.sweep.run(job).lock) for job in batch):

@@ -93,9 +93,8 @@ def scoring(record: SweepRecord, jobs: Sequence[Job]) -> Scoring:
 
     axes = [axis for axis in record.axes if axis != "seed" and makes_groups(axis)] or varying
     named = names(axes)
-    if len(set(named.values())) < len(
-        named
-    ):  # two groups have one name, as jobs that form no grid differ on several axes
+    if len(set(named.values())) < len(named):
+        # Two groups have the same name: the jobs form no grid, and differ on several axes.
         named, axes = names(varying), varying
     losses = [axis for axis in axes if axis.partition(".")[0] == "loss"]
     images = [axis for axis in axes if axis not in losses]
@@ -136,8 +135,8 @@ def compare_apart(
     parts: dict[str, Comparison] = {}
     for name in sorted(by_name, key=first_setting):
         part = compare(by_name[name], settings, value, **options)
-        named = [c for c in settings if c not in apart or len({entry_key(entry) for entry in part.table[c]}) > 1]
-        parts[str(name)] = replace(part, settings=tuple(named))
+        shown = [c for c in settings if c not in apart or len({entry_key(entry) for entry in part.table[c]}) > 1]
+        parts[str(name)] = replace(part, settings=tuple(shown))
     first = next(iter(parts.values()))
     table = pd.concat([part.table for part in parts.values()], ignore_index=True)
     replicates = max(part.replicates for part in parts.values())

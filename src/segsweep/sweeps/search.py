@@ -97,7 +97,7 @@ def _best(runner: SweepRunner, jobs: Sequence[Job], axis: str) -> str:
 
     def is_best(job: Job) -> bool:
         pairs = [(job.values.get(key), best[key]) for key in compared.settings]
-        # The table has NaN where a job has None, and may have another type than the job: 1.0 for 1.
+        # The table has NaN for a job's None, and may have another type than the job: 1.0 for 1.
         return all(one == other or (one is None and other != other) or str(one) == str(other) for one, other in pairs)
 
     job = next(filter(is_best, jobs))
