@@ -131,7 +131,7 @@ def require_same_kind(
         except (HydraException, OmegaConfBaseException) as error:
             reason = " ".join(str(error).split())
             raise UserError(
-                f"name={record.name}: that sweep has other settings ({old.name} is not possible with these: {reason}); "
+                f"name={record.name}: that sweep has other settings (not possible with {old.name}: {reason}); "
                 "give another name, or the same settings"
             ) from error
         found = differences(old.settings, again.settings)

@@ -68,7 +68,7 @@ def markdown(results: Results) -> str:
         escaped = [[cell.replace("|", "\\|") for cell in row] for row in [header, ["---"] * len(header), *rows]]
         lines.extend([f"## {title}", "", *("| " + " | ".join(row) + " |" for row in escaped), ""])
 
-    if compared is not None and record.settings_axes and compared.table["n"].max() > 1:
+    if compared is not None and results.has_replicates:
         add_table("Settings", settings_table(compared, details=True))
     if failed := failure_lines(record, table):
         lines += ["## Failed", "", *(f"- {line}" for line in failed), ""]
@@ -111,7 +111,7 @@ def report_lines(results: Results, width: int | None = None) -> list[Text]:
     """
     width = shutil.get_terminal_size((100, 24)).columns if width is None else width
     record, table, compared = results.record, results.table, results.compared
-    if compared is not None and record.settings_axes and compared.table["n"].max() > 1:
+    if compared is not None and results.has_replicates:
         shown = settings_table(compared, details=False)
     else:
         shown = jobs_table(record, table, details=False)

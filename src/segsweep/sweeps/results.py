@@ -52,6 +52,11 @@ class Results:
         """Which settings are worse than the best; None before a job is completed."""
         return comparison(self.record, self.table)
 
+    @property
+    def has_replicates(self) -> bool:
+        """Whether a setting has completed more than one seed, so that a table of settings says more than one of jobs."""
+        return self.compared is not None and bool(self.record.settings_axes) and self.compared.table["n"].max() > 1
+
     @cached_property
     def best(self) -> str | None:
         """Directory of the run to take; see `best_directory`."""
