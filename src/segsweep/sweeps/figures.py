@@ -87,7 +87,7 @@ def sweep_heatmap(results: Results) -> Figure | None:
     if parts:
         rows = _GROUP if inner else ""
     rest = [axis for axis in others if axis != rows]
-    of = name if compared is None or compared.replicates < 2 else f"mean {name} over {compared.replicates} seeds"
+    title = name if compared is None or compared.replicates < 2 else f"mean {name} over {compared.replicates} seeds"
     if (rest or parts) and compared is not None:
         # The best mean over the seeds: the best single run may be a lucky seed of a worse setting.
         ended = compared.table.assign(
@@ -99,7 +99,7 @@ def sweep_heatmap(results: Results) -> Figure | None:
         # A cell shows the best of its settings with all replicates. If it has no such setting, it says why.
         good = ended[name].notna()
         ended = ended[good | ~good.groupby([ended[rows].map(str), ended[columns].map(str)]).transform("any")]
-        of = f"{of}, the best over {', '.join(rest)}" if rest else of
+        title += f", the best over {', '.join(rest)}" if rest else ""
     else:
         ended["status"] = outcomes(ended)
         if compared is not None and "seed" in record.axes:
@@ -114,13 +114,13 @@ def sweep_heatmap(results: Results) -> Figure | None:
         ended[rows] = ""
     for axis in (columns, rows):
         ended, values = _best_values(ended, axis, rows, columns, name, record.mode)
-        of += f", {MOST_VALUES} of {values:,} {axis}" if values > MOST_VALUES else ""
+        title += f", {MOST_VALUES} of {values:,} {axis}" if values > MOST_VALUES else ""
     note = f"; ★ {'highest' if record.mode == 'max' else 'lowest'}" if ended[name].notna().any() else ""
     if parts and compared is not None:
         note = f"; {compared.why}"
     return heatmap(
         ended, rows, columns, name, best=record.mode, status="status", reduce="best" if rest else "mean",
-        title=of + note, star=not parts,
+        title=title + note, star=not parts,
     )  # fmt: skip
 
 
