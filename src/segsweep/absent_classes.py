@@ -1,11 +1,11 @@
-"""Classes without a pixel in a split: which metrics leave them out, and the lines that say so."""
+"""Classes without a pixel in a split: which metrics leave them out, and the warnings about them."""
 
 from collections.abc import Sequence
 
 MEANS = ("iou", "precision", "recall", "f1", "iou_image", "iou_micro", "foreground_iou")
-"""Metrics over the classes present or, of a binary task, of the positive class."""
+"""Means over the classes present; for a binary task, metrics of the positive class."""
 MARK = " *"
-"""Behind a number that is not of all classes."""
+"""Marks a number that leaves out a class."""
 
 
 def absence(split: str, names: Sequence[str]) -> str:
@@ -15,27 +15,27 @@ def absence(split: str, names: Sequence[str]) -> str:
 
 
 def scored_classes(names: Sequence[str], kind: str) -> Sequence[str]:
-    """The classes that iou is of: all, or the positive one where the task is "binary"."""
+    """The classes that iou averages: all, or for kind "binary" the positive one."""
     return names[1:] if kind == "binary" else names
 
 
 def rests_on(metric: str, absent: Sequence[str]) -> bool:
-    """Whether a metric, named without its split, would be another one if absent classes were there."""
+    """Whether a metric, named without its split, leaves out a class of `absent`."""
     return bool(absent) and (metric in MEANS or metric.removeprefix("iou/") in absent)
 
 
 def objective_warning(objective: str, absent: Sequence[str], kind: str) -> str | None:
-    """What to know before training by an objective that says nothing of classes absent from val; None by one of others."""
+    """A warning that the objective leaves out classes absent from val; None if it does not."""
     metric = objective.removeprefix("val/")
     if not absent or (metric.startswith("iou/") and not rests_on(metric, absent)):
         return None
     names = ", ".join(absent)
     if metric.startswith("iou/") or (kind == "binary" and metric in MEANS):
         return (
-            f"objective={objective}: has no value without a pixel of {names} in val, so the run will end as failed; "
+            f"objective={objective}: is NaN without a pixel of {names} in val, so the run will end as failed; "
             "give a val split that has every class, or another objective, as in objective=val/loss"
         )
     return (
-        f"objective={objective}: says nothing of {names}, nor does the choice of the best checkpoint; "
+        f"objective={objective}: says nothing of {names}, so these do not affect which checkpoint is the best; "
         "give a val split that has every class"
     )

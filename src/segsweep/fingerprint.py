@@ -1,4 +1,4 @@
-"""Which settings change a result, and so which two trainings are the same one."""
+"""Which settings change a result. Two trainings with the same of these are the same job."""
 
 import functools
 import hashlib
@@ -14,14 +14,14 @@ Leaf = str | int | float | bool | None
 
 ROOT = ("lr", "momentum", "seed", "objective")
 GROUPS = ("data", "model", "loss", "optim", "scheduler")
-"""Groups of which every setting counts, but for `HARMLESS`."""
+"""Config groups whose settings all affect the result, except `HARMLESS`."""
 TRAINER = (
     "max_steps", "max_epochs", "devices", "precision", "channels_last", "compile", "gradient_clip_val",
     "val_every_n_steps", "test",
 )  # fmt: skip
-"""Settings of the `trainer` group that count. The others are the device, what is shown and what is written."""
+"""Settings of the `trainer` group that affect the result. The others choose the device, the display and the files."""
 HARMLESS = frozenset({"data.num_workers", "data.root", "data.cache_dir", "data.cache_gib"})
-"""A folder counts by its content, under `data.content`, not by where it lies."""
+"""Settings that do not affect the result. A data folder counts by its content, as `data.content`, not by its path."""
 NEWER: dict[str, dict[str, tuple[Leaf, Leaf]]] = {
     "": {"data.limit_samples": (None, None)},
     "segsweep.data.FolderSource": {"data.bands": (None, None), "data.white": (None, 65535)},
@@ -31,27 +31,27 @@ NEWER: dict[str, dict[str, tuple[Leaf, Leaf]]] = {
         "model.dilation": (1, None),
     },
 }
-"""Settings of a target, or of any (""), that earlier configurations did not list, or listed with another value.
+"""Settings that earlier configurations lacked or gave another value, by target; "" is any target.
 
-For each, the value that changes nothing, and the earlier value; None: the key was not there. The setting counts as it did
-then, so that sweeps and runs from then go on."""
+Each has the value that changes nothing, and the value that it then counts as: the earlier one, or None if the key was
+missing. So earlier runs and sweeps can still be resumed."""
 WATCHING = frozenset({"last_checkpoint", "panel", "graph", "confusion", "precision_recall"})
-"""Callbacks that save or draw. Any other may change the result."""
+"""Callbacks that only save or draw. Any other may change the result."""
 WRITTEN = frozenset({"run.json", "sweep.json", "evaluation.json"})
-"""Files by which a folder is known that this program has written."""
+"""Files that mark a folder as written by segsweep."""
 
 NAME = r"[\w.,=+-][\w.,=+ -]*"
-"""What a name= may be, as a regular expression: it becomes a folder."""
+"""Regular expression for a `name=`, which becomes a folder."""
 
 
 def result_settings(settings: Mapping[str, Any], contents: Mapping[str, Leaf] | None = None) -> dict[str, Leaf]:
     """The settings that a result depends on, flat: {"optim.lr": 0.001, ...}.
 
-    Device, workers, paths and logging are not among them; the content of a data folder is.
+    They include digests of the data and of the user's own code, but not device, workers, paths or logging.
 
     Args:
         settings: the resolved configuration, as plain data.
-        contents: of its data, as `data_contents` gave it; None reads the files.
+        contents: a stored result of `data_contents`; None reads the files.
 
     Raises:
         UserError: the data folder cannot be read.
@@ -64,14 +64,14 @@ def result_settings(settings: Mapping[str, Any], contents: Mapping[str, Leaf] | 
     chosen["callbacks"] = {name: node for name, node in callbacks.items() if name not in WATCHING}
     flat = {key: value for key, value in flatten(chosen).items() if key not in HARMLESS}
     data = settings.get("data") or {}
-    flat |= dict(data_contents(data) if contents is None else contents) | _code(settings.get("code"), flat)
+    flat |= dict(data_contents(data) if contents is None else contents) | code_contents(settings.get("code"), flat)
     return _without_newer(flat)
 
 
 def flatten(node: Any, prefix: str = "") -> dict[str, Leaf]:
-    """Nested dicts as one, with keys as they are typed: {"a": {"b": 1}} becomes {"a.b": 1}.
+    """Flattens nested dicts to the keys that a user types: {"a": {"b": 1}} becomes {"a.b": 1}.
 
-    A list counts as one value, written as JSON, and so does an empty dict.
+    A list or an empty dict becomes one value, as JSON.
     """
     if isinstance(node, Mapping) and node:
         leaves: dict[str, Leaf] = {}
@@ -84,7 +84,7 @@ def flatten(node: Any, prefix: str = "") -> dict[str, Leaf]:
 
 
 def _without_newer(settings: Mapping[str, Leaf]) -> dict[str, Leaf]:
-    """Flat settings as they were before those in `NEWER`, where these change nothing."""
+    """Replaces settings in `NEWER` that change nothing by what they count as."""
     found = dict(settings)
     for target in ("", settings.get("data._target_"), settings.get("model._target_")):
         for key, (value, earlier) in NEWER.get(str(target), {}).items():
@@ -95,30 +95,30 @@ def _without_newer(settings: Mapping[str, Leaf]) -> dict[str, Leaf]:
 
 
 def job_key(settings: Mapping[str, Leaf]) -> str:
-    """12 hexadecimal digits that are equal for equal result settings."""
-    # 1 and 1.0 are one value, as they are to Python and to whoever types them.
+    """A hash of result settings: 12 hexadecimal digits."""
     plain = {key: _canonical(value) for key, value in _without_newer(settings).items()}
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _canonical(value: Leaf) -> Leaf:
+    # 1 and 1.0 are one value, to Python and to the user.
     return float(value) if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 53 else value
 
 
 def differences(before: Mapping[str, Leaf], now: Mapping[str, Leaf]) -> dict[str, str]:
-    """What is not the same, by key: "0.1 before, 0.2 now"."""
+    """The settings that differ, by key: {"lr": "0.1 before, 0.2 now"}."""
     found = {}
     before, now = _without_newer(before), _without_newer(now)
     for key in dict.fromkeys([*before, *now]):
         old, new = (side.get(key, "nothing") for side in (before, now))
-        # As text, because to Python True is 1, and NaN is not itself.
+        # Compared as JSON: in Python, True == 1 and NaN != NaN.
         if json.dumps(_canonical(old)) != json.dumps(_canonical(new)) or (key in before) != (key in now):
             found[key] = f"{typed(old)} before, {typed(new)} now"
     return found
 
 
 def typed(value: Leaf) -> str:
-    """A value as it is typed: null, true, 0.001."""
+    """A value as the user types it: null, true, 0.001."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -127,36 +127,41 @@ def typed(value: Leaf) -> str:
 
 
 def data_contents(data: Mapping[str, Any]) -> dict[str, str]:
-    """A digest of the folder and of every file that the data settings name, by key: {"data.content": "1f0c..."}.
+    """Digests of the folder and the files that data settings name, by key: {"data.content": "1f0c..."}.
 
     Raises:
         UserError: the data folder cannot be read.
     """
     found: dict[str, str] = {}
     root = data.get("root")
-    # A demonstration folder is a function of its settings, and may not be written yet.
+    # A demo folder follows from its settings, and may not be written yet.
     if isinstance(root, str) and data.get("_target_") != "segsweep.data.DemoFolder":
         found["data.content"] = folder_digest(Path(root).expanduser())
     for name in ("labels", "train", "val", "test"):
         value = data.get(name)
         if isinstance(value, str) and (path := Path(value).expanduser()).is_file():
-            found[f"data.{name}"] = _file_digest(path, *_state(path))
+            found[f"data.{name}"] = file_digest(path)
     return found
 
 
-def _code(files: Any, flat: Mapping[str, Leaf]) -> dict[str, Leaf]:
-    """A digest of each of the user's own files that a target is in, by module."""
+def code_contents(files: Any, flat: Mapping[str, Leaf]) -> dict[str, Leaf]:
+    """Digests of the user's own files, by key: {"code.mine": "1f0c..."}. A file without a `_target_` does not count.
+
+    Args:
+        files: the value of `code=`.
+        flat: flat settings.
+    """
     used = {str(value).rpartition(".")[0] for key, value in flat.items() if key.endswith("_target_")}
     named = files if isinstance(files, list) else [files]
     paths = [Path(file).expanduser() for file in named if isinstance(file, str)]
     found = [path for path in paths if path.stem in used and path.is_file()]
-    return {f"code.{path.stem}": _file_digest(path, *_state(path)) for path in found}
+    return {f"code.{path.stem}": file_digest(path) for path in found}
 
 
 def folder_digest(root: Path) -> str:
-    """16 hexadecimal digits of the relative paths and the bytes of all files below `root`.
+    """A digest of the relative paths and the bytes of all files below `root`: 16 hexadecimal digits.
 
-    Hidden files do not count, nor do folders of runs, sweeps and evaluations, which may be written there.
+    Skips hidden files, and folders of runs, sweeps and evaluations, which may be written there.
 
     Raises:
         UserError: there is no such folder, or a file cannot be read.
@@ -174,19 +179,20 @@ def folder_digest(root: Path) -> str:
             if name.startswith(".") or name == "Thumbs.db" or not path.is_file():
                 continue
             try:
-                content = _file_digest(path, *_state(path))
+                content = file_digest(path)
             except OSError as error:
                 raise UserError(f"{path}: cannot be read ({error.strerror})") from error
             digest.update(json.dumps([path.relative_to(root).as_posix(), content]).encode())
     return digest.hexdigest()[:16]
 
 
-def _state(path: Path) -> tuple[int, int]:
+def file_digest(path: Path) -> str:
+    """A digest of a file's bytes: 16 hexadecimal digits. Read once per process, until size or mtime change."""
     state = path.stat()
-    return state.st_size, state.st_mtime_ns
+    return _digest(path, state.st_size, state.st_mtime_ns)
 
 
-@functools.cache  # a sweep asks for the same folder once a job
-def _file_digest(path: Path, size: int, changed: int) -> str:
+@functools.cache  # each job of a sweep asks for the same files
+def _digest(path: Path, size: int, mtime: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""How long, on what and how precisely to train: settings, and the Lightning Trainer they make."""
+"""Settings of the Lightning Trainer: length, device and precision of a training."""
 
 import contextlib
 import logging
@@ -28,19 +28,19 @@ NO_GPU = "accelerator=gpu: torch sees no CUDA GPU on this machine"
 @checked
 @dataclass(frozen=True, kw_only=True)
 class TrainerSettings:
-    """The `trainer` group of the configuration: the arguments of Lightning's Trainer that a run may set.
+    """The `trainer` group of the configuration.
 
-    `max_steps`, `max_epochs`, `devices`, `strategy`, `precision` and `gradient_clip_val` are Lightning's own. The others of
-    its arguments are not offered, since a run depends on their values: `build_trainer` fixes logging, checkpoints,
-    validation and samplers, so that a resumed run and a job of a sweep are the same as an uninterrupted run. A setting that
-    is missing here is added here and, where it changes a result, to `fingerprint.TRAINER`.
+    `max_steps`, `max_epochs`, `devices`, `strategy`, `precision` and `gradient_clip_val` are arguments of Lightning's
+    Trainer. `build_trainer` fixes its other arguments (logging, checkpoints, validation, samplers), because resume and
+    sweeps rely on their values. To offer one more setting, add it here and, if it changes a result, to
+    `fingerprint.TRAINER`.
 
     Args:
-        max_steps: optimizer steps; -1 leaves the end to `max_epochs`.
-        max_epochs: epochs; None leaves the end to `max_steps`.
-        accelerator: "auto" takes a CUDA GPU where there is one.
-        devices: how many; processes, on the CPU.
-        strategy: "ddp" trains in one process a device.
+        max_steps: optimizer steps; -1 trains for `max_epochs`.
+        max_epochs: epochs; None trains for `max_steps`.
+        accelerator: "auto" takes a CUDA GPU if there is one, else the CPU.
+        devices: number of GPUs; on the CPU, number of processes.
+        strategy: "ddp" trains in one process per device.
         precision: of the net; losses and metrics are always computed in float32 or better.
         channels_last: memory format of images and convolutions; faster on most machines.
         compile: compile the net; needs a C++ compiler on the CPU, and takes up to a minute at the first step.
@@ -50,7 +50,7 @@ class TrainerSettings:
         progress_bar: draw a bar on a terminal.
         test: score the best checkpoint on the test split at the end.
         profile: write Lightning's table of where the time went to profile.txt.
-        threads: of the CPU; None is all of them, or a job's share where a sweep runs several jobs at once.
+        threads: CPU threads; None takes all, or a job's share if a sweep runs several jobs at once.
 
     Raises:
         ValueError: a value is outside its range, or the machine lacks what it asks for.
@@ -75,9 +75,6 @@ class TrainerSettings:
     def __post_init__(self) -> None:
         if self.max_steps == -1 and self.max_epochs is None:
             raise ValueError("max_steps=-1: without max_epochs the training would never end")
-        self._check_machine()
-
-    def _check_machine(self) -> None:
         gpus = torch.cuda.device_count()
         if self.accelerator == "gpu" and not gpus:
             raise ValueError(f"{NO_GPU}; use trainer=auto or trainer=cpu")
@@ -94,7 +91,7 @@ class TrainerSettings:
 
     @property
     def processes(self) -> int:
-        """How many train together."""
+        """Number of processes that train together, one per device."""
         if self.devices == "auto":
             return torch.cuda.device_count() if self.device_type == "cuda" else 1
         return self.devices
@@ -106,13 +103,10 @@ class TrainerSettings:
 
 @checked
 def device_of(accelerator: Literal["auto", "cpu", "gpu"]) -> Literal["cpu", "cuda"]:
-    """Where a run that is there is used.
-
-    Args:
-        accelerator: "auto" takes a CUDA GPU where there is one; "cpu", "gpu".
+    """The device for an accelerator: "auto" takes a CUDA GPU if there is one, else the CPU.
 
     Raises:
-        UserError: there is no such accelerator, or none on this machine.
+        UserError: there is no such accelerator, or this machine has no GPU.
     """
     if accelerator == "gpu" and not torch.cuda.is_available():
         raise UserError(f"{NO_GPU}; use accelerator=auto or accelerator=cpu")
@@ -122,7 +116,7 @@ def device_of(accelerator: Literal["auto", "cpu", "gpu"]) -> Literal["cpu", "cud
 def build_trainer(
     settings: TrainerSettings, folder: Path, callbacks: Sequence[Callback], loggers: Sequence[Logger]
 ) -> L.Trainer:
-    """A Lightning Trainer that logs, draws and saves only what our own callbacks do."""
+    """A Lightning Trainer that logs, draws and saves through our own callbacks only."""
     return L.Trainer(
         accelerator=settings.device_type,
         devices=settings.processes,
@@ -136,10 +130,10 @@ def build_trainer(
         default_root_dir=folder,
         callbacks=list(callbacks),
         logger=list(loggers),
-        # One process needs no cluster: on Slurm, Lightning would take over its signals, and warn where it only sees srun.
+        # Not Lightning's Slurm environment: it takes over the signals, and warns wherever srun is installed.
         plugins=[WholeCheckpointIO(), *([LightningEnvironment()] if settings.processes == 1 else [])],
         profiler=SimpleProfiler(dirpath=folder, filename="profile") if settings.profile else None,
-        # Ours instead: the source's batches are the processes' own already; see TrainBatches.
+        # TrainBatches already gives each process its own share of a batch.
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
         enable_checkpointing=True,
@@ -151,7 +145,7 @@ def build_trainer(
 
 @contextlib.contextmanager
 def cpu_threads(number: int | None) -> Iterator[None]:
-    """Computes with so many threads meanwhile; None leaves them as they are."""
+    """Sets torch's CPU threads for the duration; None changes nothing."""
     before = torch.get_num_threads()
     if number is not None:
         torch.set_num_threads(number)
@@ -163,21 +157,21 @@ def cpu_threads(number: int | None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """Without Lightning's advice that does not apply: a texture is made from its index, workers would only cost."""
+    """Silences advice of Lightning and torch that does not apply here, such as to add loader workers."""
     library = logging.getLogger("lightning.pytorch")
     level, thread_hook = library.level, threading.excepthook
     library.setLevel(logging.WARNING)
-    # TensorBoard's writer is a thread: what it cannot write is raised again where it is handed the next number.
+    # TensorBoard writes in a thread, and raises its OSError again at the next number that it gets.
     threading.excepthook = lambda failure: None if isinstance(failure.exc_value, OSError) else thread_hook(failure)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*does not have many workers.*")
             warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")
-            # TrainBatches begins where the checkpoint ended.
+            # On resume, TrainBatches starts at the checkpoint's step.
             warnings.filterwarnings("ignore", ".*checkpoint that ended before the epoch ended.*")
-            # Each process scores all of validation and test, and so has the same numbers.
+            # Each process scores the whole of val and test, so all have the same numbers.
             warnings.filterwarnings("ignore", ".*sync_dist=True.*")
-            # On a machine with Slurm, of every training that was not started by it.
+            # Any training on a machine with Slurm that Slurm did not start.
             warnings.filterwarnings("ignore", ".*`srun` command is available.*")
             warnings.filterwarnings("ignore", ".*LeafSpec.*", FutureWarning)
             warnings.filterwarnings("ignore", ".*Checkpoint directory .* exists and is not empty.*")

@@ -23,16 +23,8 @@ from segsweep.errors import UserError
 from segsweep.fingerprint import data_contents
 from segsweep.instantiate import to_plain
 from segsweep.plots import loss_curve, save
-from segsweep.resume import Continued, continued, last_step, reopen_failed
-from segsweep.runs import (
-    Objective,
-    RunDirectory,
-    RunRecord,
-    git_state,
-    objective_mode,
-    read_metrics,
-    versions,
-)
+from segsweep.resume import PreviousRun, last_step, previous_run, reopen_failed
+from segsweep.runs import Objective, RunDirectory, RunRecord, git_state, objective_mode, read_metrics, versions
 from segsweep.runs.files import write_text
 from segsweep.runs.stored import require_resolved
 from segsweep.trainer_settings import cpu_threads, quiet_libraries
@@ -42,7 +34,7 @@ from segsweep.user_code import load_code
 log = logging.getLogger(__name__)
 
 OVERFIT_IOU = 0.9
-"""What a net must exceed on the samples that it is to learn by heart."""
+"""An overfit check passes above this iou on its samples."""
 
 
 def train(
@@ -54,64 +46,69 @@ def train(
     wait: bool = False,
     stop: StopOnSignal | None = None,
 ) -> RunRecord:
-    """Trains what the configuration says, validates, tests the best checkpoint and leaves a run directory.
+    """Trains a configuration, tests its best checkpoint, and writes a run directory.
 
     Args:
-        config: as composed from conf/train.yaml.
-        directory: the run directory; exists, and holds no run yet, unless `resume`.
+        config: composed from conf/train.yaml.
+        directory: the run directory; without `resume` it must not hold a run.
         overrides: what the user typed, for run.json.
-        resume: go on from last.ckpt in `directory`, bit for bit as if it had never been cut off; from the beginning where
-            nothing was saved. A run that is completed, and is asked for no more steps, is left as it is. None: go on where
-            there is a run by the time that nobody else trains there, with one that failed as `reopen_failed` says.
-        wait: until another process that trains in `directory` has ended, instead of refusing.
-        stop: what ends the training early; None is SIGINT and SIGTERM.
+        resume: True resumes from last.ckpt, bit for bit as if the run had never been interrupted, or starts from scratch if
+            nothing was saved. A completed run is left as it is unless more steps are asked for. None decides once the
+            directory is locked: it reopens a failed run (`reopen_failed`), and resumes if there is a run.
+        wait: wait for another process that trains in `directory`, instead of refusing.
+        stop: ends the training early; None stops at SIGINT and SIGTERM.
 
     Returns:
         The content of run.json.
 
     Raises:
-        UserError: a setting is wrong; nothing was trained, and a run that was to go on is as it was.
-        DivergedError: the loss was not finite; what was saved before stays.
-        Interrupted: SIGINT or SIGTERM; last.ckpt holds the state after the last finished step.
+        UserError: a setting is wrong. Nothing was trained, and a run that was to be resumed is unchanged.
+        DivergedError: the loss was not finite. Checkpoints saved before stay.
+        Interrupted: a signal stopped the training. last.ckpt holds the state after the last finished step.
     """
     settings = to_plain(config)
     check_root(settings)
     run = RunDirectory(directory)
     require_resolved(run.config, settings)
-    with run.locked(wait) if _first_process() else contextlib.nullcontext():
+    with run.locked(wait) if is_first_process() else contextlib.nullcontext():
         if resume is None:
             reopen_failed(run)
             resume = run.record.exists() and run.config.exists()
-        before = continued(settings, run) if resume else None
-        if before is not None and before.complete:
-            return before.record
-        if before is None and _first_process() and run.record.exists():
+        previous = previous_run(settings, run) if resume else None
+        if previous is not None and previous.complete:
+            return previous.record
+        if previous is None and is_first_process() and run.record.exists():
             raise UserError(f"{directory}: already holds a run; resume={directory} continues it")
-        record, step = _begun(settings, run, overrides, before)
+        record, step = start_record(settings, run, overrides, previous)
         stop, threads = stop or StopOnSignal(), settings["trainer"].get("threads")
         if not isinstance(threads, int) or threads < 1:
-            threads = None  # a wrong value is refused below, when the trainer is built
-        with stop, _recorded(record, run, config, before is not None) as begin, quiet_libraries(), cpu_threads(threads):
+            threads = None  # `assemble` refuses a wrong value
+        with stop, recorded(record, run, config, step is not None) as ready, quiet_libraries(), cpu_threads(threads):
             load_code(settings.get("code"))
             session = assemble(settings, run, stop, step)
             stop.raise_if_told()
-            cautions = _inspect(record, session, settings)
-            begin()
-            _announce(record, session, cautions, step)
-            _fit(record, session, run, stop, step)
+            cautions = inspect_inputs(record, session, settings)
+            ready()
+            announce(record, session, cautions, step)
+            fit(record, session, run, stop, step)
             if session.data.overfit_samples:
-                _check_overfit(record, session, run)
+                check_overfit(record, session, run)
             else:
-                _note_absent_classes(record, session)
-                _require_objective(record, session)
-            _test(record, session, run)
+                note_absent_classes(record, session)
+                require_objective(record, session)
+            score_test_split(record, session, run)
         return record
 
 
-def _begun(
-    settings: dict[str, Any], run: RunDirectory, overrides: Sequence[str], before: Continued | None
+def is_first_process() -> bool:
+    """Whether this process writes the files: ddp starts its other processes with a rank above 0."""
+    return int(os.environ.get("LOCAL_RANK", 0)) == 0
+
+
+def start_record(
+    settings: dict[str, Any], run: RunDirectory, overrides: Sequence[str], previous: PreviousRun | None
 ) -> tuple[RunRecord, int | None]:
-    """The record to start with, and the step that an earlier session of the run came to."""
+    """The record of a run that starts or resumes, and the step to resume at; None starts from scratch."""
     record = RunRecord(
         status="running",
         name=settings["name"],
@@ -122,9 +119,9 @@ def _begun(
         versions=versions(),
         git=git_state(Path(__file__).parent),
     )
-    if before is None:
+    if previous is None:
         return record, None
-    step, earlier = last_step(settings, run), before.record
+    step, earlier = last_step(settings, run), previous.record
     record.started, record.seconds, record.metrics = earlier.started, earlier.seconds, earlier.metrics
     record.objective.value, record.steps = earlier.objective.value, earlier.steps
     record.best_checkpoint, record.best_step = earlier.best_checkpoint, earlier.best_step
@@ -133,90 +130,18 @@ def _begun(
     return record, step
 
 
-def _inspect(record: RunRecord, session: Session, settings: dict[str, Any]) -> list[str]:
-    """Looks at device and data before the training, so that a file that cannot be read ends it now, and notes them.
-
-    Returns:
-        What a person should know before the val and test splits are scored, a line each.
-    """
-    device, world_size = session.trainer.strategy.root_device, session.trainer.world_size
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU ({torch.get_num_threads()} threads)"
-    record.device = name if world_size == 1 else f"{world_size} x {name}"
-    record.precision = session.settings.precision
-    record.parameters = sum(parameter.numel() for parameter in session.task.net.parameters())
-    # In this order: memory for decoded images goes to the split that asks first.
-    splits: list[Split] = ["train"]
-    splits += [] if session.data.overfit_samples else ["val"]
-    splits += ["test"] if session.settings.test else []
-    cautions = session.data.source.cautions(splits)
-    for split in splits:
-        session.data.source.dataset(split)
-    _note_absent_classes(record, session)
-    if record.contents is None and _first_process():
-        with contextlib.suppress(UserError):  # something beside the images that cannot be read
-            record.contents = data_contents(settings["data"])
-    return cautions
-
-
-def _announce(record: RunRecord, session: Session, cautions: list[str], step: int | None) -> None:
-    """Logs what is trained, on which data, and what to know of it."""
-    for line in session.data.source.describe():
-        log.info(line)
-    absent = [absence(split, names) for split, names in record.absent_classes.items() if names]
-    warning = objective_warning(record.objective.name, record.absent_classes.get("val", []), session.data.source.kind)
-    for line in [*cautions, *absent, *([] if warning is None else [warning])]:
-        log.warning(line)
-    log.info(
-        "%s with %s parameters on %s, %s, seed %s", type(session.task.net).__name__, f"{record.parameters:,}",
-        record.device, record.precision, record.seed,
-    )  # fmt: skip
-    if step is not None:
-        log.info("continued at step %s", f"{step:,}")
-
-
-def _fit(record: RunRecord, session: Session, run: RunDirectory, stop: StopOnSignal, step: int | None) -> None:
-    """Trains from `step`, or from the beginning, and notes how far it came, however it ends."""
-    try:
-        session.training_log.seconds_before = record.seconds
-        session.trainer.fit(session.task, session.data, ckpt_path=None if step is None else str(run.last))
-        stop.raise_if_told()
-    except SIGTERMException as error:
-        raise Interrupted(signal.SIGTERM) from error  # Lightning saw it first
-    finally:
-        if session.trainer.global_step >= (step or 0):  # else it was not taken up
-            _note_progress(record, session, run)
-
-
-def _test(record: RunRecord, session: Session, run: RunDirectory) -> None:
-    """Scores the best checkpoint on the test split, where the settings ask for it and there is one."""
-    if not session.settings.test:
-        return
-    if not session.data.source.size("test"):
-        log.info("no test: the test split is empty")
-        return
-    try:
-        session.trainer.test(session.task, session.data, ckpt_path=str(run.best), verbose=False)
-    except SIGTERMException as error:
-        raise Interrupted(signal.SIGTERM) from error
-    values = session.trainer.callback_metrics.items()
-    record.metrics |= {name: float(value) for name, value in values if name.startswith("test/")}
-    _note_absent_classes(record, session)
-
-
 @contextlib.contextmanager
-def _recorded(
-    record: RunRecord, run: RunDirectory, config: DictConfig, continued: bool
-) -> Iterator[Callable[[], None]]:
-    """Keeps run.json true: running from the start, and at the end how it ended.
+def recorded(record: RunRecord, run: RunDirectory, config: DictConfig, resumes: bool) -> Iterator[Callable[[], None]]:
+    """Writes run.json when a training starts and when it ends, however it ends.
 
-    Gives what notes that all is ready: before that, a run that is continued keeps what its files say of it.
+    Yields a function to call once everything is built. Until then, the files of a resumed run stay unchanged.
     """
-    if not _first_process():
+    if not is_first_process():
         yield lambda: None
         return
     started, begun = time.perf_counter(), False
 
-    def begin() -> None:
+    def ready() -> None:
         nonlocal begun
         begun = True
         run.path.mkdir(parents=True, exist_ok=True)
@@ -224,9 +149,9 @@ def _recorded(
         record.write(run.record)
 
     try:
-        if not continued:
-            begin()
-        yield begin
+        if not resumes:
+            ready()
+        yield ready
         record.status = "completed"
     except Interrupted as interruption:
         record.status, record.error = "interrupted", str(interruption)
@@ -247,28 +172,70 @@ def _recorded(
                 log.error("%s could not be written: %s", run.record, error)
 
 
-def _note_progress(record: RunRecord, session: Session, run: RunDirectory) -> None:
-    """What is known of a training that ended, however it did."""
-    training_log = session.training_log
-    record.steps = session.trainer.global_step
-    record.steps_per_second = training_log.steps_per_second
-    record.seconds = training_log.seconds_before  # a session that was killed has not written its own
-    record.metrics |= {name: value for name, value in training_log.latest.items() if name.startswith("train/")}
-    if training_log.best is not None:
-        record.metrics |= training_log.best.metrics
-        record.best_step = training_log.best.step
-        record.objective.value = training_log.best.metrics[record.objective.name]
-    if run.best.exists():
-        record.best_checkpoint = str(run.best.relative_to(run.path))
+def inspect_inputs(record: RunRecord, session: Session, settings: dict[str, Any]) -> list[str]:
+    """Notes device and data in the record, and opens every split: an unreadable file ends the run before training.
+
+    Returns:
+        What the user should know about the data before training, one line each.
+    """
+    device, world_size = session.trainer.strategy.root_device, session.trainer.world_size
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU ({torch.get_num_threads()} threads)"
+    record.device = name if world_size == 1 else f"{world_size} x {name}"
+    record.precision = session.settings.precision
+    record.parameters = sum(parameter.numel() for parameter in session.task.net.parameters())
+    # Training first: memory for decoded images goes to the split that asks first.
+    splits: list[Split] = ["train"]
+    splits += [] if session.data.overfit_samples else ["val"]
+    splits += ["test"] if session.settings.test else []
+    cautions = session.data.source.cautions(splits)
+    for split in splits:
+        session.data.source.dataset(split)
+    note_absent_classes(record, session)
+    if record.contents is None and is_first_process():
+        with contextlib.suppress(UserError):  # the folder also holds a file, not an image, that cannot be read
+            record.contents = data_contents(settings["data"])
+    return cautions
 
 
-def _first_process() -> bool:
-    """Whether this process is the one that writes; the others of a ddp training are started with a rank."""
-    return int(os.environ.get("LOCAL_RANK", 0)) == 0
+def announce(record: RunRecord, session: Session, cautions: list[str], step: int | None) -> None:
+    """Logs what is trained, on which data, and all warnings about these."""
+    for line in session.data.source.describe():
+        log.info(line)
+    absent = [absence(split, names) for split, names in record.absent_classes.items() if names]
+    warning = objective_warning(record.objective.name, record.absent_classes.get("val", []), session.data.source.kind)
+    for line in [*cautions, *absent, *([] if warning is None else [warning])]:
+        log.warning(line)
+    log.info(
+        "%s with %s parameters on %s, %s, seed %s", type(session.task.net).__name__, f"{record.parameters:,}",
+        record.device, record.precision, record.seed,
+    )  # fmt: skip
+    if step is not None:
+        log.info("resumed at step %s", f"{step:,}")
 
 
-def _check_overfit(record: RunRecord, session: Session, run: RunDirectory) -> None:
-    """Whether a few samples were learnt by heart, by the mean IoU over the classes present in them; draws the loss."""
+def fit(record: RunRecord, session: Session, run: RunDirectory, stop: StopOnSignal, step: int | None) -> None:
+    """Trains from `step`, or from scratch. Notes in the record how far the training came, however it ends."""
+    trainer, training_log = session.trainer, session.training_log
+    training_log.seconds_before = record.seconds
+    try:
+        trainer.fit(session.task, session.data, ckpt_path=None if step is None else str(run.last))
+        stop.raise_if_told()
+    except SIGTERMException as error:  # Lightning's handler came before ours
+        raise Interrupted(signal.SIGTERM) from error
+    finally:
+        if trainer.global_step >= (step or 0):  # else the checkpoint was not loaded
+            record.steps, record.steps_per_second = trainer.global_step, training_log.steps_per_second
+            record.seconds = training_log.seconds_before  # a killed session left its seconds in last.ckpt alone
+            record.metrics |= {name: value for name, value in training_log.latest.items() if name.startswith("train/")}
+            if (best := training_log.best) is not None:
+                record.metrics |= best.metrics
+                record.best_step, record.objective.value = best.step, best.metrics[record.objective.name]
+            if run.best.exists():
+                record.best_checkpoint = str(run.best.relative_to(run.path))
+
+
+def check_overfit(record: RunRecord, session: Session, run: RunDirectory) -> None:
+    """Notes whether the net learned its few samples by heart: their iou exceeds OVERFIT_IOU. Draws the loss."""
     if not session.trainer.is_global_zero:
         return
     save(loss_curve(read_metrics(run.metrics)), run.path / "loss_curve.png")
@@ -283,12 +250,12 @@ def _check_overfit(record: RunRecord, session: Session, run: RunDirectory) -> No
     )  # fmt: skip
 
 
-def _note_absent_classes(record: RunRecord, session: Session) -> None:
-    """Notes the classes that scored splits do not show: as the source says, else as the masks scored so far tell."""
+def note_absent_classes(record: RunRecord, session: Session) -> None:
+    """Notes the classes without a pixel in val and in test, as the source knows them, else from the masks scored so far."""
     source, task = session.data.source, session.task
-    whole = session.data.limit_samples is None  # else the source's classes may be in samples beyond the limit
     if session.data.overfit_samples:
-        return  # what is scored then are training samples
+        return  # validation then scores training samples
+    whole = session.data.limit_samples is None  # else a class of the source may occur beyond the limit only
     splits: tuple[Literal["val", "test"], ...] = ("val", "test") if session.settings.test else ("val",)
     for split in (split for split in splits if split not in record.absent_classes and source.size(split)):
         names = source.absent_classes(split) if whole else None
@@ -300,11 +267,11 @@ def _note_absent_classes(record: RunRecord, session: Session) -> None:
             record.absent_classes[split] = [name for name in names if name in counted]
 
 
-def _require_objective(record: RunRecord, session: Session) -> None:
-    """Fails a run whose objective never had a value: no checkpoint of it is better than another.
+def require_objective(record: RunRecord, session: Session) -> None:
+    """Fails a run whose objective was NaN at every validation, so that no checkpoint is better than another.
 
     Raises:
-        UserError: says which checkpoints there are.
+        UserError: names the checkpoints that exist.
     """
     best = session.training_log.best
     if best is None or not math.isnan(best.metrics[record.objective.name]):
@@ -312,7 +279,23 @@ def _require_objective(record: RunRecord, session: Session) -> None:
     absent = record.absent_classes.get("val")
     because = f" ({', '.join(absent)} without a pixel in val)" if absent else ""
     raise UserError(
-        f"objective={record.objective.name}: is NaN at every validation{because}, so no checkpoint is the best; best.ckpt "
-        f"holds the first, of step {best.step}, last.ckpt that of step {record.steps}. Give a split that has every class, "
-        "or another objective, as in objective=val/loss"
+        f"objective={record.objective.name}: is NaN at every validation{because}, so there is no best checkpoint; "
+        f"best.ckpt is of step {best.step}, last.ckpt of step {record.steps}. Give a val split that has every class, or "
+        "another objective, as in objective=val/loss"
     )
+
+
+def score_test_split(record: RunRecord, session: Session, run: RunDirectory) -> None:
+    """Scores the best checkpoint on the test split, unless `trainer.test` is off or the split is empty."""
+    if not session.settings.test:
+        return
+    if not session.data.source.size("test"):
+        log.info("no test: the test split is empty")
+        return
+    try:
+        session.trainer.test(session.task, session.data, ckpt_path=str(run.best), verbose=False)
+    except SIGTERMException as error:
+        raise Interrupted(signal.SIGTERM) from error
+    values = session.trainer.callback_metrics.items()
+    record.metrics |= {name: float(value) for name, value in values if name.startswith("test/")}
+    note_absent_classes(record, session)

@@ -1,4 +1,4 @@
-"""Building a training: data, net, task, callbacks and trainer from a configuration, checked to fit together."""
+"""Builds a training from a configuration: data, net, task, callbacks and trainer, checked to fit together."""
 
 import inspect
 import logging
@@ -50,13 +50,13 @@ class Session:
 def assemble(
     settings: dict[str, Any], run: RunDirectory, stop: StopOnSignal | None = None, step: int | None = None
 ) -> Session:
-    """Builds data, net, task and trainer, and refuses what does not fit together before anything is trained.
+    """Builds data, net, task and trainer, and refuses settings that do not fit together.
 
     Args:
         settings: the configuration as plain data.
-        run: where everything is written.
+        run: the directory to write to.
         stop: ends the training at a signal.
-        step: the step at which the training is continued; what was logged behind it is dropped.
+        step: the step to resume at; metrics logged after it are dropped.
     """
     require_known_settings(settings)
     L.seed_everything(settings["seed"], workers=True, verbose=False)
@@ -72,8 +72,7 @@ def assemble(
     objective = settings["objective"]
     if objective not in task.metric_names:
         raise UserError(f"objective={objective}: no such metric; there are {', '.join(task.metric_names)}")
-    with naming_keys("trainer"):
-        training_log = TrainingLog(trainer_settings.log_every_n_steps, objective, objective_mode(objective))
+    training_log = TrainingLog(trainer_settings.log_every_n_steps, objective, objective_mode(objective))
     source = data.source
     content = {"config": settings, "labels": source.labels.to_dict(), "channels": source.channels, "kind": task.kind}
     nodes = {name: node for name, node in settings["callbacks"].items() if node is not None}
@@ -95,24 +94,24 @@ def assemble(
     ]
     loggers: list[Logger] = [MetricsCSV(run.metrics, keep_to_step=step)]
     if settings["logger"]["tensorboard"]:
-        purge = None if step is None else step + 1  # points behind the checkpoint come again
+        purge = None if step is None else step + 1  # points after the checkpoint are written again
         loggers.append(TensorBoardLogger(run.path, name="", version="", sub_dir="tensorboard", purge_step=purge))
     trainer = build_trainer(trainer_settings, run.path, callbacks, loggers)
     if trainer_settings.compile:
-        # Jobs of a sweep share a process: behind a number of nets it would run the next ones as they are.
+        # Jobs of a sweep share a process, and after a number of nets dynamo would run further ones uncompiled.
         torch._dynamo.reset()
         task.net.compile()
     return Session(trainer_settings, data, task, trainer, training_log)
 
 
 def require_known_settings(settings: Mapping[str, Any]) -> None:
-    """Refuses settings that no part of a training takes, before anything is built; their values `build` checks.
+    """Refuses settings that no part of a training takes, before anything is built. `build` checks their values.
 
     Args:
-        settings: the configuration as plain data, or some groups of it. Targets that nobody has named are passed over.
+        settings: the configuration as plain data, or some of its groups. Settings of an unknown target are not checked.
 
     Raises:
-        UserError: names the key, and the one that was probably meant.
+        UserError: names the key, and the nearest one that exists.
     """
     groups = ("data", "model", "loss", "optim", "scheduler", "trainer", "logger")
     nodes = {name: settings[name] for name in groups if name in settings}
@@ -120,7 +119,7 @@ def require_known_settings(settings: Mapping[str, Any]) -> None:
     for where, node in nodes.items():
         if not isinstance(node, Mapping):
             raise UserError(f"{where}={node}: must be settings with a _target_")
-        if (names := _settings_of(where, node)) is None:
+        if (names := _allowed_settings(where, node)) is None:
             continue
         for key in node:
             if str(key).startswith("_") or key in names:
@@ -136,14 +135,14 @@ def require_known_settings(settings: Mapping[str, Any]) -> None:
         raise UserError("data.root=: needs a value; give a folder of images and masks, as in data.root=my_images")
 
 
-def _settings_of(where: str, node: Mapping[str, Any]) -> list[str] | None:
-    """What a node may hold beside its `_target_`; None where its target takes anything, or is not known here."""
+def _allowed_settings(where: str, node: Mapping[str, Any]) -> list[str] | None:
+    """The settings that a node may have beside `_target_`; None if its target takes any, or is unknown."""
     if where == "logger":
         return ["tensorboard"]
     if (target := node.get("_target_")) is None:
         return [] if where == "scheduler" else None
     if not isinstance(target, str) or not is_known(target):
-        return None  # imported when it is built: these settings may be of a stored sweep, which must not name what runs
+        return None  # not imported here: the settings may come from a stored sweep, which is untrusted
     parameters = inspect.signature(get_object(target)).parameters
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         return None
@@ -151,11 +150,10 @@ def _settings_of(where: str, node: Mapping[str, Any]) -> list[str] | None:
 
 
 def build_data(node: dict[str, Any]) -> SegmentationDataModule:
-    """The DataModule around the source that the `data` group names."""
+    """Builds the source that the `data` group names, and the DataModule around it."""
     loading = {key: node[key] for key in LOADING_KEYS if key in node}
     source: Source = build({key: value for key, value in node.items() if key not in LOADING_KEYS}, "data")
     with naming_keys("data"):
-        check_arguments(SegmentationDataModule, loading, known=("source",))
         data = SegmentationDataModule(source, **loading)
         source.prepare()
         size = data.size("train")
@@ -166,7 +164,7 @@ def build_data(node: dict[str, Any]) -> SegmentationDataModule:
 
 
 def build_task(settings: dict[str, Any], source: Source, trainer_settings: TrainerSettings) -> SegmentationTask:
-    """The task, with the net and the loss that fit the source."""
+    """Builds the task with its net, loss, optimizer and schedule."""
     if wrong := source.unlearnable():
         raise UserError(wrong)
     task_class = TASKS[source.kind]
@@ -181,10 +179,10 @@ def build_task(settings: dict[str, Any], source: Source, trainer_settings: Train
 
 
 def set_balanced_weights(node: dict[str, Any], loss: Loss, source: Source) -> None:
-    """Computes weights="balanced" from the training split, and puts the numbers into `node`, for the checkpoint.
+    """Computes weights="balanced" from the training split, and stores the numbers in `node`, for the checkpoint.
 
     Raises:
-        ValueError: the loss has weights, and not one for each class.
+        ValueError: the number of weights is not the number of classes.
     """
     classes = len(source.labels)
     for part in loss.modules():
@@ -200,16 +198,13 @@ def set_balanced_weights(node: dict[str, Any], loss: Loss, source: Source) -> No
 
 
 def name_of(settings: Mapping[Any, Any]) -> str | None:
-    """The `name=` of a configuration as it was typed: of digits alone, Hydra takes it for a number."""
+    """`name=` as text: Hydra reads a name of digits as a number."""
     name = settings.get("name")
     return None if name is None else str(name)
 
 
 def check_root(settings: dict[str, Any]) -> None:
-    """Refuses a wrong key at the root of the configuration; a name that is a number becomes the text it was typed as.
-
-    Args:
-        settings: the configuration, as plain data.
+    """Refuses a wrong value at the root of the configuration. Turns `name` into text.
 
     Raises:
         UserError: names the key, its value and what would be right.
@@ -225,4 +220,4 @@ def check_root(settings: dict[str, Any]) -> None:
 def _root(
     lr: float, momentum: float | None, seed: int, name: str | None, objective: str, code: str | list[str] | None
 ) -> None:
-    """The signature that the keys at the root of the configuration are checked against."""
+    """Its signature declares the types of the keys at the root of the configuration."""

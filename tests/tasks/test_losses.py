@@ -1,4 +1,4 @@
-"""Losses equal their formulas over the pixels that count, and over no others."""
+"""Losses equal their formulas, and ignored pixels change nothing."""
 
 import itertools
 import math
@@ -121,7 +121,7 @@ def test_the_sums_are_the_parts_with_their_weight(seed: int):
     close(CEDice(weights, 0.3, 2.0)(logits, mask), expected)
 
 
-# ---- what holds for every loss
+# ---- laws of every loss
 
 
 @every_loss
@@ -204,7 +204,7 @@ def test_half_precision_logits_are_counted_in_float32(loss: Loss, channels: int)
 
 
 class SquaredMean(Loss):
-    """As a user writes one: no mean over pixels, and NaN where nothing is judged."""
+    """A user's loss: not a mean over pixels, and NaN if all pixels are ignored."""
 
     fits = frozenset({"binary", "multiclass"})
 
@@ -265,7 +265,7 @@ def test_ignored_images_and_margins_do_not_change_the_loss_of_a_split(loss: Loss
     garbage, _ = example(seed + 1, channels, scale=30)
     more = torch.cat([logits, garbage]), torch.cat([mask, torch.full_like(mask, IGNORE)])
     assert split_loss(loss, *more, [[3, 0], [4, 5], [1, 2]]) == pytest.approx(alone, rel=1e-6)
-    # Padding below and to the right, as where a tile sees pixels that count in another.
+    # Ignored margins below and to the right, as tiles have them.
     padded = F.pad(logits, (0, 4, 0, 3), value=7.0), F.pad(mask, (0, 4, 0, 3), value=IGNORE)
     assert split_loss(loss, *padded, [[0], [1, 2]]) == pytest.approx(alone, rel=1e-6)
 
@@ -311,13 +311,13 @@ def test_a_split_without_judged_pixels_has_no_loss():
         assert math.isnan(split_loss(loss, logits, torch.full_like(mask, IGNORE), [[0, 1], [2]]))
 
 
-# ---- what is refused
+# ---- refusals
 
 
 @pytest.mark.parametrize("loss", [MSE(), BCE(), BCEDice()], ids=lambda loss: type(loss).__name__)
 @pytest.mark.parametrize("channels", [2, 3])
 def test_binary_loss_refuses_logits_of_several_channels(loss: Loss, channels: int):
-    with pytest.raises(ValueError, match=f"logits have {channels} channels"):
+    with pytest.raises(ValueError, match=f"{channels} channels"):
         loss(*example(0, channels))
 
 

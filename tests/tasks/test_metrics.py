@@ -1,4 +1,4 @@
-"""Metrics agree with torchmetrics, with the loops of the two sources, and with themselves however batches are cut."""
+"""Metrics agree with torchmetrics and with the code of the two sources, and do not depend on batches."""
 
 import itertools
 import math
@@ -18,7 +18,7 @@ seeds = st.integers(0, 2**31)
 
 
 class Example:
-    """Random predictions and masks, in which some classes may be absent."""
+    """Random predictions and masks; some classes may be absent."""
 
     def __init__(self, seed: int, classes: int, images: int, ignored: float, used: int | None = None) -> None:
         draw = np.random.default_rng(seed)
@@ -72,7 +72,7 @@ def test_binary_metrics_are_those_of_torchmetrics(example: Example):
         "accuracy": reference.BinaryAccuracy(ignore_index=IGNORE),
     }.items():
         expected = float(theirs(example.prediction, example.mask))
-        # Where there is nothing to find, torchmetrics says 0 and we say that there is no answer.
+        # Without positive pixels, torchmetrics gives 0 and we give NaN.
         if positive_somewhere or name == "accuracy":
             assert float(ours[name]) == pytest.approx(expected, abs=1e-6), name
         else:
@@ -100,7 +100,7 @@ def test_multiclass_metrics_are_those_of_torchmetrics_over_the_classes_present(e
     }
     for name, values in per_class.items():
         assert float(ours[name]) == pytest.approx(float(values[present].mean()), abs=1e-6), name
-    # Torchmetrics counts a class that is only predicted as 0: then its mean is over classes that the prediction chose.
+    # Torchmetrics counts a class that is only predicted as 0, so the prediction decides which classes its mean is over.
     for kind, name in {"JaccardIndex": "iou", "Precision": "precision", "Recall": "recall", "F1Score": "f1"}.items():
         if every_prediction_is_present:
             assert float(ours[name]) == pytest.approx(float(theirs(kind, "macro")), abs=1e-6), name
@@ -114,11 +114,11 @@ def test_multiclass_metrics_are_those_of_torchmetrics_over_the_classes_present(e
             assert math.isnan(value)
 
 
-# ---- against the loops of the two sources
+# ---- against the code of the two sources
 
 
 def numpy_iou(prediction: np.ndarray, mask: np.ndarray) -> float:
-    """The report's own lines, of two boolean images."""
+    """The report's own code, for two boolean images."""
     intersection, union = np.logical_and(prediction, mask), np.logical_or(prediction, mask)
     return np.sum(intersection) / np.sum(union) if union.any() else math.nan
 
@@ -158,7 +158,7 @@ def test_foreground_iou_is_what_the_report_prints_wherever_the_background_is(exa
     images = []
     for prediction, mask in zip(example.prediction.numpy(), example.mask.numpy(), strict=True):
         valid = mask != IGNORE
-        # The report's background has the id 0, and its logical functions take every other id as true.
+        # In the report, the background has id 0, and every other id is true to its logical functions.
         moved_prediction, moved_mask = (np.where(x[valid] == background, 0, 1 + x[valid]) for x in (prediction, mask))
         images.append(numpy_iou(moved_prediction, moved_mask))
     foreground = (example.mask != background) & (example.mask != IGNORE)
@@ -172,7 +172,7 @@ def test_foreground_iou_is_named_only_where_there_is_a_background():
 
 
 def notebook_precision(probability: Tensor, mask: Tensor) -> Tensor:
-    """The texture notebook's own lines."""
+    """The texture notebook's own code."""
     predicted_omega_1, omega_1 = probability.clone(), mask.float()
     predicted_omega_1[predicted_omega_1 < 0.1] = 0
     predicted_omega_1[predicted_omega_1 > 0.9] = 1
@@ -208,7 +208,7 @@ def test_confident_accuracy_draws_the_line_where_the_notebook_does_to_the_last_b
             assert float(metrics.compute()["confident_accuracy"]) == float(expected), float(probability[row])
 
 
-# ---- what the counts do not depend on
+# ---- laws of the counts
 
 
 @given(

@@ -15,7 +15,7 @@ from segsweep.tasks.optimizers import OptimizerFactory
 
 
 def rates(schedule: Schedule, total_steps: int, steps_per_epoch: int = 100, lr: float = 0.1) -> list[float]:
-    """The rate of every optimizer step, and the one behind the last; a warning is an error."""
+    """The rate of every optimizer step, and of the step after the last. Warnings are errors."""
     optimizer = SGD(lr=lr)([nn.Parameter(torch.zeros(1))])
     seen = []
     with warnings.catch_warnings():
@@ -68,7 +68,7 @@ def test_onecycle_rises_to_the_rate_and_falls_to_nearly_0(warmup: float, total: 
     assert seen[: top + 1] == sorted(seen[: top + 1])
     assert seen[top:] == sorted(seen[top:], reverse=True)
     assert seen[-1] <= 1e-3 * lr
-    # The peak lies between two steps; with this many on either side the nearest is as good as there.
+    # The peak may lie between two steps; with many steps on either side, the nearest is close to it.
     if total * min(warmup, 1 - warmup) >= 20:
         assert peak >= 0.99 * lr
         assert abs(top - warmup * total) <= 2

@@ -1,4 +1,4 @@
-"""Tasks in a real, tiny training: what they count, where they stop, and what they leave in a checkpoint."""
+"""Tasks in a real, tiny training: their metrics, when they stop, and their state in a checkpoint."""
 
 import io
 import math
@@ -41,6 +41,10 @@ TWO = ClassTable([LabelClass(0, "ground", COLORS[0]), LabelClass(1, "thing", COL
 FOUR = ClassTable([LabelClass(i, name, COLORS[i]) for i, name in enumerate(["sea", "land", "sky", "ice"])], "sky")
 
 kinds = pytest.mark.parametrize("kind", ["binary", "multiclass"])
+QUIET: dict[str, Any] = {
+    "accelerator": "cpu", "logger": False, "enable_checkpointing": False, "enable_progress_bar": False,
+    "enable_model_summary": False,
+}  # fmt: skip
 
 
 def make_task(
@@ -71,7 +75,7 @@ def loader(batches: Sequence[Batch]) -> DataLoader[Any]:
 
 
 class Watch(Callback):
-    """Keeps each step's loss, and what a function gives after each step."""
+    """Keeps the loss of each step, and the value of `after_step`."""
 
     def __init__(self, after_step: Callable[[SegmentationTask, int], Any] = lambda task, step: None) -> None:
         self.after_step = after_step
@@ -90,14 +94,8 @@ class Watch(Callback):
 
 
 def fit(task: SegmentationTask, batches: Sequence[Batch], *callbacks: Callback, **settings: Any) -> L.Trainer:
-    defaults = {"max_epochs": 1, "logger": False, "enable_checkpointing": False, "num_sanity_val_steps": 0}
-    trainer = L.Trainer(
-        accelerator="cpu",
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=list(callbacks),
-        **(defaults | settings),
-    )
+    defaults = QUIET | {"max_epochs": 1, "num_sanity_val_steps": 0}
+    trainer = L.Trainer(callbacks=list(callbacks), **(defaults | settings))
     trainer.fit(task, loader(batches))
     return trainer
 
@@ -110,7 +108,7 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-# ---- what fits what
+# ---- losses that fit
 
 
 MISFITS = {"binary": [CrossEntropy(), CEDice()], "multiclass": [MSE(), BCE(), BCEDice()]}
@@ -124,7 +122,7 @@ def cases(losses: dict[str, list[Loss]]) -> Any:
 
 @cases(MISFITS)
 def test_loss_that_does_not_fit_the_task_is_refused_by_name(kind: str, loss: Loss):
-    with pytest.raises(ValueError, match=rf"{type(loss).__name__} is a loss for .*: the data is {kind}"):
+    with pytest.raises(ValueError, match=rf"^{type(loss).__name__} .* {kind}$"):
         make_task(kind, loss)
 
 
@@ -147,7 +145,7 @@ def test_training_gives_the_weights_of_a_plain_loop_to_the_bit(kind: str, loss: 
         assert not torch.equal(trained, before)
 
 
-# ---- how logits are read
+# ---- probabilities and predictions
 
 
 def test_binary_probabilities_and_predictions_are_those_of_the_sigmoid():
@@ -175,13 +173,13 @@ def test_memory_format_changes_no_number(kind: str):
     assert fast(batch.image).dtype == torch.float32
 
 
-# ---- what is counted
+# ---- metrics
 
 
 @kinds
 def test_running_means_are_the_plain_means_of_every_step_so_far(kind: str):
     batches = make_batches(kind, 13)
-    # Asked for now and then only: that must not disturb them.
+    # Reading them at some steps must not change them.
     watch = Watch(lambda task, step: task.training_metrics() if step in (1, 4, 5, 13) else None)
     fit(make_task(kind), batches, watch)
     shares = []
@@ -229,13 +227,7 @@ def test_loss_of_a_validation_is_one_number_in_batches_of_any_size(kind: str, lo
     samples.mask[:3, 2:] = IGNORE
     samples.mask[3] = IGNORE
     task = make_task(kind, loss).eval()
-    trainer = L.Trainer(
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
+    trainer = L.Trainer(**QUIET)
     found = []
     for size in (1, 2, 3, 7):
         batches = [Batch(*(part[start : start + size] for part in samples)) for start in range(0, 7, size)]
@@ -248,16 +240,10 @@ def test_loss_of_a_validation_is_one_number_in_batches_of_any_size(kind: str, lo
 @pytest.mark.parametrize("stage", ["val", "test"])
 def test_evaluation_counts_every_judged_pixel_once_and_starts_anew_each_time(kind: str, stage: str):
     task = make_task(kind).eval()
-    # The last batch is smaller, and of another nothing is judged: their losses must weigh less.
+    # The last batch is smaller, and another is fully ignored: their losses must weigh less.
     batches = [*make_batches(kind, 3, images=3), *make_batches(kind, 2, images=1, seed=9)]
     batches[-2].mask.fill_(IGNORE)
-    trainer = L.Trainer(
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
+    trainer = L.Trainer(**QUIET)
     evaluate = trainer.validate if stage == "val" else trainer.test
     for chosen in (batches, batches[1:], batches):
         evaluate(task, loader(chosen), verbose=False)
@@ -272,13 +258,7 @@ def test_evaluation_counts_every_judged_pixel_once_and_starts_anew_each_time(kin
 @kinds
 def test_metric_names_are_what_a_validation_gives(kind: str):
     task = make_task(kind)
-    trainer = L.Trainer(
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
+    trainer = L.Trainer(**QUIET)
     trainer.validate(task, loader(make_batches(kind, 1)), verbose=False)
     assert set(trainer.callback_metrics) == set(task.metric_names)
 
@@ -293,7 +273,7 @@ def test_batch_of_ignored_pixels_alone_leaves_the_running_means_numbers(kind: st
     assert all(math.isfinite(value) for value in running.values()), running
 
 
-# ---- where it stops
+# ---- divergence
 
 
 @kinds
@@ -305,7 +285,7 @@ def test_training_stops_at_the_step_whose_loss_is_not_finite(kind: str, bad: flo
     batches[step - 1].mask[0] = 0
     watch = Watch()
     task = make_task(kind, lr=0.02)
-    with pytest.raises(DivergedError, match=rf"step {step} \(learning rate 0\.02\): try a lower lr") as caught:
+    with pytest.raises(DivergedError, match=rf"step {step} .* 0\.02\b.* lower lr") as caught:
         fit(task, batches, watch)
     assert caught.value.step == step
     assert len(watch.losses) == step - 1  # the step was not taken
@@ -350,7 +330,7 @@ def test_without_a_schedule_the_rate_stays():
     assert watch.rates == [0.1] * 4
 
 
-# ---- what it leaves
+# ---- state
 
 
 @kinds
@@ -372,7 +352,7 @@ def test_state_holds_the_net_and_counts_and_is_plain(kind: str):
 def test_counts_go_on_from_a_loaded_state(kind: str):
     batches = make_batches(kind, 6)
     whole = Watch(lambda task, step: task.training_metrics() if step == 6 else None)
-    # Without learning, the two halves see the weights of the whole.
+    # Without learning, both halves see the same weights as the whole.
     fit(make_task(kind, lr=1e-30), batches, whole)
     first, second = make_task(kind, lr=1e-30), make_task(kind, lr=1e-30)
     fit(first, batches[:3])

@@ -1,4 +1,4 @@
-"""What happens around a training: checkpoints, logs, pictures, and when it ends."""
+"""Lightning callbacks: checkpoints, logs, pictures, batch-norm statistics, seeds and the end of a training."""
 
 from segsweep.callbacks.checkpoints import BestCheckpoint, LastCheckpoint, RunConfiguration, WholeCheckpointIO
 from segsweep.callbacks.control import EndOfTraining, Interrupted, PreciseBN, StepSeed, StopOnSignal

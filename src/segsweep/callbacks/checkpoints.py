@@ -1,4 +1,4 @@
-"""best.ckpt and last.ckpt: plain data only, written whole or not at all."""
+"""best.ckpt and last.ckpt: plain data, written atomically."""
 
 import time
 from pathlib import Path
@@ -19,7 +19,7 @@ from segsweep.tasks import SegmentationTask
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
-    """Saves under a temporary name, then renames: a full disk or a crash leaves the checkpoint that was there."""
+    """Saves under a temporary name, then renames, so a full disk or a crash leaves the earlier checkpoint."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
         path = Path(path)
@@ -27,7 +27,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
         try:
             write_whole(path, lambda temporary: super(WholeCheckpointIO, self).save_checkpoint(checkpoint, temporary))
         except RuntimeError as error:
-            # torch's zip writer reports a failed write as a RuntimeError without the reason.
+            # torch's zip writer raises a RuntimeError without the reason if it cannot write.
             raise OSError(f"{path}: could not be written ({first_line(error)}); is the disk full?") from error
 
 
@@ -41,15 +41,15 @@ class BestCheckpoint(ModelCheckpoint):
             monitor=objective,
             mode=mode,
             save_top_k=1,
-            # Right after the validation that it belongs to: the end of the epoch comes behind LastCheckpoint.
+            # Save right after the validation: at the end of the epoch, LastCheckpoint would already have saved.
             save_on_train_epoch_end=False,
             auto_insert_metric_name=False,
             enable_version_counter=False,
         )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        # Lightning's own forgets the best score where the run directory was moved, and the next validation would then
-        # replace a better checkpoint.
+        # Lightning's version forgets the best score if the run directory was moved. The next validation would then
+        # overwrite a better checkpoint.
         score = state_dict["best_model_score"]
         self.best_model_score = self.current_score = self.kth_value = score
         if score is not None:
@@ -60,15 +60,15 @@ class BestCheckpoint(ModelCheckpoint):
 
 @checked
 class LastCheckpoint(Checkpoint):
-    """Keeps last.ckpt up to date: after every validation, every so many steps and minutes, and when a run is cut off.
+    """Saves last.ckpt after every validation, at intervals, and when a run is interrupted.
 
-    Lightning's own `save_last` follows the best checkpoint and goes stale while that does not improve. Must stand behind
-    BestCheckpoint in the list of callbacks, whose state it saves.
+    Lightning's `save_last` goes stale while the best checkpoint does not improve. Must come after BestCheckpoint in the
+    list of callbacks, because it saves the state of that one.
 
     Args:
         path: the file.
         every_n_steps: optimizer steps between saves; None saves by time and validation only.
-        every_n_minutes: minutes between saves; None likewise.
+        every_n_minutes: minutes between saves; None saves by steps and validation only.
 
     Raises:
         ValueError: an interval is not positive.
@@ -88,10 +88,10 @@ class LastCheckpoint(Checkpoint):
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
         if validation_due(trainer):
-            return  # saved right after it: a training that is continued does not come back to a validation
+            return  # saved after the validation: a resumed training would not make up for it
         due = self.every_n_steps is not None and trainer.global_step % self.every_n_steps == 0
         if not due and self.every_n_minutes is not None:
-            # Processes' clocks differ, and all of them take part in saving: the first one's decides.
+            # All processes take part in saving, and their clocks differ: the clock of the first decides.
             overdue = time.monotonic() - self._saved_at >= 60 * self.every_n_minutes
             due = trainer.strategy.broadcast(overdue) if trainer.world_size > 1 else overdue
         if due:
@@ -102,11 +102,11 @@ class LastCheckpoint(Checkpoint):
             self.save(trainer, force=True)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        # Within a step, weights and counters do not agree: what was saved before is worth more.
+        # Within a step, weights and counters do not agree, so keep the earlier checkpoint.
         between_steps = isinstance(exception, SIGTERMException) or getattr(exception, "between_steps", False)
         if trainer.state.fn != "fit" or trainer.global_step == 0 or not between_steps:
             return
-        # A validation that was left out or cut off would never be made up for: after one, it was saved already.
+        # A resumed training would not make up for a validation that is still due.
         if not validation_due(trainer):
             self.save(trainer)
 
@@ -125,7 +125,7 @@ class LastCheckpoint(Checkpoint):
 
 
 class RunConfiguration(Callback):
-    """Puts into every checkpoint what is needed to build the run again from that file alone, as plain data.
+    """Adds plain data to every checkpoint, from which the run can be built again.
 
     Args:
         content: dicts, lists, strings and numbers.

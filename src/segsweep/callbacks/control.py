@@ -1,4 +1,4 @@
-"""Between the steps of a training: seeds, batch-norm statistics, the last validation, and signals that stop it."""
+"""Callbacks between steps: seeds, batch-norm statistics, the last validation, stopping at a signal."""
 
 import signal
 from collections.abc import Callable, Sequence
@@ -17,7 +17,12 @@ from segsweep.tasks import SegmentationTask
 
 
 class Interrupted(BaseException):
-    """A signal asked the run to stop; `signum` is which, `between_steps` whether weights and counters agree."""
+    """A signal stopped the run.
+
+    Args:
+        signum: the signal.
+        between_steps: whether weights and counters agree, so that a checkpoint may be saved.
+    """
 
     def __init__(self, signum: int, between_steps: bool = False) -> None:
         super().__init__(f"stopped by {signal.Signals(signum).name}")
@@ -25,18 +30,18 @@ class Interrupted(BaseException):
         self.between_steps = between_steps
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.signum, self.between_steps)  # from a worker process to the one that waits for it
+        return type(self), (self.signum, self.between_steps)  # a worker process sends it to its parent
 
 
 def validation_due(trainer: L.Trainer) -> bool:
-    """Whether a validation follows the optimizer step that was just done; for hooks behind `EndOfTraining`."""
+    """Whether a validation follows the last optimizer step. Only for callbacks listed after `EndOfTraining`."""
     by_epoch = trainer.check_val_every_n_epoch is not None
     interval = trainer.num_training_batches if by_epoch else trainer.val_check_interval
     return trainer.should_stop or trainer.global_step % int(interval) == 0
 
 
 class EndOfTraining(Callback):
-    """Ends a training that stops inside an epoch with a validation, as one that stops at the end of an epoch does."""
+    """Adds a validation at the end of a training that stops inside an epoch."""
 
     def __init__(self) -> None:
         self._total = -1.0
@@ -50,32 +55,29 @@ class EndOfTraining(Callback):
 
 
 class StepSeed(Callback):
-    """Draws what a net draws in a step, dropout for one, from (seed, step, process) alone.
-
-    Then neither an interruption nor anything that drew random numbers before changes what comes after.
-    """
+    """Seeds each step by (seed, step, process), so that dropout does not depend on interruptions or earlier draws."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
 
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
-        # Numbers of the split that no training sample is made from.
+        # The seeds of a split other than train, so that no training sample shares one.
         seed = sample_seed(self.seed, "bn_calibration", trainer.global_step * trainer.world_size + trainer.global_rank)
-        # `torch.manual_seed` asks every kind of accelerator, which takes longer than the rest of this.
+        # `torch.manual_seed` also seeds every kind of accelerator, which takes longer than the rest of this.
         torch.default_generator.manual_seed(seed)
         if pl_module.device.type == "cuda":
             torch.cuda.manual_seed(seed)
 
 
 class StopOnSignal(Callback):
-    """Turns the first SIGINT or SIGTERM into a clean end after the batch at hand; a second one stops at once.
+    """Ends a training cleanly after the current batch at the first signal; a second signal stops at once.
 
-    Weights, counters and files are consistent between batches, and only there. A validation that belongs to the batch is
-    finished first: Lightning cannot take one up in the middle. A context manager around everything that can be stopped.
+    Weights, counters and files agree only between batches. A validation that follows the batch is finished first, because
+    Lightning cannot resume in the middle of one. Use it as a context manager around everything that can be stopped.
 
     Args:
-        signals: which.
-        asked: asked after every batch; True stops as SIGTERM does.
+        signals: the signals to handle.
+        asked: called after every batch; True stops like SIGTERM.
     """
 
     def __init__(
@@ -93,7 +95,7 @@ class StopOnSignal(Callback):
         for signum in self._signals:
             try:
                 self._previous[signum] = signal.signal(signum, self._note)
-            except ValueError:  # not the main thread: whoever runs us there handles signals
+            except ValueError:  # not the main thread: the caller handles signals
                 break
         return self
 
@@ -107,15 +109,15 @@ class StopOnSignal(Callback):
         self.signum = signum
 
     def raise_if_told(self) -> None:
-        """Raises Interrupted if a signal has come."""
+        """Raises Interrupted if a signal has arrived, or `asked` gives True."""
         if self.signum is None and self._asked is not None and self._asked():
             self.signum = signal.SIGTERM
         if self.signum is not None:
             raise Interrupted(self.signum, between_steps=True)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        # Lightning has put its own handler of SIGTERM before ours, and would leave out or cut off the validation that
-        # belongs to the batch. Only processes that train together need it.
+        # Lightning replaced our handler of SIGTERM by its own, which skips or interrupts the validation after the batch.
+        # Only processes that train together need Lightning's.
         if trainer.world_size == 1:
             for signum in self._previous:
                 signal.signal(signum, self._note)
@@ -129,7 +131,7 @@ class StopOnSignal(Callback):
         self._validated = True
 
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
-        # By now the checkpoints of that validation are saved; elsewhere, what a batch has begun would be saved.
+        # By now the checkpoints of that validation are saved.
         if self._validated:
             self.raise_if_told()
 
@@ -139,14 +141,13 @@ class StopOnSignal(Callback):
 
 @checked
 class PreciseBN(Callback):
-    """Estimates the running statistics of every batch norm anew before each validation.
+    """Recomputes the running statistics of every batch norm before each validation.
 
-    Running averages trail weights that still move: the published network loses several points of IoU in eval mode to
-    that. Here the statistics are a function of the weights alone, being the average over the same images every time, and
-    training is not touched, since it never reads them.
+    Running averages lag behind weights that still change, which costs the published network several points of IoU in eval
+    mode. Averages over the same images every time depend on the weights alone. Training never reads them.
 
     Args:
-        batches: how many batches are averaged over, of the training's batch size.
+        batches: number of batches to average over, of the training's batch size.
 
     Raises:
         ValueError: `batches` is below 1.
@@ -159,13 +160,13 @@ class PreciseBN(Callback):
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.state.fn != "fit":
-            return  # a checkpoint's statistics are its own
+            return  # a checkpoint holds its statistics
         data = trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it, its class does not declare it
         assert isinstance(data, SegmentationDataModule)
         assert isinstance(pl_module, SegmentationTask)
         if batch_norms(pl_module.net):
             images = data.calibration_images(self.batches, pl_module.device)
-            # Estimating counts batches in a way that a compiled net would break its graph at.
+            # Eager, because the estimate counts batches in a way that breaks a compiled graph.
             with trainer.precision_plugin.forward_context(), torch.compiler.set_stance("force_eager"):
                 estimate_norm_statistics(
                     pl_module.net, [image.to(memory_format=pl_module.memory_format) for image in images]

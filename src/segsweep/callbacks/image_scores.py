@@ -1,4 +1,4 @@
-"""What every image of a test contributes: which are the best, and which the worst.
+"""Scores every image of a test, to find the best and the worst.
 
 Shapes: B images, K classes, H x W pixels.
 """
@@ -21,9 +21,9 @@ class ImageScore:
     """One image, or one tile of a large one.
 
     Args:
-        index: its position in the split.
-        iou: its own, as `iou_image` averages it; NaN where that is undefined.
-        wrong: the share of judged pixels that are wrong; NaN where none is judged.
+        index: position in the split.
+        iou: the value that `iou_image` averages; NaN if undefined.
+        wrong: share of wrong pixels among those that count; NaN if none counts.
     """
 
     index: int
@@ -32,10 +32,10 @@ class ImageScore:
 
 
 def score_images(task: SegmentationTask, logits: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """The iou of each image and its share of wrong pixels, float64 [B] each.
+    """The iou and the share of wrong pixels of each image, float64 [B] each.
 
     Args:
-        task: reads the logits.
+        task: turns logits into predictions.
         logits: float [B, K, H, W].
         mask: int64 [B, H, W], 255 ignored.
     """
@@ -64,7 +64,7 @@ class ImageScores(Callback):
         self._rows.append((batch.indices, *score_images(pl_module, outputs, batch.mask)))
 
     def scores(self) -> list[ImageScore]:
-        """Every image, in the order of the split."""
+        """The scores of all images, in the order of the split."""
         index, iou, wrong = (
             torch.cat([row.cpu() for row in column]).tolist() for column in zip(*self._rows, strict=True)
         )

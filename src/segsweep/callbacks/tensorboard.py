@@ -1,4 +1,4 @@
-"""For TensorBoard: fixed samples as the net sees them now, confusion matrix, precision-recall curves, and the net's graph.
+"""Callbacks that write to TensorBoard: sample predictions, confusion matrix, precision-recall curves, the net's graph.
 
 Shapes: N samples, B images, C channels, H x W pixels, T thresholds.
 """
@@ -33,16 +33,16 @@ from segsweep.tasks import SegmentationTask, Stage
 
 
 def writers(trainer: L.Trainer) -> list[Any]:
-    """The SummaryWriters of the run; none where nothing is written for TensorBoard."""
+    """The SummaryWriters of the run; empty without TensorBoard."""
     return [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
 
 
 @checked
 class SamplePanel(Callback):
-    """After each validation, the same samples again: image, true mask, prediction, error and overlay, side by side.
+    """Draws the same validation samples after each validation: image, true mask, prediction, error and overlay.
 
     Args:
-        samples: how many, from the beginning of the validation split.
+        samples: number of samples, from the beginning of the validation split.
 
     Raises:
         ValueError: `samples` is below 1.
@@ -75,7 +75,7 @@ class SamplePanel(Callback):
 
 
 class ConfusionPicture(Callback):
-    """After each validation and test of more than two classes, the confusion matrix as a picture."""
+    """Draws the confusion matrix of a multiclass task after each validation and test."""
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.state.fn == "fit":
@@ -102,14 +102,14 @@ def panel_row(
     colors: NDArray[np.uint8] | None = None,
     background: int | None = None,
 ) -> NDArray[np.uint8]:
-    """Image, true mask, prediction, error and the prediction laid over the image, in one row.
+    """A picture of image, true mask, prediction, error and overlay, side by side.
 
     Args:
         image: float [C, H, W] in [0, 1].
         mask: int [H, W], 255 ignored.
         prediction: int [H, W].
         colors: uint8 [K, 3]; by default a colour-blind-safe palette.
-        background: the class that is clear in the overlay.
+        background: the class that is transparent in the overlay.
 
     Returns:
         uint8 [H, 5 W + gaps, 3].
@@ -140,14 +140,14 @@ class NetGraph(Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         image = data.first_batch("train", 1, pl_module.device).image
         training = pl_module.net.training
-        # Tracing runs the net: in eval mode that leaves its running statistics alone. It cannot trace a compiled one, so
-        # what `Module.compile` put in front of `forward` is set aside.
+        # Tracing runs the net: eval mode protects its running statistics. A compiled net cannot be traced, so the compiled
+        # call is set aside.
         net = pl_module.net
         compiled, net._compiled_call_impl = net._compiled_call_impl, None
         net.eval()
         try:
             with warnings.catch_warnings(), torch.no_grad():
-                warnings.simplefilter("ignore")  # the tracer's, about shapes that are constant in the picture
+                warnings.simplefilter("ignore")  # the tracer's, about shapes that become constants
                 for writer in found:
                     writer.add_graph(net, image)
         finally:
@@ -156,51 +156,46 @@ class NetGraph(Callback):
 
 
 STEPS = 64
-"""Thresholds are 0/64, 1/64, ..., 64/64, which TensorBoard takes to be evenly spaced in [0, 1]. One is 0.5, that of every
-other metric; and by a power of two a probability is multiplied without rounding, so that no pixel is on a wrong side."""
-
+"""Thresholds are 0/64, 1/64, ..., 64/64: TensorBoard expects them evenly spaced in [0, 1]. They include 0.5, the threshold
+of the other metrics. Multiplying by a power of two does not round, so no pixel lands on the wrong side of a threshold."""
 
 TAGS: dict[Stage, str] = {"val": "precision_recall/1: val", "test": "precision_recall/2: test"}
-"""TensorBoard's slider has the steps of a run's first tag in alphabetical order: those of all validations, not of the one
-test."""
+"""TensorBoard's slider takes its steps from the tag that is first in the alphabet: val has many, test has one."""
 
 
 class PrecisionRecall(Callback):
-    """After each validation and test of a binary task, the precision-recall curve of the positive class over the split.
+    """Writes the precision-recall curve of the positive class of a binary task, after each validation and test.
 
-    Pixels are counted batch by batch, from the logits that the step returns, in 2 x 65 numbers on the device: memory does
-    not grow with the split, and the net does not run again.
+    Counts pixels batch by batch in 2 x 65 numbers on the device, from the logits that the step returns. So memory does not
+    grow with the split, and the net does not run again.
     """
 
     def __init__(self) -> None:
         self._counts: Tensor | None = None
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._begin(trainer, pl_module, wanted=trainer.state.fn == "fit")
+        assert isinstance(pl_module, SegmentationTask)
+        # Each process scores the whole split, so the first writes the curve.
+        wanted = trainer.state.fn in ("fit", "test") and pl_module.kind == "binary"
+        wanted = wanted and trainer.is_global_zero and bool(writers(trainer))
+        self._counts = torch.zeros(2, STEPS + 1, dtype=torch.int64, device=pl_module.device) if wanted else None
 
-    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._begin(trainer, pl_module, wanted=True)
-
-    def _begin(self, trainer: L.Trainer, task: L.LightningModule, wanted: bool) -> None:
-        assert isinstance(task, SegmentationTask)
-        # Each process has all of validation and test: the first one's curve is that of the split.
-        wanted = wanted and task.kind == "binary" and trainer.is_global_zero and bool(writers(trainer))
-        self._counts = torch.zeros(2, STEPS + 1, dtype=torch.int64, device=task.device) if wanted else None
+    on_test_start = on_validation_start
 
     def on_validation_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, *_: Any
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
-        self._count(pl_module, outputs, batch)
-
-    def on_test_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, *_: Any
-    ) -> None:
-        self._count(pl_module, outputs, batch)
-
-    def _count(self, task: L.LightningModule, logits: Tensor, batch: Batch) -> None:
         if self._counts is not None:
-            assert isinstance(task, SegmentationTask)
-            self._counts += count_levels(task.probabilities(logits)[:, 1], batch.mask)
+            assert isinstance(pl_module, SegmentationTask)
+            self._counts += count_levels(pl_module.probabilities(outputs)[:, 1], batch.mask)
+
+    on_test_batch_end = on_validation_batch_end
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._write(trainer, "val")
@@ -218,21 +213,21 @@ class PrecisionRecall(Callback):
 
 
 def count_levels(probability: Tensor, mask: Tensor) -> Tensor:
-    """How many pixels of each class have a probability from one threshold up to the next.
+    """Histogram of the probabilities of each class, with the thresholds as lower edges.
 
-    torchmetrics' BinaryPrecisionRecallCurve gives the same counts from a pass over all pixels for each threshold, which
-    takes two thirds of the time that the texture net needs for them.
+    torchmetrics' BinaryPrecisionRecallCurve gives the same counts, but passes over all pixels for each threshold. That
+    takes two thirds of the time of the texture net's forward pass.
 
     Args:
-        probability: float [B, H, W] of the positive class, in [0, 1]; NaN counts as 0, as it does in a prediction.
-        mask: int64 [B, H, W] of 0, 1 or 255, which is left out.
+        probability: float [B, H, W] of the positive class, in [0, 1]; NaN counts as 0, as in a prediction.
+        mask: int64 [B, H, W] of 0, 1, or 255 for ignored pixels.
 
     Returns:
-        int64 [2, T]: of the negative and of the positive class.
+        int64 [2, T]: pixels of the negative and of the positive class.
     """
     thresholds = STEPS + 1
     level = (probability.nan_to_num(nan=0.0) * STEPS).long()
-    # Ignored pixels are counted in a cell behind the last, so that nothing has to be selected (a wait on a GPU).
+    # Ignored pixels go into one more cell at the end: selecting pixels would make a GPU wait.
     cell = torch.where(mask == IGNORE, 2 * thresholds, mask * thresholds + level).flatten()
     counts = torch.zeros(2 * thresholds + 1, dtype=torch.int64, device=cell.device)
     counts.scatter_add_(0, cell, torch.ones_like(cell))
@@ -240,15 +235,15 @@ def count_levels(probability: Tensor, mask: Tensor) -> Tensor:
 
 
 def curve(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """What TensorBoard draws a precision-recall curve from.
+    """The rows from which TensorBoard draws a precision-recall curve.
 
     Args:
-        counts: int64 [2, T], as of `count_levels`.
+        counts: int64 [2, T], from `count_levels`.
 
     Returns:
-        float64 [6, T]: true positives, false positives, true negatives, false negatives, precision and recall, where
-        what has at least the threshold's probability is positive. A ratio of nothing is 0, as in TensorBoard's own curves;
-        it leaves out the thresholds that nothing reaches.
+        float64 [6, T]: true positives, false positives, true negatives, false negatives, precision and recall, for
+        predicting positive from each threshold upwards. 0 / 0 gives 0, as in TensorBoard's own curves; TensorBoard leaves
+        out thresholds that no pixel reaches.
     """
     false, true = counts[:, ::-1].cumsum(axis=1)[:, ::-1]
     missed, rejected = true[0] - true, false[0] - false

@@ -1,4 +1,4 @@
-"""What a training says about itself while it runs: to its loggers, and to the terminal."""
+"""Writes the metrics of a training to its loggers and to the terminal."""
 
 import logging
 import math
@@ -30,14 +30,13 @@ class Best:
 
 @checked
 class TrainingLog(Callback):
-    """Writes training metrics every so many steps, and validation and test metrics when there are any, to the loggers.
+    """Writes metrics to the loggers: of training every `every_n_steps` and before each validation, of val and test.
 
-    The step of a row is the number of optimizer steps done. In between nothing is logged at all: a call of Lightning's
-    `log` in every step would cost as much as the rest of its loop.
+    The step of a row is the number of optimizer steps done. Nothing is logged in between: calling Lightning's `log` in
+    every step would cost as much as the rest of its loop.
 
     Args:
-        every_n_steps: optimizer steps between rows of training metrics, which are means since the row before. Each
-            validation is preceded by such a row as well.
+        every_n_steps: optimizer steps between rows of training metrics, which are means since the previous row.
         objective: the validation metric that decides which checkpoint is the best.
         mode: whether the smallest or the largest objective is the best.
 
@@ -56,7 +55,7 @@ class TrainingLog(Callback):
         self.train_seconds = 0.0
         self.train_steps = 0
         self.seconds_before = 0.0
-        """What earlier sessions of the run took, as far as the last checkpoint knows."""
+        """Seconds that earlier sessions of the run took, up to its last checkpoint."""
         self._created = time.perf_counter()
         self._steps_per_epoch = 1
         self._mark = 0.0
@@ -64,7 +63,7 @@ class TrainingLog(Callback):
 
     @property
     def steps_per_second(self) -> float | None:
-        """Optimizer steps a second, without the time that validation takes; None before the first."""
+        """Optimizer steps per second, without the time of validations; None before the first step."""
         return self.train_steps / self.train_seconds if self.train_seconds else None
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -80,7 +79,7 @@ class TrainingLog(Callback):
             self._write_training(trainer, pl_module)
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        # So that the training metrics beside those of a validation are up to date.
+        # Training metrics of the same step as the validation's.
         if trainer.state.fn == "fit" and self.train_steps > self._window[1]:
             assert isinstance(pl_module, SegmentationTask)
             self._write_training(trainer, pl_module)
@@ -101,7 +100,7 @@ class TrainingLog(Callback):
         self._mark = time.perf_counter()
 
     def _is_best(self, value: float) -> bool:
-        """As ModelCheckpoint decides it: strictly better, and anything is better than NaN."""
+        """Decides as ModelCheckpoint does: strictly better, and any number is better than NaN."""
         before = math.nan if self.best is None else self.best.metrics[self.objective]
         if math.isnan(before):
             return self.best is None or not math.isnan(value)
@@ -121,13 +120,13 @@ class TrainingLog(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best = None if state_dict["best"] is None else Best(**state_dict["best"])
-        # A checkpoint of an early version has only what stands above these.
+        # Checkpoints of an early version lack the keys read by `get`.
         self.latest = dict(state_dict.get("latest", {}))
         self.train_seconds, self.train_steps = state_dict["train_seconds"], state_dict["train_steps"]
         seconds, steps = state_dict.get("window", (self.train_seconds, self.train_steps))
         self._window = (seconds, steps)
         self._steps_per_epoch = state_dict.get("steps_per_epoch", 1)
-        # Of a session that was not killed run.json knows more: what came behind the checkpoint, too.
+        # run.json has the larger number unless the last session was killed: it includes the time after the checkpoint.
         self.seconds_before = max(self.seconds_before, state_dict.get("seconds", 0.0))
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -139,31 +138,31 @@ class TrainingLog(Callback):
 
     def _write(self, trainer: L.Trainer, metrics: dict[str, float]) -> None:
         self.latest |= metrics
-        # The epoch that the step was in, whatever the trainer is at by now.
+        # The epoch of the step: the trainer's own counter may be ahead.
         steps_per_epoch = int(trainer.num_training_batches) if trainer.state.fn == "fit" else 0
         self._steps_per_epoch = steps_per_epoch or self._steps_per_epoch
         epoch = max(trainer.global_step - 1, 0) // self._steps_per_epoch
         for logger in trainer.loggers:
-            # In TensorBoard a number without a group is one of its own, above all others.
+            # TensorBoard would give a name without a group a group of its own, above all others.
             grouped = {name if "/" in name else f"train/{name}": value for name, value in metrics.items()}
             row = metrics | {"epoch": epoch} if isinstance(logger, MetricsCSV) else grouped
             try:
                 logger.log_metrics(row, step=trainer.global_step)
                 logger.save()
             except ValueError as error:
-                # Lightning takes every failure of TensorBoard's writer for a wrong value, a full disk too.
+                # Lightning raises a ValueError for every failure of TensorBoard's writer, even a full disk.
                 if (cause := os_error_behind(error)) is not None:
-                    raise cause from None  # it is behind `error`: each would be the cause of the other
+                    raise cause from None  # `error` was raised from it: a circle of causes otherwise
                 raise
 
 
 class ConsoleProgress(Callback):
-    """A progress bar on a terminal; elsewhere one plain line an epoch. Both go to the run's log as lines.
+    """Shows the progress: a bar on a terminal, else a line per validation. The lines also go to train.log.
 
     Args:
-        training_log: where the numbers come from.
-        objective: name of the metric that runs are compared by.
-        bar: whether to draw the bar where there is a terminal.
+        training_log: gives the numbers.
+        objective: the metric that decides which checkpoint is the best.
+        bar: whether to draw the bar on a terminal.
     """
 
     def __init__(self, training_log: TrainingLog, objective: str, bar: bool = True) -> None:
@@ -212,7 +211,9 @@ class ConsoleProgress(Callback):
         line = f"step {done}/{total}  loss {latest.get('train/loss', math.nan):.4f}"
         line += "".join(f"  {name} {latest[name]:.4f}" for name in ("train/iou", self.objective) if name in latest)
         if speed:
-            line += f"  {speed:.1f} steps/s  {_clock((total - done) / speed)} left"
+            minutes, seconds = divmod(round((total - done) / speed), 60)
+            clock = f"{minutes // 60}:{minutes % 60:02d}" if minutes >= 60 else f"{minutes}"
+            line += f"  {speed:.1f} steps/s  {clock}:{seconds:02d} left"
         log.log(logging.DEBUG if self._progress is not None else logging.INFO, line)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -232,8 +233,3 @@ class ConsoleProgress(Callback):
 def total_steps(trainer: L.Trainer) -> int:
     """Optimizer steps of the whole training."""
     return int(trainer.estimated_stepping_batches)
-
-
-def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}" if minutes >= 60 else f"{minutes}:{seconds:02d}"

@@ -32,7 +32,7 @@ def train(config: DictConfig) -> float | None:
 
     A single run prints its metrics and the next commands to type. A failed overfit check exits with code 1.
     """
-    from segsweep.resume import resumed
+    from segsweep.resume import resumed_config
     from segsweep.runs.stored import store_plain, typed_overrides
     from segsweep.training import train as train_run
 
@@ -50,7 +50,7 @@ def train(config: DictConfig) -> float | None:
         return run_job(config, full, SweepDirectory(Path(str(full.hydra.sweep.dir))), RunDirectory(directory))
     with mistakes_in_one_line():
         if resume:
-            config, overrides = resumed(directory, typed_overrides(full))
+            config, overrides = resumed_config(directory, typed_overrides(full))
         else:
             overrides = store_plain(directory, full)
         record = train_run(config, directory, overrides, resume=resume)

@@ -1,4 +1,4 @@
-"""Tasks, and what they are made of: losses, metrics, optimizers and schedules."""
+"""Segmentation tasks with their losses, metrics, optimizers and schedules."""
 
 from segsweep.tasks.losses import BCE, MSE, BCEDice, CEDice, CrossEntropy, Dice, Loss, TaskKind
 from segsweep.tasks.metrics import RunningMean, SegmentationMetrics

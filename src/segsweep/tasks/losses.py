@@ -1,4 +1,4 @@
-"""Losses. Each takes logits and class ids, ignores pixels of id 255, and says which tasks it fits.
+"""Losses of logits and masks. Each ignores pixels of class 255, and declares the tasks that it fits.
 
 Shapes: B images, K channels of logits (1 for binary: the positive class), H x W pixels.
 """
@@ -21,28 +21,28 @@ TaskKind = Literal["binary", "multiclass"]
 class Loss(nn.Module, ABC):
     """A scalar from logits float [B, K, H, W] and masks int64 [B, H, W].
 
-    The loss of a split is one number, however the split is cut into batches: `totals` says what a batch adds to it.
+    The loss of a split does not depend on its batches: it is computed from the sums of their `totals`.
     """
 
     fits: ClassVar[frozenset[str]]
     terms: ClassVar[int] = 1
-    """How many weighted means the loss of a split is the sum of."""
+    """The loss of a split is the sum of this many weighted means."""
 
     def __init__(self) -> None:
-        # Module's own takes anything, so that a setting that the loss does not have would pass for one.
+        # nn.Module.__init__ takes any argument, so an unknown setting would not be refused.
         super().__init__()
 
     @abstractmethod
     def forward(self, logits: Tensor, mask: Tensor) -> Tensor: ...
 
     def totals(self, logits: Tensor, mask: Tensor) -> Tensor:
-        """What a batch adds to the loss of a split: a sum and a weight for each term.
+        """The evaluation loss of a batch and its weight, for each term.
 
-        They are added up over the split. Its loss is then the sum over the terms of sum / weight, each ratio taken once.
+        Both are added up over the split. The loss of the split is then the sum over the terms of loss / weight.
 
-        By default the loss is computed image by image, and an image weighs as many pixels as are judged in it: a mean over
-        pixels becomes the mean over all judged pixels of the split. The losses here have faster ways to the loss of the
-        split as one batch, without the images of which nothing is judged.
+        By default each image is one batch, weighted by the number of its pixels that count, so a mean over pixels becomes
+        the mean over all pixels of the split that count. The losses in this file override it with faster code, which gives
+        the loss of the split as one batch without its fully ignored images.
 
         Args:
             logits: float [B, K, H, W].
@@ -51,33 +51,33 @@ class Loss(nn.Module, ABC):
         Returns:
             float64 [terms, 2].
         """
-        judged = (mask != IGNORE).sum((1, 2))
+        counted = (mask != IGNORE).sum((1, 2))
         each = torch.stack(
             [self(logits[at : at + 1], mask[at : at + 1]).reshape(()) for at in range(len(mask))]
         ).double()
-        # The loss of an image of which nothing is judged may be NaN.
-        return _totals(torch.where(judged > 0, each, 0.0) * judged, judged)
+        # The loss of a fully ignored image may be NaN.
+        return _totals(torch.where(counted > 0, each, 0.0) * counted, counted)
 
 
 def _totals(weighted: Tensor, weights: Tensor) -> Tensor:
-    """One term, float64 [1, 2], from values times their weights, and the weights."""
+    """The totals of one term, float64 [1, 2], from weighted values and their weights."""
     return torch.stack([weighted.sum(dtype=torch.float64), weights.sum(dtype=torch.float64)])[None]
 
 
 def _binary_targets(logits: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits and targets float32 [B, H, W] of the positive class, and which pixels count."""
+    """Logits and targets of the positive class, and 1 for pixels that count, float32 [B, H, W] each."""
     if logits.shape[1] != 1:
         raise ValueError(f"logits have {logits.shape[1]} channels: a binary loss takes 1")
     return logits[:, 0].float(), (mask == 1).float(), (mask != IGNORE).float()
 
 
 def _mean(values: Tensor, valid: Tensor) -> Tensor:
-    """Mean over the pixels that count; 0 where none does."""
+    """Mean of the values that count; 0 if none counts."""
     return (values * valid).sum() / valid.sum().clamp(min=1)
 
 
 class _BinaryMean(Loss):
-    """A mean over judged pixels."""
+    """A mean over the pixels that count."""
 
     fits = frozenset({"binary"})
 
@@ -95,7 +95,7 @@ class _BinaryMean(Loss):
 
 
 class MSE(_BinaryMean):
-    """Mean squared error between probability and target: what the texture notebook trains with.
+    """Mean squared error between probability and target, as in the texture notebook.
 
     Source: texture notebook (docs/sources.md), section 3.3.
     """
@@ -115,14 +115,14 @@ class BCE(_BinaryMean):
 class Dice(Loss):
     """1 - (2 sum(p y) + s) / (sum(p) + sum(y) + s), sums over the pixels of an image, mean over images and classes.
 
-    With one channel of logits the positive class alone counts. With more, a class counts in an image only where it is in
-    that image's mask: smoothing would otherwise reward the absent.
+    With one channel of logits, only the positive class counts. With more, a class counts in the images whose masks have
+    it, because smoothing would reward absent classes.
 
-    Over a split it is that mean over all its images. As for `iou_image`, a tile of a large image counts as an image, and
-    one of which nothing is judged is left out.
+    Over a split, it is the mean over all images. As for `iou_image`, a tile of a large image counts as an image, and fully
+    ignored images are left out.
 
     Args:
-        smooth: s above, in pixels; the texture notebook's formula has 1.
+        smooth: s above, in pixels; 1 in the texture notebook.
 
     Raises:
         ValueError: `smooth` is not positive.
@@ -147,7 +147,7 @@ class Dice(Loss):
         return _totals(loss * counts, counts)
 
     def _by_image(self, logits: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """The loss of each channel in each image, and 1 where its class is in the image's mask, float32 [B, K] both."""
+        """The loss of each class in each image, and 1 if the image's mask has the class; float32 [B, K] each."""
         valid = (mask != IGNORE).float()[:, None]
         logits = logits.float()
         if logits.shape[1] == 1:
@@ -164,7 +164,7 @@ class Dice(Loss):
 
 
 class _WithDice(Loss):
-    """A loss of pixels plus `dice_weight` times Dice. Over a split, too, it is the sum of the two."""
+    """A loss of pixels plus `dice_weight` times Dice, for a batch and for a split."""
 
     terms = 2
 
@@ -192,11 +192,11 @@ class BCEDice(_WithDice):
 
 
 class CrossEntropy(Loss):
-    """Softmax cross-entropy, mean over pixels, weighted by class where weights are given.
+    """Softmax cross-entropy, mean over pixels, optionally weighted by class.
 
     Args:
-        weights: a positive number per class, or None for equal ones. "balanced" waits for `set_weights`, from whoever
-            knows how often each class occurs.
+        weights: a positive number per class; None weights all equally. "balanced" needs a call of `set_weights` once the
+            class frequencies are known.
 
     Raises:
         ValueError: a weight is not positive and finite.
@@ -215,7 +215,7 @@ class CrossEntropy(Loss):
             self.set_weights(weights)
 
     def set_weights(self, weights: Sequence[float]) -> None:
-        """Weighs the classes by `weights`, positive numbers in the order of the class table."""
+        """Sets the class weights: positive numbers in the order of the class table."""
         if not all(math.isfinite(weight) and weight > 0 for weight in weights):
             raise ValueError(f"weights={list(weights)}: must be positive and finite")
         self.weight = torch.tensor(list(weights), dtype=torch.float32)
@@ -232,13 +232,13 @@ class CrossEntropy(Loss):
 
     def _cross_entropy(self, logits: Tensor, mask: Tensor, reduction: str) -> Tensor:
         if self.balanced:
-            raise ValueError('weights="balanced": how often each class occurs was not given; see set_weights')
+            raise ValueError('weights="balanced": the class frequencies are not known; call set_weights')
         if self.weight is not None and len(self.weight) != logits.shape[1]:
-            raise ValueError(f"weights has {len(self.weight)} numbers: the labels have {logits.shape[1]} classes")
+            raise ValueError(f"weights has {len(self.weight)} numbers: the class table has {logits.shape[1]} classes")
         return F.cross_entropy(logits.float(), mask, weight=self.weight, ignore_index=IGNORE, reduction=reduction)
 
     def _pixel_weights(self, mask: Tensor) -> Tensor:
-        """The weight of each pixel's class [B, H, W]; 0 where it is ignored."""
+        """The weight of each pixel [B, H, W]: that of its class, or 0 if it is ignored."""
         valid = mask != IGNORE
         return valid if self.weight is None else self.weight[torch.where(valid, mask, 0)].mul(valid)
 

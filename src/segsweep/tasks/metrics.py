@@ -1,4 +1,4 @@
-"""Every count-based number of a split, from one confusion matrix that stays on the device.
+"""Metrics of a split from one confusion matrix, which stays on the device.
 
 Shapes: B images, K classes, H x W pixels. Rows of a confusion matrix are true classes, columns predicted ones.
 """
@@ -13,7 +13,7 @@ from segsweep.classes import IGNORE
 
 
 def confusion_per_image(prediction: Tensor, mask: Tensor, num_classes: int) -> Tensor:
-    """Counts of (true, predicted) pairs, image by image, without pixels of id 255.
+    """Counts (true, predicted) pairs for each image, without ignored pixels.
 
     Args:
         prediction: int64 [B, H, W], class ids in [0, K).
@@ -24,7 +24,7 @@ def confusion_per_image(prediction: Tensor, mask: Tensor, num_classes: int) -> T
     """
     images, cells = len(mask), num_classes * num_classes
     if num_classes == 2:
-        # Four sums; the general way below takes several times as long.
+        # Four sums: several times as fast as the general code below.
         positive, true, negative = prediction == 1, mask == 1, mask == 0
         hits, false, actual, others = (
             found.sum((1, 2), dtype=torch.int32) for found in (positive & true, positive & negative, true, negative)
@@ -32,7 +32,7 @@ def confusion_per_image(prediction: Tensor, mask: Tensor, num_classes: int) -> T
         counts = torch.stack([others - false, false, actual - hits, hits], dim=1).long()
         return counts.view(images, 2, 2)
     image = torch.arange(images, device=mask.device).view(-1, 1, 1)
-    # Ignored pixels are counted in a cell behind the last, so that nothing has to be selected (a wait on a GPU).
+    # Ignored pixels go into one more cell at the end: selecting pixels would make a GPU wait.
     cell = torch.where(mask == IGNORE, images * cells, image * cells + mask * num_classes + prediction).flatten()
     counts = torch.zeros(images * cells + 1, dtype=torch.int64, device=mask.device)
     if mask.device.type == "cpu":
@@ -43,22 +43,21 @@ def confusion_per_image(prediction: Tensor, mask: Tensor, num_classes: int) -> T
 
 
 def _ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
-    """NaN where the denominator is 0."""
+    """A ratio in float64; 0 / 0 is NaN."""
     return numerator.double() / denominator.double()
 
 
 def class_iou(confusion: Tensor) -> Tensor:
-    """Intersection over union of every class: float64 [..., K], NaN for a class neither true nor predicted anywhere."""
+    """Intersection over union of each class: float64 [..., K]; NaN for a class that is neither true nor predicted."""
     hits = confusion.diagonal(dim1=-2, dim2=-1)
     return _ratio(hits, confusion.sum(-1) + confusion.sum(-2) - hits)
 
 
 def class_scores(confusion: Tensor) -> dict[str, Tensor]:
-    """`iou`, `precision`, `recall` and `f1` of every class, float64 [K] each; NaN for a class that is absent.
+    """`iou`, `precision`, `recall` and `f1` of each class, float64 [K] each; NaN for a class without a true pixel.
 
-    Absent is a class without a true pixel, whatever was predicted: its iou would be 0 by one wrong pixel and undefined
-    without, so it would measure nothing, and which classes a mean is over would hang on the prediction. A class that is
-    present but never predicted has precision 0, not an undefined one.
+    The iou of such a class would be 0 after one wrong pixel and undefined without, so the prediction would decide which
+    classes a mean is over. A class with true pixels that is never predicted has precision 0, not NaN.
 
     Args:
         confusion: int64 [K, K].
@@ -77,22 +76,22 @@ class SegmentationMetrics(Metric):
     """The metrics of one split, by name.
 
     Binary (one channel of logits): `iou`, `precision`, `recall` and `f1` of the positive class, `accuracy`, `iou_image`,
-    and `confident_accuracy`, the share of pixels whose probability is within 0.1 of the right answer, which is what the
-    texture notebook prints as "precision".
+    and `confident_accuracy`: the share of pixels whose probability is within 0.1 of the target. The texture notebook prints
+    that as "precision".
 
-    Multiclass: `iou`, `precision`, `recall` and `f1` as means over the classes present (those with a true pixel in the
-    split), `iou_micro` over all pixels of all classes, `iou/<class>` (NaN for an absent class), `accuracy`,
-    `iou_image`, and, where a background class is named, `foreground_iou`: anything but background against anything but
-    background, mean over images, which is what the U-Net report prints as "IoU".
+    Multiclass: `iou`, `precision`, `recall` and `f1` as means over the classes present (with a true pixel in the split),
+    `iou_micro` over all pixels of all classes, `iou/<class>` (NaN for an absent class), `accuracy`, `iou_image`, and, if
+    there is a background class, `foreground_iou`: the iou of everything but background, mean over images. The U-Net report
+    prints that as "IoU".
 
-    `iou_image` is the mean over images of the image's own iou, without the images in which that is undefined.
+    `iou_image` is the mean over images of the iou of each, without images for which it is undefined.
 
-    Binary metrics of the positive class and `foreground_iou` are NaN where the split has no true pixel of what they
-    measure.
+    Binary metrics of the positive class and `foreground_iou` are NaN if the split has no true pixel of that class or of
+    the foreground.
 
     Args:
         class_names: the classes in the order of their ids.
-        binary: whether the probabilities are of the positive class alone.
+        binary: whether the net gives the probability of the positive class alone.
         background: position of the background class, or None.
         sync_on_compute: whether processes add up their counts.
     """
@@ -114,7 +113,7 @@ class SegmentationMetrics(Metric):
         self.add_state(
             "confusion", torch.zeros(classes, classes, dtype=torch.int64), dist_reduce_fx="sum", persistent=True
         )
-        # Sum and count, each.
+        # Each holds a sum and a count.
         for name in ("image_iou", "foreground_iou", "confident"):
             self.add_state(name, torch.zeros(2, dtype=torch.float64), dist_reduce_fx="sum", persistent=True)
 
@@ -145,13 +144,11 @@ class SegmentationMetrics(Metric):
 
     def names(self) -> list[str]:
         """The names of the metrics that `compute` gives."""
-        return list(self._ratios())
+        # The class's function: torchmetrics wraps the instance's, which warns before the first update.
+        return list(SegmentationMetrics.compute(self))
 
     def compute(self) -> dict[str, Tensor]:
-        """Every metric as a float64 scalar; NaN where it is undefined."""
-        return self._ratios()
-
-    def _ratios(self) -> dict[str, Tensor]:
+        """Every metric as a float64 scalar; NaN if it is undefined."""
         confusion = self.confusion
         hits, scores = confusion.diagonal(), class_scores(confusion)
         metrics: dict[str, Tensor] = {"accuracy": _ratio(hits.sum(), confusion.sum())}
@@ -175,7 +172,7 @@ def _sum_and_count(values: Tensor) -> Tensor:
 
 
 class RunningMean(Metric):
-    """Weighted mean of everything seen since the last reset, in float64; kept in checkpoints.
+    """Weighted mean since the last reset, in float64. Checkpoints hold it.
 
     Args:
         sync_on_compute: whether processes add up their sums.
@@ -201,10 +198,10 @@ class RunningMean(Metric):
 
 
 class SplitLoss(Metric):
-    """The loss of a split, from what its batches add; see `Loss.totals`. Kept in checkpoints.
+    """The loss of a split, from the `Loss.totals` of its batches. Checkpoints hold it.
 
     Args:
-        terms: how many weighted means the loss is the sum of.
+        terms: `Loss.terms`.
         sync_on_compute: whether processes add up their totals.
     """
 
@@ -216,9 +213,9 @@ class SplitLoss(Metric):
         self.add_state("totals", torch.zeros(terms, 2, dtype=torch.float64), dist_reduce_fx="sum", persistent=True)
 
     def update(self, totals: Tensor) -> None:
-        """Adds those of a batch, float64 [terms, 2]."""
+        """Adds the totals of a batch, float64 [terms, 2]."""
         self.totals += totals
 
     def compute(self) -> Tensor:
-        """A float64 scalar; NaN where no pixel was judged."""
+        """A float64 scalar; NaN if no pixel counted."""
         return (self.totals[:, 0] / self.totals[:, 1]).sum()

@@ -1,15 +1,14 @@
-"""Optimizers and learning-rate schedules by name, with one meaning for `momentum`: each optimizer's own momentum term.
+"""Optimizers and learning-rate schedules by name. `momentum` means each optimizer's own momentum term.
 
-`momentum` is SGD's and RMSprop's momentum and Adam's first beta; None leaves the optimizer's own default (0, 0 and 0.9).
-So a grid over optimizer, learning rate and momentum has no job without meaning and no two that are the same. A schedule is
-asked for a torch scheduler once the length of the training is known.
+`momentum` is SGD's and RMSprop's momentum and Adam's first beta; None is the optimizer's default (0, 0 and 0.9). So no two
+jobs of a grid over optimizer, learning rate and momentum are equal.
 """
 
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
@@ -71,15 +70,13 @@ class RMSprop(_Settings):
 class Adam(_Settings):
     """Adam; `momentum` is its first beta."""
 
+    torch_class: ClassVar[type[torch.optim.Adam]] = torch.optim.Adam
     beta2: From0Below1 = 0.999
     eps: NotNegative = 1e-8
 
-    def _arguments(self) -> dict[str, Any]:
-        beta1 = 0.9 if self.momentum is None else self.momentum
-        return {"lr": self.lr, "betas": (beta1, self.beta2), "eps": self.eps, "weight_decay": self.weight_decay}
-
     def __call__(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        return torch.optim.Adam(parameters, **self._arguments())
+        betas = (0.9 if self.momentum is None else self.momentum, self.beta2)
+        return self.torch_class(parameters, lr=self.lr, betas=betas, eps=self.eps, weight_decay=self.weight_decay)
 
 
 @checked
@@ -87,28 +84,26 @@ class Adam(_Settings):
 class AdamW(Adam):
     """Adam with decoupled weight decay (Loshchilov and Hutter, 2019)."""
 
+    torch_class = torch.optim.AdamW
     weight_decay: NotNegative = 0.01
-
-    def __call__(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(parameters, **self._arguments())
 
 
 class Schedule(ABC):
-    """A schedule stepped after every optimizer step.
+    """A learning-rate schedule, stepped after every optimizer step.
 
-    All are LambdaLR: the rate is a function of the step and of the present training's length. Torch's own cosine and
-    one-cycle schedulers keep the old length when a run is continued with more steps, and then climb again or raise.
+    All are LambdaLR: the rate is a function of the step and of the training's length. When a run is resumed with more
+    steps, torch's cosine and one-cycle schedulers keep the old length, and then rise again or raise an error.
     """
 
     @abstractmethod
     def __call__(self, optimizer: Optimizer, total_steps: int, steps_per_epoch: int) -> LRScheduler:
-        """The scheduler of a training of `total_steps` optimizer steps."""
+        """The torch scheduler for a training of `total_steps` optimizer steps."""
 
 
 @checked
 @dataclass(frozen=True)
 class Exponential(Schedule):
-    """The learning rate times `gamma` after every epoch; the texture notebook has 0.95.
+    """Multiplies the learning rate by `gamma` after every epoch; 0.95 in the texture notebook.
 
     Source: texture notebook (docs/sources.md), section 4.1.
     """
@@ -122,7 +117,7 @@ class Exponential(Schedule):
 @checked
 @dataclass(frozen=True)
 class Cosine(Schedule):
-    """Half a cosine from the learning rate to `final_fraction` of it over the whole training."""
+    """Half a cosine over the whole training, from the learning rate down to `final_fraction` times it."""
 
     final_fraction: From0Below1 = 0.0
 
@@ -136,7 +131,7 @@ class Cosine(Schedule):
 class OneCycle(Schedule):
     """Up to the learning rate over `warmup_fraction` of the training, then down to nearly 0 (Smith and Topin, 2018).
 
-    Momentum is left as it is, so that `momentum` keeps its meaning.
+    Unlike in torch, the momentum stays constant.
     """
 
     warmup_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.3
@@ -155,5 +150,5 @@ class OneCycle(Schedule):
 
 
 def _half_cosine(part: float) -> float:
-    """From 1 at the beginning to 0 at the end, and 0 behind it."""
+    """From 1 at `part` 0 to 0 at `part` 1 and above."""
     return (1 + math.cos(math.pi * min(part, 1.0))) / 2

@@ -1,4 +1,4 @@
-"""LightningModules: a net, a loss, metrics and an optimizer. Binary and multiclass share all but how logits are read.
+"""LightningModules with a net, a loss, metrics and an optimizer, for binary and multiclass segmentation.
 
 Shapes: B images, C channels, K channels of logits, H x W pixels.
 """
@@ -24,7 +24,7 @@ STAGES: tuple[Stage, ...] = ("train", "val", "test")
 
 
 class _Counts(nn.Module):
-    """What is counted in one stage."""
+    """Metrics and loss of one stage."""
 
     def __init__(self, metrics: SegmentationMetrics, loss: RunningMean | SplitLoss) -> None:
         super().__init__()
@@ -33,22 +33,22 @@ class _Counts(nn.Module):
 
 
 class SegmentationTask(L.LightningModule):
-    """Net, loss, metrics, optimizer and schedule as one LightningModule; its subclasses say how logits are read.
+    """Net, loss, metrics, optimizer and schedule as one LightningModule. Subclasses turn logits into predictions.
 
     Two surprises for a Lightning user:
 
     - A step logs nothing. One call of `self.log` costs about as much as the rest of Lightning's loop, and reading a number
       back makes a GPU wait. Counts are added up on the device; `callbacks.TrainingLog` reads them by `training_metrics()`
       and writes them to the loggers. Validation and test values are in `trainer.callback_metrics`.
-    - `load_from_checkpoint` cannot work: a checkpoint holds the configuration as plain data and no pickled objects.
+    - `load_from_checkpoint` does not work: a checkpoint holds the configuration as plain data, without pickled objects.
       `segsweep.load_run(path)` builds the net from it and loads the weights: `run.net`, and `run.task`, the class.
 
     Args:
         net: from images float [B, C, H, W] to logits float [B, K, H, W].
-        loss: one that fits the task.
+        loss: a loss that fits the task.
         labels: the class table.
-        optimizer: from parameters to an optimizer.
-        schedule: of the learning rate; None keeps it.
+        optimizer: makes an optimizer from parameters.
+        schedule: learning-rate schedule; None keeps the rate constant.
         channels_last: memory format of net and images; faster convolutions on most machines, the same numbers up to
             rounding.
 
@@ -80,7 +80,7 @@ class SegmentationTask(L.LightningModule):
         self.optimizer = optimizer
         self.schedule = schedule
         binary = self.kind == "binary"
-        # Processes share the samples of a training batch; each has all of validation and test.
+        # Processes share each training batch, but each scores all of val and test.
         self.metrics = nn.ModuleDict(
             {
                 f"{stage}_counts": _Counts(
@@ -90,40 +90,39 @@ class SegmentationTask(L.LightningModule):
                 for stage in STAGES
             }
         )
-        # Since the first step of the training: loss and, for binary tasks, confident accuracy, a mean of step means, as
-        # the published figures are.
+        # Means over all steps of the training: loss and, for binary tasks, confident accuracy, as in the published figures.
         self.running = nn.ModuleDict({name: RunningMean() for name in ("loss", "confident_accuracy")[: 1 + binary]})
-        # Rows true, columns predicted; of the last training window, validation and test.
+        # Rows true, columns predicted; of the last row of training metrics, the last validation and the test.
         self.confusions: dict[Stage, Tensor] = {}
         self._first_bad_step: Tensor | None = None
         self.last_loss: Tensor | None = None
 
     @property
     def metric_names(self) -> list[str]:
-        """What can be an objective."""
+        """The metrics that can be the objective."""
         return ["val/loss", *(f"val/{name}" for name in self._counts("val").metrics.names())]
 
     @staticmethod
     @abstractmethod
     def out_channels(labels: ClassTable) -> int:
-        """How many channels of logits a net for these labels must have."""
+        """Number of channels of logits that the net must have."""
 
     @staticmethod
     @abstractmethod
     def probabilities(logits: Tensor) -> Tensor:
-        """Probabilities float32 [B, classes, H, W] of every class, from logits [B, K, H, W]."""
+        """Probabilities float32 [B, classes, H, W] from logits [B, K, H, W]."""
 
     @staticmethod
     @abstractmethod
     def predict(logits: Tensor) -> Tensor:
-        """Class ids int64 [B, H, W]."""
+        """Class positions int64 [B, H, W] from logits [B, K, H, W]."""
 
     @abstractmethod
-    def _count(self, stage: Stage, logits: Tensor, mask: Tensor) -> None:
-        """Counts a batch."""
+    def count(self, stage: Stage, logits: Tensor, mask: Tensor) -> None:
+        """Adds a batch to the metrics of a stage."""
 
     def forward(self, image: Tensor) -> Tensor:
-        """Logits float32 [B, K, H, W] of images [B, C, H, W]."""
+        """Logits float32 [B, K, H, W] from images [B, C, H, W]."""
         return self.net(image.to(memory_format=self.memory_format)).float()
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
@@ -132,30 +131,30 @@ class SegmentationTask(L.LightningModule):
         with torch.no_grad():
             self._guard(loss)
             self.last_loss = loss.detach()
-            self._count("train", logits.detach(), batch.mask)
+            self.count("train", logits.detach(), batch.mask)
             self._counts("train").loss.update(self.last_loss)
             self._running("loss").update(self.last_loss)
         return loss
 
     def validation_step(self, batch: Batch, batch_index: int) -> Tensor:
-        """Gives its logits to the callbacks."""
+        """Returns the logits, for the callbacks."""
         return self._evaluate("val", batch)
 
     def test_step(self, batch: Batch, batch_index: int) -> Tensor:
-        """Gives its logits to the callbacks."""
+        """Returns the logits, for the callbacks."""
         return self._evaluate("test", batch)
 
     def _evaluate(self, stage: Stage, batch: Batch) -> Tensor:
         logits = self(batch.image)
         self._counts(stage).loss.update(self.loss.totals(logits, batch.mask))
-        self._count(stage, logits, batch.mask)
+        self.count(stage, logits, batch.mask)
         return logits
 
     def on_validation_start(self) -> None:
         self.raise_if_diverged()
 
     def on_validation_epoch_end(self) -> None:
-        # For callbacks only: the loggers get it from TrainingLog, at the step that it belongs to.
+        # For callbacks only: TrainingLog writes the values to the loggers, with the right step.
         values = self._collect("val")
         if self.trainer.state.fn == "fit" and not torch.isfinite(values["val/loss"]):
             self._diverged(self.global_step)
@@ -175,7 +174,7 @@ class SegmentationTask(L.LightningModule):
         return mean
 
     def _collect(self, stage: Stage) -> dict[str, Tensor]:
-        """The stage's metrics so far, which then start anew."""
+        """Computes and resets the metrics of a stage."""
         counts = self._counts(stage)
         values = {f"{stage}/loss": counts.loss.compute()}
         values |= {f"{stage}/{name}": value for name, value in counts.metrics.compute().items()}
@@ -185,14 +184,14 @@ class SegmentationTask(L.LightningModule):
         return values
 
     def training_metrics(self) -> dict[str, float]:
-        """Means since the last call, and the running means since the first step of the training."""
+        """Means since the last call, and running means since the first step of the training."""
         self.raise_if_diverged()
         values = self._collect("train")
         values |= {f"train/{name}_running": self._running(name).compute() for name in self.running}
         return {name: float(value) for name, value in values.items()}
 
     def _guard(self, loss: Tensor) -> None:
-        """Notes the first step whose loss is not finite; where reading it costs no wait, stops there."""
+        """Raises DivergedError if the loss is not finite. On a GPU, where reading it would wait, only notes the step."""
         if loss.device.type == "cpu":
             if not torch.isfinite(loss):
                 self._diverged(self.global_step + 1)
@@ -203,7 +202,7 @@ class SegmentationTask(L.LightningModule):
         self._first_bad_step = torch.where(bad, self.global_step + 1, self._first_bad_step)
 
     def raise_if_diverged(self) -> None:
-        """Raises DivergedError if a step's loss so far, or a weight, is not finite; on an accelerator, waits for it."""
+        """Raises DivergedError if a weight, or the loss of a step so far, is not finite. Makes a GPU wait."""
         if self._first_bad_step is not None and (step := int(self._first_bad_step)) >= 0:
             self._diverged(step)
         if not all(bool(torch.isfinite(weight).all()) for weight in self.net.parameters()):
@@ -221,26 +220,23 @@ class SegmentationTask(L.LightningModule):
         optimizer = self.optimizer(self.net.parameters())
         if self.schedule is None:
             return optimizer
-        scheduler = self.schedule(optimizer, *self._length())
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
-    def _length(self) -> tuple[int, int]:
-        """Optimizer steps of the training, and of an epoch."""
         trainer = self.trainer
         data = trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it, its class does not declare it
-        if not isinstance(data, SegmentationDataModule):
+        if isinstance(data, SegmentationDataModule):
+            # Not Lightning's estimate: that starts the loader's workers before a checkpoint has set the step to resume at.
+            per_epoch = data.steps_per_epoch
+            limits = [trainer.max_steps] if trainer.max_steps > 0 else []
+            limits += [trainer.max_epochs * per_epoch] if trainer.max_epochs and trainer.max_epochs > 0 else []
+            total = min(limits)
+        else:
             trainer.fit_loop.setup_data()
-            return int(trainer.estimated_stepping_batches), int(trainer.num_training_batches)
-        # Not Lightning's estimate: it makes the loader, and workers would fetch from the first step on before a
-        # checkpoint has said where to begin.
-        per_epoch = data.steps_per_epoch
-        limits = [trainer.max_steps] if trainer.max_steps > 0 else []
-        limits += [trainer.max_epochs * per_epoch] if trainer.max_epochs and trainer.max_epochs > 0 else []
-        return min(limits), per_epoch
+            total, per_epoch = int(trainer.estimated_stepping_batches), int(trainer.num_training_batches)
+        scheduler = self.schedule(optimizer, total, per_epoch)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 
 class BinaryTask(SegmentationTask):
-    """Two classes and one channel of logits: that of class 1."""
+    """Two classes, one channel of logits: the logit of class 1."""
 
     kind = "binary"
 
@@ -257,18 +253,18 @@ class BinaryTask(SegmentationTask):
     def predict(logits: Tensor) -> Tensor:
         return (logits[:, 0] > 0).long()
 
-    def _count(self, stage: Stage, logits: Tensor, mask: Tensor) -> None:
+    def count(self, stage: Stage, logits: Tensor, mask: Tensor) -> None:
         metrics = self._counts(stage).metrics
         before = metrics.confident.clone()
         metrics.update(self.predict(logits), mask, torch.sigmoid(logits[:, 0].float()))
         if stage == "train":
             near, pixels = metrics.confident - before
-            # A mean of step means, as the published figure is; a step whose pixels are all ignored has none.
+            # A mean of step means, as in the published figure, without steps whose pixels are all ignored.
             self._running("confident_accuracy").update(near / pixels.clamp(min=1), weight=(pixels > 0).double())
 
 
 class MulticlassTask(SegmentationTask):
-    """A channel of logits a class."""
+    """One channel of logits per class."""
 
     kind = "multiclass"
 
@@ -284,7 +280,7 @@ class MulticlassTask(SegmentationTask):
     def predict(logits: Tensor) -> Tensor:
         return logits.argmax(dim=1)
 
-    def _count(self, stage: Stage, logits: Tensor, mask: Tensor) -> None:
+    def count(self, stage: Stage, logits: Tensor, mask: Tensor) -> None:
         self._counts(stage).metrics.update(self.predict(logits), mask)
 
 
