@@ -81,6 +81,7 @@ def assemble(
         raise UserError(
             "callbacks.last_checkpoint=null: cannot be left out; every_n_steps and every_n_minutes say how often it saves"
         )
+    # EndOfTraining comes before callbacks that use `validation_due`. LastCheckpoint comes last: it saves the others' state.
     callbacks = [
         *(build(node, f"callbacks.{name}") for name, node in nodes.items()),
         training_log,
