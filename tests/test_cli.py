@@ -55,6 +55,7 @@ MISTAKES = {
 }
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("typed", MISTAKES)
 def test_a_mistake_ends_in_one_line_that_names_key_and_value(command, typed):
     outcome = command("train.py", *SMALL, *typed.split())
@@ -99,6 +100,7 @@ def test_runs_of_the_same_second_get_folders_of_their_own(tmp_path):
     assert len({new_folder(parent) for _ in range(5)}) == 5
 
 
+@pytest.mark.quick
 def test_help_names_every_group_choice_and_root_key(command):
     outcome = command("train.py", "--help")
     assert outcome.code == 0

@@ -35,6 +35,7 @@ def written(folder: Path) -> dict:
     return json.loads((folder / "evaluation.json").read_text())
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     "how",
     [
@@ -159,6 +160,7 @@ def test_several_runs_give_one_table(command, train, tmp_path: Path):
     assert len([line for line in outcome.out.splitlines() if ".ckpt" in line]) == len(copies)
 
 
+@pytest.mark.quick
 def test_another_folder_of_the_same_classes_is_scored(command, tmp_path: Path):
     train_on_scenes(command, tmp_path)
     command("evaluate.py", "run=run", "output=own", "accelerator=cpu")
@@ -344,6 +346,7 @@ MISTAKES = {
 }
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("typed", MISTAKES)
 def test_a_mistake_ends_in_one_line_and_leaves_no_folder(command, train, tmp_path: Path, typed: str):
     run = train()

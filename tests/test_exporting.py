@@ -157,6 +157,7 @@ def test_a_missing_package_is_named_with_what_installs_it(command, train, monkey
     assert line.endswith(" pip install -e '.[export]'")
 
 
+@pytest.mark.quick
 def test_the_command_says_how_close_the_file_is(command, train, tmp_path: Path):
     train()
     outcome = command("export.py", "run=run", "format=torch_export", "output=a/net.pt2")

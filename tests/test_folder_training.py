@@ -32,6 +32,7 @@ def record(run: Path) -> dict:
     return json.loads((run / "run.json").read_text())
 
 
+@pytest.mark.quick
 def test_a_folder_alone_decides_net_loss_and_task(command, scenes: Path, tmp_path: Path):
     outcome = command("train.py", *TINY, *FAST, "hydra.run.dir=run")
     assert outcome.code == 0, outcome.err
@@ -251,6 +252,7 @@ def spoil(scenes: Path, mistake: str) -> Path:
     return path
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_check_data_and_training_refuse_a_wrong_folder_and_name_the_file(command, scenes, tmp_path, mistake: str):
     path = spoil(scenes, mistake)

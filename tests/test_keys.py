@@ -43,6 +43,7 @@ MEANT = {
 }
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("plus", ["", "+"])
 @pytest.mark.parametrize("typed", MEANT)
 def test_an_unknown_key_is_refused_and_the_nearest_known_key_is_named(
@@ -90,6 +91,7 @@ def test_every_command_refuses_an_unknown_key(command: Command, tmp_path: Path, 
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("sweeper", "swept"),
     [

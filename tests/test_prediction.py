@@ -45,6 +45,7 @@ def files(folder: Path) -> list[str]:
 SIZES = {"a": (48, 48), "sub/b": (31, 57), "sub/deeper/c d": (1, 1), "wide": (3, 200)}
 
 
+@pytest.mark.quick
 def test_every_image_of_any_size_gets_the_run_s_own_mask_in_the_same_subfolder(run: Run, tmp_path: Path):
     photos = tmp_path / "photos"
     images = {name: picture(photos / f"{name}.png", *size, seed=at) for at, (name, size) in enumerate(SIZES.items())}
@@ -144,6 +145,7 @@ def test_an_overlay_leaves_the_background_exactly_as_it_is_and_paints_the_rest_h
     assert np.abs(overlay - painted)[~clear].max() <= 0.5
 
 
+@pytest.mark.quick
 def test_a_bad_file_is_named_in_one_line_and_the_others_go_on(command, tmp_path: Path):
     train_on_scenes(command, tmp_path)
     for name in ("a", "b", "c"):

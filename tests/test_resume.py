@@ -147,6 +147,7 @@ def test_stopped_at_any_moment_and_continued_is_the_same_run(
         assert_same_run(tmp_path / "whole", cut)
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("kind", ["SIGINT", "SIGTERM"])
 def test_stopped_and_continued_more_than_once_is_the_same_run(command: Command, tmp_path: Path, kind: str):
     (tmp_path / "trap").touch()
@@ -200,6 +201,7 @@ def test_a_net_with_dropout_is_continued_with_the_same_drops(command: Command, t
 # Settings that may change on resume
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
@@ -343,6 +345,7 @@ ON_SCENES = [
 ]  # fmt: skip
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("kept", [True, False], ids=["contents kept", "written before contents were kept"])
 def test_a_run_goes_on_when_its_data_has_moved(scenes: Path, command: Command, tmp_path: Path, kept: bool):
     assert command("train.py", *ON_SCENES, *trap("SIGTERM", 4), "hydra.run.dir=whole").code == 0
@@ -389,6 +392,7 @@ def test_a_sweep_goes_on_when_its_data_has_moved(scenes: Path, command: Command,
 # Damaged files
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     "name", ["checkpoints/last.ckpt", "config.yaml", ".hydra/overrides.yaml", "run.json", "metrics.csv"]
 )

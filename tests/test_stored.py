@@ -52,6 +52,7 @@ def put(content: Any, keys: list[Any], value: Any) -> None:
     content[last] = value
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("text", HOSTILE)
 @pytest.mark.parametrize(
     "keys", [["name"], ["lr"], ["data", "sigma1", 0], ["callbacks", "panel"], ["more"], ["optim", "_target_"]]

@@ -45,6 +45,7 @@ def same_weights(one: Path, other: Path) -> bool:
     return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
 
 
+@pytest.mark.quick
 def test_a_run_directory_holds_what_the_contract_says(train: Train):
     run = train("seed=3")
     for name in ("config.yaml", "run.json", "metrics.csv", "train.log", ".hydra/config.yaml", "checkpoints/best.ckpt"):
@@ -106,6 +107,7 @@ def test_validation_every_few_steps_and_at_the_end(train: Train):
     assert table.loc[table["val/iou"].notna(), "step"].tolist() == [2, 4, 5]
 
 
+@pytest.mark.quick
 def test_checkpoints_hold_plain_data_and_all_that_is_needed(train: Train):
     run = train()
     for name in ("best", "last"):
@@ -115,6 +117,7 @@ def test_checkpoints_hold_plain_data_and_all_that_is_needed(train: Train):
         assert content["segsweep"]["kind"] == "binary"
 
 
+@pytest.mark.quick
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(train: Train):
     runs = [train(f"seed={seed}", folder=name) for name, seed in (("a", 0), ("b", 0), ("c", 1))]
     assert same_weights(runs[0], runs[1])
@@ -161,6 +164,7 @@ def test_cosine_and_exponential_move_the_learning_rate_as_they_say(train: Train)
     assert cosine.iloc[-1] == pytest.approx(0, abs=1e-9)
 
 
+@pytest.mark.quick
 def test_a_diverging_run_stops_with_status_failed_and_keeps_what_it_saved(command, tmp_path: Path):
     # The first step is saved; its weights make the loss of a later step overflow.
     overrides = [
@@ -216,6 +220,7 @@ def test_profile_says_where_the_time_went(train: Train):
     assert "run_training_batch" in (run / "fit-profile.txt").read_text()
 
 
+@pytest.mark.quick
 def test_tensorboard_holds_losses_metrics_rate_speed_pictures_and_graph(train: Train):
     run = train("+callbacks.drawn._target_=segsweep.callbacks.NetGraph")
     events = EventAccumulator(str(run / "tensorboard"), size_guidance={"images": 0}).Reload()
@@ -265,6 +270,7 @@ def test_a_file_that_is_no_checkpoint_is_refused_in_one_line(tmp_path: Path, con
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.quick
 def test_a_checkpoint_runs_no_code_and_imports_nothing_that_it_names(train: Train, tmp_path: Path):
     class Bomb:
         def __reduce__(self):
@@ -392,6 +398,7 @@ def small_disk(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
+@pytest.mark.quick
 def test_a_full_disk_ends_a_run_in_one_line_and_leaves_no_part_of_a_file(command, tmp_path: Path):
     with small_disk(100_000):  # a checkpoint has 180 kB, everything else less than 100
         outcome = command("train.py", *SMALL, "hydra.run.dir=run", "callbacks.panel=null")

@@ -128,6 +128,7 @@ def test_a_run_of_own_code_is_continued_when_its_user_names_the_file(
     assert all(torch.equal(one, other) for one, other in zip(long.net.parameters(), run.net.parameters(), strict=True))
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("group", "node"),
     [
@@ -157,6 +158,7 @@ def test_a_run_directory_of_a_stranger_makes_resume_import_nothing(
     assert not (tmp_path / "opened").exists()
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [

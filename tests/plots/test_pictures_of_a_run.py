@@ -14,6 +14,7 @@ def lines(axes):
     return {line.get_label(): line for line in axes.get_lines() if not line.get_label().startswith("_")}
 
 
+@pytest.mark.quick
 def test_curves_are_the_history_of_training_and_validation(train):
     run = load_run(train("objective=val/accuracy"))
     figure = run.curves()

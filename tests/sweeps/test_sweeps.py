@@ -174,6 +174,7 @@ def test_sweeps_started_in_the_same_second_have_different_folders(sweep: Sweep, 
 # Continuing a sweep
 
 
+@pytest.mark.quick
 def test_continuing_leaves_completed_jobs_alone(grid: Path, sweep: Sweep):
     before, table = state(grid), pd.read_csv(grid / "summary.csv")
     outcome = sweep(*GRID, "name=grid")
@@ -245,6 +246,7 @@ def test_replicates_are_compared_by_setting(sweep: Sweep, tmp_path: Path):
     )
 
 
+@pytest.mark.quick
 def test_a_failed_job_without_a_checkpoint_starts_again_and_no_other_job_does(sweep: Sweep, tmp_path: Path):
     asked = [TRAP, "+callbacks.trap.kind=raise", "+callbacks.trap.flag=broken", "lr=0.001,0.01", "name=again"]
     (tmp_path / "broken").touch()
@@ -301,6 +303,7 @@ def test_a_mistake_when_a_sweep_continues_deletes_no_checkpoint(sweep: Sweep, tm
     assert all(same_weights(whole / folder, cut / folder) for folder in statuses(whole))
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
 def test_a_signal_interrupts_the_job_writes_the_report_and_the_same_command_resumes(
     sweep: Sweep, tmp_path: Path, name: str, code: int
@@ -675,6 +678,7 @@ def test_all_jobs_of_a_sweep_may_fail(sweep: Sweep, tmp_path: Path):
 # Refused commands
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
@@ -709,6 +713,7 @@ def test_a_refused_command_does_not_change_an_existing_sweep(grid: Path, sweep: 
         assert state(grid.parent, without=(".lock",)) == before, typed
 
 
+@pytest.mark.quick
 def test_a_second_process_on_the_same_sweep_is_refused(grid: Path, sweep: Sweep):
     before = state(grid.parent, without=(".lock",))
     with FileLock(grid / ".lock"):
