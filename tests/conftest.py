@@ -17,13 +17,13 @@ from support import ROOT, SMALL, Command, Outcome
 
 @pytest.hookimpl(tryfirst=True)  # before pytest selects by marker
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests that run a command as slow, unless `quick` keeps them: of a parametrized test the first case."""
+    """Mark tests that run a command as slow, and all but the first case of a test marked `quick`."""
     kept = set()
     for item in items:
-        function = item.nodeid.partition("[")[0]
-        if item.get_closest_marker("quick") and function not in kept:
+        function, quick = item.nodeid.partition("[")[0], item.get_closest_marker("quick")
+        if quick and function not in kept:
             kept.add(function)
-        elif "command" in getattr(item, "fixturenames", ()):
+        elif quick or "command" in getattr(item, "fixturenames", ()):
             item.add_marker("slow")
 
 

@@ -160,7 +160,6 @@ def test_several_runs_give_one_table(command, train, tmp_path: Path):
     assert len([line for line in outcome.out.splitlines() if ".ckpt" in line]) == len(copies)
 
 
-@pytest.mark.quick
 def test_another_folder_of_the_same_classes_is_scored(command, tmp_path: Path):
     train_on_scenes(command, tmp_path)
     command("evaluate.py", "run=run", "output=own", "accelerator=cpu")

@@ -40,6 +40,7 @@ def opened(path: Path):
     return net, json.loads(extra["segsweep.json"])
 
 
+@pytest.mark.quick
 @every_net
 @every_format
 def test_the_file_has_the_net_s_logits_at_every_size(target: str, variant: dict, format: str, tmp_path: Path):

@@ -118,6 +118,7 @@ def test_the_order_of_overrides_and_of_keys_does_not_matter():
     assert job_key(dict(reversed(settings.items()))) == job_key(settings)
 
 
+@pytest.mark.slow
 def test_no_two_settings_of_a_grid_share_a_key():
     keys = [
         key(f"optim={optim}", f"lr={lr}", f"momentum={momentum}", f"seed={seed}")

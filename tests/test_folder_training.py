@@ -166,7 +166,7 @@ def test_tensorboard_shows_overlays_and_the_confusion_matrix(command, scenes: Pa
 def test_the_overfit_check_says_whether_two_samples_were_learnt(command, scenes: Path, tmp_path: Path):
     learn = ["debug=overfit", "data=folder", "data.root=scenes", "data.image_size=32", "optim=adam", "lr=0.01"]
     small = [entry for entry in FAST if "max_steps" not in entry and "widths" not in entry]
-    outcome = command("train.py", *learn, *small, "hydra.run.dir=learnt", "trainer.max_steps=150")
+    outcome = command("train.py", *learn, *small, "hydra.run.dir=learnt", "trainer.max_steps=300")
     assert outcome.code == 0, outcome.out
     assert "overfit check passed: iou " in outcome.out
     assert record(tmp_path / "learnt")["overfit_check"] == "passed"

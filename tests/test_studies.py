@@ -123,7 +123,6 @@ def test_rgb_rates_runs_on_somebodys_folder(command: Command, tmp_path: Path):
     check_report_protocol(tmp_path / "multirun/study")
 
 
-@pytest.mark.quick
 def test_design_is_the_three_way_grid_with_three_seeds(command: Command, tmp_path: Path):
     assert params("design") == {"optim": "sgd,adam,rmsprop", "lr": "0.001,0.01,0.1", "seed": "0,1,2"}
     assert composed("study=design") == composed()

@@ -55,6 +55,7 @@ def test_comment_says_parameters_and_field_of_view(path: Path):
     assert field_of_view(net) == tuple(seen)
 
 
+@pytest.mark.quick
 @every_variant
 def test_variant_differs_from_the_published_net_only_in_the_setting_it_is_named_after(path: Path):
     published, variant = settings("texture_cnn"), settings(f"ablation/{path.stem}")
@@ -69,6 +70,7 @@ def test_variant_differs_from_the_published_net_only_in_the_setting_it_is_named_
     assert said in ("", str(value))
 
 
+@pytest.mark.quick
 @every_variant
 def test_variant_trains(path: Path):
     net = net_of(path)

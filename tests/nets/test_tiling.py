@@ -106,6 +106,7 @@ def test_logits_in_tiles_are_those_of_the_whole_image(
     torch.testing.assert_close(in_tiles, whole, rtol=1e-5, atol=1e-5 * float(whole.abs().max()))
 
 
+@pytest.mark.slow
 @every_net
 @pytest.mark.parametrize("way", [blended, counted])
 def test_logits_in_tiles_are_those_of_the_whole_image_if_both_sides_are_cut(target: str, variant: dict, way):

@@ -182,6 +182,7 @@ def test_confusion_shows_share_and_count_and_an_absent_class_as_absent():
     assert ticks(figure.axes[0].child_axes[0].yaxis) == ["10.0k", "0", "4"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [1, 2, 12, 13, 30])
 def test_confusions_of_any_number_of_classes_render(number):
     counts = np.random.default_rng(0).integers(0, 10**6, (number, number))

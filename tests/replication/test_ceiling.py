@@ -219,6 +219,7 @@ def test_larger_windows_are_never_worse_and_no_net_is_above() -> None:
     assert rows["image", 7] > RESULTS_IOU
 
 
+@pytest.mark.slow
 def test_rounding_to_8_bits_causes_more_errors(known: list[Mask]) -> None:
     wrong = {}
     for name in ROUNDINGS:
@@ -259,6 +260,7 @@ def test_scores_equal_the_project_s_metrics() -> None:
     assert result["wrong_at_border"] == 1
 
 
+@pytest.mark.slow
 def test_the_command_writes_its_table_its_figures_and_a_picture(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -102,6 +102,7 @@ def expanded(study: Study) -> list[tuple[str, ...]]:
     return list(itertools.product(*choices))
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("name", NO_FOLDER)
 def test_a_study_trains_exactly_the_settings_that_the_page_shows(name: str):
     wanted = {key_without_seed(composed(setting.overrides)) for setting in STUDIES[name].settings}
@@ -323,6 +324,7 @@ def test_experiments_are_kept_with_the_time_they_take(monkeypatch: pytest.Monkey
     assert text.endswith("took 3 min in all, on the same two cores.\n")
 
 
+@pytest.mark.slow
 def test_report_writes_page_and_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
     written: dict[str, str] = {}
     monkeypatch.setattr("replication.__main__.write_results", lambda results: written.update(numbers=results))

@@ -292,6 +292,7 @@ def test_heatmap_of_three_axes_has_names_in_the_order_of_the_command(made: Made)
     assert figure.axes[0].get_xlabel() == "momentum"
 
 
+@pytest.mark.slow
 def test_heatmap_of_many_values_shows_the_best_ones_and_the_best_of_all(made: Made):
     rates = [0.01 * 1.1**power for power in range(-30, 31)]
     sweep = made({"lr": rates, "optim": ["sgd", "adam"], "seed": [0, 1]}, noisy)

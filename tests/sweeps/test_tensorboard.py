@@ -22,6 +22,8 @@ from segsweep.sweeps.hparams import SUFFIX
 from segsweep.sweeps.report import write_report
 from segsweep.sweeps.state import SweepDirectory
 
+pytestmark = pytest.mark.slow  # a sweep and a TensorBoard server
+
 Ask = Callable[..., Any]
 JOBS = [f"lr={rate},momentum={momentum}" for rate in ("0.01", "1e+30") for momentum in ("null", "0.9")]
 RUNS = [f"{job}/tensorboard" for job in JOBS]
