@@ -25,12 +25,13 @@ from segsweep.image_files.arrays import Brightest
 from segsweep.image_files.limits import available_cores, parallel_map
 from segsweep.instantiate import check_arguments
 from segsweep.nets.tiling import ReceptiveField, check_blending, least_blended, margin_of, overlap_of, tiled_logits
+from segsweep.runs.files import write_json
 from segsweep.runs.load import Run
 from segsweep.runs.prediction_folder import Precision, PredictionFolder
 from segsweep.trainer_settings import device_of
 
 LARGE = 4_000_000
-"""Pixels. A larger image is decoded only in its turn and written at once, so that few large images are in memory."""
+"""Pixels. A larger image is not decoded ahead and is written at once, so that few of them are in memory."""
 
 
 class PredictionProgress(Protocol):
@@ -40,7 +41,7 @@ class PredictionProgress(Protocol):
         """The number of images to predict is known."""
 
     def cautioned(self, line: str) -> None:
-        """Tiles will change the mask of an image."""
+        """Tiles may change the mask of an image."""
 
     def written(self, name: str) -> None:
         """The mask of an image is written."""
@@ -65,7 +66,7 @@ class Prediction:
     failed: dict[Path, str] = field(default_factory=dict)
     """The images that could not be read, each with the reason, in one line."""
     caution: str | None = None
-    """A line that says how tiles changed the masks of large images; None if they did not."""
+    """A line that warns that tiles may have changed masks of large images; None if they did not."""
     doubt: str | None = None
     """A line on images that were probably read wrongly; None if there is no doubt."""
     pixels: int = 0
@@ -95,7 +96,7 @@ def predict(
     Args:
         run: from `load_run`.
         input: an image file or a folder.
-        output: a folder, which is made.
+        output: a folder; created if missing.
         overlays: write each image with its mask laid over it, the background clear.
         probabilities: write class probabilities; True is float16.
         tile: the largest height and width, in pixels, that the net is given at once; larger images are cut.
@@ -106,7 +107,8 @@ def predict(
         progress: receives the events.
 
     Raises:
-        UserError: a setting is wrong, there is nothing to predict, or a file would be replaced; nothing was written.
+        UserError: a setting is wrong, there is nothing to predict, or a file would be replaced: nothing was written. Or a
+            tile does not fit into memory: the masks before it are whole, and classes.json is not written.
         OSError: a file could not be written; the files before it are whole.
     """
     try:
@@ -140,7 +142,7 @@ def predict(
         progress.written(name)
     result.doubt = reader.brightest.doubt()
     if result.written:
-        folder.write_class_table()
+        write_json(folder.class_table, run.labels.to_dict())
     result.seconds = time.perf_counter() - started
     return result
 
@@ -257,9 +259,12 @@ class TiledNet:
             else:
                 list(bands())
         except (MemoryError, RuntimeError) as error:
-            if isinstance(error, MemoryError) or "memory" in str(error).lower():
-                raise UserError(f"tile={self.tile}: a tile does not fit into memory; try a smaller one") from error
-            raise
+            if not isinstance(error, MemoryError) and "memory" not in str(error).lower():
+                raise
+            used = min(self.tile, max(height, width))
+            smaller = max(used // 2, least_blended(self.overlap, self.alignment))
+            way_out = f"set tile={smaller}" if smaller < used else "set a smaller overlap and tile"
+            raise UserError(f"tile={self.tile}: a tile does not fit into memory; {way_out}") from error
         return mask
 
 

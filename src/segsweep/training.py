@@ -3,7 +3,6 @@
 import contextlib
 import logging
 import math
-import os
 import signal
 import time
 import traceback
@@ -25,7 +24,7 @@ from segsweep.instantiate import to_plain
 from segsweep.plots import loss_curve, save
 from segsweep.resume import PreviousRun, last_step, previous_run, reopen_failed
 from segsweep.runs import Objective, RunDirectory, RunRecord, git_state, objective_mode, read_metrics, versions
-from segsweep.runs.files import write_text
+from segsweep.runs.files import is_first_process, write_text
 from segsweep.runs.stored import require_resolved
 from segsweep.trainer_settings import cpu_threads, quiet_libraries
 from segsweep.training_setup import Session, assemble, check_root
@@ -62,9 +61,11 @@ def train(
         The content of run.json.
 
     Raises:
-        UserError: a setting is wrong. Nothing was trained, and a run that was to be resumed is unchanged.
+        UserError: a setting is wrong: nothing was trained, and a run to resume is unchanged. Or the objective was NaN at
+            every validation, or the directory was removed.
         DivergedError: the loss was not finite. Checkpoints saved before stay.
-        Interrupted: a signal stopped the training. last.ckpt holds the state after the last finished step.
+        Interrupted: a signal stopped the training. last.ckpt holds the state after the last finished step; after a second
+            signal, that of the last save.
     """
     settings = to_plain(config)
     check_root(settings)
@@ -98,11 +99,6 @@ def train(
                 require_objective(record, session)
             score_test_split(record, session, run)
         return record
-
-
-def is_first_process() -> bool:
-    """Whether this process writes the files: ddp starts its other processes with a rank above 0."""
-    return int(os.environ.get("LOCAL_RANK", 0)) == 0
 
 
 def start_record(
@@ -192,7 +188,7 @@ def inspect_inputs(record: RunRecord, session: Session, settings: dict[str, Any]
         session.data.source.dataset(split)
     note_absent_classes(record, session)
     if record.contents is None and is_first_process():
-        with contextlib.suppress(UserError):  # the folder also holds a file, not an image, that cannot be read
+        with contextlib.suppress(UserError):  # hashes every file, also unreadable ones that training does not use
             record.contents = data_contents(settings["data"])
     return cautions
 
@@ -235,7 +231,7 @@ def fit(record: RunRecord, session: Session, run: RunDirectory, stop: StopOnSign
 
 
 def check_overfit(record: RunRecord, session: Session, run: RunDirectory) -> None:
-    """Notes whether the net learned its few samples by heart: their iou exceeds OVERFIT_IOU. Draws the loss."""
+    """Records whether the net memorised its few samples (iou above OVERFIT_IOU), and draws the loss."""
     if not session.trainer.is_global_zero:
         return
     save(loss_curve(read_metrics(run.metrics)), run.path / "loss_curve.png")

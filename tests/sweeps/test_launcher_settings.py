@@ -26,7 +26,7 @@ JOBLIB_NODE = {"_target_": "hydra_plugins.hydra_joblib_launcher.joblib_launcher.
 
 
 def test_submitit_local_starts_no_more_jobs_than_there_are_cores(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(launchers, "cores", lambda: 4)
+    monkeypatch.setattr(launchers, "available_cores", lambda: 4)
     wanted = [Job(str(number), number, [], "", {}) for number in range(10)]
     assert [len(batch) for batch in launchers.batches(sweep_config(LOCAL_NODE), wanted)] == [4, 4, 2]
     assert [len(batch) for batch in launchers.batches(sweep_config(SLURM_NODE), wanted)] == [10]

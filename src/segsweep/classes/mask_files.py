@@ -61,7 +61,11 @@ def read_pixels(path: str | PathLike[str]) -> Pixels:
             f"{path}: is {array.dtype} {list(array.shape)}; a mask is [H, W] of integers, or [H, W, 3] of uint8 colours."
         )
     with open_image(path, EXACT_FORMATS + LOSSY_FORMATS) as image:
-        raw, stated, lossy = raw_mode(image), orientation(path, image), _lossy_encoding(image)
+        raw, stated = raw_mode(image), orientation(path, image)
+        lossy = None if image.format in EXACT_FORMATS else image.format
+        if image.format == "TIFF":
+            compression = image.info.get("compression")
+            lossy = None if compression in _EXACT_COMPRESSIONS else f"a TIFF compressed by {compression}"
         if is_deep_colour(image):
             raise UserError(f"{path}: has 16 bits a colour channel; save it with 8, since colours are #RRGGBB.")
         if image.format == "TIFF":
@@ -86,13 +90,6 @@ def read_pixels(path: str | PathLike[str]) -> Pixels:
         if mode in ("I", "I;16", "I;16L", "I;16B"):
             return Pixels("numbers", values, None, lossy)
     raise UserError(f"{path}: has the pixel mode {mode}; save it as RGB, palette, or 8- or 16-bit gray.")
-
-
-def _lossy_encoding(image: Image.Image) -> str | None:
-    if image.format == "TIFF":
-        compression = image.info.get("compression")
-        return None if compression in _EXACT_COMPRESSIONS else f"a TIFF compressed by {compression}"
-    return None if image.format in EXACT_FORMATS else image.format
 
 
 def _refuse_misread_tiff(path: Path, image: Image.Image) -> None:
@@ -137,7 +134,7 @@ def write_mask(path: str | PathLike[str], mask: NDArray[np.integer[Any]], labels
 
     Raises:
         UserError: the path does not end in .png.
-        ValueError: the mask is not [H, W] or holds another value.
+        ValueError: the mask is not [H, W], or holds a value that is neither a position nor 255.
     """
     path = Path(path)
     if path.suffix.lower() != ".png":

@@ -4,7 +4,6 @@ Heavy modules are imported inside the functions, so that `--help` and a mistyped
 """
 
 import contextlib
-import os
 import shlex
 import sys
 from collections.abc import Iterator
@@ -33,6 +32,7 @@ def train(config: DictConfig) -> float | None:
     A single run prints its metrics and the next commands to type. A failed overfit check exits with code 1.
     """
     from segsweep.resume import resumed_config
+    from segsweep.runs.files import is_first_process
     from segsweep.runs.stored import store_plain, typed_overrides
     from segsweep.training import train as train_run
 
@@ -54,7 +54,7 @@ def train(config: DictConfig) -> float | None:
         else:
             overrides = store_plain(directory, full)
         record = train_run(config, directory, overrides, resume=resume)
-    if int(os.environ.get("LOCAL_RANK", 0)) == 0:
+    if is_first_process():
         print_result(record, directory, tests=bool(config.trainer.test))
     if record.overfit_check == "failed":
         sys.exit(1)
@@ -62,7 +62,7 @@ def train(config: DictConfig) -> float | None:
 
 
 def print_result(record: "RunRecord", directory: Path, tests: bool) -> None:
-    """Prints a run's metrics and the next commands to type; `tests` says whether it was to be tested."""
+    """Prints a run's metrics and the next commands to type; `tests` is the setting trainer.test."""
     from rich.console import Console
     from rich.table import Table
 
@@ -95,7 +95,8 @@ def check_data(config: DictConfig) -> None:
         report = check(config, directory)
     print(f"The report and a contact sheet are in {relative(directory)}")
     if number := len(report.errors):
-        fail(f"{report.root}: {number} mistake{'s' if number > 1 else ''}; training on this would be wrong")
+        mistakes = f"{number} mistake{'s' if number > 1 else ''}"
+        fail(f"{report.root}: {mistakes}; correct all that {relative(directory / 'check.json')} lists")
 
 
 def evaluate(config: DictConfig) -> None:
@@ -220,7 +221,7 @@ def load_one_run(given: Any) -> "Run":
 
 
 def plain_settings(config: DictConfig, **required: str) -> dict[str, Any]:
-    """Returns a command's settings as plain data, without `code`, whose files it runs.
+    """Runs the files of `code`, and returns a command's other settings as plain data.
 
     Args:
         config: as composed.

@@ -1,4 +1,4 @@
-"""Files that are written completely or not at all."""
+"""Writes files completely or not at all, and tells which process writes them."""
 
 import json
 import math
@@ -7,6 +7,11 @@ import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+
+def is_first_process() -> bool:
+    """Whether this process writes the files of a run: ddp starts its other processes with a rank above 0."""
+    return int(os.environ.get("LOCAL_RANK", 0)) == 0
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:

@@ -16,7 +16,7 @@ from PIL import Image
 from segsweep.classes import ClassTable, write_mask
 from segsweep.errors import UserError
 from segsweep.plots import drawn_channels, overlay
-from segsweep.runs.files import write_json, write_whole
+from segsweep.runs.files import write_whole
 
 Precision = Literal["float16", "float32"]
 
@@ -64,7 +64,7 @@ class PredictionFolder:
         """Checks before any work that no file will be replaced.
 
         Args:
-            names: of the images.
+            names: names of the images.
             inputs: files that must never be replaced.
             overwrite: whether other files may be replaced, and the class table of other classes.
 
@@ -85,16 +85,16 @@ class PredictionFolder:
             except (OSError, ValueError):
                 content = None
             if content != self.labels.to_dict():
-                raise UserError(f"{self.class_table}: lists other classes than this run has; give another output")
-
-    def write_class_table(self) -> None:
-        write_json(self.class_table, self.labels.to_dict())
+                raise UserError(
+                    f"{self.class_table}: lists other classes than this run has, or is damaged; give another output, or"
+                    " overwrite=true"
+                )
 
     def write_pictures(self, name: str, image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> None:
         """Writes the mask as a palette PNG in the class colours, and the overlay if overlays are written.
 
         Args:
-            name: of the image.
+            name: name of the image.
             image: [C, H, W].
             mask: [H, W] of positions in the class table.
 
@@ -121,7 +121,7 @@ class PredictionFolder:
         """Writes probabilities [K, H, W] to a .npy file, one band of rows at a time.
 
         Args:
-            name: of the image.
+            name: name of the image.
             shape: H and W.
             bands: the first row of each band and its probabilities [K, h, W]; together all rows, from the top.
 

@@ -3,7 +3,6 @@
 An interpolation could read the environment or make folders: `${oc.env:HOME}`, `${new_folder:/x}`.
 """
 
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,10 @@ from omegaconf import DictConfig, OmegaConf
 from segsweep.console import quoted
 from segsweep.errors import UserError
 from segsweep.runs.checkpoint import require_plain
-from segsweep.runs.files import read_text, write_text
+from segsweep.runs.files import is_first_process, read_text, write_text
 
 LARGEST = 4 << 20
-"""Bytes. Larger files are refused; a stored configuration has some 3 KiB."""
+"""Largest file that is read, in bytes; a stored configuration has some 3 KiB."""
 _DEEPEST = 50
 _Loader: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -138,7 +137,7 @@ def store_plain(directory: Path, config: DictConfig) -> list[str]:
     """
     typed = typed_overrides(config)
     plain, stored = plain_overrides(typed, config), directory / ".hydra/overrides.yaml"
-    if plain != typed and stored.is_file() and int(os.environ.get("LOCAL_RANK", 0)) == 0:
+    if plain != typed and stored.is_file() and is_first_process():
         write_text(stored, yaml.safe_dump(plain, allow_unicode=True))
     return plain
 

@@ -8,6 +8,7 @@ from typing import Literal
 
 from omegaconf import DictConfig, OmegaConf, read_write
 
+from segsweep.image_files.limits import available_cores
 from segsweep.runs import objective_mode
 from segsweep.sweeps.plan import key_of
 from segsweep.sweeps.state import Job, held
@@ -37,11 +38,6 @@ def runs_locally(hydra: DictConfig) -> bool:
     return engine in ("joblib", "submitit_local")
 
 
-def cores() -> int:
-    """How many CPU cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def jobs_at_once(config: DictConfig, jobs: int) -> int:
     """How many jobs run at the same time; at least 1.
 
@@ -62,12 +58,12 @@ def jobs_at_once(config: DictConfig, jobs: int) -> int:
         # By default one job for each GPU: a GPU may lack the memory for a job per core.
         most = gpus or effective_n_jobs(asked)
     elif engine == "submitit_local":
-        most = cores()  # see `batches`
+        most = available_cores()  # see `batches`
     elif engine == "submitit_slurm":
         most = int(launcher.get("array_parallelism") or jobs)
     elif engine == "ray":
         settings = launcher.get("ray") or {}
-        there = (settings.get("init") or {}).get("num_cpus") or cores()
+        there = (settings.get("init") or {}).get("num_cpus") or available_cores()
         most = int(there / ((settings.get("remote") or {}).get("num_cpus") or 1))
     else:
         most = 1
@@ -82,7 +78,7 @@ def batches(config: DictConfig, jobs: Sequence[Job]) -> list[list[Job]]:
 
 
 def threads_of_job(engine: Engine, at_once: int) -> int | None:
-    """How many CPU threads a job should use; None if the launcher sets them, as joblib and Ray do.
+    """How many CPU threads a job should use; None leaves it alone: joblib and Ray set it, others run one job at a time.
 
     Under Slurm it is the number of cores that Slurm gave the job: not every cluster binds jobs to their cores, and an
     unbound job would use the whole node.
@@ -92,7 +88,7 @@ def threads_of_job(engine: Engine, at_once: int) -> int | None:
         at_once: how many jobs run at the same time.
     """
     if engine == "submitit_local":
-        return max(1, cores() // at_once)
+        return max(1, available_cores() // at_once)
     if engine == "submitit_slurm":
         given = os.environ.get("SLURM_CPUS_PER_TASK") or os.environ.get("SLURM_CPUS_ON_NODE")
         return int(given) if given else None

@@ -22,7 +22,7 @@ COLUMNS = ("n", "mean", "std", "low", "high", "difference", "p", "detectable", "
 NOT_RUN = "not run"
 """The reason given for a missing replicate that has no job."""
 
-UNFINISHED = ("pending", "queued", "running", "interrupted", NOT_RUN)
+UNFINISHED = ("pending", "running", "interrupted", NOT_RUN)
 """Statuses of jobs that may still complete. A job that is neither these nor "completed" is a lost replicate."""
 
 Key = tuple[int, float, str]
