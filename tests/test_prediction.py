@@ -56,6 +56,21 @@ def test_every_image_of_any_size_gets_the_run_s_own_mask_in_the_same_subfolder(r
         assert_predicted(run, image, read_mask(tmp_path / f"out/masks/{name}.png", run.labels).mask)
 
 
+@pytest.mark.parametrize(
+    ("size", "advice"), [(300, "set tile=150"), (150, "set tile=96"), (90, "set a smaller overlap and tile")]
+)
+def test_tile_beyond_the_memory_is_an_error_that_names_a_smaller_one_if_allowed(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, advice: str
+):
+    def full(*_: object) -> None:
+        raise MemoryError
+
+    picture(tmp_path / "large.png", size, size)
+    monkeypatch.setattr("segsweep.prediction.tiled_logits", full)
+    with pytest.raises(UserError, match=f"^tile=512: .*memory; {advice}$"):
+        predict(run, tmp_path / "large.png", tmp_path / "out", tile=512, overlap=64)
+
+
 @pytest.mark.parametrize("rule", [MaskRule(), MaskRule(by="color"), MaskRule(by="index"), "written"])
 def test_masks_are_read_again_without_change_by_colour_and_by_index(run: Run, tmp_path: Path, rule):
     image = picture(tmp_path / "a.png", 40, 50)

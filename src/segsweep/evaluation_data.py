@@ -153,11 +153,11 @@ def choose_class_table(
 ) -> tuple[dict[str, Any], list[str]]:
     """Chooses what reads the masks of another folder: the run's `data.labels`, or `table`, which lies in the folder.
 
-    If their ids or colours differ, either may be wrong: training did not use the table in its folder, but this folder's
-    masks may be others. The first mask that only one of the two can read decides.
+    If their ids or colours differ, either may be right: training used `data.labels`, but other masks may need the table
+    beside them. The first mask that only one of the two can read decides.
 
     Args:
-        run: the run.
+        run: from `load_run`.
         settings: the settings of the folder's source, with the run's `labels`.
         changes: the settings that the user typed.
         table: the class table in the folder.
@@ -221,7 +221,9 @@ def open_source(run: Run, node: Mapping[str, Any], split: ScoredSplit) -> Source
     way_out = "give data of the same classes in the same order"
     require_same_classes(run.labels, source.labels, f"data.labels ({source.labels_from})", way_out)
     if source.channels != run.channels:
-        raise UserError(f"data.channels={source.channels}: this run's net takes images of {run.channels}")
+        raise UserError(
+            f"data.channels={source.channels}: this run's net takes {run.channels}; set data.channels={run.channels}"
+        )
     return source
 
 

@@ -75,7 +75,7 @@ def reopen_failed(run: RunDirectory) -> None:
         last_step(stored, run)
     except (OSError, UserError) as error:
         failed = os_error_behind(error)
-        if failed is None or isinstance(failed, FileNotFoundError):  # any other may be gone at the next try
+        if failed is None or isinstance(failed, FileNotFoundError):  # another OSError may be temporary: keep the run
             run.clear()
         return
     if (record.error or "").startswith(DivergedError.__name__):
@@ -121,7 +121,7 @@ def require_same_result(
         more = f", and {len(changed) - 1} more" if len(changed) > 1 else ""
         raise UserError(
             f"{key}: {difference}{more}; {run.path} can only be resumed with the settings that it was started with. "
-            "More trainer.max_steps are allowed; for anything else start a new run"
+            "trainer.max_steps and trainer.max_epochs may be raised; for any other change start a new run, without resume="
         )
 
 

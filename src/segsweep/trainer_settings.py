@@ -39,9 +39,9 @@ class TrainerSettings:
         max_steps: optimizer steps; -1 trains for `max_epochs`.
         max_epochs: epochs; None trains for `max_steps`.
         accelerator: "auto" takes a CUDA GPU if there is one, else the CPU.
-        devices: number of GPUs; on the CPU, number of processes.
+        devices: number of GPUs; on the CPU, number of processes. "auto": all GPUs, or one process on the CPU.
         strategy: "ddp" trains in one process per device.
-        precision: of the net; losses and metrics are always computed in float32 or better.
+        precision: precision of the net; losses and metrics are always computed in float32 or better.
         channels_last: memory format of images and convolutions; faster on most machines.
         compile: compile the net; needs a C++ compiler on the CPU, and takes up to a minute at the first step.
         gradient_clip_val: largest norm of the gradient; None does not clip.
@@ -74,12 +74,14 @@ class TrainerSettings:
 
     def __post_init__(self) -> None:
         if self.max_steps == -1 and self.max_epochs is None:
-            raise ValueError("max_steps=-1: without max_epochs the training would never end")
+            raise ValueError("max_steps=-1: needs a number of epochs, as in trainer.max_epochs=10")
         gpus = torch.cuda.device_count()
         if self.accelerator == "gpu" and not gpus:
             raise ValueError(f"{NO_GPU}; use trainer=auto or trainer=cpu")
         if self.device_type == "cuda" and isinstance(self.devices, int) and self.devices > gpus:
-            raise ValueError(f"devices={self.devices}: this machine has {gpus} GPU{'s' if gpus > 1 else ''}")
+            raise ValueError(
+                f"devices={self.devices}: this machine has {gpus} GPU{'s' if gpus > 1 else ''}; set trainer.devices={gpus}"
+            )
         if self.device_type == "cpu" and self.precision == "16-mixed":
             raise ValueError("precision=16-mixed: needs a GPU; bf16-mixed works on the CPU as well")
         if (
@@ -145,7 +147,7 @@ def build_trainer(
 
 @contextlib.contextmanager
 def cpu_threads(number: int | None) -> Iterator[None]:
-    """Sets torch's CPU threads for the duration; None changes nothing."""
+    """Sets torch's number of CPU threads inside the block; None changes nothing."""
     before = torch.get_num_threads()
     if number is not None:
         torch.set_num_threads(number)

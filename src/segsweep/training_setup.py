@@ -106,7 +106,7 @@ def assemble(
 
 
 def require_known_settings(settings: Mapping[str, Any]) -> None:
-    """Refuses settings that no part of a training takes, before anything is built. `build` checks their values.
+    """Refuses unknown settings before anything is built. `build` checks the values of the others.
 
     Args:
         settings: the configuration as plain data, or some of its groups. Settings of an unknown target are not checked.
@@ -160,7 +160,10 @@ def build_data(node: dict[str, Any]) -> SegmentationDataModule:
         size = data.size("train")
         if size < data.batch_size:
             limit = "" if size == source.size("train") else f", by data.limit_samples={size}"
-            raise ValueError(f"batch_size={data.batch_size}: an epoch has only {size} training samples{limit}")
+            raise ValueError(
+                f"batch_size={data.batch_size}: an epoch has only {size} training samples{limit};"
+                f" set data.batch_size={size} or less"
+            )
     return data
 
 

@@ -147,13 +147,14 @@ def test_an_invalid_class_table_file_is_refused_by_name_on_one_line(tmp_path, na
 @pytest.mark.parametrize(
     ("spec", "parts"),
     [
-        ("dubay", ("dubay:", "did you mean dubai?", "dubai, isprs,")),
+        ("dubay", ("labels=dubay:", "did you mean dubai?", "dubai, isprs,")),
         ("none/classes.csv", ("none/classes.csv:", "no such file")),
-        ([{"name": "a", "color": "#000000", "clor": 1}], ("class 1:", "'clor'", "name, color and id")),
+        ([{"name": "a", "color": "#000000", "clor": 1}], ("labels: class 1:", "'clor'", "name, color and id")),
         ({"classes": [], "bakground": "a"}, ("labels:", "'bakground'", "classes and background")),
-        ([], ("no class",)),
-        (["a"], ("list of objects", '{"name": "Road", "color": "#6EC1E4"}')),
-        ([{"name": "a", "color": 0}], ("class 'a':", "0", "'#RRGGBB' (in quotes) or [r, g, b]")),
+        ([], ("labels: ", "no class")),
+        ([{"name": "a"}], ("labels: class 1", "color")),
+        (["a"], ("labels: ", "list of objects", '{"name": "Road", "color": "#6EC1E4"}')),
+        ([{"name": "a", "color": 0}], ("labels: class 'a':", "0", "'#RRGGBB' (in quotes) or [r, g, b]")),
     ],
 )
 def test_an_invalid_data_labels_is_refused_on_one_line(spec, parts):

@@ -45,7 +45,7 @@ def test_colors_and_ids_are_kept_in_one_notation():
         ({"ignore_colors": ["black"]}, ("'black'", "'#RRGGBB' or [r, g, b]")),
         ({"ignore_ids": [1.5]}, ("1.5", "-32768..65535")),
         ({"map_ids": [1]}, ("map_ids=[1]", "mapping")),
-        ({"ignore_colors": ["#000000"], "map_colors": {"#000000": "a"}}, ("#000000", "ignore_colors", "map_colors")),
+        ({"ignore_colors": ["#000000"], "map_colors": {"#000000": "a"}}, ("ignore_colors", "#000000", "map_colors")),
     ],
 )
 def test_an_invalid_rule_is_refused_on_one_line(settings, parts):
@@ -58,7 +58,7 @@ def test_an_invalid_rule_is_refused_on_one_line(settings, parts):
 def test_a_mapping_to_an_unknown_class_is_refused(tmp_path):
     path = tmp_path / "mask.npy"
     np.save(path, np.zeros((1, 1), dtype=np.uint8))
-    with pytest.raises(UserError, match=r"map_ids maps 5 to 'c'.* a, b"):
+    with pytest.raises(UserError, match=r"^map_ids: 5 .*'c'.* a, b"):
         read_mask(path, LABELS, MaskRule(map_ids={5: "c"}))
 
 

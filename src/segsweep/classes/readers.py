@@ -54,10 +54,13 @@ def load_class_table(spec: Spec) -> tuple[ClassTable, MaskRule]:
             close = difflib.get_close_matches(str(spec), PRESETS, n=1)
             hint = f" (did you mean {close[0]}?)" if close else ""
             raise UserError(
-                f"{spec}: no class table has this name{hint}; use {', '.join(PRESETS)}, or a .csv or .json file."
+                f"labels={spec}: no class table has this name{hint}; use {', '.join(PRESETS)}, or a .csv or .json file."
             )
         return read_table(path), MaskRule()
-    return table_from_entries(spec, strict=True), MaskRule()
+    try:
+        return table_from_entries(spec, strict=True), MaskRule()
+    except UserError as error:
+        raise UserError(f"labels: {error}") from None
 
 
 def read_table(path: str | PathLike[str]) -> ClassTable:
@@ -234,7 +237,7 @@ def table_from_entries(data: Any, strict: bool) -> ClassTable:
     if isinstance(data, Mapping):
         background = data.get("background")
         if unknown := [key for key in data if strict and key not in ("classes", "background")]:
-            raise UserError(f"labels: unknown key {unknown[0]!r}; use classes and background.")
+            raise UserError(f"unknown key {unknown[0]!r}; use classes and background.")
         data = data.get("classes")
     if isinstance(data, str) or not isinstance(data, Sequence) or not all(isinstance(entry, Mapping) for entry in data):
         raise UserError('a class table is a list of objects such as {"name": "Road", "color": "#6EC1E4"}.')

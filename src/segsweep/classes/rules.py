@@ -45,16 +45,17 @@ class MaskRule:
     def __post_init__(self) -> None:
         readings = ("auto", *get_args(Reading))
         if self.by not in readings:
-            raise UserError(f"by={self.by!r} is no way to read masks; choose one of {', '.join(readings)}.")
+            raise UserError(f"by={self.by!r}: is no way to read masks; choose one of {', '.join(readings)}.")
         if not isinstance(self.snap, bool):
-            raise UserError(f"snap={self.snap!r} is neither true nor false.")
+            raise UserError(f"snap={self.snap!r}: must be true or false.")
         for key in ("ignore_colors", "ignore_ids"):
             value = getattr(self, key)
             if isinstance(value, str | Mapping) or not isinstance(value, Sequence):
-                raise UserError(f"{key}={value!r} is not a list; put brackets around it.")
+                raise UserError(f"{key}={value!r}: is not a list; put brackets around it.")
         for key in ("map_colors", "map_ids"):
             if not isinstance(value := getattr(self, key), Mapping):
-                raise UserError(f"{key}={value!r} is not a mapping to class names.")
+                example = "'#000000'" if key == "map_colors" else "9"
+                raise UserError(f"{key}={value!r}: is not a mapping to class names, such as {{{example}: Road}}.")
         plain: dict[str, Any] = {
             "ignore_colors": tuple(hex_color(parse_color(color)) for color in self.ignore_colors),
             "ignore_ids": tuple(parse_id(number) for number in self.ignore_ids),
@@ -66,7 +67,7 @@ class MaskRule:
         for kind in ("colors", "ids"):
             for value in plain[f"ignore_{kind}"]:
                 if value in plain[f"map_{kind}"]:
-                    raise UserError(f"{value} is both in ignore_{kind} and in map_{kind}; take it out of one.")
+                    raise UserError(f"ignore_{kind}: {value} is in map_{kind} too; remove it from one of them.")
 
     def check(self, labels: ClassTable) -> None:
         """Raise UserError if a colour or id is mapped to an unknown class."""
@@ -74,10 +75,10 @@ class MaskRule:
             for value, name in getattr(self, key).items():
                 if name not in labels.names:
                     known = ", ".join(labels.names)
-                    raise UserError(f"{key} maps {value} to {name!r}, which is no class; choose one of {known}.")
+                    raise UserError(f"{key}: {value} is mapped to {name!r}, which is no class; choose one of {known}.")
 
     def to_dict(self) -> dict[str, Any]:
-        """Strings, numbers, lists and dicts."""
+        """The rule as plain data, as a checkpoint stores it."""
         return {
             "by": self.by,
             "ignore_colors": list(self.ignore_colors),

@@ -128,7 +128,9 @@ class PixelCache:
             self._write(path, sum(sizes), items, decode_unchanged)
             whole = map_file(path, sum(sizes))
         if whole is None:
-            raise UserError(f"{path}: was removed or changed by another program; start again, or set data.cache_dir")
+            raise UserError(
+                f"{path}: was removed or changed by another program; start again, or set data.cache_dir to another folder"
+            )
         with contextlib.suppress(OSError):  # the mtime is the time of last use, except in a read-only folder
             os.utime(path)
         ends = list(itertools.accumulate(sizes))
@@ -139,7 +141,7 @@ class PixelCache:
             (shape, [(str(path.resolve()), versions[path]) for path in (pair.image, pair.mask)])
             for pair, shape in items
         ]
-        # A file that recent may change again with the same mtime: a random key makes this entry unfindable later.
+        # A file changed so recently may change again with the same mtime: with a random key no later run finds this entry.
         newest = max(max(mtime, ctime) for _, mtime, ctime in versions.values()) / 1e9
         settled = time.time() - newest > SETTLED_SECONDS
         text = json.dumps([_FORMAT, self.settings, entries, "" if settled else uuid.uuid4().hex])
@@ -151,7 +153,8 @@ class PixelCache:
             free = self._make_room(size)
         except OSError as error:
             raise UserError(
-                f"{self.folder}: cannot be used for the cache ({error.strerror}); set data.cache_dir"
+                f"{self.folder}: cannot be used for the cache ({error.strerror}); set data.cache_dir to a folder that"
+                " you can write to"
             ) from error
         if free < size:
             raise UserError(
@@ -220,7 +223,7 @@ def map_file(path: Path, size: int) -> NDArray[np.uint8] | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); set data.cache_dir") from error
+        raise UserError(f"{path}: cannot be read ({error.strerror}); set data.cache_dir to another folder") from error
 
 
 def pairs_ahead(items: Sequence[Item]) -> int:

@@ -45,7 +45,7 @@ _REGION = 1 / 14
 
 
 def demo_scene(size: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Draws one scene: each class has a smooth random field, and a pixel takes the class with the largest one.
+    """Draws one scene: each class has a smooth random field, and a pixel gets the class whose field is largest there.
 
     Args:
         size: height and width in pixels, at least 16.
@@ -73,9 +73,8 @@ def demo_scene(size: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.uint
 
 
 def write_demo_folder(root: Path, scenes: tuple[int, int, int] = (24, 8, 8), size: int = 384, seed: int = 0) -> None:
-    """Writes train, val and test folders of images and masks, and their class table. The folder appears complete or not.
-
-    Writes nothing if `root` exists.
+    """Writes train, val and test folders of images and masks, and their class table. The folder appears complete or not
+    at all. Writes nothing if `root` exists.
 
     Args:
         root: the folder to create.
@@ -112,7 +111,8 @@ def write_demo_folder(root: Path, scenes: tuple[int, int, int] = (24, 8, 8), siz
             raise
     except OSError as error:
         raise UserError(
-            f"{root}: the demo folder cannot be written ({error.strerror}); set data.root to another"
+            f"{root}: the demo folder cannot be written ({error.strerror}); set data.root to a folder that you"
+            " can write to"
         ) from error
 
 

@@ -140,7 +140,9 @@ def find_inputs(path: Path, images: str = "images", masks: str = "masks", output
             found[name] = file
     if not found:
         beside = f"; {len(left_out)} are in folders named {masks}" if left_out else ""
-        raise UserError(f"input={path}: holds no image ({', '.join(IMAGE_TYPES)}){beside}")
+        raise UserError(
+            f"input={path}: holds no image ({', '.join(IMAGE_TYPES)}){beside}; give an image or a folder of images"
+        )
     return Inputs(tuple(InputImage(found[name], name) for name in sorted(found)), tuple(left_out))
 
 

@@ -30,7 +30,7 @@ class Batch(NamedTuple):
     image: Tensor
     """float32 [B, C, H, W] in [0, 1]."""
     mask: Tensor
-    """int64 [B, H, W] of class ids; 255 is ignored by the loss and by every metric."""
+    """int64 [B, H, W] of positions in the class table; 255 is ignored by the loss and by every metric."""
     indices: Tensor
     """int64 [B], the samples' positions in their split."""
 
@@ -46,7 +46,7 @@ class Source(ABC):
     kind: Literal["binary", "multiclass"] = "multiclass"
     """The net has one channel of logits, for class 1 of two ("binary"), or one channel per class ("multiclass")."""
     labels: ClassTable
-    labels_from: str = "of its source"
+    labels_from: str = "fixed by the source"
     """Where the class table comes from, in words."""
     channels: int
     """Channels of an image."""

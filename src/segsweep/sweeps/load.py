@@ -66,7 +66,7 @@ class Sweep:
         Raises:
             UserError: no job has logged anything yet.
         """
-        return self._require_drawn(sweep_curves(self.results))
+        return self._require_drawn(sweep_curves(self.results), "no job has logged anything yet")
 
     def heatmap(self) -> Figure:
         """The figure of heatmap.png.
@@ -74,11 +74,13 @@ class Sweep:
         Raises:
             UserError: no job has ended yet, or only the seed was swept.
         """
-        return self._require_drawn(sweep_heatmap(self.results))
+        swept = self.results.record.settings_axes
+        reason = "no job has ended yet" if swept else "only the seed was swept, so there is no heatmap"
+        return self._require_drawn(sweep_heatmap(self.results), reason)
 
-    def _require_drawn(self, figure: Figure | None) -> Figure:
+    def _require_drawn(self, figure: Figure | None, reason: str) -> Figure:
         if figure is None:
-            raise UserError(f"{self.path}: there is nothing to draw yet")
+            raise UserError(f"{self.path}: {reason}")
         return figure
 
     def run(self, directory: str) -> Run:

@@ -92,7 +92,7 @@ class SegmentationTask(L.LightningModule):
         )
         # Means over all steps of the training: loss and, for binary tasks, confident accuracy, as in the published figures.
         self.running = nn.ModuleDict({name: RunningMean() for name in ("loss", "confident_accuracy")[: 1 + binary]})
-        # Rows true, columns predicted; of the last row of training metrics, the last validation and the test.
+        # Rows are true classes, columns predicted ones. "train": the steps of the last row; "val": the last validation.
         self.confusions: dict[Stage, Tensor] = {}
         self._first_bad_step: Tensor | None = None
         self.last_loss: Tensor | None = None
@@ -212,7 +212,7 @@ class SegmentationTask(L.LightningModule):
         rate = self.optimizers().param_groups[0]["lr"]  # type: ignore[union-attr]
         raise DivergedError(
             f"loss or weights became NaN or infinite at step {step} (learning rate {rate:g}): try a lower lr, "
-            "trainer.gradient_clip_val=1.0, or precision 32-true",
+            "trainer.gradient_clip_val=1.0, or trainer.precision=32-true",
             step,
         )
 
