@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 MEANS = ("iou", "precision", "recall", "f1", "iou_image", "iou_micro", "foreground_iou")
-"""Means over the classes present; for a binary task, metrics of the positive class."""
+"""Metrics that say nothing of a class without a pixel in the split."""
 MARK = " *"
 """Marks a number that leaves out a class."""
 

@@ -72,7 +72,7 @@ def evaluation(run: Path, metrics: Iterable[str], tests: bool) -> str:
     Args:
         run: its directory.
         metrics: names of its metrics.
-        tests: whether the run was to be tested.
+        tests: the setting trainer.test.
     """
     untested = tests and not any(name.startswith("test/") for name in metrics)
     return f"python evaluate.py {hydra_argument('run', run)}{' split=val' if untested else ''}"

@@ -48,7 +48,7 @@ class SegmentationDataModule(L.LightningDataModule):
 
     Args:
         source: where samples come from.
-        batch_size: samples in an optimizer step, over all processes; also in a val or test batch, in each process.
+        batch_size: samples in an optimizer step, over all processes; also the most in a val or test batch of each process.
         num_workers: loader processes; they change no result.
         overfit_samples: number of training samples to train and validate on again and again; 0: off.
         limit_samples: upper limit of training samples in an epoch; val and test keep this many first samples. None: no

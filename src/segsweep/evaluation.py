@@ -84,7 +84,7 @@ class PredictedSample:
         image: float32 [C, H, W] in [0, 1].
         mask: int64 [H, W] of positions in the class table; 255 is ignored.
         prediction: int64 [H, W].
-        iou: as `ImageScore` has it.
+        iou: see `ImageScore`.
     """
 
     name: str
@@ -128,7 +128,7 @@ class Evaluator:
         self.task: SegmentationTask = run.task(run.net, loss, run.labels, optimizer, channels_last=channels_last)
 
     def score(self) -> Evaluation:
-        """Scores the whole split, in the same batches and precision as the test at the end of the training."""
+        """Scores the whole split in batches and precision of the training's own test; 16-mixed becomes 32-true on a CPU."""
         scores = ImageScores()
         with tempfile.TemporaryDirectory() as folder, quiet_libraries():
             trainer = build_trainer(self._settings, Path(folder), [scores], [])
@@ -166,7 +166,7 @@ class Evaluator:
 def evaluate(
     run: Run, data: ScoredData | None = None, accelerator: Literal["auto", "cpu", "gpu"] = "auto"
 ) -> Evaluation:
-    """Scores a run's checkpoint, with the numbers of its training's own test; arguments as for `Evaluator`."""
+    """Scores a run's checkpoint, by default as the test at the end of its training; arguments as for `Evaluator`."""
     return Evaluator(run, data, accelerator).score()
 
 
@@ -233,7 +233,7 @@ def evaluate_runs(
 
 
 def write_samples(folder: Path, run: Run, indices: Sequence[int], samples: Sequence[PredictedSample]) -> None:
-    """Draws each sample to sample_<index>.png, into a folder that is made."""
+    """Draws each sample to sample_<index>.png, in a folder that is created."""
     folder.mkdir(parents=True, exist_ok=True)
     for index, sample in zip(indices, samples, strict=True):
         title = f"{sample.name}: iou {sample.iou:.4f}"
@@ -243,7 +243,7 @@ def write_samples(folder: Path, run: Run, indices: Sequence[int], samples: Seque
 
 
 def write_pictures(folder: Path, scored: ScoredRun, number: int) -> None:
-    """Draws the confusion matrix, and `number` of the best and of the worst images, into a folder that is made."""
+    """Draws the confusion matrix, and `number` of the best and of the worst images, in a folder that is created."""
     folder.mkdir(parents=True, exist_ok=True)
     evaluator, evaluation = scored.evaluator, scored.evaluation
     split = evaluator.data.name

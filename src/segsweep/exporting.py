@@ -29,7 +29,7 @@ Format = Literal["onnx", "torch_export"]
 SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "torch_export": ".pt2"}
 
 TOLERANCE = 1e-4
-"""Largest difference between logits of file and net, as a share of the image's largest logit, or of 1 if that is more."""
+"""Largest difference between the logits of file and net, divided by the largest logit, or by 1 if that is larger."""
 
 METADATA = "segsweep"
 """The key of `export_metadata`, as JSON, in an ONNX file; a .pt2 file has it in `segsweep.json`."""
@@ -55,7 +55,7 @@ class Exported:
 
 @checked
 def export(run: Run, format: Format, output: str | Path | None = None, overwrite: bool = False) -> Exported:
-    """Writes the net to a file, for any number of images of any height and width.
+    """Writes the net to a file that takes any number of images of any height and width.
 
     The file takes `image`, float32 [B, C, H, W] in [0, 1], and gives `logits`, float32 [B, K, H, W]. It is kept only if
     its logits are those of the net, on images of other sizes than it was traced with.

@@ -33,8 +33,8 @@ NEWER: dict[str, dict[str, tuple[Leaf, Leaf]]] = {
 }
 """Settings that earlier configurations lacked or gave another value, by target; "" is any target.
 
-Each has the value that changes nothing, and the value that it then counts as: the earlier one, or None if the key was
-missing. So earlier runs and sweeps can still be resumed."""
+Each has two values: the one that behaves as before, and the one that earlier configurations stored for that (None: they had
+no such key). The first counts as the second, so earlier runs and sweeps can still be resumed."""
 WATCHING = frozenset({"last_checkpoint", "panel", "graph", "confusion", "precision_recall"})
 """Callbacks that only save or draw. Any other may change the result."""
 WRITTEN = frozenset({"run.json", "sweep.json", "evaluation.json"})
@@ -145,7 +145,7 @@ def data_contents(data: Mapping[str, Any]) -> dict[str, str]:
 
 
 def code_contents(files: Any, flat: Mapping[str, Leaf]) -> dict[str, Leaf]:
-    """Digests of the user's own files, by key: {"code.mine": "1f0c..."}. A file without a `_target_` does not count.
+    """Digests of the user's own files, by key: {"code.mine": "1f0c..."}. Only files that a `_target_` names count.
 
     Args:
         files: the value of `code=`.

@@ -66,7 +66,7 @@ class LastCheckpoint(Checkpoint):
     list of callbacks, because it saves the state of that one.
 
     Args:
-        path: the file.
+        path: last.ckpt of the run.
         every_n_steps: optimizer steps between saves; None saves by time and validation only.
         every_n_minutes: minutes between saves; None saves by steps and validation only.
 
@@ -88,7 +88,7 @@ class LastCheckpoint(Checkpoint):
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
         if validation_due(trainer):
-            return  # saved after the validation: a resumed training would not make up for it
+            return  # saved after the validation, which a run resumed from here would skip
         due = self.every_n_steps is not None and trainer.global_step % self.every_n_steps == 0
         if not due and self.every_n_minutes is not None:
             # All processes take part in saving, and their clocks differ: the clock of the first decides.
@@ -106,7 +106,7 @@ class LastCheckpoint(Checkpoint):
         between_steps = isinstance(exception, SIGTERMException) or getattr(exception, "between_steps", False)
         if trainer.state.fn != "fit" or trainer.global_step == 0 or not between_steps:
             return
-        # A resumed training would not make up for a validation that is still due.
+        # A run resumed from a checkpoint saved now would skip the validation that is due.
         if not validation_due(trainer):
             self.save(trainer)
 
@@ -125,7 +125,7 @@ class LastCheckpoint(Checkpoint):
 
 
 class RunConfiguration(Callback):
-    """Adds plain data to every checkpoint, from which the run can be built again.
+    """Adds to every checkpoint the plain data that rebuilds the run.
 
     Args:
         content: dicts, lists, strings and numbers.

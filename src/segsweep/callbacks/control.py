@@ -41,7 +41,7 @@ def validation_due(trainer: L.Trainer) -> bool:
 
 
 class EndOfTraining(Callback):
-    """Adds a validation at the end of a training that stops inside an epoch."""
+    """Ends a training with a validation, also if its last step lies between two validations."""
 
     def __init__(self) -> None:
         self._total = -1.0

@@ -42,7 +42,8 @@ class SamplePanel(Callback):
     """Draws the same validation samples after each validation: image, true mask, prediction, error and overlay.
 
     Args:
-        samples: number of samples, from the beginning of the validation split.
+        samples: most samples to draw: the first validation batch of at most this size, all of one height and width; in an
+            overfit check, the first training samples.
 
     Raises:
         ValueError: `samples` is below 1.
@@ -213,7 +214,7 @@ class PrecisionRecall(Callback):
 
 
 def count_levels(probability: Tensor, mask: Tensor) -> Tensor:
-    """Histogram of the probabilities of each class, with the thresholds as lower edges.
+    """Histograms of the positive class's probability over the pixels of each class; the bins begin at the thresholds.
 
     torchmetrics' BinaryPrecisionRecallCurve gives the same counts, but passes over all pixels for each threshold. That
     takes two thirds of the time of the texture net's forward pass.

@@ -30,7 +30,7 @@ class Best:
 
 @checked
 class TrainingLog(Callback):
-    """Writes metrics to the loggers: of training every `every_n_steps` and before each validation, of val and test.
+    """Writes metrics to the loggers: of train every `every_n_steps` and before each validation, of val and test after each.
 
     The step of a row is the number of optimizer steps done. Nothing is logged in between: calling Lightning's `log` in
     every step would cost as much as the rest of its loop.
@@ -126,7 +126,7 @@ class TrainingLog(Callback):
         seconds, steps = state_dict.get("window", (self.train_seconds, self.train_steps))
         self._window = (seconds, steps)
         self._steps_per_epoch = state_dict.get("steps_per_epoch", 1)
-        # run.json has the larger number unless the last session was killed: it includes the time after the checkpoint.
+        # run.json also counts the time after the checkpoint, but a killed session did not write it: take the larger.
         self.seconds_before = max(self.seconds_before, state_dict.get("seconds", 0.0))
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -152,7 +152,7 @@ class TrainingLog(Callback):
             except ValueError as error:
                 # Lightning raises a ValueError for every failure of TensorBoard's writer, even a full disk.
                 if (cause := os_error_behind(error)) is not None:
-                    raise cause from None  # `error` was raised from it: a circle of causes otherwise
+                    raise cause from None  # `error` has this cause; `from error` would make a circle
                 raise
 
 

@@ -83,9 +83,8 @@ def read_mask(path: str | PathLike[str], labels: ClassTable, rule: MaskRule | No
             raise UserError(f"{path}: is {pixels.lossy}, which changes numbers; use masks saved as PNG.")
         if pixels.kind == "colors":
             values = values & 255
-            if not np.array_equal(
-                values * 0x010101, pixels.values
-            ):  # a gray image saved as RGB still shows its numbers
+            # A gray image saved as RGB still has its ids: r == g == b.
+            if not np.array_equal(values * 0x010101, pixels.values):
                 raise UserError(f"{path}: holds colours, not ids; read it with data.by=color.")
         positions = look_up_ids(values, labels, rule)
 

@@ -93,12 +93,12 @@ LONGEST_NAME = 200
 
 @dataclass(frozen=True)
 class LabelClass:
-    """One class.
+    """A class: its id in mask files, its name and its colour.
 
     Args:
         id: the value of the class in index files. In memory a class is its position in the table, which is also its
             channel in a net's output, so the ids need not be 0..K-1.
-        name: as in tables, metric names and configurations.
+        name: shown in tables, and used in metric names and settings.
         color: red, green and blue in pictures and colour files, each 0..255.
 
     Raises:
@@ -228,7 +228,7 @@ class ClassTable:
         return mask.astype(np.uint8, copy=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """Dicts, lists, strings and numbers, as a checkpoint stores them."""
+        """The table as plain data, as a checkpoint stores it."""
         return {
             "classes": [{"id": c.id, "name": c.name, "color": list(c.color)} for c in self.classes],
             "background": self.background,

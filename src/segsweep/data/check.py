@@ -149,9 +149,10 @@ def check_folder(source: FolderSource, workers: int | None = None, progress: Pro
 
     Errors: a class table of one class, images without masks and masks without images, names that occur twice,
     unreadable files, colours or ids that are no class, image and mask of different sizes, masks without a pixel that
-    counts, a split that cannot be made, and the same image, pixel by pixel, in two splits. Warnings: classes without
-    pixels in all masks or in a split, masks of one class, images of one value, snapped colours, EXIF orientations,
-    skipped files, and the same image twice in one split.
+    counts, training images smaller than a crop (with data.small=refuse), links that leave the folder, a split that cannot
+    be made, and the same image, pixel by pixel, in two splits. Warnings: classes without pixels in all masks or in a
+    split, masks of one class, images of one value, snapped colours, EXIF orientations, a data.white that is probably
+    wrong, skipped files, pairs in no split, an empty test split, and the same image twice in one split.
 
     Args:
         source: the folder and how to read it. Decoded images are not kept in memory.

@@ -73,12 +73,14 @@ class CropRule:
 
     Args:
         image_size: height and width of a crop, in pixels.
-        samples_per_epoch: crops in an epoch; None: as many as have the pixels of all training images together.
+        samples_per_epoch: crops in an epoch; None: as many as cover the pixels of all training images, at least one
+            per image.
         seed: seed of the crops.
         flips, turns: whether crops are mirrored, and turned by quarter turns.
         brightness: the most that is added to or subtracted from the values of a crop, which lie in [0, 1].
         contrast: the largest relative change of a value's distance from the crop's mean.
-        small: images smaller than a crop: "pad" reflects them (their mask is 255 there), "refuse" is an error.
+        small: training images smaller than a crop: "pad" pads them by reflection, where the mask is 255; "refuse" is an
+            error.
 
     Raises:
         UserError: a value is outside its range.

@@ -86,7 +86,7 @@ class FolderSource(Source):
 
     # The crop size also decides how many validation images share a batch.
     training_only = frozenset(entry.name for entry in fields(CropRule)) - {"image_size"}
-    # The crop settings, and how the net is given an image: val is still scored on the same pixels by the same masks.
+    # The crop settings, and those that only change the channels that the net gets: val has the same pixels and masks.
     unscored = training_only | {"image_size", "channels", "alpha", "white", "bands"}
 
     @flattened(FolderSettings)
@@ -203,6 +203,7 @@ class FolderSource(Source):
 
         Raises:
             UserError: as `Tiling.tiles`.
+            ValueError: another split.
         """
         if split not in ("val", "test"):
             raise ValueError(f"split={split!r}: only val and test have fixed samples")
@@ -227,7 +228,7 @@ class FolderSource(Source):
         return total[: len(self.labels)]
 
     def absent_classes(self, split: Literal["val", "test"]) -> list[str]:
-        """Reads masks until every class was found: usually one or two, all only if a class is absent."""
+        """Searches the masks until every class is found; all of them only if a class is absent."""
         missing = set(range(len(self.labels)))
         for pixels in self.arrays(split):
             mask = pixels[-1].reshape(-1)

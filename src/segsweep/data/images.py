@@ -37,7 +37,8 @@ class ImageRule:
 
     Args:
         channels: image channels that the net is given. A file must have as many bands, with two exceptions: for 3
-            channels a gray image is repeated, for 1 channel a colour image becomes its luma (ITU-R 601).
+            channels a gray image is repeated; for 1 channel an RGB image becomes its luma (ITU-R 601), unless it is a .npy
+            file or a TIFF that only tifffile reads.
         alpha: transparent pixels: "refuse" the file, or "drop" the transparency and keep the colours under it. A file
             whose pixels are all opaque is always read.
         exif: an EXIF orientation: "apply" it as viewers do, "ignore" it if masks were drawn on the pixels as stored, or

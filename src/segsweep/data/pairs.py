@@ -143,7 +143,7 @@ def role_and_name(path: Path, layout: Layout) -> tuple[str, str, str]:
     """
     folders = path.parts[:-1]
     suffix = {"image": layout.image_suffix, "mask": layout.mask_suffix}
-    depth: dict[str, int] = {}  # of the folder of images or masks that is nearest to the file, from 1; 0 means anywhere
+    depth: dict[str, int] = {}  # level of the nearest folder of images or of masks, from 1; 0: any folder
     for role, folder in (("image", layout.images), ("mask", layout.masks)):
         if not folder:
             depth[role] = 0

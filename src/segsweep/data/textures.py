@@ -149,7 +149,7 @@ class Textures(Source):
         image_size: height and width in pixels, at least 16.
         sigma1: standard deviation of the first texture's filter, in pixels, or a range [low, high].
         sigma2: the same for the second texture.
-        sigma: the same for the field that is positive in the mask; None: `image_size / 5`, as in the notebook.
+        sigma: the same for the field whose sign makes the mask; None: `image_size / 5`, as in the notebook.
         smoothing: standard deviation of the last filter, which softens the border; 0: no filter.
         samples_per_epoch: training samples in an epoch; in the notebook 100 steps of 8.
         val_size: number of validation images.
@@ -203,7 +203,7 @@ class Textures(Source):
         return self._sizes[split]
 
     def absent_classes(self, split: Literal["val", "test"]) -> list[str]:
-        return []  # every image has both textures
+        return []  # nearly every image has both textures
 
     def dataset(self, split: Split) -> Dataset[Any]:
         return _Positions(self.size(split))

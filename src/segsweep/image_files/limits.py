@@ -14,7 +14,7 @@ from segsweep.errors import UserError
 MAX_PIXELS = 500_000_000
 """Height times width of the largest image or mask that is read; 20,000 x 20,000 pixels fit."""
 MAX_BYTES = 8 * MAX_PIXELS
-"""Most bytes that all values of an image may take; MAX_PIXELS in four bands of 16 bits fit."""
+"""Largest size of an image's values, in bytes: MAX_PIXELS in four bands of 16 bits."""
 
 
 def require_file(path: Path) -> None:

@@ -51,7 +51,7 @@ class TiffLayout:
 
     @property
     def is_plain(self) -> bool:
-        """Whether Pillow reads all values or refuses the file: gray, palette, RGB, CMYK, ..."""
+        """Whether Pillow either reads every value or refuses the file: gray, palette, RGB, CMYK, ..."""
         if self.photometric not in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB):
             return True
         if self.sample_format != _UNSIGNED:
@@ -76,7 +76,7 @@ class TiffLayout:
 
     @property
     def bytes(self) -> int:
-        """Size of all values."""
+        """Size of all values, in bytes; 8 bytes each if the bands differ."""
         return self.height * self.width * self.samples * (((self.bits or 64) + 7) // 8)
 
     @property

@@ -76,7 +76,7 @@ def build_net_for(target: str, arguments: dict[str, Any], weights: Mapping[str, 
         target: a key of `NETS`.
         arguments: as for `build_net`.
         weights: every entry of the net's state dict, on the CPU.
-        size: of the weights' file, in bytes. Shapes are no limit: a view of a single number can have any shape.
+        size: size of the weights' file, in bytes. Shapes are no limit: a view of a single number can have any shape.
 
     Raises:
         UserError: as `build_net`, or the weights do not fit the net.

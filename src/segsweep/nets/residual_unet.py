@@ -142,11 +142,11 @@ class ResidualUNet(nn.Module):
         levels: number of resolutions, 1 (a plain residual net) to 12.
         max_channels: limit on the channels of coarse levels.
         blocks: residual blocks on each level, down and again up.
-        kernel_size: of the residual blocks, in pixels; odd.
-        norm: of the residual blocks: "none", which trained fastest in time and in steps; "batch"; or "group" in groups of
-            about eight channels. The cosine stem always has a batch norm.
+        kernel_size: kernel size of the residual blocks, in pixels; odd.
+        norm: norm of the residual blocks: "none", which trained fastest in time and in steps; "batch"; or "group" in
+            groups of about eight channels. The cosine stem always has a batch norm.
         stem: "cosine" (see `CosineStem`) or an ordinary "convolution".
-        stem_kernel_size: of the stem, in pixels; odd.
+        stem_kernel_size: kernel size of the stem, in pixels; odd.
         stem_channels: hidden units of the cosine stem.
         upsampling: how coarse levels are resized to the next finer one.
 

@@ -37,7 +37,7 @@ class TextureCNN(nn.Module):
         in_channels: channels of the image.
         out_channels: channels of the logits; 1 for a binary mask.
         channels: channels of each block.
-        kernel_size: of all convolutions including the output's, in pixels; odd.
+        kernel_size: kernel size of all convolutions, the output's too, in pixels; odd.
         bias: whether the convolutions have a bias.
         norm: "shared" as above; "block" gives each block a scale and shift of its own (13,745 parameters); "none".
         blocks: number of blocks of convolution, ReLU and norm before the output convolution.

@@ -37,7 +37,8 @@ class ReceptiveField:
     Args:
         net: its name.
         alignment: tiles must begin at multiples of this, in pixels.
-        reach: pixels on each side of a pixel that its logits depend on; "whole" means the whole image.
+        reach: the logits of a pixel depend on so many pixels on each side; "whole": on the whole image; "unknown": the net
+            does not say.
     """
 
     net: str
@@ -89,8 +90,8 @@ def spans(length: int, size: int, margin: int, ramp: int = 0, alignment: int = A
     is smaller. Seams are in the middle of the overlap.
 
     Args:
-        length: of the image.
-        size: of the largest tile, at least `least_tile`; an image that fits into one is not cut.
+        length: length of the image along the axis, in pixels.
+        size: largest tile, in pixels, at least `least_tile`; an image that fits into one is not cut.
         margin: least distance between a used pixel and a cut of its tile.
         ramp: pixels that the inner parts of neighbours share.
         alignment: tiles begin at multiples of this.
@@ -163,7 +164,7 @@ def tiled_logits(
         image: [C, H, W] of any type, on the CPU.
         prepare: turns a part of the image, [1, C, h, w], into the net's input on its device.
         tile: the largest height and width that the net gets, in pixels.
-        overlap: of neighbouring tiles, in pixels.
+        overlap: overlap of neighbouring tiles, in pixels.
         alignment: see `ReceptiveField`.
 
     Yields:

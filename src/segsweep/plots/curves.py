@@ -60,11 +60,12 @@ def curves(
         settings: the setting of each run. Replicates (runs of one setting) become one curve, their mean over the steps
             that all have, with a band; a replicate that has later steps continues as a thin line.
         diverged: runs that ended in NaN. They, and runs that logged an infinite value, end in a cross.
-        log_y: "auto" takes a logarithm if all means are positive, span two decades and exceed 1.5; shares never do.
+        log_y: "auto" takes a logarithm if all means are positive, span two decades and the largest exceeds 1.5, so never
+            for shares.
         band: "minmax" from lowest to highest replicate, "std" mean ± sample standard deviation, "runs" no band but a
             thin line for each replicate.
         best: which values are good, for all columns or by column.
-        limits: of the y axis; the legend says how far the values go beyond them.
+        limits: limits of the y axis; the legend gives the range of values that lie outside.
         title: above all panels; None counts runs and settings.
 
     Raises:

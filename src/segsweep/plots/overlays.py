@@ -121,9 +121,9 @@ def contact_sheet(
     Args:
         images: N of [H, W], [1, H, W], [3, H, W] or [H, W, 3], in [0, 1] or uint8; sizes may differ.
         masks: class ids [H, W], one for each image.
-        names: a name for each pair; a long one loses its middle.
+        names: a name for each pair; long ones are shortened in the middle.
         colors, class_names, background, ignore: see `segsweep.plots`.
-        max_pairs: of more, only so many are drawn, spread evenly over all, and the title says so.
+        max_pairs: most pairs to draw; of more, a selection spread evenly over all, and the title says so.
 
     Raises:
         ValueError: nothing to draw, lengths or sizes that differ, or an id without a colour or name.

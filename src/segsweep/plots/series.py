@@ -31,7 +31,7 @@ class Curve:
     runs: list[Points] = field(default_factory=list)
     """Each replicate, if these are drawn instead of a band."""
     tails: list[Points] = field(default_factory=list)
-    """Of each replicate, the steps that not all replicates have."""
+    """What follows the last step that all replicates have, for each replicate; everything if they have none in common."""
     stops: list[tuple[float, float]] = field(default_factory=list)
     """The last finite point of each diverged run."""
     diverged: int = 0

@@ -79,7 +79,7 @@ class Run:
         """metrics.csv: a row per logged step.
 
         Raises:
-            UserError: the file is not beside the checkpoint, or is damaged.
+            UserError: the file is not in the run directory, or is damaged.
         """
         return self._read(read_metrics, RunDirectory(self.directory).metrics)
 
@@ -88,7 +88,7 @@ class Run:
         """run.json.
 
         Raises:
-            UserError: the file is not beside the checkpoint, or is damaged.
+            UserError: the file is not in the run directory, or is damaged.
         """
         return self._read(RunRecord.read, RunDirectory(self.directory).record)
 

@@ -25,7 +25,7 @@ class MetricsCSV(Logger):
 
     Args:
         path: the file; its folder exists.
-        keep_to_step: of an existing file, keep the rows up to this step, to resume a run; None keeps none.
+        keep_to_step: on resume, the last step whose rows are kept; None starts a new table.
     """
 
     def __init__(self, path: Path, keep_to_step: int | None = None) -> None:
@@ -103,7 +103,7 @@ class MetricsCSV(Logger):
 
 
 LARGEST_FILE = 256 << 20
-"""Bytes. Larger metrics.csv and run.json files are refused; a million rows of ten metrics have some 200 MB."""
+"""Largest metrics.csv or run.json that is read, in bytes; a million rows of ten metrics have some 200 MB."""
 
 
 # Before 3.1, pandas rounds the last bit unless this is set; since then, setting it is deprecated.

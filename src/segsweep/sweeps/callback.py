@@ -19,7 +19,7 @@ _to_report: list[Path] = []
 
 
 class SweepReport(Callback):
-    """Holds the directory of a sweep by a foreign sweeper, such as Optuna's, and asks for its report.
+    """Locks the directory of a foreign sweeper's sweep, such as Optuna's, and registers it for the report.
 
     Args:
         parent: the process that started the sweep; set for its jobs.

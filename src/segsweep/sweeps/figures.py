@@ -31,7 +31,7 @@ def draw(results: Results) -> None:
 
 
 def sweep_curves(results: Results) -> Figure | None:
-    """The objective and the running training loss against steps, a curve for each of the best `MOST_CURVES` jobs.
+    """The objective and the running training loss against steps, a curve per setting, of the best `MOST_CURVES` jobs.
 
     None if no job has logged anything.
     """
@@ -69,7 +69,8 @@ def sweep_curves(results: Results) -> Figure | None:
 
 
 def sweep_heatmap(results: Results) -> Figure | None:
-    """The objective over two axes; with more axes, the best over the others. None before a job has ended.
+    """The objective over two axes; with more axes, the best over the others. None before a job has ended, and
+    if only the seed was swept.
 
     If jobs were scored on different images, each group has a row, and no cell is marked as the best.
     """

@@ -43,7 +43,8 @@ def run_job(config: DictConfig, full: DictConfig, sweep: SweepDirectory, run: Ru
         run: the run directory of the job.
 
     Returns:
-        The objective; None if the job has none, was skipped, or was interrupted in a worker.
+        The objective, also of a job that was completed before; None if the job has none, failed, was skipped, or was
+        interrupted in a worker.
 
     Raises:
         Interrupted: a signal asked to stop; last.ckpt holds the state.

@@ -123,7 +123,7 @@ def report_lines(results: Results, width: int | None = None) -> list[Text]:
 
 
 def table_lines(table: Table, width: int) -> list[Text]:
-    """A line for each row. Leaves out `_DISPENSABLE` columns that do not fit; never cuts or wraps the others."""
+    """A line for each of the first `_MOST_ROWS` rows. Leaves out `_DISPENSABLE` columns that do not fit, cuts no others."""
     header, rows = table
     columns = {name: [row[place] for row in rows] for place, name in enumerate(header)}
     widths = {name: max(map(len, [name, *cells])) for name, cells in columns.items()}

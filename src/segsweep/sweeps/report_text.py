@@ -182,7 +182,7 @@ def settings_table(compared: "Comparison", details: bool) -> Table:
         mean, std, low, high, difference = (
             number(row[name], places) for name in ("mean", "std", "low", "high", "difference")
         )
-        difference = "" if rank == 1 else difference  # of the best to itself
+        difference = "" if rank == 1 else difference  # the best has no difference to itself
         cells = [str(rank), *(entry_text(row[axis]) for axis in axes), str(row["n"])]
         if details:
             interval = f"{low} to {high}" if low else ""

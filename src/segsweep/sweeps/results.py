@@ -19,7 +19,7 @@ from segsweep.sweeps.state import FINAL, SweepDirectory, SweepRecord
 
 @dataclass(frozen=True)
 class Results:
-    """What the files of a sweep say. Everything that follows from them is computed once.
+    """The contents of a sweep's files. Tables and comparisons are computed from them when asked for, once.
 
     Attributes:
         sweep: the directory.

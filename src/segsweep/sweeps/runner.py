@@ -57,7 +57,7 @@ class SweepRunner:
 
     @contextlib.contextmanager
     def hold(self, typed: Sequence[str], axes: Sequence[str]) -> Iterator[None]:
-        """Holds the sweep directory while jobs are planned and run; reads sweep.json, or makes a new record.
+        """Locks the sweep directory while jobs are planned and run; reads sweep.json, or makes a new record.
 
         Args:
             typed: the overrides of the command.

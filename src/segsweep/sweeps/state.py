@@ -27,7 +27,7 @@ JobStatus = Literal["pending", "running", "completed", "failed", "interrupted"]
 
 @dataclass
 class Job:
-    """A job of a sweep."""
+    """One training of a sweep, as sweep.json stores it. Its run.json has the results."""
 
     key: str
     """12 hexadecimal digits. Jobs with the same result have the same key; see `segsweep.fingerprint`."""

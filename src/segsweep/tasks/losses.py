@@ -118,8 +118,8 @@ class Dice(Loss):
     With one channel of logits, only the positive class counts. With more, a class counts in the images whose masks have
     it, because smoothing would reward absent classes.
 
-    Over a split, it is the mean over all images. As for `iou_image`, a tile of a large image counts as an image, and fully
-    ignored images are left out.
+    Over a split, it is the mean over all images and over the classes in their masks. As for `iou_image`, a tile of a large
+    image counts as an image, and fully ignored images are left out.
 
     Args:
         smooth: s above, in pixels; 1 in the texture notebook.

@@ -90,7 +90,7 @@ class SegmentationMetrics(Metric):
     the foreground.
 
     Args:
-        class_names: the classes in the order of their ids.
+        class_names: the classes in the order of the class table.
         binary: whether the net gives the probability of the positive class alone.
         background: position of the background class, or None.
         sync_on_compute: whether processes add up their counts.

@@ -1,7 +1,7 @@
 """Optimizers and learning-rate schedules by name. `momentum` means each optimizer's own momentum term.
 
-`momentum` is SGD's and RMSprop's momentum and Adam's first beta; None is the optimizer's default (0, 0 and 0.9). So no two
-jobs of a grid over optimizer, learning rate and momentum are equal.
+`momentum` is SGD's and RMSprop's momentum and Adam's first beta; None is the optimizer's default (0, 0 and 0.9). Every
+optimizer uses it, so a grid over optimizer, learning rate and momentum has equal jobs only if it lists null and a default.
 """
 
 import math
@@ -28,8 +28,7 @@ class _Settings(ABC):
     weight_decay: NotNegative = 0.0
 
     @abstractmethod
-    def __call__(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        """The optimizer over `parameters`."""
+    def __call__(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer: ...
 
 
 @checked
@@ -129,7 +128,8 @@ class Cosine(Schedule):
 @checked
 @dataclass(frozen=True)
 class OneCycle(Schedule):
-    """Up to the learning rate over `warmup_fraction` of the training, then down to nearly 0 (Smith and Topin, 2018).
+    """Up from `start_fraction` of the learning rate over `warmup_fraction` of the training, then down to nearly 0 (Smith
+    and Topin, 2018).
 
     Unlike in torch, the momentum stays constant.
     """
