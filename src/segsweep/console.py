@@ -66,7 +66,7 @@ def relative(path: Path) -> Path:
         return path
 
 
-def evaluation(run: Path, metrics: Iterable[str], tests: bool) -> str:
+def evaluate_command(run: Path, metrics: Iterable[str], tests: bool) -> str:
     """The command that scores a run: on test, or on val if the data have no test images.
 
     Args:

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from segsweep.absent_classes import MARK, absence, rests_on
 from segsweep.cli.main import new_folder
-from segsweep.console import evaluation, fail, mistakes_in_one_line, progress_bar, relative
+from segsweep.console import evaluate_command, fail, mistakes_in_one_line, progress_bar, relative
 from segsweep.errors import UserError
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def print_result(record: "RunRecord", directory: Path, tests: bool) -> None:
     print(f"{record.steps:,} steps in {record.seconds:.0f} s{speed}. Everything is in {shown}")
     print("Next:")
     print(f"  tensorboard --host localhost --logdir {shlex.quote(str(shown / 'tensorboard'))}")
-    print(f"  {evaluation(shown, record.metrics, tests)}")
+    print(f"  {evaluate_command(shown, record.metrics, tests)}")
 
 
 def check_data(config: DictConfig) -> None:

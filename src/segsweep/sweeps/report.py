@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from segsweep.absent_classes import MARK, rests_on
-from segsweep.console import evaluation, relative
+from segsweep.console import evaluate_command, relative
 from segsweep.runs.files import write_text, write_whole
 from segsweep.sweeps.figures import draw
 from segsweep.sweeps.hparams import write_hparams
@@ -99,7 +99,7 @@ def print_report(results: Results) -> None:
     if (best := results.best) is not None:
         job = results.record.job_at(best)
         tests = job is not None and bool(job.settings.get("trainer.test"))
-        print(f"  {evaluation(shown / best, results.runs[best].metrics, tests)}")
+        print(f"  {evaluate_command(shown / best, results.runs[best].metrics, tests)}")
 
 
 def report_lines(results: Results, width: int | None = None) -> list[Text]:
