@@ -56,7 +56,7 @@ def print_report(report: CheckReport, console: Console) -> None:
     split = ", ".join(f"{part} {count}" for part, count in report.split_sizes.items())
     sizes = [f"{height} x {width} ({count})" for (height, width), count in report.sizes.items()]
     print(f"{shown(report.root)}: {len(report.pairs)} pairs, read in {report.seconds:.1f} s")
-    print(f"split: {report.split}: {split}" if report.split else "split: not possible, see the mistakes below")
+    print(f"split: {report.split}: {split}" if report.split else "split: not possible; a mistake says why")
     print(f"height x width (images): {', '.join(sizes[:8])}{f', and {len(sizes) - 8} more' if len(sizes) > 8 else ''}")
     print(f"modes: {', '.join(f'{mode} ({count})' for mode, count in report.modes.items())}")
     if tops := [pair.top for pair in report.pairs if pair.top is not None]:
@@ -102,7 +102,7 @@ def draw_contact_sheet(source: FolderSource, report: CheckReport, pairs: int, pa
     save(figure, path)
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class _Lazy(Sequence[Any]):
     """A sequence that makes an entry when it is asked for: the sheet reads only the pairs that it shows."""
 

@@ -28,7 +28,7 @@ def collate(split: Split, items: list[Any]) -> Collated:
     return Collated(split, default_collate(items))
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class _FirstSamples(Dataset[Any]):
     """The first `size` samples of a dataset, repeated endlessly."""
 

@@ -164,8 +164,26 @@ def test_an_invalid_data_labels_is_refused_on_one_line(spec, parts):
     assert "\n" not in str(caught.value)
 
 
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-1, 300) | st.floats() | st.sampled_from(["a", "#000000", ""]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["name", "color", "id", "x"]), inner),
+    max_leaves=6,
+)
+
+
+@given(st.lists(json_values, max_size=2), json_values)
+def test_any_json_is_a_class_table_or_refused_on_one_line(classes, background):
+    good = [{"name": "a", "color": "#000000"}]
+    for spec in ({"classes": classes, "background": background}, {"classes": good, "background": background}, classes):
+        try:
+            assert isinstance(load_class_table(spec)[0], ClassTable)
+        except UserError as error:
+            assert "\n" not in str(error)
+
+
 def test_the_one_class_table_in_a_folder_is_found_among_other_files(tmp_path):
     (tmp_path / "train.csv").write_text("image,mask\na.jpg,a.png\n")
+    (tmp_path / "export.json").write_text('{"classes": [{"name": "a", "color": "#000000"}], "background": [0, 0, 0]}')
     (tmp_path / "run.json").write_text('{"status": "completed"}')
     (tmp_path / "broken.json").write_text("{")
     assert find_class_table(tmp_path) is None

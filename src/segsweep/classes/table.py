@@ -167,7 +167,7 @@ class ClassTable:
             if (other := colors.setdefault(entry.color, entry.name)) != entry.name:
                 shared = hex_color(entry.color)
                 raise UserError(f"classes {other!r} and {entry.name!r} have the same colour {shared}; change one.")
-        if background is not None and background not in names:
+        if background is not None and background not in self.names:  # it may be of any type, also one without a hash
             raise UserError(f"the background {background!r} is no class; choose one of {', '.join(self.names)}.")
 
     @property

@@ -193,7 +193,7 @@ def file_order(seed: int, split: Split, round_: int, count: int) -> NDArray[np.i
     return np.argsort(words, kind="stable")
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class RandomCrops(Dataset[Crop]):
     """Endless random crops. File, place and augmentation depend on (seed, split, index) alone.
 
@@ -235,7 +235,7 @@ class RandomCrops(Dataset[Crop]):
         return Crop.of(crop, index, symmetry, brightness, contrast)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Tiles(Dataset[Crop]):
     """Tiles of decoded pairs; the mask is 255 outside the inner window."""
 

@@ -164,7 +164,7 @@ def by_group(pairs: Sequence[Pair], wanted: Mapping[str, Sequence[str]]) -> dict
     for part, names in wanted.items():
         for name in names:
             if name not in groups:
-                listed = ", ".join(shown(group) for group in groups) or "none: no pair is in a folder below the root"
+                listed = ", ".join(shown(group) for group in groups) or "none: no image lies in a folder of its own"
                 raise UserError(f"data.{part}: there is no group {shown(name)!r}; the groups are: {listed}")
             if name in part_of:
                 raise UserError(
