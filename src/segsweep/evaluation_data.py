@@ -114,10 +114,8 @@ def source_settings(run: Run, node: dict[str, Any], changes: Mapping[str, Any]) 
     if "cache_dir" in node:
         node |= {"cache_dir": "outputs/cache"}  # the path in the checkpoint is untrusted
     notes: list[str] = []
-    if "root" in changes:
-        typed, trained = (Path(str(root)).expanduser().resolve() for root in (changes["root"], node.get("root")))
-        if typed != trained or not reads_files(node):
-            node, notes = other_folder(run, node, changes)
+    if "root" in changes and not (reads_files(node) and is_same_folder(changes["root"], node.get("root"))):
+        node, notes = other_folder(run, node, changes)
     node |= changes
     require_known_settings({"data": node})
     source_class = SOURCES.get(str(node.get("_target_")), Source)
@@ -140,10 +138,9 @@ def other_folder(run: Run, node: Mapping[str, Any], changes: Mapping[str, Any]) 
     settings |= {"_target_": "segsweep.data.FolderSource", "channels": run.channels}
     if "labels" in changes:
         return settings, []
-    given, table = settings.get("labels"), find_class_table(root)
-    if given is not None and table is not None:
+    if (table := find_class_table(root)) is not None:
         return choose_class_table(run, settings, changes, table)
-    if given is None and table is None:
+    if settings.get("labels") is None:
         settings["labels"] = run.labels.to_dict()
     return settings, []
 
@@ -153,8 +150,8 @@ def choose_class_table(
 ) -> tuple[dict[str, Any], list[str]]:
     """Chooses what reads the masks of another folder: the run's `data.labels`, or `table`, which lies in the folder.
 
-    If their ids or colours differ, either may be right: training used `data.labels`, but other masks may need the table
-    beside them. The first mask that only one of the two can read decides.
+    A run without `data.labels` takes `table`. If their ids or colours differ, either may be right: training used
+    `data.labels`, but other masks may need the table beside them. The first mask that only one of the two can read decides.
 
     Args:
         run: from `load_run`.
@@ -168,10 +165,10 @@ def choose_class_table(
     Raises:
         UserError: the classes of `table` are not the run's, or both can read a mask, but differently.
     """
-    given, own = settings["labels"], read_table(table)
+    given, own = settings.get("labels"), read_table(table)
     way_out = f"data.labels={given}, if its masks have these" if isinstance(given, str) else "the right data.labels"
     require_same_classes(run.labels, own, str(table), f"give {way_out}")
-    if not (names := recoloured(run.labels, own)):
+    if given is None or not (names := recoloured(run.labels, own)):
         return settings, []
 
     by_given, by_table = (
@@ -225,6 +222,11 @@ def open_source(run: Run, node: Mapping[str, Any], split: ScoredSplit) -> Source
             f"data.channels={source.channels}: this run's net takes {run.channels}; set data.channels={run.channels}"
         )
     return source
+
+
+def is_same_folder(one: Any, other: Any) -> bool:
+    """Whether two settings of `data.root` name the same folder."""
+    return isinstance(other, str) and Path(str(one)).expanduser().resolve() == Path(other).expanduser().resolve()
 
 
 def reads_files(node: Mapping[str, Any]) -> bool:

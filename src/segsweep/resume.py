@@ -121,7 +121,7 @@ def require_same_result(
         more = f", and {len(changed) - 1} more" if len(changed) > 1 else ""
         raise UserError(
             f"{key}: {difference}{more}; {run.path} can only be resumed with the settings that it was started with. "
-            "trainer.max_steps and trainer.max_epochs may be raised; for any other change start a new run, without resume="
+            "trainer.max_steps and trainer.max_epochs may be raised; for any other change start a new run"
         )
 
 

@@ -127,11 +127,9 @@ def require_known_settings(settings: Mapping[str, Any]) -> None:
                 continue
             if where == "data" and key == "root":
                 raise UserError(unknown("data.root"))  # says which data has one
-            near = alike(key, names)
-            raise UserError(
-                f"{where}.{key}: no such setting{f', did you mean {where}.{near}' if near else ''}; "
-                f"there are {', '.join(names) or 'none'}"
-            )
+            near = alike(key, [*names, *(f"{where}.{name}" for name in names)])  # `SYNONYMS` has both forms
+            meant = "" if near is None else f", did you mean {where}.{near.rpartition('.')[2]}"
+            raise UserError(f"{where}.{key}: no such setting{meant}; there are {', '.join(names) or 'none'}")
     if settings.get("data", {}).get("root") == "":
         raise UserError("data.root=: needs a value; give a folder of images and masks, as in data.root=my_images")
 
@@ -161,8 +159,8 @@ def build_data(node: dict[str, Any]) -> SegmentationDataModule:
         if size < data.batch_size:
             limit = "" if size == source.size("train") else f", by data.limit_samples={size}"
             raise ValueError(
-                f"batch_size={data.batch_size}: an epoch has only {size} training samples{limit};"
-                f" set data.batch_size={size} or less"
+                f"batch_size={data.batch_size}: an epoch has only {size} training samples{limit}"
+                f"{f'; set data.batch_size={size} or less' if size else ''}"
             )
     return data
 

@@ -96,7 +96,7 @@ def check_data(config: DictConfig) -> None:
     print(f"The report and a contact sheet are in {relative(directory)}")
     if number := len(report.errors):
         mistakes = f"{number} mistake{'s' if number > 1 else ''}"
-        fail(f"{report.root}: {mistakes}; correct all that {relative(directory / 'check.json')} lists")
+        fail(f"{report.root}: {mistakes}; correct the errors that {relative(directory / 'check.json')} lists")
 
 
 def evaluate(config: DictConfig) -> None:

@@ -64,9 +64,9 @@ class Sweep:
         """The figure of curves.png.
 
         Raises:
-            UserError: no job has logged anything yet.
+            UserError: no job has logged a value to draw yet.
         """
-        return self._require_drawn(sweep_curves(self.results), "no job has logged anything yet")
+        return self._require_drawn(sweep_curves(self.results), "no job has logged a value to draw yet")
 
     def heatmap(self) -> Figure:
         """The figure of heatmap.png.
@@ -75,7 +75,7 @@ class Sweep:
             UserError: no job has ended yet, or only the seed was swept.
         """
         swept = self.results.record.settings_axes
-        reason = "no job has ended yet" if swept else "only the seed was swept, so there is no heatmap"
+        reason = "no job has ended yet" if swept else "no setting was swept beside the seed, so there is no heatmap"
         return self._require_drawn(sweep_heatmap(self.results), reason)
 
     def _require_drawn(self, figure: Figure | None, reason: str) -> Figure:

@@ -54,7 +54,7 @@ def job_of(config: DictConfig, overrides: Sequence[str], axes: Sequence[str]) ->
     if trainer.get("strategy") == "ddp" or trainer.get("devices") not in (1, None):
         raise SeveralProcessesError(
             "trainer=ddp: not possible in a sweep (-m), because each process would repeat the whole sweep; "
-            "train single runs with it, or set trainer.devices=1"
+            "train single runs with it, or give each job one device with trainer=auto"
         )
     flat = flatten(settings)
     values = {axis: choices[axis] if axis in choices else flat.get(axis) for axis in axes}

@@ -22,8 +22,9 @@ COLUMNS = ("n", "mean", "std", "low", "high", "difference", "p", "detectable", "
 NOT_RUN = "not run"
 """The reason given for a missing replicate that has no job."""
 
-UNFINISHED = ("pending", "running", "interrupted", NOT_RUN)
-"""Statuses of jobs that may still complete. A job that is neither these nor "completed" is a lost replicate."""
+UNFINISHED = ("pending", "queued", "running", "interrupted", NOT_RUN)
+"""Statuses of jobs that may still complete; "queued" only in tables made elsewhere. A job that is neither these nor
+"completed" is a lost replicate."""
 
 Key = tuple[int, float, str]
 """Sort key of an entry of the table of jobs: kind, number, text. Any two can be compared."""
