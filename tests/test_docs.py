@@ -53,7 +53,7 @@ def documented(made: Path, command: Command, tmp_path: Path, monkeypatch: pytest
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["README.md", "docs/api.md", "docs/sweeps.md", "docs/safety.md"])
-@pytest.mark.filterwarnings("ignore:this state dict has one set of batch-norm statistics")
+@pytest.mark.filterwarnings("ignore:this state dict has the same batch-norm statistics")
 def test_the_documented_python_runs(documented: Path, name: str):
     import segsweep
     import segsweep.nets

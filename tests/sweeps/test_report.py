@@ -309,7 +309,7 @@ def test_a_sweep_over_seeds_alone_has_curves_and_no_heatmap(made: Made):
     sweep = made({"seed": [0, 1, 2]}, noisy)
     assert not sweep.path.joinpath("heatmap.png").exists()
     assert all(part in texts(sweep.curves())[0] for part in ("3 jobs", "1 setting"))
-    with pytest.raises(UserError, match="only the seed was swept"):
+    with pytest.raises(UserError, match="beside the seed"):
         sweep.heatmap()
 
 
