@@ -110,6 +110,7 @@ def test_momentum_reaches_every_optimizer_and_null_leaves_its_own():
         assert composed(f"optim={optim}")["optim"]["momentum"] is None
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("path", sorted(CONF.glob("*/*.yaml")), ids=lambda path: f"{path.parent.name}={path.stem}")
 def test_every_choice_composes(path: Path):
     if path.parent.name != "job_logging":

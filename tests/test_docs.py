@@ -76,6 +76,7 @@ def commands() -> list[tuple[str, str]]:
     return found
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(("page", "line"), commands(), ids=lambda value: value)
 def test_a_documented_training_is_composed(page: str, line: str, tmp_path: Path):
     if any(word in line for word in ("--help", "resume=", "--config-dir", "hydra/launcher", "optuna", "...", "NAME")):

@@ -102,6 +102,7 @@ def test_the_documented_lines_segment_an_image_without_segsweep(command, train, 
         (tmp_path / "mask.png").unlink()
 
 
+@pytest.mark.quick
 @every_format
 def test_a_file_that_differs_from_the_net_is_not_kept(tmp_path: Path, format: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("segsweep.exporting.TOLERANCE", -1.0)

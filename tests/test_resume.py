@@ -345,7 +345,6 @@ ON_SCENES = [
 ]  # fmt: skip
 
 
-@pytest.mark.quick
 @pytest.mark.parametrize("kept", [True, False], ids=["contents kept", "written before contents were kept"])
 def test_a_run_goes_on_when_its_data_has_moved(scenes: Path, command: Command, tmp_path: Path, kept: bool):
     assert command("train.py", *ON_SCENES, *trap("SIGTERM", 4), "hydra.run.dir=whole").code == 0

@@ -205,6 +205,7 @@ def false_alarms(k: int, n: int, sigma: np.ndarray, sweeps: int = 2000) -> int:
     return alarms
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("spread", ["equal", "unequal"])
 @pytest.mark.parametrize(("k", "n"), [(2, 2), (2, 3), (3, 3), (3, 10), (9, 3), (9, 10), (30, 5)])
 def test_of_equal_settings_any_is_called_worse_in_at_most_5_percent_of_sweeps(k: int, n: int, spread: str) -> None:

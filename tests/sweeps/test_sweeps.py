@@ -246,7 +246,6 @@ def test_replicates_are_compared_by_setting(sweep: Sweep, tmp_path: Path):
     )
 
 
-@pytest.mark.quick
 def test_a_failed_job_without_a_checkpoint_starts_again_and_no_other_job_does(sweep: Sweep, tmp_path: Path):
     asked = [TRAP, "+callbacks.trap.kind=raise", "+callbacks.trap.flag=broken", "lr=0.001,0.01", "name=again"]
     (tmp_path / "broken").touch()
@@ -713,7 +712,6 @@ def test_a_refused_command_does_not_change_an_existing_sweep(grid: Path, sweep: 
         assert state(grid.parent, without=(".lock",)) == before, typed
 
 
-@pytest.mark.quick
 def test_a_second_process_on_the_same_sweep_is_refused(grid: Path, sweep: Sweep):
     before = state(grid.parent, without=(".lock",))
     with FileLock(grid / ".lock"):
