@@ -18,7 +18,10 @@ from support import ROOT, SMALL
 from segsweep.runs import read_metrics
 
 GOLDEN = Path(__file__).parent / "golden"
-EVERY_STEP = ["trainer.max_steps=100", "trainer.log_every_n_steps=1", "trainer.threads=1", "callbacks.panel=null"]
+EVERY_STEP = [
+    "trainer.max_steps=100", "trainer.log_every_n_steps=1", "trainer.threads=1", "callbacks.panel=null",
+    "trainer.precision=32-true",
+]  # fmt: skip
 TRAININGS = {
     "texture_cnn": ["data.batch_size=4", "data.samples_per_epoch=400", "data.limit_samples=400", "lr=0.003"],
     "unet": [

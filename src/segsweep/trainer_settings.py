@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, cast
 
 import lightning as L
 import torch
@@ -41,7 +41,8 @@ class TrainerSettings:
         accelerator: "auto" takes a CUDA GPU if there is one, else the CPU.
         devices: number of GPUs; on the CPU, number of processes. "auto": all GPUs, or one process on the CPU.
         strategy: "ddp" trains in one process per device.
-        precision: precision of the net; losses and metrics are always computed in float32 or better.
+        precision: precision of the net; losses and metrics are always computed in float32 or better. "auto": see
+            `auto_precision`.
         channels_last: memory format of images and convolutions; faster on most machines.
         compile: compile the net; needs a C++ compiler on the CPU, and takes up to a minute at the first step.
         gradient_clip_val: largest norm of the gradient; None does not clip.
@@ -61,7 +62,7 @@ class TrainerSettings:
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     devices: AtLeast1 | Literal["auto"] = 1
     strategy: Literal["auto", "ddp"] = "auto"
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
     channels_last: bool = True
     compile: bool = False
     gradient_clip_val: Annotated[float, Field(gt=0)] | None = None
@@ -73,6 +74,8 @@ class TrainerSettings:
     threads: AtLeast1 | None = None
 
     def __post_init__(self) -> None:
+        if self.precision == "auto":
+            object.__setattr__(self, "precision", auto_precision(self.accelerator))
         if self.max_steps == -1 and self.max_epochs is None:
             raise ValueError("max_steps=-1: needs a number of epochs, as in trainer.max_epochs=10")
         gpus = torch.cuda.device_count()
@@ -115,6 +118,20 @@ def device_of(accelerator: Literal["auto", "cpu", "gpu"]) -> Literal["cpu", "cud
     return "cpu" if accelerator == "cpu" or not torch.cuda.is_available() else "cuda"
 
 
+def auto_precision(accelerator: str | None = "auto") -> Literal["32-true", "bf16-mixed"]:
+    """What `precision=auto` means on this machine: bf16-mixed on a CPU with AMX, else 32-true.
+
+    bfloat16 is slower than float32 on a CPU without AMX. On a GPU it has not been measured.
+
+    Args:
+        accelerator: as in `TrainerSettings`.
+    """
+    # Private, but no public function of torch knows of AMX.
+    has_amx = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    on_cpu = accelerator == "cpu" or not torch.cuda.is_available()
+    return "bf16-mixed" if on_cpu and has_amx is not None and has_amx() else "32-true"
+
+
 def build_trainer(
     settings: TrainerSettings, folder: Path, callbacks: Sequence[Callback], loggers: Sequence[Logger]
 ) -> L.Trainer:
@@ -123,7 +140,7 @@ def build_trainer(
         accelerator=settings.device_type,
         devices=settings.processes,
         strategy=settings.strategy,
-        precision=settings.precision,
+        precision=cast(Any, settings.precision),  # never "auto" here, which Lightning's type lacks
         max_steps=settings.max_steps,
         max_epochs=settings.max_epochs,
         val_check_interval=settings.val_every_n_steps,

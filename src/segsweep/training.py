@@ -25,8 +25,8 @@ from segsweep.plots import loss_curve, save
 from segsweep.resume import PreviousRun, last_step, previous_run, reopen_failed
 from segsweep.runs import Objective, RunDirectory, RunRecord, git_state, objective_mode, read_metrics, versions
 from segsweep.runs.files import is_first_process, write_text
-from segsweep.runs.stored import require_resolved
-from segsweep.trainer_settings import cpu_threads, quiet_libraries
+from segsweep.runs.stored import read_plain, require_resolved
+from segsweep.trainer_settings import auto_precision, cpu_threads, quiet_libraries
 from segsweep.training_setup import Session, assemble, check_root
 from segsweep.user_code import load_code
 
@@ -75,6 +75,11 @@ def train(
         if resume is None:
             reopen_failed(run)
             resume = run.record.exists() and run.config.exists()
+        if settings["trainer"].get("precision") == "auto":
+            config = config.copy()
+            config.trainer.precision = settings["trainer"]["precision"] = precision_of(
+                settings, run if resume else None
+            )
         previous = previous_run(settings, run) if resume else None
         if previous is not None and previous.complete:
             return previous.record
@@ -99,6 +104,17 @@ def train(
                 require_objective(record, session)
             score_test_split(record, session, run)
         return record
+
+
+def precision_of(settings: dict[str, Any], resumed: RunDirectory | None) -> str:
+    """What precision=auto means: the precision of the run to resume, else the best of this machine."""
+    stored = read_plain(resumed.config) if resumed is not None and resumed.config.exists() else None
+    if isinstance(stored, dict) and isinstance(stored.get("trainer"), dict) and "precision" in stored["trainer"]:
+        return str(stored["trainer"]["precision"])
+    precision = auto_precision(settings["trainer"].get("accelerator"))
+    if precision == "bf16-mixed":
+        log.info("trainer.precision=auto: bf16-mixed, because this CPU has AMX")
+    return precision
 
 
 def start_record(

@@ -884,12 +884,12 @@ OTHER = ["hydra/sweeper=basic", ONE_STEP, "name=other"]
 def test_the_same_trial_in_two_processes_is_one_job(sweep: Sweep, tmp_path: Path, monkeypatch):
     """Hydra's Optuna sweeper may draw a trial twice in one batch, and a parallel launcher starts both at once."""
 
-    def slower(full, overrides, axes):
-        twin = job_of(full, overrides, axes)
+    def slower(full, overrides, axes, precision):
+        twin = job_of(full, overrides, axes, precision)
         twin.directory, twin.stage, twin.number = "lr=0.001", "other", 0
         first = SweepRecord([], {"name": "val/iou", "mode": "max"}, sweeper="other")
         SweepDirectory(tmp_path / "multirun/other").update(lambda record: record.jobs.append(twin), first)
-        return job_of(full, overrides, axes)
+        return job_of(full, overrides, axes, precision)
 
     job_of = jobs.job_of
     with monkeypatch.context() as patch:

@@ -83,6 +83,8 @@ def run_job(config: DictConfig, full: DictConfig, sweep: SweepDirectory, run: Ru
     with _quiet_console(None if current is None else current.warned):
         try:
             with cpu_threads(threads):
+                if config.trainer.get("precision") == "auto":
+                    config.trainer.precision = job.settings["trainer.precision"]
                 train(config, run.path, overrides, resume=None, wait=True, stop=stop)
         except (Interrupted, KeyboardInterrupt) as error:
             interrupted = error
@@ -137,16 +139,17 @@ def _find_job(full: DictConfig, sweep: SweepDirectory, run: RunDirectory) -> tup
     """The job of this directory, and sweep.json. Adds the job to sweep.json if a foreign sweeper asks for it."""
     directory = run.path.resolve().relative_to(sweep.path.resolve()).as_posix()
     current = running.current
+    first = SweepRecord.new(full, "other")
     if current is not None and current.record is not None:
         # The runner's process has sweep.json in memory; reading it takes longer the more jobs there are.
-        if (known := current.job_at(directory)) is not None:
-            return known, current.record
-    elif sweep.record.exists():
-        there = sweep.read()
-        if (known := there.job_at(directory)) is not None:
-            return known, there
+        there, known = current.record, current.job_at(directory)
+    else:
+        there = sweep.read() if sweep.record.exists() else first
+        known = there.job_at(directory)
+    if known is not None:
+        return known, there
     overrides = typed_overrides(full)
-    job = job_of(full, overrides, [key_of(override) for override in overrides])
+    job = job_of(full, overrides, [key_of(override) for override in overrides], there.precision)
     job.directory, job.stage = directory, "other"
 
     def add(record: SweepRecord) -> None:
@@ -166,8 +169,9 @@ def _find_job(full: DictConfig, sweep: SweepDirectory, run: RunDirectory) -> tup
     # Read as plain YAML, so that nothing in it is resolved again.
     typed = yaml.safe_load(multirun.read_text(encoding="utf-8"))["hydra"]["overrides"] if multirun.exists() else None
     # Keep the choice of the sweeper: it is part of the command.
-    command = [*(o for o in typed["hydra"] if re.match(r"hydra[./]sweeper", o)), *typed["task"]] if typed else []
-    record = sweep.update(add, SweepRecord.new(full, "other", command))
+    if typed:
+        first.overrides = [*(o for o in typed["hydra"] if re.match(r"hydra[./]sweeper", o)), *typed["task"]]
+    record = sweep.update(add, first)
     if current is not None:
         current.adopt(record)
     added = record.job_at(directory) if current is None else current.job_at(directory)

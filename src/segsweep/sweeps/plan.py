@@ -34,13 +34,14 @@ _LONGEST_NAME = 120
 """Most bytes of a folder's name; file systems allow 255."""
 
 
-def job_of(config: DictConfig, overrides: Sequence[str], axes: Sequence[str]) -> Job:
+def job_of(config: DictConfig, overrides: Sequence[str], axes: Sequence[str], precision: str) -> Job:
     """The job with this configuration. `add_jobs` gives it a number and a directory.
 
     Args:
         config: the configuration of the job, with Hydra's own node.
         overrides: the overrides of the job, ["optim=adam", "lr=0.01"].
         axes: the swept keys.
+        precision: what trainer.precision=auto means.
 
     Raises:
         UserError: a setting is missing, unknown or of the wrong type, or the job would not train in one process.
@@ -56,6 +57,8 @@ def job_of(config: DictConfig, overrides: Sequence[str], axes: Sequence[str]) ->
             "trainer=ddp: not possible in a sweep (-m), because each process would repeat the whole sweep; "
             "train single runs with it, or give each job one device with trainer=auto"
         )
+    if trainer.get("precision") == "auto":
+        trainer["precision"] = precision
     flat = flatten(settings)
     values = {axis: choices[axis] if axis in choices else flat.get(axis) for axis in axes}
     for axis in axes:  # if the values of an axis are whole nodes, its value is the node as JSON

@@ -26,6 +26,7 @@ from segsweep.sweeps.results import Results
 from segsweep.sweeps.running import ENDED, RunningSweep, watched
 from segsweep.sweeps.scored import Scoring, scoring
 from segsweep.sweeps.state import Job, SweepDirectory, SweepRecord, held
+from segsweep.trainer_settings import auto_precision
 
 
 class SweepRunner:
@@ -153,7 +154,7 @@ class SweepRunner:
 
     def _compose(self, overrides: Sequence[str]) -> Job:
         config = self.context.config_loader.load_sweep_config(self.config, list(overrides))
-        return job_of(config, overrides, self.record.axes)
+        return job_of(config, overrides, self.record.axes, self.record.precision)
 
     def _compose_or_break(self, overrides: Sequence[str]) -> Job:
         """The job with these overrides; a `broken_job` if they contain a mistake."""
@@ -173,6 +174,12 @@ class SweepRunner:
             if number := sum(job.status == status and bool(job.settings) for job in jobs):
                 parts.append(f"{number} {text}")
         print("Sweep: " + ", ".join(parts), flush=True)
+        if OmegaConf.select(self.config, "trainer.precision") == "auto":
+            here, kept = auto_precision(self.config.trainer.accelerator), self.record.precision
+            if here != kept:
+                print(f"trainer.precision=auto: {kept}, as when the sweep began; a new sweep here would take {here}")
+            elif here == "bf16-mixed":
+                print("trainer.precision=auto: bf16-mixed, because this CPU has AMX")
         for job in jobs:
             if not job.settings:
                 print(f"failed: {job.name} ({job.error})", file=sys.stderr, flush=True)

@@ -2,20 +2,21 @@
 
 import contextlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path, PurePath
 from typing import Any, Literal
 
 from filelock import BaseFileLock, FileLock, Timeout
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from segsweep.errors import DivergedError, UserError
 from segsweep.fingerprint import Leaf, typed
 from segsweep.runs.directory import RunDirectory, RunRecord, objective_mode
 from segsweep.runs.files import write_json
 from segsweep.runs.stored import require_resolved
+from segsweep.trainer_settings import auto_precision
 from segsweep.training_setup import name_of
 
 FORMAT = 1
@@ -74,16 +75,19 @@ class SweepRecord:
     sweeper: str = "grid"
     at_once: int = 1
     """How many jobs run at the same time, under the last command."""
+    precision: str = "32-true"
+    """What trainer.precision=auto means in all of its jobs, on any machine. Earlier versions had no auto."""
     asked: list[str] = field(default_factory=list)
     """Keys of the jobs that the last command asked for."""
 
     @classmethod
-    def new(cls, config: DictConfig, sweeper: str, overrides: Sequence[str] = ()) -> "SweepRecord":
+    def new(cls, config: DictConfig, sweeper: str) -> "SweepRecord":
         """The record of a sweep that starts now, without jobs."""
         objective = str(config.objective)
         return cls(
-            list(overrides), {"name": objective, "mode": objective_mode(objective)}, name=name_of(config),
+            [], {"name": objective, "mode": objective_mode(objective)}, name=name_of(config),
             started=datetime.now().astimezone().isoformat(timespec="seconds"), sweeper=sweeper,
+            precision=auto_precision(OmegaConf.select(config, "trainer.accelerator")),
         )  # fmt: skip
 
     @property
