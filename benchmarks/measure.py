@@ -159,8 +159,8 @@ def trainer_group(device: torch.device) -> str:
 
 
 def environment(device: torch.device) -> dict[str, str]:
-    """Device, threads, torch version and date of the measurements."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
+    """Device with its vector instructions, threads, torch version and date of the measurements."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu()
     return {
         "device": f"{device.type} ({name})",
         "threads": f"{torch.get_num_threads()} of {os.cpu_count()}",
@@ -169,13 +169,16 @@ def environment(device: torch.device) -> dict[str, str]:
     }
 
 
-def _cpu_name() -> str:
+def _cpu() -> str:
+    """Name of the processor, and which of the instructions that decide the speed it has."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
-        lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())
+        return platform.processor() or platform.machine()
+    fields = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    flags = fields.get("flags", "").split()
+    instructions = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in flags]
+    return " ".join([fields.get("model name", platform.machine()), *instructions])
 
 
 def report(name: str, rows: Sequence[Row], device: torch.device, file: Path | None) -> None:

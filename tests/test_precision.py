@@ -1,14 +1,20 @@
 """trainer.precision=auto: what it becomes, where that is stored, and that nothing changes it later."""
 
+import importlib
 import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 import yaml
 from hydra import compose, initialize_config_dir
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 from same_runs import assert_same_result
+from scipy import stats
 from support import ROOT, SMALL, Command
 
 from segsweep.runs import RunDirectory, RunRecord
@@ -112,3 +118,31 @@ def test_auto_and_what_it_becomes_are_one_job(command: Command, amx: Machine, tm
 def test_published_settings_are_in_float32_on_every_machine(experiment: str):
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         assert compose("train", overrides=[f"experiment={experiment}"]).trainer.precision == "32-true"
+
+
+@pytest.fixture(scope="module")
+def equivalence() -> Callable:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / "benchmarks"))
+        return importlib.import_module("precision").equivalence
+
+
+@given(st.floats(-0.1, 0.1), st.lists(st.floats(-1e-3, 1e-3), min_size=3, max_size=10))
+@settings(deadline=None)
+def test_precisions_are_equivalent_only_if_the_whole_interval_is_within_the_bound(
+    equivalence: Callable, shift: float, noise: list[float]
+):
+    assume(np.ptp(noise) > 1e-9)  # scipy warns of equal numbers
+    rows = [
+        (seed, precision, "completed", 0.9 + (precision == "bf16-mixed") * (shift + change))
+        for seed, change in enumerate(noise)
+        for precision in ("32-true", "bf16-mixed")
+    ]
+    alone = [(len(noise), "32-true", "completed", 0.1), (len(noise) + 1, "bf16-mixed", "failed", 0.1)]
+    summary = pd.DataFrame([*rows, *alone], columns=["seed", "trainer.precision", "status", "test/iou"])
+    found = equivalence(summary, bound=0.01)
+    assert found.seeds == len(noise)
+    assert found.difference == pytest.approx(shift + np.mean(noise), abs=1e-9)
+    expected = stats.ttest_1samp(shift + np.array(noise), 0).confidence_interval(0.9)
+    assert (found.low, found.high) == (pytest.approx(expected.low, abs=1e-9), pytest.approx(expected.high, abs=1e-9))
+    assert found.shown == (found.low > -0.01 and found.high < 0.01)

@@ -133,6 +133,16 @@ def test_design_is_the_three_way_grid_with_three_seeds(command: Command, tmp_pat
     ]
 
 
+def test_precision_pairs_both_precisions_by_seed(command: Command, tmp_path: Path):
+    assert params("precision") == {"seed": ",".join(map(str, range(10))), "trainer.precision": "32-true,bf16-mixed"}
+    assert composed("study=precision") == composed()
+    outcome = command("train.py", "-m", "study=precision", *TINY, "seed=0,1")
+    assert outcome.code == 0, outcome.err
+    assert [job["values"] for job in jobs(tmp_path / "multirun/study")] == [
+        {"trainer.precision": precision, "seed": seed} for precision in ("32-true", "bf16-mixed") for seed in (0, 1)
+    ]
+
+
 def test_ablation_has_every_variant_and_is_otherwise_as_the_notebook(command: Command, tmp_path: Path):
     swept = params("ablation")
     variants = swept["model"].split(",")
