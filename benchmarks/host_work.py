@@ -11,9 +11,9 @@ All train one 3 x 3 convolution on the same textures of 16 x 16 pixels, 8 at a t
 
 Bars are drawn on a pseudo-terminal. What is left of a step is Python, which a GPU would wait for.
 
-The clock is the CPU time of the process, all threads included, torch's limited to one. It runs from the batch of one step to
-that of a later step in the same epoch, so it excludes setup, validation and checkpoints. The number of steps is a multiple
-of the logging interval, so that rows of metrics count with their true share. All take turns.
+The clock is the CPU time of the process: all threads, of which torch has one. It runs from the batch of one step to that of
+a later step in the same epoch, so it excludes setup, validation and checkpoints. The number of steps is a multiple of the
+logging interval, so that rows of metrics count with their true share. All take turns.
 """
 
 import functools

@@ -20,6 +20,7 @@ from segsweep.callbacks import (
     StepSeed,
     StopOnSignal,
     TrainingLog,
+    skip_empty_hooks,
 )
 from segsweep.data import Source
 from segsweep.data.check import balanced_weights
@@ -97,6 +98,7 @@ def assemble(
     if settings["logger"]["tensorboard"]:
         purge = None if step is None else step + 1  # points after the checkpoint are written again
         loggers.append(TensorBoardLogger(run.path, name="", version="", sub_dir="tensorboard", purge_step=purge))
+    skip_empty_hooks(task, callbacks)
     trainer = build_trainer(trainer_settings, run.path, callbacks, loggers)
     if trainer_settings.compile:
         # Jobs of a sweep share a process, and after a number of nets dynamo would run further ones uncompiled.

@@ -1,12 +1,12 @@
 """Lightning callbacks: checkpoints, logs, pictures, batch-norm statistics, seeds and the end of a training."""
 
 from segsweep.callbacks.checkpoints import BestCheckpoint, LastCheckpoint, RunConfiguration, WholeCheckpointIO
-from segsweep.callbacks.control import EndOfTraining, Interrupted, PreciseBN, StepSeed, StopOnSignal
+from segsweep.callbacks.control import EndOfTraining, Interrupted, PreciseBN, StepSeed, StopOnSignal, skip_empty_hooks
 from segsweep.callbacks.tensorboard import ConfusionPicture, NetGraph, PrecisionRecall, SamplePanel
 from segsweep.callbacks.training_log import ConsoleProgress, TrainingLog
 
 __all__ = [
     "BestCheckpoint", "ConfusionPicture", "ConsoleProgress", "EndOfTraining", "Interrupted", "LastCheckpoint", "NetGraph",
     "PreciseBN", "PrecisionRecall", "RunConfiguration", "SamplePanel", "StepSeed", "StopOnSignal", "TrainingLog",
-    "WholeCheckpointIO",
+    "WholeCheckpointIO", "skip_empty_hooks",
 ]  # fmt: skip

@@ -46,6 +46,8 @@ class BestCheckpoint(ModelCheckpoint):
             auto_insert_metric_name=False,
             enable_version_counter=False,
         )
+        # It saves nothing in a step, and takes long to see that. Lightning skips a hook that is None.
+        self.on_train_batch_end = None  # type: ignore[assignment]
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         # Lightning's version forgets the best score if the run directory was moved. The next validation would then
@@ -87,14 +89,13 @@ class LastCheckpoint(Checkpoint):
         self._saved_at = time.monotonic()
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
-        if validation_due(trainer):
-            return  # saved after the validation, which a run resumed from here would skip
         due = self.every_n_steps is not None and trainer.global_step % self.every_n_steps == 0
         if not due and self.every_n_minutes is not None:
             # All processes take part in saving, and their clocks differ: the clock of the first decides.
             overdue = time.monotonic() - self._saved_at >= 60 * self.every_n_minutes
             due = trainer.strategy.broadcast(overdue) if trainer.world_size > 1 else overdue
-        if due:
+        # Else saved after the validation, which a run resumed from here would skip.
+        if due and not validation_due(trainer):
             self.save(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

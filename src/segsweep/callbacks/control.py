@@ -1,7 +1,7 @@
 """Callbacks between steps: seeds, batch-norm statistics, the last validation, stopping at a signal."""
 
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import FrameType
 from typing import Any
 
@@ -38,6 +38,25 @@ def validation_due(trainer: L.Trainer) -> bool:
     by_epoch = trainer.check_val_every_n_epoch is not None
     interval = trainer.num_training_batches if by_epoch else trainer.val_check_interval
     return trainer.should_stop or trainer.global_step % int(interval) == 0
+
+
+STEP_HOOKS = (
+    "on_train_batch_start", "on_before_zero_grad", "on_before_backward", "on_after_backward", "on_before_optimizer_step",
+    "on_train_batch_end",
+)  # fmt: skip
+
+
+def skip_empty_hooks(task: L.LightningModule, callbacks: Iterable[Callback]) -> None:
+    """Makes Lightning skip the step hooks that a task or a callback does not define.
+
+    Lightning opens a profiler's context around each hook, even an empty one. With 14 callbacks that is 90 times a step, a
+    tenth of a small step's CPU time. It skips a hook that is None.
+    """
+    pairs: list[tuple[object, type]] = [(task, L.LightningModule), *((callback, Callback) for callback in callbacks)]
+    for instance, base in pairs:
+        for hook in STEP_HOOKS:
+            if getattr(type(instance), hook) is getattr(base, hook):
+                setattr(instance, hook, None)
 
 
 class EndOfTraining(Callback):
@@ -108,11 +127,16 @@ class StopOnSignal(Callback):
             raise Interrupted(signum)
         self.signum = signum
 
-    def raise_if_told(self) -> None:
-        """Raises Interrupted if a signal has arrived, or `asked` gives True."""
+    def told(self) -> bool:
+        """Whether a signal has arrived, or `asked` gives True."""
         if self.signum is None and self._asked is not None and self._asked():
             self.signum = signal.SIGTERM
-        if self.signum is not None:
+        return self.signum is not None
+
+    def raise_if_told(self) -> None:
+        """Raises Interrupted if a signal has arrived, or `asked` gives True."""
+        if self.told():
+            assert self.signum is not None
             raise Interrupted(self.signum, between_steps=True)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -124,7 +148,7 @@ class StopOnSignal(Callback):
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
         self._validated = False
-        if not validation_due(trainer):
+        if self.told() and not validation_due(trainer):
             self.raise_if_told()
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -97,6 +97,8 @@ class SegmentationMetrics(Metric):
     """
 
     full_state_update = False
+    confident_of_batches: Tensor
+    """Pixels near the target, and pixels that count, of each batch of the last update, int64 [batches, 2]; binary only."""
     confusion: Tensor
     image_iou: Tensor
     foreground_iou: Tensor
@@ -117,22 +119,27 @@ class SegmentationMetrics(Metric):
         for name in ("image_iou", "foreground_iou", "confident"):
             self.add_state(name, torch.zeros(2, dtype=torch.float64), dist_reduce_fx="sum", persistent=True)
 
-    def update(self, prediction: Tensor, mask: Tensor, positive_probability: Tensor | None = None) -> None:
-        """Counts a batch.
+    def update(
+        self, prediction: Tensor, mask: Tensor, positive_probability: Tensor | None = None, batches: int = 1
+    ) -> None:
+        """Counts a batch, or several joined, to the bit as if each had been counted alone.
 
         Args:
             prediction: int64 [B, H, W] of class ids.
             mask: int64 [B, H, W] of class ids, 255 ignored.
             positive_probability: float [B, H, W], for binary tasks.
+            batches: number of batches joined, of the same number of images each.
         """
         confusion = confusion_per_image(prediction, mask, len(self.class_names))
         self.confusion += confusion.sum(0)
         per_class = class_iou(confusion)
-        self.image_iou += _sum_and_count(per_class[:, 1] if self.binary else per_class.nanmean(1))
+        _add_means(self.image_iou, per_class[:, 1] if self.binary else per_class.nanmean(1), batches)
         if self.binary:
             assert positive_probability is not None
             near = (positive_probability > 0.9) & (mask == 1) | (positive_probability < 0.1) & (mask == 0)
-            self.confident += torch.stack([near.sum(), confusion.sum()])
+            parts = near.view(batches, -1).sum(1), confusion.view(batches, -1).sum(1)
+            self.confident_of_batches = torch.stack(parts, 1)
+            self.confident += self.confident_of_batches.sum(0)
         elif self.background is not None:
             total = confusion.sum((1, 2))
             true_background = confusion[:, self.background].sum(-1)
@@ -140,7 +147,7 @@ class SegmentationMetrics(Metric):
             both_background = confusion[:, self.background, self.background]
             union = total - both_background
             overlap = total - true_background - predicted_background + both_background
-            self.foreground_iou += _sum_and_count(_ratio(overlap, union))
+            _add_means(self.foreground_iou, _ratio(overlap, union), batches)
 
     def names(self) -> list[str]:
         """The names of the metrics that `compute` gives."""
@@ -167,8 +174,19 @@ class SegmentationMetrics(Metric):
         return metrics
 
 
-def _sum_and_count(values: Tensor) -> Tensor:
-    return torch.stack([values.nansum(), (~values.isnan()).sum().double()])
+def _add_means(sum_and_count: Tensor, values: Tensor, batches: int) -> None:
+    """Adds the values of each of the joined batches, and how many there are, leaving out NaN."""
+    _add_in_order(sum_and_count[0], values.view(batches, -1).nansum(1))
+    sum_and_count[1] += (~values.isnan()).sum()
+
+
+def _add_in_order(total: Tensor, values: Tensor) -> None:
+    """Adds one value [N] after the other: the rounding of `values.sum()` would depend on how many steps are joined."""
+    if values.device.type == "cpu":
+        total.copy_(torch.cat([total[None], values]).cumsum(0)[-1])
+        return
+    for value in values.unbind():  # a GPU's cumsum adds in an order of its own
+        total += value
 
 
 class RunningMean(Metric):
@@ -188,9 +206,12 @@ class RunningMean(Metric):
             self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum", persistent=True)
 
     def update(self, value: Tensor, weight: float | Tensor = 1.0) -> None:
-        """Adds a scalar with a weight."""
-        self.total += value.detach().double() * weight
-        self.weight += weight
+        """Adds a scalar, or values [N] one after the other, with one weight for all or a weight each."""
+        _add_in_order(self.total, (value.detach().double() * weight).reshape(-1))
+        if isinstance(weight, Tensor):
+            _add_in_order(self.weight, weight.double().reshape(-1))
+        else:
+            self.weight += weight * value.numel()
 
     def compute(self) -> Tensor:
         """A float64 scalar; NaN before the first update."""

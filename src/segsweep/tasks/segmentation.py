@@ -3,8 +3,10 @@
 Shapes: B images, C channels, K channels of logits, H x W pixels.
 """
 
+import inspect
+import math
 from abc import abstractmethod
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import lightning as L
 import torch
@@ -15,12 +17,14 @@ from segsweep.classes import ClassTable
 from segsweep.data.source import Batch
 from segsweep.datamodule import SegmentationDataModule
 from segsweep.errors import DivergedError
+from segsweep.tasks.held_steps import HeldSteps, Steps
 from segsweep.tasks.losses import Loss, TaskKind
 from segsweep.tasks.metrics import RunningMean, SegmentationMetrics, SplitLoss
 from segsweep.tasks.optimizers import OptimizerFactory, Schedule
 
 Stage = Literal["train", "val", "test"]
 STAGES: tuple[Stage, ...] = ("train", "val", "test")
+_NEVER = torch.iinfo(torch.int64).max
 
 
 class _Counts(nn.Module):
@@ -38,8 +42,9 @@ class SegmentationTask(L.LightningModule):
     Two surprises for a Lightning user:
 
     - A step logs nothing. One call of `self.log` costs about as much as the rest of Lightning's loop, and reading a number
-      back makes a GPU wait. Counts are added up on the device; `callbacks.TrainingLog` reads them by `training_metrics()`
-      and writes them to the loggers. Validation and test values are in `trainer.callback_metrics`.
+      back makes a GPU wait. Small steps are held and counted together, on the device; `callbacks.TrainingLog` reads the
+      metrics by `training_metrics()` and writes them to the loggers. Validation and test values are in
+      `trainer.callback_metrics`.
     - `load_from_checkpoint` does not work: a checkpoint holds the configuration as plain data, without pickled objects.
       `segsweep.load_run(path)` builds the net from it and loads the weights: `run.net`, and `run.task`, the class.
 
@@ -95,7 +100,21 @@ class SegmentationTask(L.LightningModule):
         # Rows are true classes, columns predicted ones. "train": the steps of the last row; "val": the last validation.
         self.confusions: dict[Stage, Tensor] = {}
         self._first_bad_step: Tensor | None = None
-        self.last_loss: Tensor | None = None
+        self._held = HeldSteps()
+        self._first_held = 1
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Lightning notes the running hook some 60 times a step. `nn.Module` takes a microsecond to see that a name is no
+        # parameter, which would be a twentieth of a small step.
+        if name == "_current_fx_name":
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
+    @property
+    def last_loss(self) -> Tensor | None:
+        """The loss of the last training step, on the device."""
+        return self._held.last_loss
 
     @property
     def metric_names(self) -> list[str]:
@@ -118,8 +137,8 @@ class SegmentationTask(L.LightningModule):
         """Class positions int64 [B, H, W] from logits [B, K, H, W]."""
 
     @abstractmethod
-    def count(self, stage: Stage, logits: Tensor, mask: Tensor) -> None:
-        """Adds a batch to the metrics of a stage."""
+    def count(self, stage: Stage, logits: Tensor, mask: Tensor, batches: int = 1) -> None:
+        """Adds a batch, or several joined, to the metrics of a stage."""
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits float32 [B, K, H, W] from images [B, C, H, W]."""
@@ -128,13 +147,38 @@ class SegmentationTask(L.LightningModule):
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         logits = self(batch.image)
         loss = self.loss(logits, batch.mask)
-        with torch.no_grad():
-            self._guard(loss)
-            self.last_loss = loss.detach()
-            self.count("train", logits.detach(), batch.mask)
-            self._counts("train").loss.update(self.last_loss)
-            self._running("loss").update(self.last_loss)
+        # Reading a loss makes a GPU wait: there `count_held` looks for the first bad one.
+        if loss.device.type == "cpu" and not math.isfinite(loss.item()):
+            self._diverged(self.global_step + 1)
+        if not self._held.fits(logits):
+            self.count_held()
+        if not self._held:
+            self._first_held = self.global_step + 1
+        if self._held.add(logits, batch.mask, loss):
+            self.count_held()
         return loss
+
+    # Lightning inspects the signature in every step; a stored one saves a fiftieth of a small step.
+    training_step.__signature__ = inspect.signature(training_step)  # type: ignore[attr-defined]
+
+    @torch.no_grad()
+    def count_held(self) -> None:
+        """Adds the training steps held so far to the metrics."""
+        if not self._held:
+            return
+        steps = self._held.take()
+        self._note_bad(steps)
+        self.count("train", steps.logits, steps.mask, len(steps.losses))
+        for mean in (self._counts("train").loss, self._running("loss")):
+            mean.update(steps.losses)
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        self.count_held()
+        return super().state_dict(*args, **kwargs)
+
+    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        self._held.clear()
+        return super().load_state_dict(*args, **kwargs)
 
     def validation_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Returns the logits, for the callbacks."""
@@ -185,25 +229,24 @@ class SegmentationTask(L.LightningModule):
 
     def training_metrics(self) -> dict[str, float]:
         """Means since the last call, and running means since the first step of the training."""
-        self.raise_if_diverged()
+        self.raise_if_diverged()  # counts the steps held
         values = self._collect("train")
         values |= {f"train/{name}_running": self._running(name).compute() for name in self.running}
         return {name: float(value) for name, value in values.items()}
 
-    def _guard(self, loss: Tensor) -> None:
-        """Raises DivergedError if the loss is not finite. On a GPU, where reading it would wait, only notes the step."""
-        if loss.device.type == "cpu":
-            if not torch.isfinite(loss):
-                self._diverged(self.global_step + 1)
+    def _note_bad(self, steps: Steps) -> None:
+        """Notes on a GPU, without waiting, the first step whose loss is not finite. On a CPU the step itself has raised."""
+        losses = steps.losses
+        if losses.device.type == "cpu":
             return
-        if self._first_bad_step is None:
-            self._first_bad_step = torch.full((), -1, dtype=torch.int64, device=loss.device)
-        bad = ~torch.isfinite(loss) & (self._first_bad_step < 0)
-        self._first_bad_step = torch.where(bad, self.global_step + 1, self._first_bad_step)
+        numbers = torch.arange(self._first_held, self._first_held + len(losses), device=losses.device)
+        first = torch.where(losses.isfinite(), _NEVER, numbers).min()
+        self._first_bad_step = first if self._first_bad_step is None else torch.minimum(self._first_bad_step, first)
 
     def raise_if_diverged(self) -> None:
         """Raises DivergedError if a weight, or the loss of a step so far, is not finite. Makes a GPU wait."""
-        if self._first_bad_step is not None and (step := int(self._first_bad_step)) >= 0:
+        self.count_held()
+        if self._first_bad_step is not None and (step := int(self._first_bad_step)) < _NEVER:
             self._diverged(step)
         if not all(bool(torch.isfinite(weight).all()) for weight in self.net.parameters()):
             self._diverged(self.global_step)
@@ -253,14 +296,13 @@ class BinaryTask(SegmentationTask):
     def predict(logits: Tensor) -> Tensor:
         return (logits[:, 0] > 0).long()
 
-    def count(self, stage: Stage, logits: Tensor, mask: Tensor) -> None:
+    def count(self, stage: Stage, logits: Tensor, mask: Tensor, batches: int = 1) -> None:
         metrics = self._counts(stage).metrics
-        before = metrics.confident.clone()
-        metrics.update(self.predict(logits), mask, torch.sigmoid(logits[:, 0].float()))
+        metrics.update(self.predict(logits), mask, torch.sigmoid(logits[:, 0].float()), batches)
         if stage == "train":
-            near, pixels = metrics.confident - before
+            near, pixels = metrics.confident_of_batches.double().unbind(1)
             # A mean of step means, as in the published figure, without steps whose pixels are all ignored.
-            self._running("confident_accuracy").update(near / pixels.clamp(min=1), weight=(pixels > 0).double())
+            self._running("confident_accuracy").update(near / pixels.clamp(min=1), (pixels > 0).double())
 
 
 class MulticlassTask(SegmentationTask):
@@ -278,10 +320,10 @@ class MulticlassTask(SegmentationTask):
 
     @staticmethod
     def predict(logits: Tensor) -> Tensor:
-        return logits.argmax(dim=1)
+        return logits.max(dim=1).indices  # on a CPU `argmax` takes 2 to 25 times as long
 
-    def count(self, stage: Stage, logits: Tensor, mask: Tensor) -> None:
-        self._counts(stage).metrics.update(self.predict(logits), mask)
+    def count(self, stage: Stage, logits: Tensor, mask: Tensor, batches: int = 1) -> None:
+        self._counts(stage).metrics.update(self.predict(logits), mask, batches=batches)
 
 
 TASKS: dict[TaskKind, type[SegmentationTask]] = {"binary": BinaryTask, "multiclass": MulticlassTask}
