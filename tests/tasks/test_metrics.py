@@ -227,6 +227,20 @@ def test_result_is_the_same_however_the_batches_are_cut(case: tuple[Example, boo
     same(whole.compute(), pieces.compute())
 
 
+@given(seeds, st.booleans(), st.integers(1, 9), st.integers(1, 9))
+@settings(max_examples=60, deadline=None)
+def test_joined_batches_are_counted_to_the_bit_as_one_after_the_other(seed: int, binary: bool, batches: int, size: int):
+    example = Example(seed, 2 if binary else 6, batches * size, 0.3)
+    example.mask[::5] = IGNORE
+    joined, alone = (example.metrics(binary, background=0) for _ in range(2))
+    probability = example.probability if binary else None
+    joined.update(example.prediction, example.mask, probability, batches)
+    for start in range(0, batches * size, size):
+        example.count(alone, slice(start, start + size))
+    for name, state in alone.state_dict().items():
+        assert torch.equal(joined.state_dict()[name], state), name
+
+
 @given(st.one_of(st.tuples(binary_examples, st.just(True)), st.tuples(multiclass_examples, st.just(False))), seeds)
 @settings(max_examples=40, deadline=None)
 def test_predictions_at_ignored_pixels_do_not_count(case: tuple[Example, bool], seed: int):
@@ -326,6 +340,21 @@ def test_running_mean_is_the_weighted_mean(values: list[tuple[float, float]]):
         running.update(torch.tensor(value), weight)
     expected = np.average([value for value, _ in values], weights=[weight for _, weight in values])
     assert float(running.compute()) == pytest.approx(expected, rel=1e-9, abs=1e-9)
+
+
+@given(st.lists(st.tuples(st.floats(-1e6, 1e6), st.booleans()), min_size=1, max_size=70))
+@settings(max_examples=40, deadline=None)
+def test_running_mean_of_joined_values_is_that_of_one_after_the_other_to_the_bit(pairs: list[tuple[float, bool]]):
+    values, weights = (torch.tensor(column, dtype=torch.float64) for column in zip(*pairs, strict=True))
+    joined, alone, plain_joined, plain_alone = (RunningMean() for _ in range(4))
+    joined.update(values, weights)
+    plain_joined.update(values)
+    for value, weight in zip(values, weights, strict=True):
+        alone.update(value, weight)
+        plain_alone.update(value)
+    for first, second in ((joined, alone), (plain_joined, plain_alone)):
+        assert torch.equal(first.total, second.total)
+        assert torch.equal(first.weight, second.weight)
 
 
 def test_running_mean_resumes_from_a_state_dict():

@@ -35,6 +35,7 @@ from segsweep.tasks import (
     SegmentationMetrics,
     SegmentationTask,
 )
+from segsweep.tasks.held_steps import CAPACITY, first_bad_step
 
 COLORS = [(0, 0, 0), (255, 0, 0), (0, 255, 0), (0, 0, 255)]
 TWO = ClassTable([LabelClass(0, "ground", COLORS[0]), LabelClass(1, "thing", COLORS[1])])
@@ -165,6 +166,14 @@ def test_multiclass_probabilities_and_predictions_are_those_of_the_softmax():
     assert MulticlassTask.out_channels(FOUR) == 4
 
 
+def test_multiclass_prediction_is_the_first_of_the_largest_logits():
+    draw = torch.Generator().manual_seed(0)
+    logits = torch.randint(-1, 2, (3, 4, 9, 8), generator=draw).float()
+    logits[torch.rand(logits.shape, generator=draw) < 0.05] = math.nan
+    for layout in (torch.contiguous_format, torch.channels_last):
+        assert torch.equal(MulticlassTask.predict(logits.to(memory_format=layout)), logits.argmax(dim=1))
+
+
 @kinds
 def test_memory_format_changes_no_number(kind: str):
     batch = make_batches(kind, 1)[0]
@@ -219,6 +228,46 @@ def reference_metrics(task: SegmentationTask, logits: list[Tensor], batches: Seq
     for output, batch in zip(logits, batches, strict=True):
         metrics.update(task.predict(output), batch.mask, output[:, 0].sigmoid() if binary else None)
     return {name: float(value) for name, value in metrics.compute().items()}
+
+
+@kinds
+@pytest.mark.parametrize("reused", [False, True], ids=["new memory", "memory used again"])
+def test_steps_held_together_give_the_metrics_of_steps_counted_alone_to_the_bit(
+    kind: str, reused: bool, monkeypatch: pytest.MonkeyPatch
+):
+    # Larger batches and a smaller one between them: they cannot be joined.
+    batches = [*make_batches(kind, 5), *make_batches(kind, 1, images=3), *make_batches(kind, 9, seed=7)]
+    memory = {len(batch.mask): Batch(*(part.clone() for part in batch)) for batch in batches}
+
+    class Reusing(DataLoader[Any]):
+        def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+            for batch in batches:
+                for there, part in zip(memory[len(batch.mask)], batch, strict=True):
+                    there.copy_(part)
+                yield memory[len(batch.mask)]
+
+    def given(capacity: int) -> tuple[list[Any], dict[str, Tensor]]:
+        monkeypatch.setitem(CAPACITY, "cpu", capacity)
+        watch = Watch(lambda task, step: task.training_metrics() if step in (4, 11) else None)
+        task = make_task(kind)
+        trainer = L.Trainer(callbacks=[watch], max_epochs=1, num_sanity_val_steps=0, **QUIET)
+        trainer.fit(task, Reusing(batches, batch_size=None) if reused else loader(batches))  # type: ignore[arg-type]
+        return [watch.given[3], watch.given[10]], task.state_dict()
+
+    (alone, state), (few, state_of_few), (many, state_of_many) = given(0), given(1000), given(1 << 20)
+    assert repr(alone) == repr(few) == repr(many)  # NaN is unequal to itself
+    for name, value in state.items():
+        assert torch.equal(state_of_few[name], value), name
+        assert torch.equal(state_of_many[name], value), name
+
+
+@kinds
+def test_loading_a_state_forgets_the_steps_held(kind: str):
+    task = make_task(kind)
+    start = {name: value.clone() for name, value in task.state_dict().items()}
+    fit(task, make_batches(kind, 3))
+    task.load_state_dict(start)
+    assert all(torch.equal(value, start[name]) for name, value in task.state_dict().items())
 
 
 @cases(FITS)
@@ -304,6 +353,12 @@ def test_step_of_a_divergence_counts_optimizer_steps_over_epochs():
     with pytest.raises(DivergedError) as caught:
         fit(make_task("binary"), batches, Spoil(), max_epochs=4)
     assert caught.value.step == 9
+
+
+@pytest.mark.parametrize(("losses", "expected"), [([1, math.nan, math.inf], 8), ([-math.inf], 7), ([1, 2], None)])
+def test_first_bad_step_is_that_of_the_first_loss_that_is_not_finite(losses: list[float], expected: int | None):
+    found = int(first_bad_step(torch.tensor(losses), 7))
+    assert found == (torch.iinfo(torch.int64).max if expected is None else expected)
 
 
 # ---- learning rates

@@ -55,7 +55,8 @@ def skip_empty_hooks(task: L.LightningModule, callbacks: Iterable[Callback]) -> 
     pairs: list[tuple[object, type]] = [(task, L.LightningModule), *((callback, Callback) for callback in callbacks)]
     for instance, base in pairs:
         for hook in STEP_HOOKS:
-            if getattr(type(instance), hook) is getattr(base, hook):
+            # An instance may have a hook of its own.
+            if getattr(getattr(instance, hook), "__func__", None) is getattr(base, hook):
                 setattr(instance, hook, None)
 
 

@@ -11,6 +11,9 @@ from torch import Tensor
 CAPACITY = {"cpu": 1 << 18, "cuda": 1 << 22}
 """Most logits and mask pixels to hold: on a CPU what its cache holds. A GPU waits for the host at larger images too."""
 
+NEVER = torch.iinfo(torch.int64).max
+"""Later than any step."""
+
 
 @dataclass(frozen=True)
 class Steps:
@@ -70,3 +73,14 @@ class HeldSteps:
     def clear(self) -> None:
         """Forgets the steps held."""
         self._logits, self._masks, self._losses = [], [], []
+
+
+def first_bad_step(losses: Tensor, first: int) -> Tensor:
+    """The first step whose loss is not finite, int64 on the losses' device, without waiting for it; NEVER if all are.
+
+    Args:
+        losses: float [N], of the steps from `first` on.
+        first: number of the first step.
+    """
+    numbers = torch.arange(first, first + len(losses), device=losses.device)
+    return torch.where(losses.isfinite(), NEVER, numbers).min()

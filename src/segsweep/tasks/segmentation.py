@@ -17,14 +17,13 @@ from segsweep.classes import ClassTable
 from segsweep.data.source import Batch
 from segsweep.datamodule import SegmentationDataModule
 from segsweep.errors import DivergedError
-from segsweep.tasks.held_steps import HeldSteps, Steps
+from segsweep.tasks.held_steps import NEVER, HeldSteps, first_bad_step
 from segsweep.tasks.losses import Loss, TaskKind
 from segsweep.tasks.metrics import RunningMean, SegmentationMetrics, SplitLoss
 from segsweep.tasks.optimizers import OptimizerFactory, Schedule
 
 Stage = Literal["train", "val", "test"]
 STAGES: tuple[Stage, ...] = ("train", "val", "test")
-_NEVER = torch.iinfo(torch.int64).max
 
 
 class _Counts(nn.Module):
@@ -167,7 +166,9 @@ class SegmentationTask(L.LightningModule):
         if not self._held:
             return
         steps = self._held.take()
-        self._note_bad(steps)
+        if steps.losses.device.type != "cpu":
+            first = first_bad_step(steps.losses, self._first_held)
+            self._first_bad_step = first if self._first_bad_step is None else torch.minimum(self._first_bad_step, first)
         self.count("train", steps.logits, steps.mask, len(steps.losses))
         for mean in (self._counts("train").loss, self._running("loss")):
             mean.update(steps.losses)
@@ -234,19 +235,10 @@ class SegmentationTask(L.LightningModule):
         values |= {f"train/{name}_running": self._running(name).compute() for name in self.running}
         return {name: float(value) for name, value in values.items()}
 
-    def _note_bad(self, steps: Steps) -> None:
-        """Notes on a GPU, without waiting, the first step whose loss is not finite. On a CPU the step itself has raised."""
-        losses = steps.losses
-        if losses.device.type == "cpu":
-            return
-        numbers = torch.arange(self._first_held, self._first_held + len(losses), device=losses.device)
-        first = torch.where(losses.isfinite(), _NEVER, numbers).min()
-        self._first_bad_step = first if self._first_bad_step is None else torch.minimum(self._first_bad_step, first)
-
     def raise_if_diverged(self) -> None:
         """Raises DivergedError if a weight, or the loss of a step so far, is not finite. Makes a GPU wait."""
         self.count_held()
-        if self._first_bad_step is not None and (step := int(self._first_bad_step)) < _NEVER:
+        if self._first_bad_step is not None and (step := int(self._first_bad_step)) < NEVER:
             self._diverged(step)
         if not all(bool(torch.isfinite(weight).all()) for weight in self.net.parameters()):
             self._diverged(self.global_step)
