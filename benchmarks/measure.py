@@ -160,7 +160,7 @@ def trainer_group(device: torch.device) -> str:
 
 def environment(device: torch.device) -> dict[str, str]:
     """Device with its vector instructions, threads, torch version and date of the measurements."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()
     return {
         "device": f"{device.type} ({name})",
         "threads": f"{torch.get_num_threads()} of {os.cpu_count()}",
@@ -169,7 +169,7 @@ def environment(device: torch.device) -> dict[str, str]:
     }
 
 
-def _cpu() -> str:
+def cpu_name() -> str:
     """Name of the processor, and which of the instructions that decide the speed it has."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

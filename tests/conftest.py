@@ -12,12 +12,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from support import ROOT, SMALL, Command, Outcome
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest selects by marker
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests that run a command as slow, and all but the first case of a test marked `quick`."""
+    """Mark tests that run a command as slow, and all but the first case of a test marked `quick`.
+
+    Skip tests marked `gpu` where there is none.
+    """
+    without_gpu = not torch.cuda.is_available()
     kept = set()
     for item in items:
         function, quick = item.nodeid.partition("[")[0], item.get_closest_marker("quick")
@@ -25,6 +30,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             kept.add(function)
         elif quick or "command" in getattr(item, "fixturenames", ()):
             item.add_marker("slow")
+        if without_gpu and item.get_closest_marker("gpu"):
+            item.add_marker(pytest.mark.skip(reason="torch sees no CUDA GPU on this machine"))
 
 
 @pytest.fixture
