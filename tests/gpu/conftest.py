@@ -5,6 +5,7 @@ import os
 # cuBLAS reads it once, before its first product. Without it, deterministic algorithms are refused.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
+import warnings
 from collections.abc import Iterator
 
 import pytest
@@ -17,6 +18,7 @@ def deterministic() -> Iterator[None]:
 
     An operation without such an algorithm only warns. None of the compared numbers depends on one.
     """
+    warnings.filterwarnings("ignore", ".*deterministic")  # pytest restores the filters
     before = torch.backends.cudnn.deterministic
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cudnn.deterministic = True

@@ -96,8 +96,8 @@ def test_workers_and_pinned_memory_change_no_batch(device: str, kind: str, tmp_p
         data = SegmentationDataModule(source, batch_size=4, num_workers=workers)
         loader = data._loader("train", [range(start, start + 4) for start in (0, 4, 8)])
         collated: list[Collated] = list(loader)
-        if device == "cuda":
-            assert all(part.is_pinned() for batch in collated for part in tensors(batch.items))
+        parts = [part for batch in collated for part in tensors(batch.items)]
+        assert {part.is_pinned() for part in parts} == {torch.cuda.is_available()}
         batches.append([data.transfer_batch_to_device(batch, torch.device(device), 0) for batch in collated])
     assert len(batches[0]) == len(batches[1]) == 3
     for one, other in zip(*batches, strict=True):
@@ -108,6 +108,7 @@ def test_workers_and_pinned_memory_change_no_batch(device: str, kind: str, tmp_p
 
 
 def tensors(items: object) -> list[Tensor]:
+    """All tensors in nested tuples."""
     return [items] if isinstance(items, Tensor) else [part for entry in items for part in tensors(entry)]
 
 
@@ -207,16 +208,18 @@ def test_the_cosine_stem_s_coefficients_are_full_float32_though_tf32_is_allowed(
     expected = F.conv2d(extend(image.double(), 3, 3, 3, 3), stem.filters.cpu().double())
     (found,) = seen
     assert found.dtype == torch.float32
-    torch.testing.assert_close(found.cpu().double(), expected, rtol=0, atol=5e-6)
+    torch.testing.assert_close(found.cpu().double(), expected, rtol=0, atol=3e-5)  # TF32 would be off by 1e-3
     assert torch.backends.cudnn.allow_tf32
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_a_net_gives_the_logits_of_float64_on_the_cpu_where_tf32_is_not_allowed(device: str):
+def test_a_net_gives_the_logits_of_float64_on_the_cpu_where_tf32_is_not_allowed(
+    device: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     torch.manual_seed(0)
     net = ResidualUNet(stem="convolution", norm="batch")
     image = torch.rand(2, 1, 33, 40)
     expected = net.double()(image.double())
-    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-        found = net.float().to(device)(image.to(device))
+    found = net.float().to(device)(image.to(device))
     torch.testing.assert_close(found.cpu().double(), expected, rtol=0, atol=1e-4)
