@@ -80,7 +80,11 @@ def run(command: Sequence[str | Path], place: Place) -> Result:
             if process.poll() is None or code:
                 kill_group(process)
     lines = output.read_text(errors="replace").splitlines()
-    result: Result = {"code": code, "seconds": time.perf_counter() - started, "output": lines[-30:]}
+    result: Result = {
+        "code": code,
+        "seconds": time.perf_counter() - started,
+        "output": lines[-30:] if code == 0 else lines[-300:],
+    }
     if code != 0:
         last = next((line for line in reversed(lines) if line.strip()), "no output")
         result["error"] = f"took longer than {number(place.limit)} s" if code is None else f"ended with {code}: {last}"

@@ -2,7 +2,7 @@
 
 import re
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from report import table
@@ -14,10 +14,10 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def rows(head: Sequence[str], body: Iterable[Sequence[object]]) -> list[str]:
-    """A Markdown table."""
-    lines = [head, ["---"] * len(head), *body]
-    return ["", *("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines), ""]
+def rows(title: str, head: Sequence[str], body: Sequence[Sequence[object]]) -> list[str]:
+    """A Markdown table below its title; nothing if it has no rows."""
+    lines = [[str(cell).replace("|", "\\|") for cell in line] for line in [head, ["---"] * len(head), *body]]
+    return [title, "", *(f"| {' | '.join(line)} |" for line in lines), ""] if body else []
 
 
 class Errors:
@@ -42,14 +42,14 @@ def step_tables(stages: dict[str, Result]) -> list[str]:
             cases.setdefault((row["net"], row["batch_size"], row["precision"]), {})[row["way"]] = row
     ways = list(dict.fromkeys(way for case in cases.values() for way in case))
     each = [[*case, *(errors.cell(row.get(way), speed) for way in ways)] for case, row in cases.items()]
-    lines = ["Without Lightning, on a fixed batch:", *rows(["net", "images a step", "precision", *ways], each)]
+    lines = rows("Without Lightning, on a fixed batch:", ["net", "images a step", "precision", *ways], each)
     through = [
         [row["precision"], row["way"], errors.cell(row, speed)] for row in found if row["way"].startswith("trainer")
     ]
-    lines += ["Through train.py's own Trainer, with batches, metrics, logs and progress bar, 8 images a step:"]
-    lines += rows(["precision", "way", "texture"], through)
+    title = "Through train.py's own Trainer, with batches, metrics, logs and progress bar, 8 images a step:"
+    lines += rows(title, ["precision", "way", "texture"], through)
     made = [[row["batch_size"], errors.cell(row, time_to_make)] for row in steps.get("made", [])]
-    lines += ["To make a batch of textures:", *rows(["images", "time"], made)]
+    lines += rows("To make a batch of textures:", ["images", "time"], made)
     repeated = [
         [
             row["net"],
@@ -59,8 +59,8 @@ def step_tables(stages: dict[str, Result]) -> list[str]:
         ]
         for row in steps.get("repeated", [])
     ]
-    lines += ["Two trainings from one seed, weights compared bit for bit:"]
-    lines += rows(["net", "precision", "cuDNN's algorithms", "weights"], repeated)
+    title = "Two trainings from one seed, weights compared bit for bit:"
+    lines += rows(title, ["net", "precision", "cuDNN's algorithms", "weights"], repeated)
     left = [entry for name in ("steps", "compiled steps") for entry in stages.get(name, {}).get("left_out", [])]
     return [
         *lines,
@@ -96,8 +96,8 @@ def sweep_tables(stages: dict[str, Result]) -> list[str]:
          f"{number(sum(map(training, result['jobs'])))} s", len(result["jobs"])]
         for name, result in found.items()
     ]  # fmt: skip
-    lines = [f"`python train.py {' '.join(next(iter(found.values()))['typed'])}`, from the start of Python to its end:"]
-    lines += rows(["", "the command", "sum of its jobs", "of these, training steps", "jobs"], totals)
+    title = f"`python train.py {' '.join(next(iter(found.values()))['typed'])}`, from the start of Python to its end:"
+    lines = rows(title, ["", "the command", "sum of its jobs", "of these, training steps", "jobs"], totals)
     names = list(dict.fromkeys(job["name"] for result in found.values() for job in result["jobs"]))
     jobs = {name: {job["name"]: job for job in result["jobs"]} for name, result in found.items()}
 
@@ -108,7 +108,7 @@ def sweep_tables(stages: dict[str, Result]) -> list[str]:
         return f"{number(job['seconds'])} s{speed}{'' if job['status'] == 'completed' else ', ' + job['status']}"
 
     each = [[name, *(cell(jobs[column].get(name)) for column in found)] for name in names]
-    return [*lines, "Each job:", *rows(["job", *found], each)]
+    return [*lines, *rows("Each job:", ["job", *found], each)]
 
 
 def page(content: Result) -> str:
@@ -117,9 +117,9 @@ def page(content: Result) -> str:
     lines = ["# Measured on a GPU" if content["environment"]["device"].startswith("cuda") else "# Tried on a CPU", ""]
     if content["quick"]:
         lines += ["With tiny images and few steps, to try the script: these numbers mean nothing.", ""]
-    lines += [", ".join(f"{key} {value}" for key, value in content["environment"].items())]
+    machine = ", ".join(f"{key} {value}" for key, value in content["environment"].items())
     ended = [[name, number(result["seconds"]), result.get("error", "")] for name, result in stages.items()]
-    lines += rows(["stage", "seconds", "error"], ended)
+    lines += rows(machine, ["stage", "seconds", "error"], ended)
     if "tests" in stages and "passed" in stages["tests"]:
         tests = stages["tests"]
         counts = ", ".join(f"{len(tests[outcome])} {outcome}" for outcome in ("passed", "failed", "broken", "skipped"))
