@@ -66,7 +66,7 @@ def test_tile_beyond_the_memory_is_an_error_that_names_a_smaller_one_if_allowed(
         raise MemoryError
 
     picture(tmp_path / "large.png", size, size)
-    monkeypatch.setattr("segsweep.prediction.tiled_logits", full)
+    monkeypatch.setattr("segsweep.prediction_net.tiled_logits", full)
     with pytest.raises(UserError, match=f"^tile=512: .*memory; {advice}$"):
         predict(run, tmp_path / "large.png", tmp_path / "out", tile=512, overlap=64)
 

@@ -30,8 +30,8 @@ KEYS = {
     "check_data": ("seed", "workers", "sheet_pairs", "data"),
     "evaluate": ("run", "split", "index", "pictures", "output", "accelerator", "code", "data"),
     "predict": (
-        "run", "input", "output", "overlays", "probabilities", "tile", "overlap", "overwrite", "accelerator", "code",
-        "data",
+        "run", "input", "output", "overlays", "probabilities", "tile", "overlap", "overwrite", "accelerator", "precision",
+        "code", "data",
     ),
     "export": ("run", "format", "output", "overwrite", "code"),
 }  # fmt: skip

@@ -3,10 +3,10 @@
 Shapes: C image channels, K classes, H x W pixels.
 """
 
-import copy
+import itertools
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
@@ -14,9 +14,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from segsweep.data.augment import to_unit
 from segsweep.data.images import ImageRule, image_shape
 from segsweep.data.reading import InputImage, find_inputs, read_input
 from segsweep.errors import UserError
@@ -24,14 +22,17 @@ from segsweep.evaluation_data import reads_files
 from segsweep.image_files.arrays import Brightest
 from segsweep.image_files.limits import available_cores, parallel_map
 from segsweep.instantiate import check_arguments
-from segsweep.nets.tiling import ReceptiveField, check_blending, least_blended, margin_of, overlap_of, tiled_logits
+from segsweep.nets.tiling import ReceptiveField, check_blending, least_blended, margin_of, overlap_of
+from segsweep.prediction_net import NetPrecision, PredictionNet
 from segsweep.runs.files import write_json
 from segsweep.runs.load import Run
 from segsweep.runs.prediction_folder import Precision, PredictionFolder
-from segsweep.trainer_settings import device_of
+from segsweep.trainer_settings import cpu_threads, device_of
 
 LARGE = 4_000_000
 """Pixels. A larger image is not decoded ahead and is written at once, so that few of them are in memory."""
+WRITERS = 8
+"""Threads that write. They wait for the disk most of the time."""
 
 
 class PredictionProgress(Protocol):
@@ -84,6 +85,7 @@ def predict(
     overlap: int = 128,
     overwrite: bool = False,
     accelerator: Literal["auto", "cpu", "gpu"] = "auto",
+    precision: NetPrecision = "auto",
     reading: Mapping[str, Any] | None = None,
     progress: PredictionProgress | None = None,
 ) -> Prediction:
@@ -103,6 +105,9 @@ def predict(
         overlap: the overlap of tiles, in pixels; see `tiled_logits`.
         overwrite: replace files that exist.
         accelerator: "auto" uses a CUDA GPU if there is one.
+        precision: the net's arithmetic: "32-true" is float32, "bf16-mixed" bfloat16 where torch.autocast allows it,
+            "16-mixed" float16 (GPU only); "auto" is bf16-mixed on a CPU with AMX, else 32-true. Logits, probabilities
+            and masks are always computed in float32 from what the net gives.
         reading: settings of `ImageRule` to change from those of the training: alpha, exif, white, bands.
         progress: receives the events.
 
@@ -124,7 +129,7 @@ def predict(
     folder.check([entry.name for entry in inputs.images], [*images, *inputs.masks], overwrite)
     caution = check_tiles(images, reader, tile, overlap, ReceptiveField.of(run.net))
 
-    net = TiledNet(run, device, tile, overlap)
+    net = PredictionNet(run, device, tile, overlap, precision)
     progress = progress or _Unreported()
     result = Prediction(device=str(device), caution=caution)
     started = time.perf_counter()
@@ -132,14 +137,12 @@ def predict(
     if caution is not None:
         progress.cautioned(caution)
 
-    def write(segmented: Segmented) -> str:
-        if segmented.pictures is not None:
-            folder.write_pictures(segmented.name, *segmented.pictures)
-        return segmented.name
-
-    for name in parallel_map(write, segment_all(inputs.images, reader, net, folder, result, progress), _threads()):
-        result.written.append(name)
-        progress.written(name)
+    found = segment_all(decoded(inputs.images, reader, result, progress), net, folder)
+    # One core for what is left to this thread; the threads that compute set their own number.
+    with cpu_threads(1):
+        for name in parallel_map(lambda done: write(done, folder), found, WRITERS, at_once=2 * WRITERS):
+            result.written.append(name)
+            progress.written(name)
     result.doubt = reader.brightest.doubt()
     if result.written:
         write_json(folder.class_table, run.labels.to_dict())
@@ -229,75 +232,89 @@ class ImageReader:
         return None if math.prod(shape) > LARGE else self.read(path)
 
 
-class TiledNet:
-    """A run's net on a device, for images of any size: whole, or in overlapping tiles."""
+class Decoded(NamedTuple):
+    """The name of an image, and its pixels [C, H, W]."""
 
-    def __init__(self, run: Run, device: torch.device, tile: int, overlap: int) -> None:
-        self.net = copy.deepcopy(run.net).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.task = run.task
-        self.device, self.tile, self.overlap = device, tile, overlap
-        self.alignment = ReceptiveField.of(run.net).alignment
-
-    def prepare(self, part: Tensor) -> Tensor:
-        return to_unit(part.to(self.device)).contiguous(memory_format=torch.channels_last)
-
-    def segment(self, name: str, image: NDArray[np.uint8], folder: PredictionFolder) -> NDArray[np.uint8]:
-        """The mask [H, W] of an image [C, H, W]; writes its probabilities if they are asked for."""
-        _, height, width = image.shape
-        mask = np.empty((height, width), dtype=np.uint8)
-
-        def bands() -> Iterator[tuple[int, NDArray[np.float32]]]:
-            pixels = torch.from_numpy(image)
-            for top, logits in tiled_logits(self.net, pixels, self.prepare, self.tile, self.overlap, self.alignment):
-                mask[top : top + logits.shape[1]] = self.task.predict(logits[None])[0].to(torch.uint8).numpy()
-                if folder.probabilities:
-                    yield top, self.task.probabilities(logits[None])[0].numpy()
-
-        try:
-            if folder.probabilities:
-                folder.write_probabilities(name, (height, width), bands())
-            else:
-                list(bands())
-        except (MemoryError, RuntimeError) as error:
-            if not isinstance(error, MemoryError) and "memory" not in str(error).lower():
-                raise
-            used = min(self.tile, max(height, width))
-            smaller = max(used // 2, least_blended(self.overlap, self.alignment))
-            way_out = f"set tile={smaller}" if smaller < used else "set a smaller overlap and tile"
-            raise UserError(f"tile={self.tile}: a tile does not fit into memory; {way_out}") from error
-        return mask
+    name: str
+    pixels: NDArray[np.uint8]
 
 
 class Segmented(NamedTuple):
-    """The name of an image, and what is left to write: image [C, H, W] and mask [H, W], or nothing."""
+    """What is to be written of an image: pixels [C, H, W], mask [H, W], and probabilities [K, H, W] or None."""
 
     name: str
-    pictures: tuple[NDArray[np.uint8], NDArray[np.uint8]] | None
+    pixels: NDArray[np.uint8]
+    mask: NDArray[np.uint8]
+    probabilities: NDArray[np.float32] | None
 
 
-def segment_all(
-    images: Sequence[InputImage],
-    reader: ImageReader,
-    net: TiledNet,
-    folder: PredictionFolder,
-    result: Prediction,
-    progress: PredictionProgress,
-) -> Iterator[Segmented]:
-    """Segments images one after the other, while threads decode the next ones; adds failures and pixels to `result`."""
+def decoded(
+    images: Sequence[InputImage], reader: ImageReader, result: Prediction, progress: PredictionProgress
+) -> Iterator[Decoded]:
+    """Reads images in their order, while threads decode the next ones; adds failures to `result`."""
     ahead = parallel_map(lambda entry: reader.read_ahead(entry.path), images, _threads())
-    for entry, decoded in zip(images, ahead, strict=True):
-        image = reader.read(entry.path) if decoded is None else decoded
+    for entry, pixels in zip(images, ahead, strict=True):
+        image = reader.read(entry.path) if pixels is None else pixels
         if isinstance(image, UserError):
             result.failed[entry.path] = str(image)
             progress.failed(entry.path, str(image))
-            continue
-        mask = net.segment(entry.name, image, folder)
-        result.pixels += mask.size
-        if mask.size > LARGE:  # written at once, so that no queue holds it
-            folder.write_pictures(entry.name, image, mask)
-            yield Segmented(entry.name, None)
         else:
-            yield Segmented(entry.name, (image, mask))
+            result.pixels += math.prod(image.shape[1:])
+            yield Decoded(entry.name, image)
+
+
+def segment_all(images: Iterable[Decoded], net: PredictionNet, folder: PredictionFolder) -> Iterator[Segmented | str]:
+    """Segments images in their order, several at a time. Gives the name alone of an image that is written already."""
+
+    def one(image: Decoded) -> Segmented | str:
+        """Writes probabilities band by band, and a large mask at once, so that no queue holds them."""
+        _, height, width = image.pixels.shape
+        mask = np.empty((height, width), dtype=np.uint8)
+
+        def bands() -> Iterator[tuple[int, NDArray[np.float32]]]:
+            for band in net.segment(image.pixels[None], folder.probabilities is not None):
+                mask[band.top : band.top + band.masks.shape[1]] = band.masks[0]
+                if band.probabilities is not None:
+                    yield band.top, band.probabilities[0]
+
+        if folder.probabilities:
+            folder.write_probabilities(image.name, (height, width), bands())
+        else:
+            list(bands())
+        segmented = Segmented(*image, mask, None)
+        return write(segmented, folder) if mask.size > LARGE else segmented
+
+    def several(batch: Sequence[Decoded]) -> list[Segmented | str]:
+        if batch[0].pixels[0].size > net.batch_pixels:
+            return [one(batch[0])]
+        (band,) = net.segment(np.stack([image.pixels for image in batch]), folder.probabilities is not None)
+        probabilities = [None] * len(batch) if band.probabilities is None else band.probabilities
+        return [Segmented(*image, *found) for image, *found in zip(batch, band.masks, probabilities, strict=True)]
+
+    for (cut, at_once), group in itertools.groupby(images, key=lambda image: net.plan(*image.pixels.shape[1:])):
+        if cut:
+            yield from map(one, group)  # threads compute its tiles
+        else:
+            done = parallel_map(several, batches(group, net.batch_pixels), at_once, at_once=2 * at_once)
+            yield from itertools.chain.from_iterable(done)
+
+
+def batches(images: Iterable[Decoded], pixels: int) -> Iterator[list[Decoded]]:
+    """Groups neighbours of one size, up to so many pixels; a larger image is a batch of one."""
+    for (_, height, width), same in itertools.groupby(images, key=lambda image: image.pixels.shape):
+        while batch := list(itertools.islice(same, max(pixels // (height * width), 1))):
+            yield batch
+
+
+def write(segmented: Segmented | str, folder: PredictionFolder) -> str:
+    """Writes what is not written yet; returns the name of the image."""
+    if isinstance(segmented, str):
+        return segmented
+    name, pixels, mask, probabilities = segmented
+    if probabilities is not None:
+        folder.write_probabilities(name, mask.shape, [(0, probabilities)])
+    folder.write_pictures(name, pixels, mask)
+    return name
 
 
 def _threads() -> int:

@@ -61,7 +61,10 @@ def blended(net: nn.Module, image: Tensor, tile: int, margin: int) -> Tensor:
     """Computes logits as prediction does."""
     overlap, alignment = overlap_of(margin), ReceptiveField.of(net).alignment
     tile = max(tile, least_blended(overlap, alignment))
-    bands = list(tiled_logits(net, image, lambda part: part / 255, tile, overlap, alignment))
+    bands = [
+        (top, band[0])
+        for top, band in tiled_logits(lambda part: net(part / 255), image[None], tile, overlap, alignment)
+    ]
     assert [top for top, _ in bands] == [sum(band.shape[1] for _, band in bands[:index]) for index in range(len(bands))]
     return torch.cat([band for _, band in bands], dim=1)
 
@@ -156,18 +159,18 @@ def test_a_net_that_sees_farther_than_the_margin_gets_a_warning_of_one_line(reac
 
 def test_a_constant_net_is_constant_across_seams():
     """The weights of two or four overlapping tiles sum to 1."""
-    image = torch.zeros(1, 333, 517)
-    bands = list(tiled_logits(lambda part: part + 3, image, lambda part: part, tile=128, overlap=61))
-    assert torch.equal(torch.cat([band for _, band in bands], dim=1), image + 3)
+    image = torch.zeros(2, 1, 333, 517)
+    bands = list(tiled_logits(lambda part: part + 3, image, tile=128, overlap=61))
+    assert torch.equal(torch.cat([band for _, band in bands], dim=2), image + 3)
 
 
 def test_tiles_that_disagree_fade_into_each_other():
     """With a net that numbers its tiles, values rise along a seam without a jump."""
     count = iter(range(100))
-    image = torch.zeros(1, 40, 300)
-    ((_, logits),) = tiled_logits(lambda part: part + next(count), image, lambda part: part, tile=192, overlap=96)
-    steps = logits[0, 0].diff()
-    assert (logits[0, 0, 0], logits[0, 0, -1]) == (0, 2)
+    image = torch.zeros(1, 1, 40, 300)
+    ((_, logits),) = tiled_logits(lambda part: part + next(count), image, tile=192, overlap=96)
+    steps = logits[0, 0, 0].diff()
+    assert (logits[0, 0, 0, 0], logits[0, 0, 0, -1]) == (0, 2)
     assert (steps >= 0).all()
     assert steps.max() <= 1 / ramp_of(96) + 1e-6
 

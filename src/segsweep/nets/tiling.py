@@ -12,9 +12,13 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from segsweep.image_files.limits import parallel_map
+
 ALIGNMENT = 32
 """Tiles begin at multiples of this, in pixels, so that a net that halves the resolution groups the same pixels in a tile as
 in the whole image."""
+_FAST = 320
+"""Pixels. A tile of this size is computed fast on a CPU: larger ones are bound by memory, smaller ones by their overlap."""
 
 
 @dataclass(frozen=True)
@@ -144,59 +148,81 @@ def check_blending(tile: int, overlap: int, alignment: int = ALIGNMENT) -> None:
         raise ValueError(f"tile={tile}: must be at least {least} pixels with overlap={overlap}")
 
 
+def fast_tile(tile: int, reach: int, alignment: int) -> tuple[int, int]:
+    """Returns the size and overlap of tiles that a CPU computes fast, for a net of known reach.
+
+    Small tiles stay in the cache, and several cores can share an image. But tiles that are not much larger than their
+    overlap would compute many pixels twice.
+
+    Args:
+        tile: the largest tile that is allowed, in pixels.
+        reach: the net's reach, in pixels.
+        alignment: see `ReceptiveField`.
+    """
+    overlap = overlap_of(reach)
+    return min(tile, max(_FAST, 6 * overlap, least_blended(overlap, alignment))), overlap
+
+
 @torch.inference_mode()
 def tiled_logits(
     net: Callable[[Tensor], Tensor],
-    image: Tensor,
-    prepare: Callable[[Tensor], Tensor],
+    images: Tensor,
     tile: int,
     overlap: int,
     alignment: int = ALIGNMENT,
+    workers: int = 1,
 ) -> Iterator[tuple[int, Tensor]]:
-    """Computes the logits of one image in bands of rows, from the top.
+    """Computes the logits of images of one size in bands of rows, from the top.
 
-    An image of at most `tile` pixels each way is not cut. For a larger one, memory is bounded by one tile on the net's
-    device and by the logits of one row of tiles, float32 [K, tile, W], on the CPU. If `margin_of(overlap)` is at least the
-    net's reach, tiles do not change the logits, up to rounding. If the net sees the whole image, they always do.
+    Images of at most `tile` pixels each way are not cut: `net` gets all of them at once, in this thread. Larger ones are
+    cut into tiles, which `workers` threads compute. Memory is then bounded by a tile for each worker, by a few tiles of
+    logits, and by the logits of one row of tiles, float32 [B, K, tile, W]. If `margin_of(overlap)` is at least the net's
+    reach, tiles do not change the logits, up to rounding. If the net sees the whole image, they always do.
 
     Args:
-        net: from images [1, C, h, w] to logits [1, K, h, w].
-        image: [C, H, W] of any type, on the CPU.
-        prepare: turns a part of the image, [1, C, h, w], into the net's input on its device.
+        net: from a part of the images [B, C, h, w] to its logits float32 [B, K, h, w] on the CPU; safe to call in several
+            threads at once.
+        images: [B, C, H, W] of any type, on the CPU.
         tile: the largest height and width that the net gets, in pixels.
         overlap: overlap of neighbouring tiles, in pixels.
         alignment: see `ReceptiveField`.
+        workers: threads that compute tiles.
 
     Yields:
-        The first row of the band, and its logits float32 [K, h, W] on the CPU.
+        The first row of the band, and its logits float32 [B, K, h, W].
 
     Raises:
-        ValueError: as `check_blending`, if the image is cut.
+        ValueError: as `check_blending`, if the images are cut.
     """
-    height, width = image.shape[1:]
+    height, width = images.shape[2:]
     margin, ramp = margin_of(overlap), ramp_of(overlap)
     if max(height, width) <= tile:
-        yield 0, net(prepare(image[None]))[0].float().cpu()
+        yield 0, net(images)
         return
     check_blending(tile, overlap, alignment)
     rows, columns = (spans(length, tile, margin, ramp, alignment) for length in (height, width))
     fade = (torch.arange(ramp) + 0.5) / max(ramp, 1)
+
+    def inner(place: tuple[Span, Span]) -> Tensor:
+        row, column = place
+        with torch.inference_mode():  # each thread has a mode of its own
+            logits = net(images[:, :, row.start : row.stop, column.start : column.stop])
+            logits = logits[..., row.inner_start - row.start :, column.inner_start - column.start :]
+            return logits[..., : row.inner_stop - row.inner_start, : column.inner_stop - column.inner_start].clone()
+
+    in_order = parallel_map(inner, itertools.product(rows, columns), workers, at_once=workers + 2)
     above: Tensor | None = None
     for row in rows:
         band = torch.empty(0)
-        for column in columns:
-            part = image[None, :, row.start : row.stop, column.start : column.stop]
-            logits = net(prepare(part))[0].float().cpu()
-            logits = logits[:, row.inner_start - row.start :, column.inner_start - column.start :]
-            logits = logits[:, : row.inner_stop - row.inner_start, : column.inner_stop - column.inner_start]
+        for column, logits in zip(columns, in_order, strict=False):
             if column.inner_start == 0:
-                band = torch.empty(len(logits), logits.shape[1], width)
+                band = torch.empty(*logits.shape[:3], width)
             else:
                 left = band[..., column.inner_start : column.inner_start + ramp]
                 logits[..., :ramp] = left + fade * (logits[..., :ramp] - left)
             band[..., column.inner_start : column.inner_stop] = logits
         if above is not None:
-            band[:, :ramp] = above + fade[:, None] * (band[:, :ramp] - above)
-        done = band.shape[1] - (0 if row is rows[-1] else ramp)
-        above = band[:, done:].clone()
-        yield row.inner_start, band[:, :done]
+            band[..., :ramp, :] = above + fade[:, None] * (band[..., :ramp, :] - above)
+        done = band.shape[2] - (0 if row is rows[-1] else ramp)
+        above = band[..., done:, :].clone()
+        yield row.inner_start, band[..., :done, :]
