@@ -2,6 +2,8 @@
 
 import errno
 import re
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +14,12 @@ from using_runs import train_on_scenes
 
 from segsweep import load_run
 from segsweep.classes import ClassTable, MaskRule, read_mask, read_table, written_rule
+from segsweep.data.textures import Textures
 from segsweep.errors import UserError
 from segsweep.prediction import predict
+from segsweep.prediction_net import BATCH, PredictionNet
 from segsweep.runs.load import Run
+from segsweep.trainer_settings import auto_precision
 
 
 @pytest.fixture
@@ -42,6 +47,37 @@ def files(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
+@pytest.fixture
+def three_cores() -> Iterator[None]:
+    """Lets predict compute in three threads, on any machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+def watched(monkeypatch: pytest.MonkeyPatch, run: Run) -> tuple[list[tuple[int, ...]], list[int]]:
+    """The shapes [B, H, W] of all inputs of the run's net, and the pixels in the net whenever it is called."""
+    forward, lock = type(run.net).forward, threading.Lock()
+    seen: list[tuple[int, ...]] = []
+    inside: list[int] = [0]
+
+    def counting(net: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
+        pixels = x[:, 0].numel()
+        with lock:
+            seen.append((len(x), *x.shape[2:]))
+            inside.append(inside[0] + pixels)
+            inside[0] += pixels
+        try:
+            return forward(net, x)
+        finally:
+            with lock:
+                inside[0] -= pixels
+
+    monkeypatch.setattr(type(run.net), "forward", counting)
+    return seen, inside
+
+
 SIZES = {"a": (48, 48), "sub/b": (31, 57), "sub/deeper/c d": (1, 1), "wide": (3, 200)}
 
 
@@ -54,6 +90,127 @@ def test_every_image_of_any_size_gets_the_run_s_own_mask_in_the_same_subfolder(r
     assert files(tmp_path / "out") == sorted(["classes.json", *(f"masks/{name}.png" for name in SIZES)])
     for name, image in images.items():
         assert_predicted(run, image, read_mask(tmp_path / f"out/masks/{name}.png", run.labels).mask)
+
+
+@pytest.mark.quick
+def test_an_image_has_the_same_result_in_a_batch_as_alone(run: Run, tmp_path: Path, monkeypatch, three_cores):
+    sizes = [(20, 20), (20, 20), (20, 20), (9, 31), (20, 20), (150, 40), (150, 40)]
+    for at, size in enumerate(sizes):
+        picture(tmp_path / f"photos/{at}.png", *size, seed=at)
+    seen, _ = watched(monkeypatch, run)
+    together = predict(run, tmp_path / "photos", tmp_path / "together", probabilities="float32")
+    assert sorted(seen) == [(1, 9, 31), (1, 20, 20), (2, 150, 40), (3, 20, 20)]
+    seen.clear()
+    monkeypatch.setitem(BATCH, "cpu", 1)
+    alone = predict(run, tmp_path / "photos", tmp_path / "alone", probabilities="float32")
+    assert sorted(seen) == sorted((1, *size) for size in sizes)
+    assert together.written == alone.written == [str(at) for at in range(len(sizes))]
+    assert together.pixels == alone.pixels == sum(height * width for height, width in sizes)
+    for at in range(len(sizes)):
+        one, other = (np.load(tmp_path / f"{folder}/probabilities/{at}.npy") for folder in ("together", "alone"))
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)
+        masks = [read_mask(tmp_path / f"{way}/masks/{at}.png", run.labels).mask for way in ("together", "alone")]
+        ordered = np.sort(other, axis=0)
+        certain = ordered[-1] - ordered[-2] > 2e-6
+        np.testing.assert_array_equal(masks[0][certain], masks[1][certain])
+
+
+def test_images_and_tiles_in_the_net_are_never_more_than_one_tile(run: Run, tmp_path: Path, monkeypatch, three_cores):
+    for at, size in enumerate([(8, 8)] * 40 + [(60, 60)] * 5 + [(96, 96)] * 3 + [(200, 230), (8, 8), (128, 128)]):
+        picture(tmp_path / f"photos/{at:02}.png", *size, seed=at)
+    monkeypatch.setattr("segsweep.nets.tiling._FAST", 64)
+    seen, inside = watched(monkeypatch, run)
+    assert len(predict(run, tmp_path / "photos", tmp_path / "out", tile=128, overlap=32).written) == 51
+    assert max(inside) <= 128 * 128
+    assert max(batch for batch, _, _ in seen) > 1
+    assert max(max(size) for _, *size in seen) < 128  # smaller tiles give the same logits
+
+
+def test_small_tiles_on_several_cores_give_the_mask_of_the_whole_image(run, tmp_path, monkeypatch, three_cores):
+    picture(tmp_path / "a.png", 300, 411)
+    predict(run, tmp_path / "a.png", tmp_path / "whole", probabilities="float32")
+    monkeypatch.setattr("segsweep.nets.tiling._FAST", 64)
+    seen, _ = watched(monkeypatch, run)
+    predict(run, tmp_path / "a.png", tmp_path / "tiled", tile=256, probabilities="float32")
+    assert len(seen) > 20
+    tiled, whole = (np.load(tmp_path / f"{folder}/probabilities/a.npy") for folder in ("tiled", "whole"))
+    np.testing.assert_allclose(tiled, whole, rtol=0, atol=1e-5)
+
+
+def test_a_net_that_sees_farther_than_the_overlap_gets_the_tiles_that_were_asked_for(run, tmp_path, monkeypatch):
+    picture(tmp_path / "a.png", 30, 700)
+    run.net.reach = 25
+    seen, _ = watched(monkeypatch, run)
+    assert predict(run, tmp_path / "a.png", tmp_path / "out", tile=640, overlap=64).caution is not None
+    assert {width for _, _, width in seen} == {636}
+
+
+def test_a_prediction_leaves_torch_as_many_threads_as_it_found(run: Run, tmp_path: Path, three_cores):
+    picture(tmp_path / "a.png", 20, 20)
+    predict(run, tmp_path / "a.png", tmp_path / "out")
+    found = [torch.get_num_threads()]
+    thread = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+    thread.start()
+    thread.join()
+    assert found == [3, 3]
+
+
+def rounding_spread(net: torch.nn.Module, image: torch.Tensor) -> torch.Tensor:
+    """Standard deviation of the error of a TextureCNN's logits in bfloat16, if every rounding is independent.
+
+    bfloat16 has 8 significant bits, so a rounded number is off by at most 2**-9 of itself. Each convolution rounds its
+    input, its weights and its output; variances add up (Higham and Mary, 2019, on why such errors do not add up in size).
+    """
+    unit = 2.0**-18
+
+    def convolved(convolution, x, variance):
+        how = {"padding": convolution.padding, "dilation": convolution.dilation}
+        spread = torch.conv2d(variance + 2 * unit * (x**2 + variance), convolution.weight**2, **how)
+        spread = spread + unit * convolution.bias[None, :, None, None] ** 2
+        y = convolution(x)
+        return y, spread + unit * (y**2 + spread)
+
+    x, variance = image, torch.zeros_like(image)
+    for name in net.block_names():
+        convolution, relu, norm = getattr(net, name)
+        x, variance = convolved(convolution, x, variance)
+        x = norm(relu(x))
+        variance = variance * (norm.weight**2 / (norm.running_var + norm.eps))[None, :, None, None] + unit * x**2
+    return convolved(net.out, x, variance)[1].sqrt()
+
+
+@pytest.mark.quick
+def test_bfloat16_changes_a_mask_only_where_the_logits_are_near_their_rounding(train, tmp_path: Path):
+    run = load_run(train("trainer.max_steps=30", "data.limit_samples=null", "data.overfit_samples=2"))
+    image, _ = Textures(96).make([0])
+    pixels = (image[0, 0] * 255).round().to(torch.uint8)
+    Image.fromarray(pixels.numpy()).save(tmp_path / "a.png")
+    found = {}
+    for precision in ("32-true", "bf16-mixed"):
+        predict(run, tmp_path / "a.png", tmp_path / precision, probabilities="float32", precision=precision)
+        positive = torch.from_numpy(np.load(tmp_path / f"{precision}/probabilities/a.npy")[1])
+        found[precision] = positive, read_mask(tmp_path / f"{precision}/masks/a.png", run.labels).mask
+    with torch.inference_mode():
+        logits = run.net(pixels[None, None] / 255)[0, 0]
+        bound = 2 * rounding_spread(run.net, pixels[None, None] / 255)[0, 0]
+    assert not torch.equal(found["32-true"][0], found["bf16-mixed"][0])
+    apart = (torch.logit(found["32-true"][0].double()) - torch.logit(found["bf16-mixed"][0].double())).abs()
+    assert (apart <= bound).all()
+    certain = logits.abs() > bound
+    assert certain.float().mean() > 0.5
+    np.testing.assert_array_equal(found["32-true"][1][certain], found["bf16-mixed"][1][certain])
+
+
+@pytest.mark.parametrize(
+    ("amx", "number_type"), [(True, torch.bfloat16), (False, torch.float32), (None, torch.float32)]
+)
+def test_auto_is_bfloat16_only_on_a_cpu_with_amx(run: Run, monkeypatch: pytest.MonkeyPatch, amx, number_type):
+    if amx is None:  # another version of torch
+        monkeypatch.delattr("torch.cpu._is_amx_tile_supported", raising=False)
+    else:
+        monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: amx, raising=False)
+    assert PredictionNet(run, torch.device("cpu"), 1024, 128, "auto").number_type == number_type
+    assert auto_precision("cuda") == "32-true"
 
 
 @pytest.mark.parametrize(
@@ -292,6 +449,8 @@ MISTAKES = {
     "run=run input=photos output=out probabilities=float64": "probabilities=float64",
     "run=run input=photos output=out overlays=perhaps": "overlays=perhaps",
     "run=run input=photos output=out accelerator=foo": "accelerator=foo",
+    "run=run input=photos output=out precision=bf16": "precision=bf16",
+    "run=run input=photos output=out precision=16-mixed accelerator=cpu": "precision=16-mixed: needs a GPU",
     "run=run input=photos output=out data.exif=turn": "data.exif=turn",
     "run=run input=photos output=out data.white=bright": "data.white=bright",
     "run=run input=photos output=out data.channels=3": "data.channels: follows from other settings",

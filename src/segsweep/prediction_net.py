@@ -61,7 +61,7 @@ class PredictionNet:
         self.cores = torch.get_num_threads() if device.type == "cpu" else 1
         self.batch_pixels = max(min(BATCH[device.type], tile * tile // self.cores), 1)
 
-    def threads(self, pixels: int) -> int:
+    def at_once(self, pixels: int) -> int:
         """The number of images or tiles of so many pixels that may be computed at the same time."""
         room = max(self.tile * self.tile // max(pixels, self.batch_pixels), 1)
         return self.cores if room >= self.cores else 1 << room.bit_length() - 1
@@ -73,7 +73,7 @@ class PredictionNet:
         that a CPU computes fast are chosen, and an image that would keep the other cores idle is cut too.
         """
         reach = self.field.reach
-        shared = max(height, width) <= self.tile and self.threads(height * width) == self.cores
+        shared = max(height, width) <= self.tile and self.at_once(height * width) == self.cores
         if shared or self.device.type != "cpu" or not isinstance(reach, int) or reach > margin_of(self.overlap):
             return self.tile, self.overlap
         return fast_tile(self.tile, reach, self.field.alignment)
@@ -81,7 +81,7 @@ class PredictionNet:
     def plan(self, height: int, width: int) -> tuple[bool, int]:
         """Whether an image is cut, and how many images or tiles like its own are computed at the same time."""
         tile, _ = self.layout(height, width)
-        return max(height, width) > tile, self.threads(min(tile, height) * min(tile, width))
+        return max(height, width) > tile, self.at_once(min(tile, height) * min(tile, width))
 
     def segment(self, images: NDArray[np.uint8], probabilities: bool) -> Iterator[Band]:
         """Segments images [B, C, H, W], in bands of rows from the top. Images that are not cut are a single band.
