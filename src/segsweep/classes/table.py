@@ -222,9 +222,10 @@ class ClassTable:
         mask = np.asarray(mask)
         if mask.dtype.kind not in "iu":
             raise ValueError(f"a mask holds integers, not {mask.dtype}.")
-        wrong = ((mask < 0) | (mask >= len(self))) & (mask != IGNORE)
-        if wrong.any():
-            raise ValueError(f"the mask holds {mask[wrong][0]}, but there are {len(self)} classes (and {IGNORE}).")
+        if mask.size and (mask.min() < 0 or mask.max() >= len(self)):  # else saves three arrays as large as the mask
+            wrong = ((mask < 0) | (mask >= len(self))) & (mask != IGNORE)
+            if wrong.any():
+                raise ValueError(f"the mask holds {mask[wrong][0]}, but there are {len(self)} classes (and {IGNORE}).")
         return mask.astype(np.uint8, copy=False)
 
     def to_dict(self) -> dict[str, Any]:
