@@ -5,9 +5,10 @@ import logging
 import re
 import shlex
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
@@ -17,6 +18,15 @@ from segsweep.keys import unknown
 
 if TYPE_CHECKING:
     from rich.progress import Progress
+
+log = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
+
+SHOWN_AFTER = 2.0
+"""Seconds after which work that takes long is shown."""
+REPORTED_EVERY = 60.0
+"""Seconds between its lines where no bar is drawn."""
 
 # Text that needs no quotes in Hydra's grammar: not null, a boolean or a number.
 _PLAIN = re.compile(r"(?!(?:null|true|false|nan|inf)$)[A-Za-z_/.][A-Za-z0-9_/.-]*", re.IGNORECASE)
@@ -86,6 +96,98 @@ def progress_bar() -> "Progress":
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True, soft_wrap=True)
     return Progress(*columns, console=console, disable=not sys.stderr.isatty())
+
+
+class _Terminal:
+    """What is drawn on the terminal of this process."""
+
+    bars = True
+    live: "Progress | None" = None
+    """The bar that is drawn now; two at a time would overwrite each other."""
+
+
+@contextlib.contextmanager
+def bars(drawn: bool) -> Iterator[None]:
+    """Inside the block, work that takes long is shown as a bar only if `drawn`; else as a log line."""
+    before, _Terminal.bars = _Terminal.bars, drawn
+    try:
+        yield
+    finally:
+        _Terminal.bars = before
+
+
+def draw(bar: "Progress") -> None:
+    """Starts a progress bar. `LongWork` then adds its rows to it; each task needs the field `numbers`."""
+    bar.start()
+    _Terminal.live = bar
+
+
+def erase(bar: "Progress") -> None:
+    """Stops a bar that `draw` started."""
+    bar.stop()
+    _Terminal.live = None
+
+
+class LongWork:
+    """Shows how far some work is once it has taken `SHOWN_AFTER` seconds: as a bar on a terminal, elsewhere as a log line.
+
+    Shorter work shows nothing. A bar that is drawn already gets a second row. Use it as a context manager, in one thread.
+
+    Args:
+        what: the work, as in "hashing the data".
+        total: how many units it has.
+        unit: their name in the log line.
+    """
+
+    def __init__(self, what: str, total: int, unit: str = "files") -> None:
+        self._what, self._total, self._unit = what, total, unit
+        self._done, self._began = 0, time.monotonic()
+        self._next = self._began + SHOWN_AFTER
+        self._bar: Progress | None = None
+        self._row: Any = None
+        self._owned = False
+
+    def __enter__(self) -> "LongWork":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is None:
+            return
+        self._bar.remove_task(self._row)
+        if self._owned:
+            erase(self._bar)
+        self._bar = None
+
+    def advance(self, units: int = 1) -> None:
+        """Counts units that are done."""
+        self._done += units
+        if self._bar is not None:
+            self._bar.update(self._row, completed=self._done)
+        elif (now := time.monotonic()) >= self._next and self._done < self._total:
+            self._show(now)
+
+    def _show(self, now: float) -> None:
+        if on_terminal := _Terminal.bars and sys.stderr.isatty():
+            self._owned = _Terminal.live is None
+            if _Terminal.live is None:
+                draw(progress_bar())
+            self._bar = _Terminal.live
+            assert self._bar is not None
+            self._row = self._bar.add_task(self._what, total=self._total, completed=self._done, numbers=self._what)
+        self._next = now + REPORTED_EVERY
+        left = (now - self._began) / self._done * (self._total - self._done)
+        log.log(
+            logging.DEBUG if on_terminal else logging.INFO,
+            "%s: %s of %s %s, about %.0f s left", self._what, f"{self._done:,}", f"{self._total:,}", self._unit, left,
+        )  # fmt: skip
+
+
+def counted(items: Iterable[Item], what: str, total: int, unit: str = "files") -> Iterator[Item]:
+    """Yields the items, and shows how many are done as `LongWork` does."""
+    with LongWork(what, total, unit) as work:
+        for item in items:
+            yield item
+            work.advance()
 
 
 class LevelFormatter(logging.Formatter):

@@ -1,0 +1,138 @@
+"""Facts about files that take long to find, such as digests: kept on disk and used until a file changes.
+
+A store is one file of JSON with a checksum. It is written under another name and renamed, so several processes may write
+it at the same time: the last one wins. A store that is damaged counts as missing.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from segsweep.console import counted
+from segsweep.errors import UserError
+from segsweep.image_files.limits import parallel_map
+
+FileVersion = tuple[int, int, int]
+Fact = TypeVar("Fact")
+
+SETTLED_SECONDS = 2.0
+"""Nothing is kept about files modified more recently than this: a coarse mtime could hide a second change."""
+WORTH_SECONDS = 0.2
+"""Facts that were found in less time are not kept, so a small folder leaves no file."""
+KEPT_BYTES = 256 << 20
+"""Limit for all stores in a folder; the least recently used are removed first. Also the largest store that is read."""
+KEPT_ENTRIES = 1_000_000
+"""Most files in a store; those found longest ago go first."""
+_FORMAT = 1
+"""Part of every store's name; raise it when the layout of a store changes."""
+
+
+def cache_folder(setting: object) -> Path:
+    """The folder that `data.cache_dir` names; None, or a value that is no text, means `~/.cache/segsweep`."""
+    return Path(setting).expanduser() if isinstance(setting, str) else Path.home() / ".cache/segsweep"
+
+
+def file_version(path: Path | str) -> FileVersion:
+    """Size, mtime and ctime (ns) of a file. Any change alters them: a program can set the mtime, but not the ctime.
+
+    Raises:
+        UserError: the file was removed.
+    """
+    try:
+        stat = os.stat(path)
+    except OSError as error:
+        raise UserError(f"{path}: has gone since the folder was listed ({error.strerror}); start again") from error
+    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+
+
+def is_settled(version: FileVersion, now: float) -> bool:
+    """Whether a file was last changed so long before `now` (seconds of `time.time`) that a change shows in its version."""
+    return now - max(version[1:]) / 1e9 > SETTLED_SECONDS
+
+
+class FileFacts(Generic[Fact]):
+    """One fact about each file of a folder, kept on disk with the file's version.
+
+    Args:
+        folder: see `cache_folder`; stores are in its subfolder `facts`. Nothing is kept if it cannot be written.
+        root: the folder of the files.
+        kind: the fact, and all settings that it depends on, as text.
+        find: finds the fact about a file; called in several threads.
+        valid: whether a value from disk can be such a fact.
+    """
+
+    def __init__(
+        self, folder: Path, root: Path, kind: str, find: Callable[[Path], Fact], valid: Callable[[Any], bool]
+    ) -> None:
+        name = hashlib.sha256(json.dumps([_FORMAT, str(root.resolve()), kind]).encode("utf-8", "surrogatepass"))
+        self._store = folder / "facts" / f"{name.hexdigest()[:32]}.json"
+        self._prefix, self._find, self._valid = f"{root}{os.sep}", find, valid
+
+    def of(self, paths: Sequence[Path | str], what: str) -> list[Fact]:
+        """The facts about some files, in order; finds those that are not kept.
+
+        Args:
+            paths: files below the root.
+            what: the work of finding them, in words.
+
+        Raises:
+            UserError: a file was removed, or `find` refuses one; what was found before that is kept.
+        """
+        kept, began, now = self._read(), time.perf_counter(), time.time()
+        names = [str(path).removeprefix(self._prefix) for path in paths]
+        versions = [file_version(path) for path in paths]
+        wanted = [
+            (Path(path), name, version)
+            for path, name, version in zip(paths, names, versions, strict=True)
+            if tuple(kept.get(name, ())[:3]) != version
+        ]
+        found: dict[str, Fact] = {}
+        entries: dict[str, list[Any]] = {}
+        facts = parallel_map(lambda entry: self._find(entry[0]), wanted)
+        try:
+            for (path, name, version), fact in zip(wanted, counted(facts, what, len(wanted)), strict=True):
+                found[name] = fact
+                if is_settled(version, now) and file_version(path) == version:
+                    entries[name] = [*version, fact]
+        finally:
+            if entries and time.perf_counter() - began > WORTH_SECONDS:
+                self._write(kept | entries)
+        return [found[name] if name in found else kept[name][3] for name in names]
+
+    def _read(self) -> dict[str, list[Any]]:
+        """Version and fact by name; empty if there is no store, or a damaged one."""
+        with contextlib.suppress(OSError, ValueError, TypeError, AttributeError, RecursionError):
+            with self._store.open("rb") as file:
+                content = file.read(KEPT_BYTES + 1)
+            checksum, _, text = content.partition(b"\n")
+            if checksum.decode() != hashlib.sha256(text).hexdigest():
+                return {}
+            kept = json.loads(text)
+            if all(len(entry) == 4 and self._valid(entry[3]) for entry in kept.values()):
+                with contextlib.suppress(OSError):  # the mtime is the time of last use, except in a read-only folder
+                    os.utime(self._store)
+                return dict(kept)
+        return {}
+
+    def _write(self, kept: dict[str, list[Any]]) -> None:
+        text = json.dumps(dict(list(kept.items())[-KEPT_ENTRIES:]), separators=(",", ":")).encode()
+        temporary = self._store.with_suffix(f".{secrets.token_hex(4)}.tmp")
+        with contextlib.suppress(OSError):  # without a store the facts are only found again
+            self._store.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                temporary.write_bytes(hashlib.sha256(text).hexdigest().encode() + b"\n" + text)
+                temporary.replace(self._store)
+            finally:
+                temporary.unlink(missing_ok=True)
+            stores = sorted(self._store.parent.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
+            bytes_kept = 0
+            for path in stores:
+                bytes_kept += path.stat().st_size
+                if bytes_kept > KEPT_BYTES:
+                    path.unlink(missing_ok=True)
