@@ -33,7 +33,7 @@ class Finder:
 
     def facts(self, paths: list[Path] | None = None, kind: str = "content") -> list[str]:
         store = FileFacts(self.cache, self.root, kind, self.find, lambda value: isinstance(value, str))
-        return store.of(self.paths if paths is None else paths, "reading")
+        return list(store.each(self.paths if paths is None else paths, "reading"))
 
     @property
     def store(self) -> Path:
@@ -179,7 +179,7 @@ sys.stdin.readline()
 for turn in range(30):
     store = file_facts.FileFacts(root / "cache", root, "content", Path.read_text, lambda value: isinstance(value, str))
     some = paths[(turn + mine) % 3 :: 3]
-    assert store.of(some, "reading") == [path.stem for path in some]
+    assert list(store.each(some, "reading")) == [path.stem for path in some]
 """
 
 

@@ -20,7 +20,7 @@ HARMLESS = {
     "name", "resume", "on_error",
     "code",  # counts if it defines a target
     "experiment", "study", "debug",  # the settings that they override count
-    "data.num_workers", "data.cache_dir", "data.cache_gib",
+    "data.num_workers", "data.cache", "data.cache_dir", "data.cache_gib",
     "data.root",  # its content counts
     "trainer._target_", "trainer.accelerator", "trainer.strategy", "trainer.threads", "trainer.log_every_n_steps",
     "trainer.progress_bar", "trainer.profile",

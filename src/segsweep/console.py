@@ -6,7 +6,7 @@ import re
 import shlex
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -182,7 +182,7 @@ class LongWork:
         )  # fmt: skip
 
 
-def counted(items: Iterable[Item], what: str, total: int, unit: str = "files") -> Iterator[Item]:
+def counted(items: Iterable[Item], what: str, total: int, unit: str = "files") -> Generator[Item, None, None]:
     """Yields the items, and shows how many are done as `LongWork` does."""
     with LongWork(what, total, unit) as work:
         for item in items:

@@ -1,7 +1,8 @@
 """The one LightningDataModule, around any source."""
 
 import functools
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -9,7 +10,10 @@ import lightning as L
 import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
+from segsweep.data.crops import Crops
 from segsweep.data.source import Batch, Source, Split, TrainBatches
+from segsweep.errors import UserError
+from segsweep.image_files.limits import available_cores
 from segsweep.instantiate import AtLeast0, AtLeast1, checked
 
 LOADING_KEYS = ("batch_size", "num_workers", "overfit_samples", "limit_samples")
@@ -17,7 +21,10 @@ LOADING_KEYS = ("batch_size", "num_workers", "overfit_samples", "limit_samples")
 
 
 class Collated(NamedTuple):
-    """Collated items of one split, as a loader yields them; `Source.to_batch` makes a Batch of them."""
+    """Collated items of one split, as a loader yields them; `Source.to_batch` makes a Batch of them.
+
+    `items` is a UserError if an item could not be made.
+    """
 
     split: Split
     items: Any
@@ -25,7 +32,41 @@ class Collated(NamedTuple):
 
 def collate(split: Split, items: list[Any]) -> Collated:
     """Joins a worker's items by torch's default collation, and notes their split for `Source.to_batch`."""
-    return Collated(split, default_collate(items))
+    mistakes = [item for item in items if isinstance(item, UserError)]
+    return Collated(split, mistakes[0] if mistakes else default_collate(items))
+
+
+@dataclass(eq=False, repr=False)
+class _Mistaken(Dataset[Any]):
+    """Gives a UserError as an item. Raised in a worker, its line would get a traceback."""
+
+    dataset: Dataset[Any]
+
+    def __getitem__(self, index: int) -> Any:
+        try:
+            return self.dataset[index]
+        except UserError as error:
+            return error
+
+
+@dataclass(eq=False, repr=False)
+class _Ahead:
+    """Batches of a dataset, whose files are decoded in threads while earlier batches are used."""
+
+    dataset: Crops
+    batches: TrainBatches | Sequence[Sequence[int]]
+
+    def __iter__(self) -> Iterator[Sequence[int]]:
+        waiting: deque[Sequence[int]] = deque()
+        for batch in self.batches:
+            self.dataset.expect(batch)
+            waiting.append(batch)
+            if len(waiting) > 2 and sum(map(len, waiting)) > 4 * available_cores():
+                yield waiting.popleft()
+        yield from waiting
+
+    def __len__(self) -> int:
+        return len(self.batches)
 
 
 @dataclass(eq=False, repr=False)
@@ -122,9 +163,16 @@ class SegmentationDataModule(L.LightningDataModule):
         return _FirstSamples(dataset, self.overfit_samples) if self.overfit_samples and split == "train" else dataset
 
     def _loader(self, split: Split, batches: TrainBatches | Sequence[Sequence[int]]) -> DataLoader[Any]:
+        dataset = self._dataset(split)
+        ordered: Any = batches
+        if isinstance(dataset, Crops):
+            if self.num_workers:
+                dataset.fill()
+            else:
+                ordered = _Ahead(dataset, batches)
         return DataLoader(
-            self._dataset(split),
-            batch_sampler=batches,  # type: ignore[arg-type]  # any sized iterable of index lists serves
+            _Mistaken(dataset),
+            batch_sampler=ordered,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             collate_fn=functools.partial(collate, split),
@@ -132,12 +180,16 @@ class SegmentationDataModule(L.LightningDataModule):
         )
 
     def transfer_batch_to_device(self, batch: Collated, device: torch.device, dataloader_idx: int) -> Batch:
+        if isinstance(batch.items, UserError):
+            raise batch.items
         # The source moves tensors itself: the indices stay on the CPU, so reading them does not wait for the accelerator.
         return self.source.to_batch(batch.items, batch.split, device)
 
     def samples(self, split: Split, indices: Sequence[int], device: torch.device | str = "cpu") -> Batch:
         """The samples at `indices` of a split, as one batch."""
         dataset = self._dataset(split)
+        if isinstance(dataset, Crops):
+            dataset.expect(indices)
         return self.source.to_batch(default_collate([dataset[index] for index in indices]), split, torch.device(device))
 
     def first_batch(self, split: Split, size: int, device: torch.device | str = "cpu") -> Batch:

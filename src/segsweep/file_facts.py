@@ -10,7 +10,7 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -74,8 +74,8 @@ class FileFacts(Generic[Fact]):
         self._store = folder / "facts" / f"{name.hexdigest()[:32]}.json"
         self._prefix, self._find, self._valid = f"{root}{os.sep}", find, valid
 
-    def of(self, paths: Sequence[Path | str], what: str) -> list[Fact]:
-        """The facts about some files, in order; finds those that are not kept.
+    def each(self, paths: Sequence[Path | str], what: str) -> Generator[Fact, None, None]:
+        """Yields the facts about some files, in order; finds those that are not kept, and keeps them at the end.
 
         Args:
             paths: files below the root.
@@ -87,23 +87,20 @@ class FileFacts(Generic[Fact]):
         kept, began, now = self._read(), time.perf_counter(), time.time()
         names = [str(path).removeprefix(self._prefix) for path in paths]
         versions = [file_version(path) for path in paths]
-        wanted = [
-            (Path(path), name, version)
-            for path, name, version in zip(paths, names, versions, strict=True)
-            if tuple(kept.get(name, ())[:3]) != version
-        ]
-        found: dict[str, Fact] = {}
+        known = [tuple(kept.get(name, ())[:3]) == version for name, version in zip(names, versions, strict=True)]
+        missing = [Path(path) for path, is_known in zip(paths, known, strict=True) if not is_known]
         entries: dict[str, list[Any]] = {}
-        facts = parallel_map(lambda entry: self._find(entry[0]), wanted)
+        facts = counted(parallel_map(self._find, missing), what, len(missing))
         try:
-            for (path, name, version), fact in zip(wanted, counted(facts, what, len(wanted)), strict=True):
-                found[name] = fact
-                if is_settled(version, now) and file_version(path) == version:
+            for path, name, version, is_known in zip(paths, names, versions, known, strict=True):
+                fact = kept[name][3] if is_known else next(facts)
+                if not is_known and is_settled(version, now) and file_version(path) == version:
                     entries[name] = [*version, fact]
+                yield fact
         finally:
+            facts.close()
             if entries and time.perf_counter() - began > WORTH_SECONDS:
                 self._write(kept | entries)
-        return [found[name] if name in found else kept[name][3] for name in names]
 
     def _read(self) -> dict[str, list[Any]]:
         """Version and fact by name; empty if there is no store, or a damaged one."""

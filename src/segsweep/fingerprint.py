@@ -22,7 +22,7 @@ TRAINER = (
     "val_every_n_steps", "test",
 )  # fmt: skip
 """Settings of the `trainer` group that affect the result. The others choose the device, the display and the files."""
-HARMLESS = frozenset({"data.num_workers", "data.root", "data.cache_dir", "data.cache_gib"})
+HARMLESS = frozenset({"data.num_workers", "data.root", "data.cache", "data.cache_dir", "data.cache_gib"})
 """Settings that do not affect the result. A data folder counts by its content, as `data.content`, not by its path."""
 NEWER: dict[str, dict[str, tuple[Leaf, Leaf]]] = {
     "": {"data.limit_samples": (None, None)},
@@ -189,11 +189,9 @@ def folder_digest(root: Path, cache_dir: object = None) -> str:
             if os.path.isfile(path := os.path.join(folder, name)):
                 paths.append(path)
                 names_below.append(below + name)
-    digests = FileFacts(cache_folder(cache_dir), root, "digest", _digest_of_data, _is_digest).of(
-        paths, "hashing the data"
-    )
+    digests = FileFacts(cache_folder(cache_dir), root, "digest", _digest_of_data, _is_digest)
     digest = hashlib.sha256()
-    for name, content in zip(names_below, digests, strict=True):
+    for name, content in zip(names_below, digests.each(paths, "hashing the data"), strict=True):
         digest.update(json.dumps([name, content]).encode())
     return digest.hexdigest()[:16]
 

@@ -12,8 +12,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from segsweep import file_facts
 from segsweep.data import cache as cache_module
+from segsweep.data import drawn
 from segsweep.data.cache import CacheRule, PixelCache
+from segsweep.data.drawn import DrawnPairs
 from segsweep.data.pairs import Pair
 from segsweep.errors import UserError
 
@@ -43,58 +46,62 @@ class Files:
 @pytest.fixture
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Files:
     """Files that count as settled at once, so that tests need not wait."""
-    monkeypatch.setattr(cache_module, "SETTLED_SECONDS", -1.0)
+    monkeypatch.setattr(file_facts, "SETTLED_SECONDS", -1.0)
     return Files(tmp_path)
 
 
 @pytest.fixture
 def new_cache(tmp_path: Path) -> Callable[..., PixelCache]:
-    return lambda budget, settings="rgb": PixelCache(
-        CacheRule(cache_gib=budget / 2**30, cache_dir=str(tmp_path / "cache")), settings
+    return lambda cache, settings="rgb", budget=0: PixelCache(
+        CacheRule(cache=cache, cache_gib=budget / 2**30, cache_dir=str(tmp_path / "cache")), settings
     )
 
 
-@pytest.mark.parametrize("in_memory", range(5))
-def test_arrays_are_the_same_wherever_they_lie(
-    files: Files, new_cache: Callable[..., PixelCache], in_memory: int
+@pytest.mark.parametrize(
+    ("cache", "budget"), [("memory", 0), ("disk", 0), ("none", 0), *(("auto", sum(SIZES[:n])) for n in range(5))]
+)
+def test_arrays_are_the_same_however_they_are_kept(
+    files: Files, new_cache: Callable[..., PixelCache], cache: str, budget: int
 ) -> None:
-    cache = new_cache(sum(SIZES[:in_memory]))
-    arrays = cache.load(files.pairs, SHAPES, files.decode)
-    for place, (pair, array) in enumerate(zip(files.pairs, arrays, strict=True)):
-        assert np.array_equal(array, files.expected(pair))
-        assert isinstance(array, np.memmap) == (place >= in_memory)
-        assert array.flags.writeable == (place < in_memory)
-    assert set(files.decoded.values()) == {1}
-    assert cache.bytes_left == 0
+    arrays = new_cache(cache, budget=budget).load(files.pairs, SHAPES, files.decode)
+    assert len(arrays) == 4
+    for _ in range(2):
+        for array, pair in zip(arrays, files.pairs, strict=True):
+            assert np.array_equal(array, files.expected(pair))
+            assert isinstance(array, np.memmap) == (cache == "disk")
+    if cache in ("memory", "disk") or budget == sum(SIZES):
+        assert isinstance(arrays, list)
+        assert set(files.decoded.values()) == {1}
 
 
 def test_the_budget_is_for_all_calls_together(files: Files, new_cache: Callable[..., PixelCache]) -> None:
-    cache = new_cache(sum(SIZES[:2]) + 15)
-    assert not any(isinstance(array, np.memmap) for array in cache.load(files.pairs[:2], SHAPES[:2], files.decode))
-    assert all(isinstance(array, np.memmap) for array in cache.load(files.pairs[2:], SHAPES[2:], files.decode))
+    cache = new_cache("auto", budget=sum(SIZES[:2]) + 15)
+    assert isinstance(cache.load(files.pairs[:2], SHAPES[:2], files.decode), list)
+    assert isinstance(cache.load(files.pairs[2:], SHAPES[2:], files.decode), DrawnPairs)
+    assert cache.bytes_left == 15
 
 
 def test_what_is_on_disk_is_not_decoded_again(files: Files, new_cache: Callable[..., PixelCache]) -> None:
     for _ in range(3):
-        new_cache(SIZES[0]).load(files.pairs, SHAPES, files.decode)
-    assert files.decoded == {"a": 3, "b": 1, "c": 1, "d": 1}
+        new_cache("disk").load(files.pairs, SHAPES, files.decode)
+    assert files.decoded == {"a": 1, "b": 1, "c": 1, "d": 1}
 
 
 def test_a_changed_file_or_setting_is_decoded_again(files: Files, new_cache: Callable[..., PixelCache]) -> None:
-    new_cache(0).load(files.pairs, SHAPES, files.decode)
+    new_cache("disk").load(files.pairs, SHAPES, files.decode)
     os.utime(files.pairs[2].mask, (1, 1))
-    new_cache(0).load(files.pairs, SHAPES, files.decode)
+    new_cache("disk").load(files.pairs, SHAPES, files.decode)
     files.pairs[3].image.write_bytes(b"another image")
-    new_cache(0).load(files.pairs, SHAPES, files.decode)
-    new_cache(0, "gray").load(files.pairs, SHAPES, files.decode)
+    new_cache("disk").load(files.pairs, SHAPES, files.decode)
+    new_cache("disk", "gray").load(files.pairs, SHAPES, files.decode)
     assert set(files.decoded.values()) == {4}
 
 
 def test_an_incomplete_file_is_written_anew(files: Files, new_cache: Callable[..., PixelCache], tmp_path: Path) -> None:
-    new_cache(0).load(files.pairs, SHAPES, files.decode)
+    new_cache("disk").load(files.pairs, SHAPES, files.decode)
     (path,) = (tmp_path / "cache").iterdir()
     path.write_bytes(path.read_bytes()[:-1])
-    arrays = new_cache(0).load(files.pairs, SHAPES, files.decode)
+    arrays = new_cache("disk").load(files.pairs, SHAPES, files.decode)
     assert all(np.array_equal(array, files.expected(pair)) for pair, array in zip(files.pairs, arrays, strict=True))
 
 
@@ -107,7 +114,7 @@ def test_a_file_that_cannot_be_decoded_leaves_nothing_behind(
         return files.decode(pair)
 
     with pytest.raises(UserError, match="c: is damaged"):
-        new_cache(0).load(files.pairs, SHAPES, decode)
+        new_cache("disk").load(files.pairs, SHAPES, decode)
     assert list((tmp_path / "cache").iterdir()) == []
 
 
@@ -116,20 +123,20 @@ def test_a_full_disk_and_a_file_in_the_way_are_refused_with_the_way_out(
 ) -> None:
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=100))
-    with pytest.raises(UserError, match=r"data\.cache_gib"):
-        new_cache(0).load(files.pairs, SHAPES, files.decode)
+    with pytest.raises(UserError, match=r"data\.cache=auto"):
+        new_cache("disk").load(files.pairs, SHAPES, files.decode)
     shutil.rmtree(tmp_path / "cache")
     (tmp_path / "cache").write_bytes(b"a file")
     with pytest.raises(UserError, match=r"data\.cache_dir"):
-        new_cache(0).load(files.pairs, SHAPES, files.decode)
+        new_cache("disk").load(files.pairs, SHAPES, files.decode)
 
 
-@pytest.mark.parametrize("budget", [0, 10**6])
+@pytest.mark.parametrize("cache", ["memory", "disk", "none"])
 def test_a_file_whose_size_has_changed_is_refused(
-    files: Files, new_cache: Callable[..., PixelCache], budget: int
+    files: Files, new_cache: Callable[..., PixelCache], cache: str
 ) -> None:
     with pytest.raises(UserError, match=r"a\.jpg: has changed"):
-        new_cache(budget).load(files.pairs, [(4, 6, 5), *SHAPES[1:]], files.decode)
+        new_cache(cache).load(files.pairs, [(4, 6, 5), *SHAPES[1:]], files.decode)
 
 
 def test_a_file_changed_behind_its_own_time_is_decoded_again(
@@ -137,12 +144,12 @@ def test_a_file_changed_behind_its_own_time_is_decoded_again(
 ) -> None:
     path = files.pairs[0].image
     state = path.stat()
-    new_cache(0).load(files.pairs, SHAPES, files.decode)
+    new_cache("disk").load(files.pairs, SHAPES, files.decode)
     path.write_bytes(b"egami")
     os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
     assert path.stat().st_mtime_ns == state.st_mtime_ns
     assert path.stat().st_size == state.st_size
-    new_cache(0).load(files.pairs, SHAPES, files.decode)
+    new_cache("disk").load(files.pairs, SHAPES, files.decode)
     assert files.decoded["a"] == 2
 
 
@@ -150,9 +157,9 @@ def test_what_was_decoded_from_a_file_just_changed_is_not_found_again(
     files: Files, new_cache: Callable[..., PixelCache], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # It may change again with the same mtime.
-    monkeypatch.setattr(cache_module, "SETTLED_SECONDS", 2.0)
+    monkeypatch.setattr(file_facts, "SETTLED_SECONDS", 2.0)
     for _ in range(2):
-        new_cache(0).load(files.pairs, SHAPES, files.decode)
+        new_cache("disk").load(files.pairs, SHAPES, files.decode)
     assert files.decoded["a"] == 2
 
 
@@ -169,7 +176,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused_by_name_and_not_kept(
 
     word = "has changed since" if change == "rewritten" else "has gone since"
     with pytest.raises(UserError, match=rf"b\.png: {word}"):
-        new_cache(0).load(files.pairs, SHAPES, decode)
+        new_cache("disk").load(files.pairs, SHAPES, decode)
     assert list((tmp_path / "cache").iterdir()) == []
 
 
@@ -178,7 +185,7 @@ def test_a_file_that_went_before_it_is_read_is_refused_by_name(
 ) -> None:
     files.pairs[2].image.unlink()
     with pytest.raises(UserError, match=r"c\.jpg: has gone since the folder was listed"):
-        new_cache(0).load(files.pairs, SHAPES, files.decode)
+        new_cache("disk").load(files.pairs, SHAPES, files.decode)
 
 
 def test_files_not_used_for_longest_go_where_there_are_too_many_bytes(
@@ -191,12 +198,12 @@ def test_files_not_used_for_longest_go_where_there_are_too_many_bytes(
     made = []
     for number, setting in enumerate("rst"):
         before = names() if made else set()
-        new_cache(0, setting).load(files.pairs, SHAPES, files.decode)
+        new_cache("disk", setting).load(files.pairs, SHAPES, files.decode)
         (new,) = names() - before
         made.append(new)
         os.utime(tmp_path / "cache" / new, (1000 + number, 1000 + number))
-    new_cache(0, "r").load(files.pairs, SHAPES, files.decode)  # used again
-    new_cache(0, "u").load(files.pairs, SHAPES, files.decode)
+    new_cache("disk", "r").load(files.pairs, SHAPES, files.decode)  # used again
+    new_cache("disk", "u").load(files.pairs, SHAPES, files.decode)
     assert made[0] in names()
     assert made[1] not in names()
     assert len(names()) == 3  # two kept, and the new one
@@ -211,9 +218,9 @@ def test_files_go_where_the_disk_has_no_room_for_a_new_one(
     def disk_usage(_: Path) -> object:
         return usage._replace(free=700 - sum(path.stat().st_size for path in folder.iterdir()))
 
-    kept = new_cache(0, "r").load(files.pairs, SHAPES, files.decode)
+    kept = new_cache("disk", "r").load(files.pairs, SHAPES, files.decode)
     monkeypatch.setattr(shutil, "disk_usage", disk_usage)
-    new_cache(0, "s").load(files.pairs, SHAPES, files.decode)
+    new_cache("disk", "s").load(files.pairs, SHAPES, files.decode)
     assert len(list(folder.iterdir())) == 1
     # The removed file is still readable where it is mapped.
     assert all(np.array_equal(array, files.expected(pair)) for pair, array in zip(files.pairs, kept, strict=True))
@@ -228,7 +235,7 @@ def test_what_a_killed_process_left_is_removed_and_what_another_writes_is_not(
         (folder / name).write_bytes(b"x")
     os.utime(folder / "old.pixels.0.tmp", (1, 1))
     os.utime(folder / "notes.txt", (1, 1))
-    new_cache(0).load(files.pairs, SHAPES, files.decode)
+    new_cache("disk").load(files.pairs, SHAPES, files.decode)
     left = {path.name for path in folder.iterdir() if path.suffix != ".pixels"}
     assert left == {"new.pixels.1.tmp", "notes.txt"}
 
@@ -237,9 +244,10 @@ WRITER = """
 import sys, time
 from pathlib import Path
 import numpy as np
+from segsweep import file_facts
 from segsweep.data import cache
 from segsweep.data.pairs import Pair
-cache.SETTLED_SECONDS = -1.0
+file_facts.SETTLED_SECONDS = -1.0
 root = Path(sys.argv[1])
 pairs = [Pair(str(n), root / f"{n}.jpg", root / f"{n}.png") for n in range(8)]
 shapes = [(4, 40, 50)] * 8
@@ -248,7 +256,7 @@ def decode(pair):
     return np.full((4, 40, 50), int(pair.name), np.uint8)
 print("ready", flush=True)
 sys.stdin.readline()
-arrays = cache.PixelCache(cache.CacheRule(cache_gib=0.0, cache_dir=str(root / "cache")), "rgb").load(pairs, shapes, decode)
+arrays = cache.PixelCache(cache.CacheRule(cache="disk", cache_dir=str(root / "cache")), "rgb").load(pairs, shapes, decode)
 assert all((array == number).all() for number, array in enumerate(arrays))
 """
 
@@ -283,8 +291,8 @@ def test_large_pairs_are_not_read_far_ahead(
         working["now"] -= 1
         return files.decode(pair)
 
-    monkeypatch.setattr(cache_module, "AHEAD_BYTES", max(SIZES))
-    monkeypatch.setattr(cache_module, "available_cores", lambda: 4)
-    for budget in (0, 10**6):
-        new_cache(budget).load(files.pairs, SHAPES, decode)
+    monkeypatch.setattr(drawn, "AHEAD_BYTES", max(SIZES))
+    monkeypatch.setattr(drawn, "available_cores", lambda: 4)
+    for cache in ("memory", "disk", "none"):
+        new_cache(cache).load(files.pairs, SHAPES, decode)
     assert working["most"] == 1

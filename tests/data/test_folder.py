@@ -257,17 +257,31 @@ def test_validation_samples_are_the_files_whatever_the_seed(folder: Folder) -> N
         assert torch.equal(batches[0].image[0], torch.from_numpy(np.array(image)).permute(2, 0, 1) / 255)
 
 
-def test_samples_are_the_same_from_memory_and_from_disk(folder: Folder, tmp_path: Path) -> None:
-    memory, disk = source(folder), source(folder, cache_gib=0.0, cache_dir=str(tmp_path / "cache"))
+def test_samples_and_counts_are_the_same_however_images_are_kept(folder: Folder, tmp_path: Path) -> None:
+    cache_dir = str(tmp_path / "cache")
+    memory, disk = source(folder), source(folder, cache="disk", cache_dir=cache_dir)
+    others = [
+        disk,
+        source(folder, cache="none"),
+        source(folder, cache_gib=3000 / 2**30),
+        source(folder, cache="memory"),
+    ]
     for split in ("train", "bn_calibration", "val"):
-        assert same(batch_of(memory, [1], split), batch_of(disk, [1], split))
+        for other in others:
+            assert same(batch_of(memory, [1], split), batch_of(other, [1], split))
+    for other in others:
+        assert np.array_equal(other.class_counts("train"), memory.class_counts("train"))
+        assert other.absent_classes("val") == memory.absent_classes("val")
     assert isinstance(disk.arrays("train")[0], np.memmap)
     assert not isinstance(memory.arrays("train")[0], np.memmap)
 
 
 def test_a_dataset_can_be_sent_to_another_process(folder: Folder) -> None:
-    dataset = source(folder).dataset("train")
-    assert all(torch.equal(a, b) for a, b in zip(pickle.loads(pickle.dumps(dataset))[7], dataset[7], strict=True))
+    for cache in ("memory", "none"):
+        dataset = source(folder, cache=cache).dataset("train")
+        dataset.expect([7])  # type: ignore[attr-defined]
+        sent = pickle.loads(pickle.dumps(dataset))
+        assert all(torch.equal(a, b) for a, b in zip(sent[7], dataset[7], strict=True))
 
 
 def test_an_epoch_has_the_pixels_of_the_training_images_unless_told_otherwise(folder: Folder) -> None:
@@ -320,14 +334,14 @@ def test_a_folder_is_only_read(folder: Folder, tmp_path: Path) -> None:
     for path in [*folder.root.rglob("*"), folder.root]:
         path.chmod(0o555 if path.is_dir() else 0o444)
     before = states()
-    src = source(folder, cache_gib=0.0, cache_dir=str(tmp_path / "cache"))
+    src = source(folder, cache="disk", cache_dir=str(tmp_path / "cache"))
     for split in ("train", "bn_calibration", "val", "test"):
         items(src, [0], split)
     assert states() == before
     assert list((tmp_path / "cache").glob("*.pixels"))
 
 
-@pytest.mark.parametrize("cache_gib", [0.0, 1.0])
+@pytest.mark.parametrize("cache", ["memory", "disk", "none"])
 @pytest.mark.parametrize(
     ("change", "word"),
     [
@@ -339,9 +353,9 @@ def test_a_folder_is_only_read(folder: Folder, tmp_path: Path) -> None:
     ],
 )
 def test_a_file_that_changes_between_listing_and_reading_is_refused_by_name(
-    folder: Folder, tmp_path: Path, cache_gib: float, change: Any, word: str
+    folder: Folder, tmp_path: Path, cache: str, change: Any, word: str
 ) -> None:
-    src = source(folder, cache_gib=cache_gib, cache_dir=str(tmp_path / "cache"))
+    src = source(folder, cache=cache, cache_dir=str(tmp_path / "cache"))
     assert src.size("train")  # listed, and the sizes read
     change(folder.root / "train/images/c.png")
     with pytest.raises(UserError) as caught:
@@ -356,6 +370,7 @@ def test_a_file_that_changes_between_listing_and_reading_is_refused_by_name(
         {"image_size": 0},
         {"samples_per_epoch": 0},
         {"cache_gib": -1.0},
+        {"cache": "ram"},
         {"brightness": 2.0},
         {"tile_size": 64, "tile_margin": 32},
         {"tile_size": 64, "tile_margin": -1},

@@ -173,7 +173,7 @@ def check_folder(source: FolderSource, workers: int | None = None, progress: Pro
     split_of = {pair.name: part for part in PARTS for pair in splits[part]} if splits else {}
 
     def check(pair: Pair) -> PairReport:
-        with room_for(pair):
+        with room_for(pair.image, pair.mask):
             return check_pair(pair, split_of.get(pair.name, "unused"), source)
 
     reports: list[PairReport] = []

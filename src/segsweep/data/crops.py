@@ -4,6 +4,7 @@ Shapes: C channels, H x W pixels. A decoded pair is uint8 [C + 1, H, W]: the ima
 """
 
 import functools
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -16,12 +17,11 @@ from torch.utils.data import Dataset
 
 from segsweep.classes import IGNORE
 from segsweep.data.augment import FLIP_COLUMNS, FLIP_ROWS, TURN, random_below, random_between, random_words
+from segsweep.data.drawn import DrawnPairs, Pixels
 from segsweep.data.source import Split, sample_seed
 from segsweep.errors import UserError
 from segsweep.instantiate import AtLeast0, AtLeast1, From0To1, checked
 from segsweep.nets.tiling import ALIGNMENT, ReceptiveField, least_tile, spans
-
-Pixels = NDArray[np.uint8]
 
 # Positions in a sample's random stream, one for each decision. File orders use the upper half.
 _TOP, _LEFT, _SYMMETRY, _BRIGHTNESS, _CONTRAST, _ORDER = 0, 1, 2, 3, 4, 1 << 31
@@ -193,8 +193,28 @@ def file_order(seed: int, split: Split, round_: int, count: int) -> NDArray[np.i
     return np.argsort(words, kind="stable")
 
 
+class Crops(Dataset[Crop]):
+    """Samples that are cut from decoded pairs."""
+
+    arrays: Sequence[Pixels]
+
+    @abstractmethod
+    def file(self, index: int) -> int:
+        """The place in `arrays` of the pair that a sample is cut from."""
+
+    def expect(self, indices: Sequence[int]) -> None:
+        """Starts to decode the pairs of samples that will be asked for soon; see `DrawnPairs.expect`."""
+        if isinstance(self.arrays, DrawnPairs):
+            self.arrays.expect([self.file(index) for index in indices])
+
+    def fill(self) -> None:
+        """Decodes now what is kept in memory; see `DrawnPairs.fill`."""
+        if isinstance(self.arrays, DrawnPairs):
+            self.arrays.fill()
+
+
 @dataclass(eq=False, repr=False)
-class RandomCrops(Dataset[Crop]):
+class RandomCrops(Crops):
     """Endless random crops. File, place and augmentation depend on (seed, split, index) alone.
 
     With N files, the indices k * N to (k + 1) * N - 1 use each file once.
@@ -217,9 +237,12 @@ class RandomCrops(Dataset[Crop]):
     brightness: float = 0.0
     contrast: float = 0.0
 
-    def __getitem__(self, index: int) -> Crop:
+    def file(self, index: int) -> int:
         round_, place = divmod(index, len(self.arrays))
-        pixels = self.arrays[file_order(self.seed, self.split, round_, len(self.arrays))[place]]
+        return int(file_order(self.seed, self.split, round_, len(self.arrays))[place])
+
+    def __getitem__(self, index: int) -> Crop:
+        pixels = self.arrays[self.file(index)]
         own = sample_seed(self.seed, self.split, index)
         top = random_below(own, _TOP, max(pixels.shape[1] - self.size, 0) + 1)
         left = random_below(own, _LEFT, max(pixels.shape[2] - self.size, 0) + 1)
@@ -236,11 +259,14 @@ class RandomCrops(Dataset[Crop]):
 
 
 @dataclass(eq=False, repr=False)
-class Tiles(Dataset[Crop]):
+class Tiles(Crops):
     """Tiles of decoded pairs; the mask is 255 outside the inner window."""
 
     arrays: Sequence[Pixels]
     tiles: Sequence[Tile]
+
+    def file(self, index: int) -> int:
+        return self.tiles[index].file
 
     def __getitem__(self, index: int) -> Crop:
         tile = self.tiles[index]

@@ -3,11 +3,12 @@
 Shapes: B samples, C channels, H x W pixels.
 """
 
+import contextlib
 import copy
 import functools
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -19,26 +20,26 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from segsweep.classes import ClassTable
+from segsweep.classes.masks import histogram
 from segsweep.classes.readers import find_class_table, load_class_table
 from segsweep.classes.rules import MaskRule, MaskSettings
 from segsweep.data.augment import apply_jitter, apply_symmetries, to_ids, to_unit
-from segsweep.data.cache import CacheRule, PixelCache, Pixels
+from segsweep.data.cache import CacheRule, PixelCache
 from segsweep.data.crops import Crop, CropRule, RandomCrops, Tile, TileRule, Tiles, Tiling, symmetries
+from segsweep.data.drawn import Pixels
 from segsweep.data.images import ImageRule, image_shape
 from segsweep.data.pairs import Layout, Pair, find_pairs
-from segsweep.data.reading import read_pair
+from segsweep.data.reading import PairReader
 from segsweep.data.source import Batch, Source, Split
 from segsweep.data.splits import SplitRule, Splits, split_pairs
 from segsweep.errors import UserError, shown
+from segsweep.file_facts import FileFacts
 from segsweep.image_files.arrays import Brightest
-from segsweep.image_files.limits import parallel_map
 from segsweep.instantiate import checked, flattened, part
 from segsweep.nets.tiling import ReceptiveField
 
 log = logging.getLogger(__name__)
 
-_BLOCK = 1 << 20
-"""Pixels counted at once: np.bincount takes 8 bytes for each."""
 LabelSpec = str | Sequence[Mapping[str, Any]] | Mapping[str, Any] | ClassTable
 
 
@@ -66,8 +67,8 @@ class FolderSource(Source):
     Training samples are random crops. Validation and test samples are whole images, or tiles of images larger than
     `tile_size`. The split `bn_calibration` has crops of training images without augmentation, drawn with `split_seed`.
 
-    The constructor reads the class table only. Files are decoded once, at the first call of `dataset` for their split,
-    before any worker starts.
+    The constructor reads the class table only. What `cache` keeps is decoded once, at the first call of `dataset` for its
+    split, before any worker starts.
 
     Args:
         root, labels: the folder and its classes; see `FolderSettings`.
@@ -78,7 +79,7 @@ class FolderSource(Source):
             the preset in `labels`, else the default of `MaskRule`.
         image_size, samples_per_epoch, seed, flips, turns, brightness, contrast, small: see `CropRule`.
         tile_size, tile_margin: see `TileRule`.
-        cache_gib, cache_dir: see `CacheRule`.
+        cache, cache_gib, cache_dir: see `CacheRule`.
 
     Raises:
         UserError: a value is outside its range, or there is no valid class table.
@@ -105,10 +106,25 @@ class FolderSource(Source):
             "labels": [(entry.id, entry.name, entry.color) for entry in self.labels.classes],
         }
         self._cache = PixelCache(part(settings, CacheRule), json.dumps(decoding))
-        self._brightest = Brightest(self.image_rule.white)
+        self._reader = PairReader(self.labels, self.image_rule, self.mask_rule, Brightest(self.image_rule.white))
+        rule, classes = (
+            self.image_rule,
+            len(self.labels),
+        )  # without `self`, else the pixels would wait for the garbage collector
+        self._sizes = self._facts("size", decoding["image"], lambda path: list(image_shape(path, rule)), 2)
+        self._counts = self._facts("class counts", [decoding["mask"], decoding["labels"]], self._reader.count, classes)
         self._shapes: dict[str, list[tuple[int, int]]] = {}
         self._tiles: dict[str, list[Tile]] = {}
-        self._arrays: dict[str, list[Pixels]] = {}
+        self._arrays: dict[str, Sequence[Pixels]] = {}
+
+    def _facts(self, kind: str, settings: Any, find: Callable[[Path], list[int]], numbers: int) -> FileFacts[list[int]]:
+        """A store of so many whole numbers about each file."""
+
+        def valid(value: Any) -> bool:
+            whole = isinstance(value, list) and all(type(number) is int and number >= 0 for number in value)
+            return whole and len(value) == numbers
+
+        return FileFacts(self._cache.folder, self.root, json.dumps([kind, settings]), find, valid)
 
     @functools.cached_property
     def splits(self) -> Splits:
@@ -219,30 +235,44 @@ class FolderSource(Source):
         return pair.name + (window if (tile.height, tile.width) != shape else "")
 
     def class_counts(self, split: Literal["train", "val", "test"] = "train") -> NDArray[np.int64]:
-        """Pixels of each class in the masks of a split, int64 [K], without ignored pixels."""
-        total = np.zeros(256, dtype=np.int64)
-        for counts in parallel_map(
-            lambda pixels: np.bincount(pixels[-1].reshape(-1), minlength=256), self.arrays(split)
-        ):
+        """Pixels of each class in the masks of a split, int64 [K], without ignored pixels.
+
+        Raises:
+            UserError: a mask cannot be read.
+        """
+        total = np.zeros(len(self.labels), dtype=np.int64)
+        for counts in self._class_counts(split):
             total += counts
-        return total[: len(self.labels)]
+        return total
 
     def absent_classes(self, split: Literal["val", "test"]) -> list[str]:
         """Searches the masks until every class is found; all of them only if a class is absent."""
         missing = set(range(len(self.labels)))
-        for pixels in self.arrays(split):
-            mask = pixels[-1].reshape(-1)
-            for start in range(0, mask.size, _BLOCK):
-                missing -= set(np.flatnonzero(np.bincount(mask[start : start + _BLOCK])).tolist())
+        with contextlib.closing(self._class_counts(split)) as masks:
+            for counts in masks:
+                missing -= set(np.flatnonzero(counts).tolist())
                 if not missing:
                     return []
         return [self.labels.names[position] for position in sorted(missing)]
+
+    def _class_counts(self, split: str) -> Generator[NDArray[np.int64], None, None]:
+        """Pixels of each class in each mask of a split: from memory, else from the files and kept on disk."""
+        arrays = self.arrays(split)
+        if isinstance(arrays, list) and self._cache.rule.cache != "disk":
+            for pixels in arrays:
+                yield histogram(pixels[-1])[: len(self.labels)]
+            return
+        masks = [pair.mask for pair in self.splits[split]]
+        with contextlib.closing(self._counts.each(masks, f"counting classes in {split}")) as found:
+            for counts in found:
+                yield np.array(counts, dtype=np.int64)
 
     def shapes(self, part: str) -> list[tuple[int, int]]:
         """Height and width of each image of a split, from the file headers."""
         if part not in self._shapes:
             pairs = self.splits[part]
-            shapes = list(parallel_map(lambda pair: image_shape(pair.image, self.image_rule), pairs))
+            sizes = self._sizes.each([pair.image for pair in pairs], f"reading the sizes of images in {part}")
+            shapes = [(height, width) for height, width in sizes]
             small = [
                 message for pair, shape in zip(pairs, shapes, strict=True) if (message := self.too_small(pair, shape))
             ]
@@ -260,18 +290,17 @@ class FolderSource(Source):
             f" data.image_size={self.crops.image_size}; set data.small=pad or a smaller data.image_size"
         )
 
-    def arrays(self, part: str) -> list[Pixels]:
-        """The decoded pairs of a split, uint8 [C + 1, H, W] each; the first call reads the files."""
+    def arrays(self, part: str) -> Sequence[Pixels]:
+        """The pairs of a split, uint8 [C + 1, H, W] each; the first call reads the files that are kept.
 
-        def decode(pair: Pair) -> Pixels:
-            image, mask = read_pair(pair, self.labels, self.image_rule, self.mask_rule)
-            self._brightest.add(pair.image, image.top, image.mode)
-            return np.concatenate([image.pixels, mask.mask[None]])
-
+        Raises:
+            UserError: a file cannot be read. Of those that are decoded when they are drawn, only some are tried here.
+        """
         if part not in self._arrays:
+            pairs = self.splits[part]
             shapes = [(self.channels + 1, height, width) for height, width in self.shapes(part)]
-            self._arrays[part] = self._cache.load(self.splits[part], shapes, decode)
-            if doubt := self._brightest.doubt():
+            self._arrays[part] = self._cache.load(pairs, shapes, self._reader)
+            if doubt := self._reader.brightest.doubt():
                 log.warning(doubt)
         return self._arrays[part]
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from segsweep.classes import IGNORE, ClassTable
 from segsweep.classes.masks import MaskReading, read_mask
@@ -17,6 +18,7 @@ from segsweep.classes.rules import MaskRule
 from segsweep.data.images import ImageReading, ImageRule, read_image, room_needed
 from segsweep.data.pairs import IMAGE_TYPES, Pair
 from segsweep.errors import UserError, shown
+from segsweep.image_files.arrays import Brightest
 from segsweep.image_files.limits import budget
 from segsweep.image_files.pillow import TURNED
 
@@ -29,20 +31,46 @@ def read_pair(
     Raises:
         UserError: `read_image`, `read_mask` or `require_match` refuses a file.
     """
-    with room_for(pair):
+    with room_for(pair.image, pair.mask):
         image, mask = read_image(pair.image, image_rule), read_mask(pair.mask, labels, mask_rule)
     require_match(pair, image, mask)
     return image, mask
 
 
+@dataclass(frozen=True)
+class PairReader:
+    """Decodes pairs to uint8 [C + 1, H, W]: the image's channels, then the mask. Can be sent to a worker.
+
+    Args:
+        labels, image_rule, mask_rule: see `read_pair`.
+        brightest: is told of every image.
+    """
+
+    labels: ClassTable
+    image_rule: ImageRule
+    mask_rule: MaskRule
+    brightest: Brightest
+
+    def __call__(self, pair: Pair) -> NDArray[np.uint8]:
+        image, mask = read_pair(pair, self.labels, self.image_rule, self.mask_rule)
+        self.brightest.add(pair.image, image.top, image.mode)
+        return np.concatenate([image.pixels, mask.mask[None]])
+
+    def count(self, mask: Path) -> list[int]:
+        """Pixels of each class in a mask file, without ignored pixels."""
+        with room_for(mask):
+            counts: list[int] = read_mask(mask, self.labels, self.mask_rule).counts.tolist()
+        return counts
+
+
 @contextlib.contextmanager
-def room_for(pair: Pair) -> Iterator[None]:
-    """Waits until there is memory to decode the larger of the two files, and reserves it until the block ends.
+def room_for(*paths: Path) -> Iterator[None]:
+    """Waits until there is memory to decode the largest of some files, and reserves it until the block ends.
 
     Small images never wait: some hundred of them fit into the memory of one of the largest.
     """
     pixels = 0
-    for path in (pair.image, pair.mask):
+    for path in paths:
         with contextlib.suppress(UserError):  # reported when the file is read
             pixels = max(pixels, room_needed(path))
     with budget.take(pixels):

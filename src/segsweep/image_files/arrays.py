@@ -165,6 +165,12 @@ class Brightest:
         self._reduced: Path | None = None
         self._lock = threading.Lock()
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _lock=threading.Lock())
+
     def add(self, path: Path, top: float | None, mode: str) -> None:
         """Add a file with its largest value, None for 8-bit files, and its mode. Thread-safe."""
         if top is None:
