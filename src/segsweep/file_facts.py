@@ -73,6 +73,7 @@ class FileFacts(Generic[Fact]):
         name = hashlib.sha256(json.dumps([_FORMAT, str(root.resolve()), kind]).encode("utf-8", "surrogatepass"))
         self._store = folder / "facts" / f"{name.hexdigest()[:32]}.json"
         self._prefix, self._find, self._valid = f"{root}{os.sep}", find, valid
+        self._kept: dict[str, list[Any]] | None = None
 
     def each(self, paths: Sequence[Path | str], what: str) -> Generator[Fact, None, None]:
         """Yields the facts about some files, in order; finds those that are not kept, and keeps them at the end.
@@ -84,7 +85,8 @@ class FileFacts(Generic[Fact]):
         Raises:
             UserError: a file was removed, or `find` refuses one; what was found before that is kept.
         """
-        kept, began, now = self._read(), time.perf_counter(), time.time()
+        kept = self._kept if self._kept is not None else self._read()
+        began, now = time.perf_counter(), time.time()
         names = [str(path).removeprefix(self._prefix) for path in paths]
         versions = [file_version(path) for path in paths]
         known = [tuple(kept.get(name, ())[:3]) == version for name, version in zip(names, versions, strict=True)]
@@ -99,8 +101,9 @@ class FileFacts(Generic[Fact]):
                 yield fact
         finally:
             facts.close()
+            self._kept = kept | entries
             if entries and time.perf_counter() - began > WORTH_SECONDS:
-                self._write(kept | entries)
+                self._write(self._kept)
 
     def _read(self) -> dict[str, list[Any]]:
         """Version and fact by name; empty if there is no store, or a damaged one."""

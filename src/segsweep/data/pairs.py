@@ -1,6 +1,7 @@
 """Pairs each image with its mask, by folder and file name."""
 
 import errno
+import functools
 import os
 import unicodedata
 from collections.abc import Iterator
@@ -106,8 +107,8 @@ def scan(root: Path | str, layout: Layout = Layout()) -> Pairing:
         raise UserError(f"{shown(root)}: is a file; set data.root to the folder with images and masks")
     walk = _Walk(root)
     found: dict[str, dict[str, list[Path]]] = {"image": {}, "mask": {}}
-    for path in walk.files():
-        role, name, reason = role_and_name(path.relative_to(root), layout)
+    for folders, path in walk.files():
+        role, name, reason = role_and_name(folders, path.name, layout)
         if role:
             found[role].setdefault(name, []).append(path)
         elif reason:
@@ -130,19 +131,39 @@ def scan(root: Path | str, layout: Layout = Layout()) -> Pairing:
     return Pairing(pairs, tuple(problems), tuple(walk.skipped))
 
 
-def role_and_name(path: Path, layout: Layout) -> tuple[str, str, str]:
+def role_and_name(folders: tuple[str, ...], file: str, layout: Layout) -> tuple[str, str, str]:
     """Whether a file is an image or a mask, and its pair's name.
 
     Args:
-        path: the file, relative to the root.
+        folders: the folders from the root down to the file.
+        file: its name.
         layout: where images and masks are.
 
     Returns:
         "image" or "mask", the name, and ""; or "", "" and the reason to skip the file, which is "" for a file outside the
         folders of images and masks.
     """
-    folders = path.parts[:-1]
-    suffix = {"image": layout.image_suffix, "mask": layout.mask_suffix}
+    roles, kept = roles_in(folders, layout)
+    if not roles:
+        return "", "", ""
+    dot = file.rfind(".")
+    stem, extension = (file[:dot], file[dot:]) if 0 < dot < len(file) - 1 else (file, "")
+    fitting = [(role, suffix) for role, suffix in roles if stem.endswith(suffix) and len(stem) > len(suffix)]
+    if not fitting:
+        return "", "", f"its name does not end in {' or '.join(repr(suffix) for _, suffix in roles)}"
+    role, suffix = max(fitting, key=lambda choice: len(choice[1]))
+    if not extension.lower().endswith(IMAGE_TYPES if role == "image" else MASK_TYPES):
+        return "", "", f"{extension or 'no extension'} is no supported {role} type"
+    # Some systems store é as one character, others as two.
+    return role, unicodedata.normalize("NFC", kept + stem[: len(stem) - len(suffix)]), ""
+
+
+@functools.lru_cache(maxsize=16)  # a folder's files come one after the other
+def roles_in(folders: tuple[str, ...], layout: Layout) -> tuple[list[tuple[str, str]], str]:
+    """What the files of a folder may be, with the suffix of each, and the start of their pairs' names: `Tile 3/`.
+
+    The deeper of the two folders decides; if both are equally deep, the longer suffix that fits.
+    """
     depth: dict[str, int] = {}  # level of the nearest folder of images or of masks, from 1; 0: any folder
     for role, folder in (("image", layout.images), ("mask", layout.masks)):
         if not folder:
@@ -150,19 +171,11 @@ def role_and_name(path: Path, layout: Layout) -> tuple[str, str, str]:
         elif folder in folders:
             depth[role] = len(folders) - folders[::-1].index(folder)
     if not depth:
-        return "", "", ""
-    # The deeper folder decides; if both are equally deep, the longer suffix that fits.
-    roles = [role for role in depth if depth[role] == max(depth.values())]
-    fitting = [role for role in roles if path.stem.endswith(suffix[role]) and len(path.stem) > len(suffix[role])]
-    if not fitting:
-        return "", "", f"its name does not end in {' or '.join(repr(suffix[role]) for role in roles)}"
-    role = max(fitting, key=lambda role: len(suffix[role]))
-    if path.suffix.lower() not in (IMAGE_TYPES if role == "image" else MASK_TYPES):
-        return "", "", f"{path.suffix or 'no extension'} is no supported {role} type"
-    kept = [folder for index, folder in enumerate(folders, start=1) if index != depth[role]]
-    stem = path.stem[: len(path.stem) - len(suffix[role])]
-    # Some systems store é as one character, others as two.
-    return role, unicodedata.normalize("NFC", "/".join([*kept, stem])), ""
+        return [], ""
+    deepest = max(depth.values())
+    suffix = {"image": layout.image_suffix, "mask": layout.mask_suffix}
+    kept = [folder for level, folder in enumerate(folders, start=1) if level != deepest]
+    return [(role, suffix[role]) for role in depth if depth[role] == deepest], "".join(f"{folder}/" for folder in kept)
 
 
 def nothing_found(root: Path, role: str, folder: str, types: tuple[str, ...]) -> str:
@@ -184,15 +197,17 @@ class _Walk:
     problems: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
 
-    def files(self) -> Iterator[Path]:
+    def files(self) -> Iterator[tuple[tuple[str, ...], Path]]:
+        """Yields each file with the folders from the root down to it."""
         # A stack instead of recursion: folders may be nested deeper than Python's calls.
-        waiting = [self._entries(self.root)]
+        waiting: list[tuple[tuple[str, ...], Iterator[tuple[Path, bool]]]] = [((), self._entries(self.root))]
         while waiting:
-            for path, is_folder in waiting[-1]:
+            folders, entries = waiting[-1]
+            for path, is_folder in entries:
                 if is_folder:
-                    waiting.append(self._entries(path))
+                    waiting.append(((*folders, path.name), self._entries(path)))
                     break
-                yield path
+                yield folders, path
             else:
                 waiting.pop()
 
