@@ -10,7 +10,6 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from segsweep.console import progress_bar
 from segsweep.data import FolderSource
 from segsweep.data.check import CheckReport, check_folder
 from segsweep.data.reading import read_pair
@@ -40,11 +39,7 @@ def check(config: DictConfig, directory: Path) -> CheckReport:
     source = build({key: value for key, value in settings["data"].items() if key not in LOADING_KEYS}, "data")
     if not isinstance(source, FolderSource):
         raise UserError("data: check_data looks at files; give data=folder data.root=PATH")
-    with progress_bar() as bar:
-        task = bar.add_task("reading", total=None)
-        report = check_folder(
-            source, settings["workers"], lambda done, total: bar.update(task, completed=done, total=total)
-        )
+    report = check_folder(source, settings["workers"])
     write_json(directory / "check.json", report.to_dict())
     print_report(report, Console(soft_wrap=True, markup=False, emoji=False))  # a class may be named like markup
     draw_contact_sheet(source, report, settings["sheet_pairs"], directory / "contact_sheet.png")

@@ -131,7 +131,8 @@ def erase(bar: "Progress") -> None:
 class LongWork:
     """Shows how far some work is once it has taken `SHOWN_AFTER` seconds: as a bar on a terminal, elsewhere as a log line.
 
-    Shorter work shows nothing. A bar that is drawn already gets a second row. Use it as a context manager, in one thread.
+    Shorter work shows nothing. A bar that is drawn already gets a second row. Use it in one thread, as a context manager or
+    until `close`.
 
     Args:
         what: the work, as in "hashing the data".
@@ -151,6 +152,10 @@ class LongWork:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Removes what is drawn."""
         if self._bar is None:
             return
         self._bar.remove_task(self._row)

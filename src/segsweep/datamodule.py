@@ -197,12 +197,9 @@ class SegmentationDataModule(L.LightningDataModule):
         indices = range(size) if split == "train" else self.batches(split, size)[0]
         return self.samples(split, indices, device)
 
-    def calibration_images(self, batches: int, device: torch.device) -> list[torch.Tensor]:
-        """Batches of images float32 [B, C, H, W] to estimate batch-norm statistics on; the same at every call."""
+    def calibration_images(self, batches: int, device: torch.device) -> Iterator[torch.Tensor]:
+        """Yields batches of images float32 [B, C, H, W] to estimate batch-norm statistics on; the same at every call."""
         split: Split = "train" if self.overfit_samples else "bn_calibration"
         size = self.overfit_samples or self.size(split)
-        starts = range(0, batches * self.batch_size, self.batch_size)
-        return [
-            self.samples(split, [index % size for index in range(start, start + self.batch_size)], device).image
-            for start in starts
-        ]
+        for start in range(0, batches * self.batch_size, self.batch_size):
+            yield self.samples(split, [index % size for index in range(start, start + self.batch_size)], device).image

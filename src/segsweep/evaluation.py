@@ -20,6 +20,7 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from segsweep.absent_classes import MARK, absence, rests_on, scored_classes
+from segsweep.callbacks import ScoringProgress
 from segsweep.callbacks.image_scores import ImageScore, ImageScores, score_images
 from segsweep.errors import UserError
 from segsweep.evaluation_data import ScoredData, ScoredSplit, data_of
@@ -131,7 +132,7 @@ class Evaluator:
         """Scores the whole split in batches and precision of the training's own test; 16-mixed becomes 32-true on a CPU."""
         scores = ImageScores()
         with tempfile.TemporaryDirectory() as folder, quiet_libraries():
-            trainer = build_trainer(self._settings, Path(folder), [scores], [])
+            trainer = build_trainer(self._settings, Path(folder), [scores, ScoringProgress()], [])
             trainer.test(self.task, self.module, verbose=False)
         metrics = {name.removeprefix("test/"): float(value) for name, value in trainer.callback_metrics.items()}
         confusion = self.task.confusions["test"].cpu().numpy()

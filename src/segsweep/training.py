@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from segsweep.absent_classes import absence, objective_warning, scored_classes
 from segsweep.callbacks import Interrupted, StopOnSignal
+from segsweep.console import bars
 from segsweep.data.source import Split
 from segsweep.errors import UserError
 from segsweep.fingerprint import data_contents
@@ -71,7 +72,8 @@ def train(
     check_root(settings)
     run = RunDirectory(directory)
     require_resolved(run.config, settings)
-    with run.locked(wait) if is_first_process() else contextlib.nullcontext():
+    alone = run.locked(wait) if is_first_process() else contextlib.nullcontext()
+    with alone, bars(settings["trainer"].get("progress_bar") is not False):
         if resume is None:
             reopen_failed(run)
             resume = run.record.exists() and run.config.exists()

@@ -60,12 +60,6 @@ def test_the_report_does_not_depend_on_the_number_of_threads(folder: Folder) -> 
     json.dumps(reports)
 
 
-def test_progress_counts_every_pair(folder: Folder) -> None:
-    calls: list[tuple[int, int]] = []
-    check_folder(FolderSource(str(folder.root)), progress=lambda done, of: calls.append((done, of)))
-    assert calls == [(1, 4), (2, 4), (3, 4), (4, 4)]
-
-
 def _cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-40])
 

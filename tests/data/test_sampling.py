@@ -126,7 +126,7 @@ def test_a_limit_keeps_the_first_samples_of_every_split_and_the_order_of_trainin
             assert train(data.size("train"), batch, 0, 9) == train(12, batch, 0, 9)
         images = data.calibration_images(3, torch.device("cpu"))
         first = data.samples("bn_calibration", range(data.size("bn_calibration"))).image
-        assert torch.equal(torch.cat(images), first[torch.arange(3 * batch) % len(first)])
+        assert torch.equal(torch.cat(list(images)), first[torch.arange(3 * batch) % len(first)])
 
 
 def test_no_limit_is_a_limit_beyond_every_split():

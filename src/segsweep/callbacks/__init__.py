@@ -3,10 +3,10 @@
 from segsweep.callbacks.checkpoints import BestCheckpoint, LastCheckpoint, RunConfiguration, WholeCheckpointIO
 from segsweep.callbacks.control import EndOfTraining, Interrupted, PreciseBN, StepSeed, StopOnSignal, skip_empty_hooks
 from segsweep.callbacks.tensorboard import ConfusionPicture, NetGraph, PrecisionRecall, SamplePanel
-from segsweep.callbacks.training_log import ConsoleProgress, TrainingLog
+from segsweep.callbacks.training_log import ConsoleProgress, ScoringProgress, TrainingLog
 
 __all__ = [
     "BestCheckpoint", "ConfusionPicture", "ConsoleProgress", "EndOfTraining", "Interrupted", "LastCheckpoint", "NetGraph",
-    "PreciseBN", "PrecisionRecall", "RunConfiguration", "SamplePanel", "StepSeed", "StopOnSignal", "TrainingLog",
-    "WholeCheckpointIO", "skip_empty_hooks",
+    "PreciseBN", "PrecisionRecall", "RunConfiguration", "SamplePanel", "ScoringProgress", "StepSeed", "StopOnSignal",
+    "TrainingLog", "WholeCheckpointIO", "skip_empty_hooks",
 ]  # fmt: skip

@@ -9,6 +9,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
 
+from segsweep.console import counted
 from segsweep.data.source import sample_seed
 from segsweep.datamodule import SegmentationDataModule
 from segsweep.instantiate import AtLeast1, checked
@@ -190,9 +191,10 @@ class PreciseBN(Callback):
         assert isinstance(data, SegmentationDataModule)
         assert isinstance(pl_module, SegmentationTask)
         if batch_norms(pl_module.net):
-            images = data.calibration_images(self.batches, pl_module.device)
+            # Outside of autocast, which would change images that the accelerator makes.
+            loaded = data.calibration_images(self.batches, pl_module.device)
+            what = "images for batch-norm statistics", self.batches, "batches"
+            images = [image.to(memory_format=pl_module.memory_format) for image in counted(loaded, *what)]
             # Eager, because the estimate counts batches in a way that breaks a compiled graph.
             with trainer.precision_plugin.forward_context(), torch.compiler.set_stance("force_eager"):
-                estimate_norm_statistics(
-                    pl_module.net, [image.to(memory_format=pl_module.memory_format) for image in images]
-                )
+                estimate_norm_statistics(pl_module.net, counted(images, "batch-norm statistics", *what[1:]))

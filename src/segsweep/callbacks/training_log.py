@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import Callback
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from segsweep.console import LongWork, draw, erase
 from segsweep.errors import os_error_behind
 from segsweep.instantiate import AtLeast1, checked
 from segsweep.runs import MetricsCSV
@@ -184,7 +185,7 @@ class ConsoleProgress(Callback):
             refresh_per_second=5,
         )
         self._progress.add_task("training", total=total_steps(trainer), completed=trainer.global_step, numbers="")
-        self._progress.start()
+        draw(self._progress)
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
         if self._progress is not None and time.monotonic() - self._drawn > 0.2:
@@ -226,8 +227,49 @@ class ConsoleProgress(Callback):
 
     def _stop(self) -> None:
         if self._progress is not None:
-            self._progress.stop()
+            erase(self._progress)
             self._progress = None
+
+
+class ScoringProgress(Callback):
+    """Shows how far a validation or a test is, if it takes long."""
+
+    def __init__(self) -> None:
+        self._work: LongWork | None = None
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._start("validating", trainer, trainer.num_val_batches)
+
+    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._start("scoring", trainer, trainer.num_test_batches)
+
+    def _start(self, what: str, trainer: L.Trainer, batches: list[int | float]) -> None:
+        if trainer.is_global_zero:
+            self._work = LongWork(what, int(sum(batches)), "batches")
+
+    def _advance(self) -> None:
+        if self._work is not None:
+            self._work.advance()
+
+    def _end(self) -> None:
+        if self._work is not None:
+            self._work.close()
+            self._work = None
+
+    def on_validation_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+        self._advance()
+
+    def on_test_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+        self._advance()
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._end()
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._end()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        self._end()
 
 
 def total_steps(trainer: L.Trainer) -> int:

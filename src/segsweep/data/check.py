@@ -3,7 +3,7 @@
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from segsweep.absent_classes import absence
 from segsweep.classes.masks import MaskReading, read_mask
+from segsweep.console import counted
 from segsweep.data.folder import FolderSource
 from segsweep.data.images import ImageReading, read_image
 from segsweep.data.pairs import Pair, scan
@@ -22,9 +23,6 @@ from segsweep.data.splits import PARTS, Splits, split_pairs
 from segsweep.errors import UserError, shown
 from segsweep.image_files.arrays import Brightest
 from segsweep.image_files.limits import parallel_map
-
-Progress = Callable[[int, int], None]
-"""Called with the number of pairs checked so far, and of all pairs."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +142,7 @@ def balanced_weights(pixels: Sequence[int] | NDArray[np.int64]) -> list[float]:
     return [float(weight) for weight in weights]
 
 
-def check_folder(source: FolderSource, workers: int | None = None, progress: Progress | None = None) -> CheckReport:
+def check_folder(source: FolderSource, workers: int | None = None) -> CheckReport:
     """Reads every file of a folder as training would, in threads, and reports all problems, not only the first.
 
     Errors: a class table of one class, images without masks and masks without images, names that occur twice,
@@ -157,7 +155,6 @@ def check_folder(source: FolderSource, workers: int | None = None, progress: Pro
     Args:
         source: the folder and how to read it. Decoded images are not kept in memory.
         workers: threads; None: one per core.
-        progress: called after each pair.
 
     Raises:
         UserError: the folder does not exist, or has no images or no masks.
@@ -178,11 +175,9 @@ def check_folder(source: FolderSource, workers: int | None = None, progress: Pro
 
     reports: list[PairReport] = []
     brightest = Brightest(source.image_rule.white)
-    for report in parallel_map(check, pairing.pairs, workers):
+    for report in counted(parallel_map(check, pairing.pairs, workers), "checking", len(pairing.pairs), "pairs"):
         reports.append(report)
         brightest.add(Path(report.image), report.top, report.mode)
-        if progress is not None:
-            progress(len(reports), len(pairing.pairs))
     file_warnings = [*pairing.skipped, *(warning for report in reports for warning in report.warnings)]
     if doubt := brightest.doubt():
         file_warnings.append(doubt)

@@ -1,0 +1,96 @@
+"""Work that takes long is shown, as a bar on a terminal and as a line elsewhere; shorter work is not."""
+
+import io
+import logging
+import sys
+from collections.abc import Iterator
+
+import pytest
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+from segsweep import console
+from segsweep.console import LongWork, bars, counted, draw, erase
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time, which tests set."""
+    now = [100.0]
+    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
+    return now
+
+
+def passing(clock: list[float], seconds: float, number: int) -> Iterator[int]:
+    for item in range(number):
+        clock[0] += seconds
+        yield item
+
+
+def test_short_work_shows_nothing_and_long_work_a_line_a_minute(
+    clock: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    assert list(counted(passing(clock, 0.1, 15), "hashing", 15)) == list(range(15))
+    assert caplog.messages == []
+    assert list(counted(passing(clock, 1.0, 130), "hashing", 130)) == list(range(130))
+    assert caplog.messages == [
+        "hashing: 2 of 130 files, about 128 s left",
+        "hashing: 62 of 130 files, about 68 s left",
+        "hashing: 122 of 130 files, about 8 s left",
+    ]
+    assert {record.levelno for record in caplog.records} == {logging.INFO}
+
+
+def test_work_that_ends_as_it_becomes_long_shows_nothing(clock: list[float], caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    list(counted(passing(clock, 9.0, 1), "decoding", 1))
+    assert caplog.messages == []
+
+
+def test_a_terminal_gets_a_bar_that_goes_and_the_log_file_a_line(
+    clock: list[float], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    monkeypatch.setenv("TERM", "xterm")
+    for done in counted(passing(clock, 1.0, 5), "decoding images", 5):
+        assert (console._Terminal.live is not None) == (done > 1)  # after two have taken two seconds
+    assert console._Terminal.live is None
+    assert "decoding images" in terminal.getvalue()
+    assert [(record.levelno, record.message) for record in caplog.records] == [
+        (logging.DEBUG, "decoding images: 2 of 5 files, about 3 s left")
+    ]
+    with bars(False):
+        before = terminal.getvalue()
+        list(counted(passing(clock, 1.0, 5), "decoding images", 5))
+    assert terminal.getvalue() == before
+    assert caplog.records[-1].levelno == logging.INFO
+
+
+def test_a_drawn_bar_gets_a_second_row_and_stays(clock: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    columns = (BarColumn(), TextColumn("{task.fields[numbers]}"))
+    training = Progress(*columns, console=Console(file=Terminal(), force_terminal=True), auto_refresh=False)
+    training.add_task("training", numbers="loss 0.1")
+    draw(training)
+    try:
+        for done in counted(passing(clock, 1.0, 4), "validating", 4):
+            training.refresh()
+            assert [task.description for task in training.tasks] == ["training", "validating"][: 1 + (done > 1)]
+        assert [task.description for task in training.tasks] == ["training"]
+        with LongWork("validating", 9) as work:
+            clock[0] += 3
+            work.advance()
+            assert len(training.tasks) == 2
+        assert len(training.tasks) == 1
+        assert not training.finished
+        assert console._Terminal.live is training
+    finally:
+        erase(training)
+    assert console._Terminal.live is None
