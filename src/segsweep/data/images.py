@@ -187,7 +187,8 @@ def room_needed(path: Path) -> int:
         return math.prod(shape) * dtype.itemsize // _RGB_BYTES
     if (layout := tiff_layout(path)) is not None:
         return max(layout.height * layout.width, layout.bytes // _RGB_BYTES)
-    return math.prod(image_shape(path))
+    with open_image(path, FORMATS) as image:
+        return math.prod(image.size)
 
 
 def layout_beyond_pillow(path: Path, rule: ImageRule) -> TiffLayout | None:
