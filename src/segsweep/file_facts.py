@@ -51,7 +51,7 @@ def file_version(path: Path | str) -> FileVersion:
     return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
-def is_settled(version: FileVersion, now: float) -> bool:
+def is_settled(version: tuple[int, ...], now: float) -> bool:
     """Whether a file was last changed so long before `now` (seconds of `time.time`) that a change shows in its version."""
     return now - max(version[1:]) / 1e9 > SETTLED_SECONDS
 
@@ -64,23 +64,31 @@ class FileFacts(Generic[Fact]):
         root: the folder of the files.
         kind: the fact, and all settings that it depends on, as text.
         find: finds the fact about a file; called in several threads.
-        valid: whether a value from disk can be such a fact.
+        valid: whether a value from disk can be such a fact; a fact that is not valid is not kept.
+        version: changes with everything that the fact about a file depends on.
     """
 
     def __init__(
-        self, folder: Path, root: Path, kind: str, find: Callable[[Path], Fact], valid: Callable[[Any], bool]
+        self,
+        folder: Path,
+        root: Path,
+        kind: str,
+        find: Callable[[Path], Fact],
+        valid: Callable[[Any], bool],
+        version: Callable[[Path | str], tuple[int, ...]] = file_version,
     ) -> None:
         name = hashlib.sha256(json.dumps([_FORMAT, str(root.resolve()), kind]).encode("utf-8", "surrogatepass"))
         self._store = folder / "facts" / f"{name.hexdigest()[:32]}.json"
-        self._prefix, self._find, self._valid = f"{root}{os.sep}", find, valid
+        self._prefix, self._find, self._valid, self._version = f"{root}{os.sep}", find, valid, version
         self._kept: dict[str, list[Any]] | None = None
 
-    def each(self, paths: Sequence[Path | str], what: str) -> Generator[Fact, None, None]:
+    def each(self, paths: Sequence[Path | str], what: str, workers: int | None = None) -> Generator[Fact, None, None]:
         """Yields the facts about some files, in order; finds those that are not kept, and keeps them at the end.
 
         Args:
             paths: files below the root.
             what: the work of finding them, in words.
+            workers: threads; None: one per core.
 
         Raises:
             UserError: a file was removed, or `find` refuses one; what was found before that is kept.
@@ -88,15 +96,15 @@ class FileFacts(Generic[Fact]):
         kept = self._kept if self._kept is not None else self._read()
         began, now = time.perf_counter(), time.time()
         names = [str(path).removeprefix(self._prefix) for path in paths]
-        versions = [file_version(path) for path in paths]
-        known = [tuple(kept.get(name, ())[:3]) == version for name, version in zip(names, versions, strict=True)]
+        versions = [self._version(path) for path in paths]
+        known = [tuple(kept.get(name, ())[:-1]) == version for name, version in zip(names, versions, strict=True)]
         missing = [Path(path) for path, is_known in zip(paths, known, strict=True) if not is_known]
         entries: dict[str, list[Any]] = {}
-        facts = counted(parallel_map(self._find, missing), what, len(missing))
+        facts = counted(parallel_map(self._find, missing, workers), what, len(missing))
         try:
             for path, name, version, is_known in zip(paths, names, versions, known, strict=True):
-                fact = kept[name][3] if is_known else next(facts)
-                if not is_known and is_settled(version, now) and file_version(path) == version:
+                fact = kept[name][-1] if is_known else next(facts)
+                if not is_known and is_settled(version, now) and self._version(path) == version and self._valid(fact):
                     entries[name] = [*version, fact]
                 yield fact
         finally:
@@ -107,14 +115,14 @@ class FileFacts(Generic[Fact]):
 
     def _read(self) -> dict[str, list[Any]]:
         """Version and fact by name; empty if there is no store, or a damaged one."""
-        with contextlib.suppress(OSError, ValueError, TypeError, AttributeError, RecursionError):
+        with contextlib.suppress(OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
             with self._store.open("rb") as file:
                 content = file.read(KEPT_BYTES + 1)
             checksum, _, text = content.partition(b"\n")
             if checksum.decode() != hashlib.sha256(text).hexdigest():
                 return {}
             kept = json.loads(text)
-            if all(len(entry) == 4 and self._valid(entry[3]) for entry in kept.values()):
+            if all(isinstance(entry, list) and self._valid(entry[-1]) for entry in kept.values()):
                 with contextlib.suppress(OSError):  # the mtime is the time of last use, except in a read-only folder
                     os.utime(self._store)
                 return dict(kept)

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from support import Command
 
+from segsweep import file_facts
+from segsweep.data import check as check_module
 from segsweep.data.check import CheckReport, balanced_weights, check_folder
 from segsweep.data.folder import FolderSource
 from segsweep.errors import UserError
@@ -58,6 +60,41 @@ def test_the_report_does_not_depend_on_the_number_of_threads(folder: Folder) -> 
         del report["seconds"]
     assert reports[0] == reports[1]
     json.dumps(reports)
+
+
+def test_a_second_check_says_the_same_and_reads_only_what_has_changed_or_was_wrong(
+    folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_facts, "SETTLED_SECONDS", -1.0)
+    monkeypatch.setattr(file_facts, "WORTH_SECONDS", 0.0)
+    read: list[str] = []
+    read_image = check_module.read_image
+    monkeypatch.setattr(
+        check_module, "read_image", lambda path, rule: (read.append(path.stem), read_image(path, rule))[1]
+    )
+
+    def checked(**options: Any) -> dict[str, Any]:
+        read.clear()
+        report = check(folder, cache_dir=str(tmp_path / "cache"), **options).to_dict()
+        return {name: value for name, value in report.items() if name != "seconds"}
+
+    folder.image("train/images/b.png", (9, 9))
+    first = checked()
+    assert sorted(read) == ["a", "b", "c", "d"]
+    assert checked() == first
+    assert read == ["b"]  # its error is found again
+    folder.pair("b", folder="train/")
+    sound = checked()
+    assert read == ["b"]
+    assert sound["ok"]
+    assert not checked(image_size=500, small="refuse")["ok"]  # which depends on no file
+    assert read == []
+    assert checked() == sound
+    mask = folder.root / "val/masks/c.png"
+    Image.open(folder.root / "train/masks/a.png").point(lambda value: 0).convert("RGB").save(mask)
+    assert checked() == {name: value for name, value in check(folder).to_dict().items() if name != "seconds"}
+    checked(exif="ignore")
+    assert sorted(read) == ["a", "b", "c", "d"]
 
 
 def _cut(path: Path) -> None:

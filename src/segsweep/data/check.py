@@ -4,7 +4,7 @@ import hashlib
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,15 +14,14 @@ from numpy.typing import NDArray
 
 from segsweep.absent_classes import absence
 from segsweep.classes.masks import MaskReading, read_mask
-from segsweep.console import counted
 from segsweep.data.folder import FolderSource
 from segsweep.data.images import ImageReading, read_image
 from segsweep.data.pairs import Pair, scan
 from segsweep.data.reading import require_match, room_for
 from segsweep.data.splits import PARTS, Splits, split_pairs
 from segsweep.errors import UserError, shown
+from segsweep.file_facts import FileFacts, file_version
 from segsweep.image_files.arrays import Brightest
-from segsweep.image_files.limits import parallel_map
 
 
 @dataclass(frozen=True)
@@ -145,6 +144,8 @@ def balanced_weights(pixels: Sequence[int] | NDArray[np.int64]) -> list[float]:
 def check_folder(source: FolderSource, workers: int | None = None) -> CheckReport:
     """Reads every file of a folder as training would, in threads, and reports all problems, not only the first.
 
+    A pair that was found right before, and has not changed, is not read again; see `pair_facts`.
+
     Errors: a class table of one class, images without masks and masks without images, names that occur twice,
     unreadable files, colours or ids that are no class, image and mask of different sizes, masks without a pixel that
     counts, training images smaller than a crop (with data.small=refuse), links that leave the folder, a split that cannot
@@ -169,13 +170,18 @@ def check_folder(source: FolderSource, workers: int | None = None) -> CheckRepor
         errors.append(str(error))
     split_of = {pair.name: part for part in PARTS for pair in splits[part]} if splits else {}
 
-    def check(pair: Pair) -> PairReport:
-        with room_for(pair.image, pair.mask):
-            return check_pair(pair, split_of.get(pair.name, "unused"), source)
-
     reports: list[PairReport] = []
     brightest = Brightest(source.image_rule.white)
-    for report in counted(parallel_map(check, pairing.pairs, workers), "checking", len(pairing.pairs), "pairs"):
+    images = [pair.image for pair in pairing.pairs]
+    found = pair_facts(source, pairing.pairs).each(images, "checking images and masks", workers)
+    for pair, fact in zip(pairing.pairs, found, strict=True):
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in fact.items()
+        }
+        report = PairReport(split=split_of.get(pair.name, "unused"), **values)
+        if report.split == "train" and report.height:
+            too_small = source.too_small(pair, (report.height, report.width))
+            report = replace(report, errors=(*report.errors, too_small)) if too_small else report
         reports.append(report)
         brightest.add(Path(report.image), report.top, report.mode)
     file_warnings = [*pairing.skipped, *(warning for report in reports for warning in report.warnings)]
@@ -194,8 +200,33 @@ def check_folder(source: FolderSource, workers: int | None = None) -> CheckRepor
     )
 
 
-def check_pair(pair: Pair, split: str, source: FolderSource) -> PairReport:
-    """Reads one pair. Errors of its files are in the report, not raised."""
+def pair_facts(source: FolderSource, pairs: Sequence[Pair]) -> FileFacts[dict[str, Any]]:
+    """What `check_pair` says of each pair, by the path of its image; kept on disk if it found no error.
+
+    An error may come from the machine instead of the file, as if a library is missing, so those pairs are read again.
+    """
+    pair_of = {str(pair.image): pair for pair in pairs}
+    names = {entry.name for entry in fields(PairReport)} - {"split"}
+
+    def version(image: Path | str) -> tuple[int, ...]:
+        pair = pair_of[str(image)]
+        return *file_version(pair.image), *file_version(pair.mask)
+
+    def check(image: Path) -> dict[str, Any]:
+        pair = pair_of[str(image)]
+        with room_for(pair.image, pair.mask):
+            return check_pair(pair, source)
+
+    def valid(value: Any) -> bool:
+        return isinstance(value, dict) and value.keys() == names and not value["errors"]
+
+    # Warnings name files as the user typed the root.
+    settings = [source.decoding, str(source.root), asdict(source.layout), sorted(names)]
+    return source.facts("check", settings, check, valid, version)
+
+
+def check_pair(pair: Pair, source: FolderSource) -> dict[str, Any]:
+    """Reads one pair: the fields of its report, except its split. Errors of its files are in them, not raised."""
     errors, warnings = [], []
     image: ImageReading | None = None
     mask: MaskReading | None = None
@@ -216,8 +247,6 @@ def check_pair(pair: Pair, split: str, source: FolderSource) -> PairReport:
             warnings.append(
                 f"{shown(pair.image)}: its EXIF orientation {image.orientation} {done}; check that the mask fits"
             )
-        if split == "train" and (message := source.too_small(pair, (height, width))):
-            errors.append(message)
     try:
         mask = read_mask(pair.mask, source.labels, source.mask_rule)
     except UserError as error:
@@ -239,7 +268,8 @@ def check_pair(pair: Pair, split: str, source: FolderSource) -> PairReport:
             require_match(pair, image, mask)
         except UserError as error:
             errors.append(str(error))
-    return PairReport(pair.name, str(pair.image), str(pair.mask), split, tuple(errors), tuple(warnings), **found)
+    report = PairReport(pair.name, str(pair.image), str(pair.mask), "", tuple(errors), tuple(warnings), **found)
+    return {name: value for name, value in vars(report).items() if name != "split"}
 
 
 def pixel_hash(pixels: NDArray[np.uint8]) -> str:

@@ -33,7 +33,7 @@ from segsweep.data.reading import PairReader
 from segsweep.data.source import Batch, Source, Split
 from segsweep.data.splits import SplitRule, Splits, split_pairs
 from segsweep.errors import UserError, shown
-from segsweep.file_facts import FileFacts
+from segsweep.file_facts import Fact, FileFacts, file_version
 from segsweep.image_files.arrays import Brightest
 from segsweep.instantiate import checked, flattened, part
 from segsweep.nets.tiling import ReceptiveField
@@ -100,31 +100,34 @@ class FolderSource(Source):
         self.labels, preset, self.labels_from = load_labels(self.root, settings.labels)
         self.mask_rule = part(settings, MaskSettings).applied(preset)
         self.mask_rule.check(self.labels)
-        decoding = {
+        self.decoding = {
             "image": asdict(self.image_rule),
             "mask": self.mask_rule.to_dict(),
             "labels": [(entry.id, entry.name, entry.color) for entry in self.labels.classes],
         }
-        self._cache = PixelCache(part(settings, CacheRule), json.dumps(decoding))
+        self._cache = PixelCache(part(settings, CacheRule), json.dumps(self.decoding))
         self._reader = PairReader(self.labels, self.image_rule, self.mask_rule, Brightest(self.image_rule.white))
         rule, classes = (
             self.image_rule,
             len(self.labels),
         )  # without `self`, else the pixels would wait for the garbage collector
-        self._sizes = self._facts("size", decoding["image"], lambda path: list(image_shape(path, rule)), 2)
-        self._counts = self._facts("class counts", [decoding["mask"], decoding["labels"]], self._reader.count, classes)
+        masks = [self.decoding["mask"], self.decoding["labels"]]
+        self._sizes = self.facts("size", self.decoding["image"], lambda path: list(image_shape(path, rule)), numbers(2))
+        self._counts = self.facts("class counts", masks, self._reader.count, numbers(classes))
         self._shapes: dict[str, list[tuple[int, int]]] = {}
         self._tiles: dict[str, list[Tile]] = {}
         self._arrays: dict[str, Sequence[Pixels]] = {}
 
-    def _facts(self, kind: str, settings: Any, find: Callable[[Path], list[int]], numbers: int) -> FileFacts[list[int]]:
-        """A store of so many whole numbers about each file."""
-
-        def valid(value: Any) -> bool:
-            whole = isinstance(value, list) and all(type(number) is int and number >= 0 for number in value)
-            return whole and len(value) == numbers
-
-        return FileFacts(self._cache.folder, self.root, json.dumps([kind, settings]), find, valid)
+    def facts(
+        self,
+        kind: str,
+        settings: Any,
+        find: Callable[[Path], Fact],
+        valid: Callable[[Any], bool],
+        version: Callable[[Path | str], tuple[int, ...]] = file_version,
+    ) -> FileFacts[Fact]:
+        """A store of one fact about each file, which depends on some plain `settings`; see `FileFacts`."""
+        return FileFacts(self._cache.folder, self.root, json.dumps([kind, settings]), find, valid, version)
 
     @functools.cached_property
     def splits(self) -> Splits:
@@ -303,6 +306,13 @@ class FolderSource(Source):
             if doubt := self._reader.brightest.doubt():
                 log.warning(doubt)
         return self._arrays[part]
+
+
+def numbers(count: int) -> Callable[[Any], bool]:
+    """Tests whether a value is a list of so many whole numbers."""
+    return lambda value: (
+        isinstance(value, list) and len(value) == count and all(type(number) is int and number >= 0 for number in value)
+    )
 
 
 def load_labels(root: Path, spec: LabelSpec | None) -> tuple[ClassTable, MaskRule, str]:
