@@ -22,6 +22,7 @@ from segsweep.errors import UserError
 if TYPE_CHECKING:
     from segsweep.runs import RunRecord
     from segsweep.runs.load import Run
+    from segsweep.speed import Report
 
 A_RUN = "a run directory or a checkpoint, as in run=outputs/<date>/<time>"
 
@@ -48,6 +49,9 @@ def train(config: DictConfig) -> float | None:
 
         store_plain(directory, full)
         return run_job(config, full, SweepDirectory(Path(str(full.hydra.sweep.dir))), RunDirectory(directory))
+    if hydra.runtime.choices.get("debug") == "speed":
+        speed(config, directory, store_plain(directory, full))
+        return None
     with mistakes_in_one_line():
         if resume:
             config, overrides = resumed_config(directory, typed_overrides(full))
@@ -84,6 +88,64 @@ def print_result(record: "RunRecord", directory: Path, tests: bool) -> None:
     print("Next:")
     print(f"  tensorboard --host localhost --logdir {shlex.quote(str(shown / 'tensorboard'))}")
     print(f"  {evaluate_command(shown, record.metrics, tests)}")
+
+
+def speed(config: DictConfig, directory: Path, overrides: list[str]) -> None:
+    """Times training steps at many settings, and prints the fastest as a line to type."""
+    with mistakes_in_one_line():
+        from segsweep.speed import NEAR, NOISE, measure_speed
+
+        report = measure_speed(config, directory, overrides)
+    print_speeds(report)
+    notes = {str(row.combination): row.note for row in report.rows if row.note}
+    for line in [*report.remarks, *(f"{combination}: {note}" for combination, note in notes.items())]:
+        print(line)
+    print("~ is from the first steps alone; such settings took no turns.")
+    print(f"loss: largest relative difference in the first {report.compared_steps} steps from {report.reference}.")
+    print(f"Only settings below {NEAR:g} are recommended, which is no proof of equal results.")
+    if report.chosen.combination == report.given:
+        print(f"The given settings are the fastest: no others gain more than {NOISE - 1:.0%}. Type:")
+    else:
+        print(f"* is {report.chosen.ratio:.2f} times as fast as the settings as given. Type:")
+    print(f"  {shlex.join(['python', 'train.py', *report.arguments])}")
+    if (sweep := report.sweep) is not None:
+        gain = sweep.ratio / report.chosen.ratio
+        print(
+            f"In a sweep, {sweep.combination.jobs} jobs at once make {gain:.2f} times as many steps a second. Add to -m:"
+        )
+        print(f"  hydra/launcher=joblib hydra.launcher.n_jobs={sweep.combination.jobs}")
+    print(f"Everything is in {relative(directory / 'speed.json')}")
+
+
+def print_speeds(report: "Report") -> None:
+    """Prints a row for each combination; at most 80 columns wide."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    on_cpu = report.device == "cpu"
+    sizes = ["threads"] if on_cpu else ["batch\nsize"]
+    table = Table("precision", "channels\nlast", "compile", *sizes, box=box.SIMPLE_HEAD, padding=0)
+    for name in ["steps/s", *([] if on_cpu else ["images/s"]), "ratio", "first\nstep s", "peak\nGiB", "loss"]:
+        table.add_column(name, justify="right")
+
+    def shown(value: float | None, form: str) -> str:
+        return "" if value is None else format(value, form)
+
+    for row in report.rows:
+        tried, speed = row.combination, row.speed
+        about = "~" if speed is not None and not row.ratios else ""
+        speeds = [speed, *([] if on_cpu else [None if speed is None else speed * tried.batch_size])]
+        threads = f"{tried.jobs} x {tried.threads}" if tried.jobs > 1 else str(tried.threads)
+        table.add_row(
+            tried.precision, "yes" if tried.channels_last else "no", "yes" if tried.compile else "no",
+            threads if on_cpu else str(tried.batch_size),
+            *(about + shown(value, ",.0f" if value is not None and value >= 100 else ".3g") for value in speeds),
+            shown(row.ratio or None, ".2f") + ("*" if row is report.chosen else " "),
+            shown(row.first_step_seconds, ".1f"), shown(row.peak_bytes and row.peak_bytes / 2**30, ".2f"),
+            shown(row.loss_difference, ".1e"),
+        )  # fmt: skip
+    Console(width=80, markup=False).print(table)
 
 
 def check_data(config: DictConfig) -> None:

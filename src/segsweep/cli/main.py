@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 from hydra.experimental.callback import Callback
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from segsweep.console import explain, fail, mistakes_in_one_line
@@ -95,7 +96,9 @@ def run(main: Callable[[], object]) -> None:
 
 
 class KnownKeys(Callback):
-    """Refuses unknown keys at the root of the configuration before any folder is made; in a sweep it does so once.
+    """Refuses unknown keys at the root of the configuration, and a sweep or resumed run with debug=speed.
+
+    It does so before any folder is made; in a sweep once.
 
     Args:
         command: name of the configuration, a key of `keys.KEYS`.
@@ -107,5 +110,12 @@ class KnownKeys(Callback):
     def on_run_start(self, config: DictConfig, **_: object) -> None:
         with mistakes_in_one_line():  # Hydra only logs an exception of a callback
             require_known(config, self.command, typed_keys(config))
+            if config.hydra.runtime.choices.get("debug") == "speed":
+                if config.hydra.mode is RunMode.MULTIRUN:
+                    raise UserError(
+                        "debug=speed: measures a single training; leave out -m, and use its result in the sweep"
+                    )
+                if config.resume is not None:
+                    raise UserError(f"debug=speed: measures a new training; leave out resume={config.resume}")
 
     on_multirun_start = on_run_start

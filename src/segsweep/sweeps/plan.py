@@ -28,6 +28,7 @@ UNSWEPT = {
     "objective": "jobs with different objectives cannot be ranked together",
     "resume": "it continues a single run; a sweep is continued by the same command with the same name=",
     "on_error": "it applies to the whole sweep",
+    "debug": "a sweep has one choice of it",
     "code": "it applies to the whole sweep; give several files as code=[a.py,b.py]",
 }
 _LONGEST_NAME = 120
