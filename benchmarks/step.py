@@ -1,11 +1,11 @@
 """A training step at every combination of memory format, precision and compilation, against the notebook's loop.
 
     python benchmarks/step.py --device cpu
-    python benchmarks/step.py --no-notebook      faster: only against float32, contiguous, not compiled
 
 A step makes the batch and does forward, loss, the counts for the metrics, backward and the optimizer's step, for the
 published texture network with the notebook's settings (experiment=texture_sgd). Compilation is not timed. On a CPU the
 notebook's loop takes about half a minute a step, so it is measured only in the first and the last round.
+`python train.py debug=speed` compares these settings with each other, for any training.
 """
 
 import itertools
@@ -64,9 +64,7 @@ def stepper(overrides: Sequence[str], device: torch.device) -> Callable[[], None
 
 
 def main() -> None:
-    parser = arguments(__doc__)
-    parser.add_argument("--no-notebook", action="store_true", help="leave out the notebook's loop")
-    options = parser.parse_args()
+    options = arguments(__doc__).parse_args()
     device = pick_device(options.device)
     slow = device.type == "cpu"
     measures = {}
@@ -76,22 +74,18 @@ def main() -> None:
         except UserError as error:
             print(f"left out: {error}")
     variants = list(measures)
-    if not options.no_notebook:
-        measures["notebook"] = timing(PublishedLoop(device).step, device, warm_up=not slow)
+    measures["notebook"] = timing(PublishedLoop(device).step, device, warm_up=not slow)
     times = interleave(measures, options.repeats, rarely={"notebook"} if slow else ())
     rows = [
         Row(name, "the plain settings", times[name], times[PLAIN], "speedup", unit="step")
         for name in variants
         if name != PLAIN
     ]
-    if not options.no_notebook:
-        rows += [Row(name, "the notebook's loop", times[name], times["notebook"], "speedup", unit="step")
-                 for name in variants]  # fmt: skip
-        best = min(variants, key=lambda name: statistics.median(times[name]))
-        target = 250 if slow else None
-        rows.append(
-            Row(f"best: {best}", "the notebook's loop", times[best], times["notebook"], "speedup", target, unit="step")
-        )
+    against, baseline = "the notebook's loop", times["notebook"]
+    rows += [Row(name, against, times[name], baseline, "speedup", unit="step") for name in variants]
+    best = min(variants, key=lambda name: statistics.median(times[name]))
+    target = 250 if slow else None
+    rows.append(Row(f"best: {best}", against, times[best], baseline, "speedup", target, unit="step"))
     report("step", rows, device, options.json)
 
 
