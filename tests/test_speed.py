@@ -193,3 +193,12 @@ def test_the_line_leaves_out_what_it_changes(typed: str):
     kept = ["lr=0.1", "data.root='a b, c'", "data.bands=[1, 2]"]
     changes = {"trainer.compile": True}
     assert measure.arguments([*kept, typed], changes) == [*kept, "trainer.compile=true"]
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_the_line_composes_to_any_change(precision: str):
+    other = Combination(precision=precision, channels_last=False, compile=True, threads=1, batch_size=8)
+    given = Combination(precision="16-mixed", channels_last=True, compile=False, threads=2, batch_size=8)
+    settings = composed(measure.arguments(["debug=speed", "trainer=cpu", "lr=0.1"], other.changes(given)))
+    assert {key: value_at(settings, key) for key in other.settings} == other.settings
+    assert (settings["trainer"]["accelerator"], settings["lr"]) == ("cpu", 0.1)

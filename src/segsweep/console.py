@@ -34,7 +34,11 @@ _PLAIN = re.compile(r"(?!(?:null|true|false|nan|inf)$)[A-Za-z_/.][A-Za-z0-9_/.-]
 
 def hydra_argument(key: str, value: object) -> str:
     """`key=value` to paste into a shell, quoted for Hydra and for the shell."""
-    argument = quoted(key, str(value))
+    return shell_word(quoted(key, str(value)))
+
+
+def shell_word(argument: str) -> str:
+    """An argument quoted for the shell if it needs that."""
     # Hydra quotes with '. Around those, " is easier to read than shlex's escapes, if the shell changes nothing inside.
     return f'"{argument}"' if "'" in argument and not re.search(r'[$`"\\!]', argument) else shlex.quote(argument)
 

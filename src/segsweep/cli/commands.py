@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from segsweep.absent_classes import MARK, absence, rests_on
 from segsweep.cli.main import new_folder
-from segsweep.console import evaluate_command, fail, mistakes_in_one_line, progress_bar, relative
+from segsweep.console import evaluate_command, fail, mistakes_in_one_line, progress_bar, relative, shell_word
 from segsweep.errors import UserError
 
 if TYPE_CHECKING:
@@ -107,13 +107,11 @@ def speed(config: DictConfig, directory: Path, overrides: list[str]) -> None:
         print(f"The given settings are the fastest: no others gain more than {NOISE - 1:.0%}. Type:")
     else:
         print(f"* is {report.chosen.ratio:.2f} times as fast as the settings as given. Type:")
-    print(f"  {shlex.join(['python', 'train.py', *report.arguments])}")
-    if (sweep := report.sweep) is not None:
-        gain = sweep.ratio / report.chosen.ratio
-        print(
-            f"In a sweep, {sweep.combination.jobs} jobs at once make {gain:.2f} times as many steps a second. Add to -m:"
-        )
-        print(f"  hydra/launcher=joblib hydra.launcher.n_jobs={sweep.combination.jobs}")
+    print(f"  {' '.join(['python train.py', *map(shell_word, report.arguments)])}")
+    if report.sweep is not None:
+        jobs, gain = report.sweep
+        print(f"In a sweep, {jobs} jobs at once make {gain:.2f} times as many steps a second. Add to -m:")
+        print(f"  hydra/launcher=joblib hydra.launcher.n_jobs={jobs}")
     print(f"Everything is in {relative(directory / 'speed.json')}")
 
 

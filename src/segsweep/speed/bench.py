@@ -8,6 +8,7 @@ import copy
 import dataclasses
 import logging
 import statistics
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,10 +27,10 @@ NEAR = 1e-2
 """Largest relative difference of the loss at which a combination is recommended."""
 HOPELESS = 0.5
 """A combination that is slower than this fraction of the fastest takes no turns after its first steps."""
-TURN_SECONDS = 0.7
-ROUNDS = 5
-STAGE_SECONDS = 30.0
-"""Fewer rounds, but at least 2, if all turns of a stage would take longer."""
+TURN_SECONDS = 0.5
+ROUNDS, FEWEST_ROUNDS = 5, 2
+STAGE_SECONDS = 25.0
+"""No round begins later than this after the first one, beyond the fewest."""
 _FIRST_STEPS = 2
 
 
@@ -138,22 +139,25 @@ class Bench:
 
     def rounds(self, combinations: Sequence[Combination]) -> None:
         """Lets the given settings and these combinations take turns."""
-        turns = {}
+        steps = {}
         for combination in dict.fromkeys([self.given, *combinations]):
-            speed = self.rows[combination].first_speed
-            if speed is not None and combination in self._workers:
-                each = speed / combination.jobs
-                turns[combination] = (max(1, round(TURN_SECONDS * each)), each)
-        seconds = sum((steps + 1) / each for steps, each in turns.values())
-        for _ in range(min(ROUNDS, max(2, int(STAGE_SECONDS / seconds)))):
+            if combination in self._workers:
+                speed = (self.rows[combination].first_speed or 0) / combination.jobs
+                steps[combination] = max(1, round(TURN_SECONDS * speed))
+        begun = time.perf_counter()
+        for finished in range(ROUNDS):
+            if finished >= FEWEST_ROUNDS and time.perf_counter() - begun > STAGE_SECONDS:
+                break
             base: float | None = None
-            for combination, (steps, _each) in turns.items():
+            for combination, number in steps.items():
+                if combination not in self._workers:
+                    continue  # it failed in an earlier round
                 row = self.rows[combination]
-                speed = self._turn(row, steps) if combination in self._workers else None
-                base = base or speed  # the given settings come first
-                if speed is not None and base is not None:
-                    row.speeds.append(speed)
-                    row.ratios.append(speed / base)
+                measured = self._turn(row, number)
+                base = base or measured  # the given settings come first
+                if measured is not None and base is not None:
+                    row.speeds.append(measured)
+                    row.ratios.append(measured / base)
 
     def keep(self, combination: Combination) -> None:
         """Ends all processes but those of the given settings and of this combination."""

@@ -8,6 +8,7 @@ import dataclasses
 import itertools
 import logging
 import os
+import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,8 +19,8 @@ import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
-from segsweep.console import quoted
 from segsweep.errors import UserError
+from segsweep.fingerprint import typed as as_typed
 from segsweep.image_files.limits import available_cores
 from segsweep.instantiate import build, to_plain
 from segsweep.runs import versions
@@ -48,7 +49,8 @@ class Report:
             compilation.
         rows: every combination once.
         chosen: the combination to recommend; the given one if no other is really faster.
-        sweep: the jobs at once that gain most for a sweep; None if they gain too little, or on a GPU.
+        sweep: the number of jobs at once that gains most for a sweep, and how many times as many steps a second they make;
+            None if they gain too little, or on a GPU.
         compared_steps: number of first steps whose losses were compared.
         remarks: what was left out, and why.
         arguments: what to type after `python train.py`.
@@ -59,7 +61,7 @@ class Report:
     reference: Combination
     rows: list[Row]
     chosen: Row
-    sweep: Row | None
+    sweep: tuple[int, float] | None
     compared_steps: int
     remarks: list[str]
     arguments: list[str]
@@ -79,7 +81,7 @@ class Report:
             "given": self.given.settings,
             "reference": self.reference.settings,
             "chosen": self.chosen.combination.settings,
-            "jobs_at_once": None if self.sweep is None else self.sweep.combination.jobs,
+            "jobs_at_once": None if self.sweep is None else {"jobs": self.sweep[0], "gain": self.sweep[1]},
             "arguments": self.arguments,
             "compared_steps": self.compared_steps,
             "remarks": self.remarks,
@@ -184,27 +186,33 @@ def try_threads(bench: Bench) -> None:
     bench.keep(bench.best().combination)
 
 
-def try_jobs(bench: Bench, remarks: list[str]) -> Row | None:
+def try_jobs(bench: Bench, remarks: list[str]) -> tuple[int, float] | None:
     """2, 4, 8 ... jobs at once, which share the cores as joblib divides them, for as long as each gains enough.
 
     Returns:
-        The jobs at once that make the most steps a second, if they gain enough over a single training.
+        How many jobs make the most steps a second, and how many times as many as the best single training; None if they
+        gain too little.
     """
     cores, single = available_cores(), bench.best()
-    best, jobs = single, 2
+    best, jobs = (1, 1.0), 2
     while jobs <= cores:
         memory = jobs * (single.peak_bytes or 0)
         if memory > _MEMORY_FRACTION * physical_memory():
             remarks.append(f"not measured: {jobs} jobs at once, which take about {memory / 2**30:.1f} GiB of memory")
             break
         row = bench.start(dataclasses.replace(single.combination, threads=cores // jobs, jobs=jobs))
-        if row.note is None:
-            bench.rounds([single.combination, row.combination])
-            bench.keep(single.combination)
-        if row.ratio < WORTH * best.ratio:
+        if row.note is not None:
             break
-        best, jobs = row, 2 * jobs
-    return None if best is single else best
+        bench.rounds([single.combination, row.combination])
+        bench.keep(single.combination)
+        if not row.speeds or len(single.speeds) < len(row.speeds):  # one of them failed
+            break
+        pairs = zip(row.speeds, single.speeds[-len(row.speeds) :], strict=True)  # of the same rounds
+        gain = statistics.median(together / alone for together, alone in pairs)
+        if gain < WORTH * best[1]:
+            break
+        best, jobs = (jobs, gain), 2 * jobs
+    return best if best[0] > 1 else None
 
 
 def try_batch_sizes(bench: Bench) -> None:
@@ -242,4 +250,4 @@ def arguments(overrides: Sequence[str], changes: dict[str, Any]) -> list[str]:
     """The overrides of a training with changed settings: those that were typed, without debug= and what is changed."""
     typed = OverridesParser.create().parse_overrides(list(overrides))
     kept = [str(each.input_line) for each in typed if each.key_or_group not in {"debug", *changes}]
-    return [*kept, *(quoted(key, value) for key, value in changes.items())]
+    return [*kept, *(f"{key}={as_typed(value)}" for key, value in changes.items())]
