@@ -105,8 +105,8 @@ def train_in_turns(pipe: Connection, settings: dict[str, Any], directory: Path, 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the command, which ends its processes
     signal.signal(signal.SIGTERM, _leave)
     warnings.simplefilter("ignore")
-    if "cache_gib" in settings["data"]:
-        settings["data"]["cache_gib"] = 0.0  # on disk: all processes share one copy of the decoded images
+    if settings["data"].get("cache") in ("auto", "memory"):
+        settings["data"]["cache"] = "disk"  # all processes share one copy of the decoded images
     for name in settings["callbacks"].keys() & WATCHING - {"last_checkpoint"}:
         settings["callbacks"][name] = None
     try:
