@@ -1,11 +1,13 @@
 """The command line: one line for a mistake, complete help, arguments to paste."""
 
+import gc
 import subprocess
 import sys
 
 import pytest
 from support import ROOT, SMALL
 
+from segsweep.cli.commands import importing
 from segsweep.console import explain, hydra_argument
 
 MISTAKES = {
@@ -111,6 +113,25 @@ def test_help_names_every_group_choice_and_root_key(command):
     for key in ("lr", "momentum", "seed", "name", "objective"):
         assert f"\n  {key} " in outcome.out
     assert outcome.out.count("python train.py ") >= 5
+
+
+@pytest.mark.slow
+def test_a_training_starts_without_pandas_and_without_collecting_what_it_imports(tmp_path):
+    code = f"import gc, runpy, sys; sys.argv = ['train.py', *{[*SMALL, 'trainer.max_steps=1']!r}]\n"
+    code += f"runpy.run_path({str(ROOT / 'train.py')!r}, run_name='__main__')\n"
+    code += "print('pandas' in sys.modules, gc.get_freeze_count() > 100_000, gc.isenabled())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "False True True"
+
+
+def test_a_later_job_of_a_process_leaves_its_garbage_to_the_collector():
+    assert "torch" in sys.modules
+    frozen = gc.get_freeze_count()
+    with importing():
+        assert gc.isenabled()
+    assert gc.isenabled()
+    assert gc.get_freeze_count() == frozen
 
 
 @pytest.mark.parametrize(

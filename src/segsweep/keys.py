@@ -127,7 +127,7 @@ def typed_keys(config: DictConfig) -> list[str]:
     swept = (f"{key}=0" for key in hydra["sweeper"].get("params") or {})
     parsed = OverridesParser.create(config_loader=loader).parse_overrides([*hydra["overrides"]["task"], *swept])
     found = (override.key_or_group for override in parsed if override.package is None)
-    return [key for key in found if not loader.get_group_options(key)]
+    return [key for key in found if "." in key or not loader.get_group_options(key)]  # a group has no dot
 
 
 def unknown(key: str, config: DictConfig | None = None) -> str:

@@ -4,6 +4,7 @@ Heavy modules are imported inside the functions, so that `--help` and a mistyped
 """
 
 import contextlib
+import gc
 import shlex
 import sys
 from collections.abc import Iterator
@@ -27,15 +28,33 @@ if TYPE_CHECKING:
 A_RUN = "a run directory or a checkpoint, as in run=outputs/<date>/<time>"
 
 
+@contextlib.contextmanager
+def importing() -> Iterator[None]:
+    """Pauses garbage collection while torch and Lightning are imported, and exempts what they made from it.
+
+    The collector would pass over these million objects during the import and again at the exit, and find nothing to free.
+    """
+    if "torch" in sys.modules:  # another job of this process came first: freezing again would keep that job's garbage
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
 def train(config: DictConfig) -> float | None:
     """Trains a single run, or one job of a sweep, and returns the value of its objective.
 
     A single run prints its metrics and the next commands to type. A failed overfit check exits with code 1.
     """
-    from segsweep.resume import resumed_config
-    from segsweep.runs.files import is_first_process
-    from segsweep.runs.stored import store_plain, typed_overrides
-    from segsweep.training import train as train_run
+    with importing():
+        from segsweep.resume import resumed_config
+        from segsweep.runs.files import is_first_process
+        from segsweep.runs.stored import store_plain, typed_overrides
+        from segsweep.training import train as train_run
 
     hydra = HydraConfig.get()
     directory, resume = Path(hydra.runtime.output_dir), config.resume is not None
@@ -148,7 +167,8 @@ def print_speeds(report: "Report") -> None:
 
 def check_data(config: DictConfig) -> None:
     """Checks every file of a data folder, and exits with code 1 if it finds mistakes."""
-    from segsweep.check_data import check
+    with importing():
+        from segsweep.check_data import check
 
     directory = Path(HydraConfig.get().runtime.output_dir)
     with mistakes_in_one_line():
@@ -168,8 +188,9 @@ def evaluate(config: DictConfig) -> None:
         chosen = None if output == Path.cwd() else output
         if chosen is not None and (chosen / "evaluation.json").exists():
             raise UserError(f"{chosen}: holds an evaluation already; give another output, or none")
-        from segsweep.evaluation import evaluate_runs
-        from segsweep.instantiate import check_arguments
+        with importing():
+            from segsweep.evaluation import evaluate_runs
+            from segsweep.instantiate import check_arguments
 
         check_arguments(evaluate_runs, settings, known=("folder",))
 
@@ -200,8 +221,9 @@ def predict(config: DictConfig) -> None:
         settings = plain_settings(
             config, run=A_RUN, input="an image or a folder of images", output="a folder for the masks"
         )
-        from segsweep.instantiate import check_arguments
-        from segsweep.prediction import predict as predict_images
+        with importing():
+            from segsweep.instantiate import check_arguments
+            from segsweep.prediction import predict as predict_images
 
         run = load_one_run(settings.pop("run"))
         settings["reading"] = settings.pop("data")
@@ -254,9 +276,10 @@ def export(config: DictConfig) -> None:
     """Writes the net as a file that runs without segsweep."""
     with mistakes_in_one_line():
         settings = plain_settings(config, run=A_RUN)
-        from segsweep.exporting import TOLERANCE
-        from segsweep.exporting import export as export_run
-        from segsweep.instantiate import check_arguments
+        with importing():
+            from segsweep.exporting import TOLERANCE
+            from segsweep.exporting import export as export_run
+            from segsweep.instantiate import check_arguments
 
         run = load_one_run(settings.pop("run"))
         check_arguments(export_run, settings, known=("run",))

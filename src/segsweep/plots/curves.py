@@ -1,10 +1,9 @@
 """Metrics against steps: a curve for each setting, a colour for each group, readable without colour too."""
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -27,6 +26,9 @@ from segsweep.plots.style import (
     styled,
 )
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 LABELLED = 16
 """If there are more curves than this, only the outstanding ones are named."""
 
@@ -35,7 +37,7 @@ Best = Literal["max", "min"]
 
 @styled
 def curves(
-    histories: Mapping[str, pd.DataFrame],
+    histories: "Mapping[str, pd.DataFrame]",
     y: str | Sequence[str],
     x: str = "step",
     *,
@@ -90,7 +92,7 @@ def curves(
 
 
 @styled
-def loss_curve(history: pd.DataFrame, y: str = "train/loss") -> Figure:
+def loss_curve(history: "pd.DataFrame", y: str = "train/loss") -> Figure:
     """Draws the loss of one run against steps: each logged value, and the mean of all values so far.
 
     Args:

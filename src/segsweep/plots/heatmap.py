@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import matplotlib
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm, Normalize
@@ -15,6 +14,9 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from segsweep.plots.style import hatched_cells, matrix_axes, new_figure, plain, shorten, styled, text_color
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Best = Literal["max", "min"]
 
@@ -46,7 +48,7 @@ class Cell:
 
 
 def heatmap_cells(
-    table: pd.DataFrame,
+    table: "pd.DataFrame",
     rows: str,
     columns: str,
     value: str,
@@ -62,6 +64,8 @@ def heatmap_cells(
     Raises:
         ValueError: no rows, a column that is missing or without numbers, or the same column for both axes.
     """
+    import pandas as pd  # here, because a training that starts does without
+
     wanted = [rows, columns, value, *([status] if status else [])]
     missing = [name for name in wanted if name not in table]
     if missing:
@@ -86,6 +90,8 @@ def heatmap_cells(
 
 def axis_key(entry: Any) -> str | float | None:
     """Makes entries of an axis comparable: numbers written as text become numbers, all missing values None."""
+    import pandas as pd
+
     if entry is None or entry is pd.NA or (isinstance(entry, float) and np.isnan(entry)):
         return None
     if isinstance(entry, (bool, np.bool_)):
@@ -106,7 +112,7 @@ def _in_order(keys: list[Any]) -> list[Any]:
 
 @styled
 def heatmap(
-    table: pd.DataFrame,
+    table: "pd.DataFrame",
     rows: str,
     columns: str,
     value: str,

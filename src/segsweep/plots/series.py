@@ -2,16 +2,18 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from numpy.typing import ArrayLike, NDArray
 
 from segsweep.plots.arrays import to_array
 from segsweep.plots.style import shorten
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Band = Literal["minmax", "std", "runs"]
 Points = tuple[NDArray[np.float64], NDArray[np.float64]]
@@ -39,6 +41,8 @@ class Curve:
     @classmethod
     def of(cls, name: str, group: str, runs: Mapping[str, Points], failed: Collection[str], band: Band) -> "Curve":
         """Combines the runs of one setting. The mean would jump if it covered steps that only some replicates have."""
+        import pandas as pd  # here, because a training that starts does without
+
         finite = {run: (steps, np.where(np.isfinite(values), values, np.nan)) for run, (steps, values) in runs.items()}
         bad = [run for run in runs if run in failed]
         stops = []
@@ -115,12 +119,14 @@ def running_mean(values: ArrayLike) -> NDArray[np.float64]:
     return np.cumsum(array) / np.arange(1, len(array) + 1)
 
 
-def read_points(history: pd.DataFrame, y: str, x: str, name: str) -> Points:
+def read_points(history: "pd.DataFrame", y: str, x: str, name: str) -> Points:
     """Returns `x` and `y` of the rows that have both, in the order logged; other rows hold other metrics.
 
     Raises:
         ValueError: a column that does not hold numbers.
     """
+    import pandas as pd
+
     columns = {}
     for column in (x, y):
         try:
@@ -132,7 +138,7 @@ def read_points(history: pd.DataFrame, y: str, x: str, name: str) -> Points:
 
 
 def read_panels(
-    histories: Mapping[str, pd.DataFrame],
+    histories: "Mapping[str, pd.DataFrame]",
     columns: Sequence[str],
     x: str,
     *,

@@ -8,10 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-import pandas as pd
 import torch
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
@@ -27,6 +26,9 @@ from segsweep.runs.checkpoint import read_checkpoint, require_plain, require_ten
 from segsweep.runs.directory import RunDirectory, RunRecord
 from segsweep.runs.metrics_csv import read_metrics
 from segsweep.tasks import TASKS, SegmentationTask, TaskKind
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Content = TypeVar("Content")
 
@@ -75,7 +77,7 @@ class Run:
         return dict(node)
 
     @cached_property
-    def history(self) -> pd.DataFrame:
+    def history(self) -> "pd.DataFrame":
         """metrics.csv: a row per logged step.
 
         Raises:

@@ -7,14 +7,16 @@ import time
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from segsweep.errors import UserError
 from segsweep.runs.files import read_text, write_whole
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class MetricsCSV(Logger):
@@ -106,19 +108,18 @@ LARGEST_FILE = 256 << 20
 """Largest metrics.csv or run.json that is read, in bytes; a million rows of ten metrics have some 200 MB."""
 
 
-# Before 3.1, pandas rounds the last bit unless this is set; since then, setting it is deprecated.
-_EXACT: dict[str, Any] = (
-    {"float_precision": "round_trip"} if tuple(map(int, pd.__version__.split(".")[:2])) < (3, 1) else {}
-)
-
-
-def read_metrics(path: Path) -> pd.DataFrame:
+def read_metrics(path: Path) -> "pd.DataFrame":
     """metrics.csv as a DataFrame, a row per logged step; a metric that was not logged at a step is NaN.
 
     Raises:
         OSError: there is no such file, or it cannot be read.
         UserError: it is damaged or not a metrics.csv; names the file.
     """
+    import pandas as pd  # here, because a training that starts does without
+
+    # Before 3.1, pandas rounds the last bit unless this is set; since then, setting it is deprecated.
+    old = tuple(map(int, pd.__version__.split(".")[:2])) < (3, 1)
+    exact: dict[str, Any] = {"float_precision": "round_trip"} if old else {}
     try:
         text = read_text(path, LARGEST_FILE)
         rows = csv.reader(io.StringIO(text, newline=""), strict=True)
@@ -127,7 +128,7 @@ def read_metrics(path: Path) -> pd.DataFrame:
             raise ValueError("its first line does not name step and every metric once")
         if widths - {len(header)} or not text.endswith("\n"):
             raise ValueError("its lines are not equally long")
-        table = pd.read_csv(io.StringIO(text, newline=""), index_col=False, **_EXACT)
+        table = pd.read_csv(io.StringIO(text, newline=""), index_col=False, **exact)
         for name, column in table.items():
             if len(table) and not pd.api.types.is_numeric_dtype(column):
                 raise ValueError(f"{name} has values that are not numbers")
