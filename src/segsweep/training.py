@@ -141,6 +141,7 @@ def start_record(
     record.best_checkpoint, record.best_step = earlier.best_checkpoint, earlier.best_step
     record.continued_at = [*earlier.continued_at, step]
     record.contents, record.absent_classes = earlier.contents, earlier.absent_classes
+    record.scored_pixels = earlier.scored_pixels
     return record, step
 
 
@@ -241,6 +242,8 @@ def fit(record: RunRecord, session: Session, run: RunDirectory, stop: StopOnSign
             record.steps, record.steps_per_second = trainer.global_step, training_log.steps_per_second
             record.seconds = training_log.seconds_before  # a killed session left its seconds in last.ckpt alone
             record.metrics |= {name: value for name, value in training_log.latest.items() if name.startswith("train/")}
+            if "val" in session.task.confusions:
+                record.scored_pixels["val"] = int(session.task.confusions["val"].sum())
             if (best := training_log.best) is not None:
                 record.metrics |= best.metrics
                 record.best_step, record.objective.value = best.step, best.metrics[record.objective.name]

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from segsweep.sweeps import statistics
-from segsweep.sweeps.ranking import COLUMNS, Comparison, Group, common_seeds, compare, entry_key
+from segsweep.sweeps.grouping import Group, common_seeds, entry_key
+from segsweep.sweeps.ranking import COLUMNS, Comparison, compare
 from segsweep.sweeps.scored import compare_apart
 from segsweep.sweeps.statistics import LEVEL, SHAFFER_UP_TO, equal_pairs, judge
 

@@ -104,6 +104,8 @@ class RunRecord:
     """The steps at which the run was resumed."""
     contents: dict[str, str] | None = None
     """Digests of the data at the start of the run, by key; None in files from before they were recorded."""
+    scored_pixels: dict[str, int] = field(default_factory=dict)
+    """By split, how many pixels its metrics count."""
     absent_classes: dict[str, list[str]] = field(default_factory=dict)
     """By split, "val" or "test", the classes without a pixel in it, which its metrics leave out."""
     versions: dict[str, str] = field(default_factory=dict)

@@ -9,7 +9,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from segsweep.plots import curves, heatmap, save
-from segsweep.sweeps.ranking import UNFINISHED, Comparison, entry_key
+from segsweep.sweeps.grouping import UNFINISHED, entry_key
+from segsweep.sweeps.ranking import Comparison
 from segsweep.sweeps.report_text import count_missing, entry_text, outcomes, setting_name
 from segsweep.sweeps.results import Results
 from segsweep.sweeps.state import FINAL, is_diverged

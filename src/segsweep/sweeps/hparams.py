@@ -1,6 +1,7 @@
 """TensorBoard's HPARAMS tab: the swept values and the final metrics of every job, even of failed ones."""
 
 import io
+import math
 import os
 import socket
 import time
@@ -14,8 +15,9 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 
 from segsweep.fingerprint import typed
 from segsweep.runs import RunRecord
+from segsweep.sweeps.ranking import values_key
 from segsweep.sweeps.results import Results
-from segsweep.sweeps.state import Job, SweepRecord, is_diverged
+from segsweep.sweeps.state import FINAL, Job, SweepRecord, is_diverged
 
 SUFFIX = ".hparams"
 ALWAYS = ("optim", "lr", "momentum", "seed")
@@ -43,6 +45,12 @@ def write_hparams(results: Results) -> None:
             if run.objective.value is not None:
                 final[run.objective.name] = run.objective.value
             metrics[job.directory] = final
+    settings = {} if results.compared is None else results.compared.by_setting()
+    for job, row in zip(started, rows, strict=True):
+        setting = settings.get(values_key(record, job, record.settings_axes))
+        row["standing"] = "untested" if setting is None or job.stage == FINAL else setting["standing"]
+        if setting is not None and job.directory in metrics and not math.isnan(setting["p_best"]):
+            metrics[job.directory]["p_best"] = setting["p_best"]
     # TensorBoard takes the columns from the run that it reads first, so the file of every run has all columns.
     columns = hparams_columns(rows, [name for names in metrics.values() for name in names], record.objective["name"])
     for job, row in zip(started, rows, strict=True):
@@ -106,7 +114,7 @@ def hparams_columns(rows: list[Row], names: list[str], objective: str) -> api_pb
 
 def _tag(name: str) -> str:
     """The tag of a final metric: the logged name if its last logged value is the final one, else "<name> (best)"."""
-    return name if name.startswith(("test/", "train/")) else f"{name} (best)"
+    return f"{name} (best)" if name.startswith("val/") else name
 
 
 def event_file(

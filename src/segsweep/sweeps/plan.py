@@ -17,7 +17,8 @@ from segsweep.fingerprint import Leaf, differences, flatten, job_key, result_set
 from segsweep.instantiate import to_plain
 from segsweep.keys import require_known
 from segsweep.runs.stored import plain_overrides, require_plain_overrides
-from segsweep.sweeps.ranking import Key, values_key
+from segsweep.sweeps.grouping import Key
+from segsweep.sweeps.ranking import values_key
 from segsweep.sweeps.scored import scored_settings
 from segsweep.sweeps.state import FINAL, Job, SweepDirectory, SweepRecord
 from segsweep.training_setup import check_root, require_known_settings

@@ -28,7 +28,10 @@ def write_report(sweep: SweepDirectory) -> Results:
         UserError: there is no sweep, or its sweep.json is damaged.
     """
     results = Results.read(sweep)
-    sweep.write_statuses(results.record.jobs)
+    look, compared = results.look, results.compared
+    tested = compared is not None and any(part.compared > 1 and part.replicates > 1 for part in compared.rankings)
+    # A ranking without tests rules nothing out, so it is no look.
+    sweep.write_statuses(results.record.jobs, look.to_dict() if look is not None and tested else None)
     draw(results)
     write_tables(results)  # after the pictures, because summary.md shows those that exist
     write_hparams(results)
@@ -36,9 +39,11 @@ def write_report(sweep: SweepDirectory) -> Results:
 
 
 def write_tables(results: Results) -> None:
-    """Writes summary.csv and summary.md."""
-    sweep = results.sweep
+    """Writes summary.csv, settings.csv and summary.md."""
+    sweep, compared = results.sweep, results.compared
     write_whole(sweep.summary_csv, lambda path: results.table.to_csv(path, index=False))
+    if compared is not None:
+        write_whole(sweep.settings_csv, lambda path: compared.table.to_csv(path, index=False))
     write_text(sweep.summary_md, markdown(results))
 
 
@@ -53,9 +58,7 @@ def markdown(results: Results) -> str:
         lines += [*(f"\\{MARK.strip()} {line}." for line in absent), ""]
     if compared is not None:
         first, *others = compared.sentences()
-        lines += [f"**{first}**", "", *(f"- {group}" for group in others), ""] if compared.parts else [
-            " ".join([f"**{first}**", *others]), "",
-        ]  # fmt: skip
+        lines += [f"**{first}**", "", *(f"- {line}" for line in others), ""]
     if final := final_trainings(record, table):
         lines += [" ".join(final), ""]
     if (best := results.best) is not None:
@@ -92,7 +95,7 @@ def print_report(results: Results) -> None:
         console.print(line, highlight=False)
     sweep = results.sweep
     shown = relative(sweep.path)
-    files = (sweep.summary_md, sweep.summary_csv, sweep.curves, sweep.heatmap)
+    files = (sweep.summary_md, sweep.summary_csv, sweep.settings_csv, sweep.curves, sweep.heatmap)
     print(f"Everything is in {shown}: {', '.join(path.name for path in files if path.exists())}")
     print("Next:")
     print(f"  tensorboard --host localhost --logdir {shlex.quote(str(shown))}")

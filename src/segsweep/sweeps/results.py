@@ -10,11 +10,14 @@ import pandas as pd
 
 from segsweep.absent_classes import absence
 from segsweep.runs import RunRecord, read_metrics
+from segsweep.sweeps.looks import Look, look_at, seen
 from segsweep.sweeps.plan import key_of
 from segsweep.sweeps.ranking import Comparison
 from segsweep.sweeps.report_text import entry_text, outcomes
+from segsweep.sweeps.scale import PIXELS, scale_of
 from segsweep.sweeps.scored import compare_apart, scoring
 from segsweep.sweeps.state import FINAL, SweepDirectory, SweepRecord
+from segsweep.sweeps.statistics import LEVEL
 
 
 @dataclass(frozen=True)
@@ -25,11 +28,13 @@ class Results:
         sweep: the directory.
         record: sweep.json, with the status of each job from its run.json.
         runs: run.json of every job that has one, by the job's directory.
+        live: whether jobs are being trained; then settings are ranked and nothing is tested.
     """
 
     sweep: SweepDirectory
     record: SweepRecord
     runs: Mapping[str, RunRecord]
+    live: bool = False
 
     @classmethod
     def read(cls, sweep: SweepDirectory) -> "Results":
@@ -48,9 +53,15 @@ class Results:
         return summary(self.record, self.runs)
 
     @cached_property
+    def look(self) -> Look | None:
+        """The look whose verdict this is; None if nothing is tested yet."""
+        return None if self.live else look_at(self.record)
+
+    @cached_property
     def compared(self) -> Comparison | None:
-        """Which settings are worse than the best; None before a job is completed."""
-        return comparison(self.record, self.table)
+        """The ranking of the settings, and the verdict of the look; None before a job is completed."""
+        pixels = [run.scored_pixels["val"] for run in self.runs.values() if "val" in run.scored_pixels]
+        return comparison(self.record, self.table, self.look, min(pixels, default=PIXELS))
 
     @property
     def has_replicates(self) -> bool:
@@ -166,9 +177,20 @@ def best_directory(record: SweepRecord, table: pd.DataFrame, compared: Compariso
     return str(taken["directory"].iloc[0]) if len(taken) else None
 
 
-def comparison(record: SweepRecord, table: pd.DataFrame) -> Comparison | None:
-    """Which settings are worse than the best among those scored on the same images; None before a job is completed."""
+def comparison(
+    record: SweepRecord, table: pd.DataFrame, look: Look | None = None, pixels: int = PIXELS
+) -> Comparison | None:
+    """Compares the settings scored on the same images; None before a job is completed.
+
+    Args:
+        record: sweep.json, up to date.
+        table: from `summary`.
+        look: the look to take; None ranks the settings and tests nothing.
+        pixels: see `compare`.
+    """
     jobs = table[table["stage"] != FINAL].copy() if "stage" in table else table.copy()
+    if look is not None:
+        jobs = jobs[jobs["directory"].isin(seen(record.jobs, look))].copy()
     if not (jobs["status"] == "completed").any():
         return None
     if "seed" not in jobs:
@@ -177,7 +199,10 @@ def comparison(record: SweepRecord, table: pd.DataFrame) -> Comparison | None:
     directories = set(jobs["directory"])
     found = scoring(record, [job for job in record.jobs if job.directory in directories])
     jobs["scored"] = [found.group[directory] for directory in jobs["directory"]]
-    return compare_apart(
+    name = record.objective["name"]
+    compared = compare_apart(
         jobs, record.settings_axes, scored="scored", why=found.why, apart=found.axes,
-        mode=record.mode, name=record.objective["name"],
+        mode=record.mode, name=name, scale=scale_of(name, jobs["objective"]), pixels=pixels,
+        level=LEVEL if look is None else look.level,
     )  # fmt: skip
+    return compared.untested() if look is None else compared.at_look(look.number)

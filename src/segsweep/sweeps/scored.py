@@ -8,7 +8,8 @@ import pandas as pd
 
 from segsweep.data import SOURCES, Source
 from segsweep.fingerprint import Leaf
-from segsweep.sweeps.ranking import Comparison, Key, compare, entry_key, values_key
+from segsweep.sweeps.grouping import Key, entry_key
+from segsweep.sweeps.ranking import Comparison, compare, values_key
 from segsweep.sweeps.report_text import entry_text
 from segsweep.sweeps.state import Job, SweepRecord
 
@@ -140,4 +141,18 @@ def compare_apart(
     first = next(iter(parts.values()))
     table = pd.concat([part.table for part in parts.values()], ignore_index=True)
     replicates = max(part.replicates for part in parts.values())
-    return Comparison(table, None, first.name, first.mode, replicates, 0, tuple(settings), (), (), parts, why)
+    return Comparison(
+        table,
+        None,
+        first.name,
+        first.mode,
+        replicates,
+        0,
+        tuple(settings),
+        (),
+        (),
+        parts,
+        why,
+        first.level,
+        first.scale,
+    )

@@ -79,6 +79,8 @@ class SweepRecord:
     """What trainer.precision=auto means in all of its jobs, on any machine. Earlier versions had no auto."""
     asked: list[str] = field(default_factory=list)
     """Keys of the jobs that the last command asked for."""
+    looks: list[dict[str, Any]] = field(default_factory=list)
+    """The verdicts so far; see `segsweep.sweeps.looks`."""
 
     @classmethod
     def new(cls, config: DictConfig, sweeper: str) -> "SweepRecord":
@@ -167,6 +169,10 @@ class SweepDirectory:
         return self.path / "summary.csv"
 
     @property
+    def settings_csv(self) -> Path:
+        return self.path / "settings.csv"
+
+    @property
     def summary_md(self) -> Path:
         return self.path / "summary.md"
 
@@ -221,11 +227,13 @@ class SweepDirectory:
         with FileLock(self.path / ".sweep.lock"):
             write_json(self.record, record.to_dict())
 
-    def write_statuses(self, jobs: Iterable[Job]) -> None:
-        """Writes status and error of these jobs into sweep.json."""
+    def write_statuses(self, jobs: Iterable[Job], look: dict[str, Any] | None = None) -> None:
+        """Writes status and error of these jobs into sweep.json, and adds a look."""
         known = {job.directory: job for job in jobs}
 
         def change(record: SweepRecord) -> None:
+            if look is not None and look not in record.looks:
+                record.looks.append(look)
             for job in record.jobs:
                 if (now := known.get(job.directory)) is not None:
                     job.status, job.error = now.status, now.error

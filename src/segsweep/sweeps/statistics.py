@@ -33,11 +33,12 @@ _BLOCK = 1_000_000
 """Pairs tested at a time, to limit the memory."""
 
 
-def judge(values: NDArray[np.float64]) -> list[dict[str, Any]]:
-    """Compares each setting with the first, which must have the best mean.
+def judge(values: NDArray[np.float64], level: float = LEVEL) -> list[dict[str, Any]]:
+    """Compares each setting with the first, the leader.
 
     Args:
-        values: [k, n], a row per setting, a column per seed.
+        values: [k, n], a row per setting, a column per seed; more is better.
+        level: the chance that any setting is called worse if all are equal.
 
     Returns:
         For each setting its columns `difference`, `p`, `detectable` and `verdict`, without those that would be NaN.
@@ -48,25 +49,82 @@ def judge(values: NDArray[np.float64]) -> list[dict[str, Any]]:
     rows = [{"difference": 0.0, "verdict": "best" if n > 1 else "no statement"}]
     if n == 1:
         return rows + [{"difference": float(entry)} for entry in mean]
-    # Differences that vary by no more than the rounding of the values count as constant.
-    rounding = 8 * np.finfo(np.float64).eps * np.abs(values).max(axis=1)
+    rounding = _rounding(values)
     one, other = np.triu_indices(k, 1)  # the pairs with the first setting are the first k - 1
     p = np.empty(len(one))
     for start in range(0, len(p), _BLOCK):
         i, j = one[start : start + _BLOCK], other[start : start + _BLOCK]
         p[start : start + _BLOCK] = paired_p(values[j] - values[i], np.maximum(rounding[i], rounding[j]))
-    adjusted, count = step_down(np.where(np.isnan(p), 1.0, p), k)
+    adjusted, count = step_down(np.where(np.isnan(p), 1.0, p), k, level)
     constant = np.isnan(p[: k - 1])
     same = constant & (np.abs(mean) <= np.maximum(rounding[1:], rounding[0]))
     error = np.where(constant, 0.0, differences.std(axis=1, ddof=1) / math.sqrt(n))
-    needed = -special.stdtrit(n - 1, LEVEL / 2 / count) * error if count else error * math.nan
+    needed = -special.stdtrit(n - 1, level / 2 / count) * error if count else error * math.nan
     for pair in range(k - 1):
         row: dict[str, Any] = {"difference": float(mean[pair])}
         if same[pair] or not constant[pair]:
-            verdict: Verdict = "worse" if adjusted[pair] <= LEVEL else "not distinguishable"
+            worse = adjusted[pair] <= level and mean[pair] < 0
+            verdict: Verdict = "worse" if worse else "not distinguishable"
             row |= {"p": float(adjusted[pair]), "detectable": float(needed[pair]), "verdict": verdict}
         rows.append(row)
     return rows
+
+
+def p_best(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """For each setting the p value of "no other setting is better", from one-sided paired t-tests.
+
+    A setting with p up to a level is ruled out: another one beats it seed by seed. If a setting is truly the best, the
+    chance that it is ruled out is at most the level, whatever the spreads and correlations: Bonferroni over its own k - 1
+    comparisons. So the settings left are a set that holds the best, though not only the best.
+
+    Args:
+        values: [k, n], a row per setting, a column per seed; more is better.
+
+    Returns:
+        [k]: min(1, (k - 1) P(T > largest t of another setting against it)); NaN if nothing shows how values vary by chance:
+        one seed, or differences to all others that are the same for every seed.
+
+    Source: Hsu, Constrained simultaneous confidence intervals for multiple comparisons with the best, Ann. Statist. 12
+    (1984) 1136-1144; Gupta, On some multiple decision rules, Technometrics 7 (1965) 225-245.
+    """
+    k, n = values.shape
+    if n < 2:
+        return np.full(k, math.nan)
+    if k == 1:
+        return np.ones(1)
+    rounding, found = _rounding(values), np.empty(k)
+    for place in range(k):
+        others = np.delete(values, place, axis=0) - values[place]
+        limit = np.maximum(np.delete(rounding, place), rounding[place])
+        mean, constant = others.mean(axis=1), np.ptp(others, axis=1) <= limit
+        error = np.where(constant, 1.0, others.std(axis=1, ddof=1) / math.sqrt(n))
+        t = np.where(constant, np.where(np.abs(mean) <= limit, 0.0, math.nan), mean / error)
+        known = t[~np.isnan(t)]
+        found[place] = min(1.0, (k - 1) * special.stdtr(n - 1, -known.max())) if len(known) else math.nan
+    return found
+
+
+def unstable(values: NDArray[np.float64], mode: Literal["min", "max"]) -> NDArray[np.bool_]:
+    """Whether a replicate of each setting collapsed: [k] from values [k, n] in the metric's unit.
+
+    Its gap to the best replicate of the same setting is more than a quarter of that value (of a metric to minimise: more
+    than the value), and more than four times the median standard deviation of the other settings, so that noise that all
+    settings share is no collapse. docs/statistics.md has the simulation.
+    """
+    k, n = values.shape
+    best = values.max(axis=1) if mode == "max" else values.min(axis=1)
+    gap = np.ptp(values, axis=1)
+    collapsed = gap > np.abs(best) / (4 if mode == "max" else 1)
+    if k == 1 or n < 2:
+        return collapsed & (n > 1)
+    spread = values.std(axis=1, ddof=1)
+    noise = np.array([np.median(np.delete(spread, place)) for place in range(k)])
+    return collapsed & (gap > 4 * noise)
+
+
+def _rounding(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Differences that vary by no more than this count as constant: [k], from the rounding of values [k, n]."""
+    return 8 * np.finfo(np.float64).eps * np.abs(values).max(axis=1)
 
 
 def t_quantile(n: int) -> float:
@@ -92,7 +150,7 @@ def paired_p(differences: NDArray[np.float64], rounding: NDArray[np.float64] | f
     return np.where(constant, math.nan, 2 * special.stdtr(n - 1, -np.abs(differences.mean(axis=-1)) / error))
 
 
-def step_down(p: NDArray[np.float64], k: int) -> tuple[NDArray[np.float64], int]:
+def step_down(p: NDArray[np.float64], k: int, level: float = LEVEL) -> tuple[NDArray[np.float64], int]:
     """Adjusts the p values of all pairs of k settings.
 
     The smallest p is multiplied by the number of pairs. Each next p is multiplied by the largest number of pairs that can
@@ -102,16 +160,17 @@ def step_down(p: NDArray[np.float64], k: int) -> tuple[NDArray[np.float64], int]
     Args:
         p: [k (k - 1) / 2], in any order.
         k: number of settings.
+        level: the level of the test.
 
     Returns:
-        The adjusted p in the order of `p`, and the count that multiplied the first p above `LEVEL`; the last count if no p
-        is above it.
+        The adjusted p in the order of `p`, and the count that multiplied the first p above the level; the last count if no
+        p is above it.
 
     Source: Shaffer 1986, procedure S1; with k (k - 1) / 2, ..., 2, 1 as counts it is Holm 1979.
     """
     counts = np.array(equal_pairs(k) if k <= SHAFFER_UP_TO else range(len(p), 0, -1), dtype=np.float64)
     adjusted = _adjusted(p, counts)
-    rejected = int((adjusted <= LEVEL).sum())
+    rejected = int((adjusted <= level).sum())
     return adjusted, int(counts[min(rejected, len(p) - 1)]) if len(p) else 0
 
 
