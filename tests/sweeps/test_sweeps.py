@@ -119,8 +119,8 @@ def test_the_ranked_table_is_printed_and_in_summary_md(finished: Finished):
     first = f"optim={table['optim'][0]}, lr={table['lr'][0]} has the highest val/iou"
     assert first in text
     assert first in outcome.out
-    assert outcome.out.count("One replicate per setting") == 1
-    assert text.count("One replicate per setting") == 1
+    assert outcome.out.count("One seed does not show") == 1
+    assert text.count("One seed does not show") == 1
     assert "![curves](curves.png)" in text
     lines = [line for line in outcome.out.splitlines() if re.match(r"\[\d/4\] ", line)]
     assert [line.split(" · ")[0] for line in lines] == [
@@ -235,7 +235,7 @@ def test_replicates_are_compared_by_setting(sweep: Sweep, tmp_path: Path):
     assert_grouped_as_compare_does(folder)
     text = (folder / "summary.md").read_text()
     assert "over 3 seeds" in text
-    assert "One replicate" not in text
+    assert "One seed" not in text
     # The run to take is the best replicate of the best setting, which need not be the best of all jobs.
     table, loaded = pd.read_csv(folder / "summary.csv"), load_sweep(folder)
     means = table.groupby("lr")["objective"].mean()

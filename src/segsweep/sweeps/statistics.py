@@ -108,7 +108,7 @@ def unstable(values: NDArray[np.float64], mode: Literal["min", "max"]) -> NDArra
     """Whether a replicate of each setting collapsed: [k] from values [k, n] in the metric's unit.
 
     Its gap to the best replicate of the same setting is more than a quarter of that value (of a metric to minimise: more
-    than the value), and more than four times the median standard deviation of the other settings, so that noise that all
+    than the value), and more than six times the median standard deviation of the other settings, so that noise that all
     settings share is no collapse. docs/statistics.md has the simulation.
     """
     k, n = values.shape
@@ -119,7 +119,7 @@ def unstable(values: NDArray[np.float64], mode: Literal["min", "max"]) -> NDArra
         return collapsed & (n > 1)
     spread = values.std(axis=1, ddof=1)
     noise = np.array([np.median(np.delete(spread, place)) for place in range(k)])
-    return collapsed & (gap > 4 * noise)
+    return collapsed & (gap > 6 * noise)
 
 
 def _rounding(values: NDArray[np.float64]) -> NDArray[np.float64]:
