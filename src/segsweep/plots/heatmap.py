@@ -30,21 +30,24 @@ class Cell:
     runs: int
     failed: int
     note: str = ""
+    mark: str = ""
 
     @classmethod
-    def of(cls, runs: Sequence[tuple[float, str | None]], best: Best, reduce: str) -> "Cell":
-        """Combines the values and statuses of a cell's runs."""
+    def of(cls, runs: Sequence[tuple[float, str | None, str]], best: Best, reduce: str) -> "Cell":
+        """Combines the values, statuses and marks of a cell's runs."""
         if not runs:
             return cls(np.nan, np.nan, 0, 0, "not run")
-        finite = np.array([number for number, _ in runs if np.isfinite(number)])
+        finite = [(number, mark) for number, _, mark in runs if np.isfinite(number)]
         failed = len(runs) - len(finite)
-        if not len(finite):
-            states = list(dict.fromkeys(state if state and state != "completed" else "diverged" for _, state in runs))
-            return cls(np.nan, np.nan, len(runs), failed, ", ".join(states))
+        if not finite:
+            states = (state if state and state != "completed" else "diverged" for _, state, _ in runs)
+            return cls(np.nan, np.nan, len(runs), failed, ", ".join(dict.fromkeys(states)))
         if reduce == "best":
-            return cls(float(finite.max() if best == "max" else finite.min()), np.nan, len(runs), failed)
-        deviation = float(finite.std(ddof=1)) if len(finite) > 1 else np.nan
-        return cls(float(finite.mean()), deviation, len(runs), failed)
+            value, mark = (max if best == "max" else min)(finite, key=lambda run: run[0])
+            return cls(value, np.nan, len(runs), failed, mark=mark)
+        values = np.array([number for number, _ in finite])
+        deviation = float(values.std(ddof=1)) if len(values) > 1 else np.nan
+        return cls(float(values.mean()), deviation, len(runs), failed, mark=finite[0][1])
 
 
 def heatmap_cells(
@@ -56,6 +59,7 @@ def heatmap_cells(
     best: Best = "max",
     reduce: Literal["mean", "best"] = "mean",
     status: str | None = None,
+    mark: str | None = None,
 ) -> tuple[list[Any], list[Any], list[list[Cell]]]:
     """Arranges a table as a grid: the row keys, the column keys, and the cells; see `heatmap` for the arguments.
 
@@ -66,7 +70,7 @@ def heatmap_cells(
     """
     import pandas as pd  # here, because a training that starts does without
 
-    wanted = [rows, columns, value, *([status] if status else [])]
+    wanted = [rows, columns, value, *(name for name in (status, mark) if name)]
     missing = [name for name in wanted if name not in table]
     if missing:
         raise ValueError(f"the table has no column {missing[0]!r}; there are: {', '.join(map(str, table)) or 'none'}.")
@@ -81,9 +85,10 @@ def heatmap_cells(
     keys = [[axis_key(entry) for entry in table[name]] for name in (rows, columns)]
     row_keys, column_keys = _in_order(keys[0]), _in_order(keys[1])
     stated = [None] * len(table) if status is None else [str(entry) for entry in table[status]]
-    found: dict[tuple[Any, Any], list[tuple[float, str | None]]] = {}
-    for row, column, number, state in zip(*keys, numbers, stated, strict=True):
-        found.setdefault((row, column), []).append((float(number), state))
+    marks = [""] * len(table) if mark is None else list(table[mark])
+    found: dict[tuple[Any, Any], list[tuple[float, str | None, str]]] = {}
+    for row, column, *run in zip(*keys, map(float, numbers), stated, marks, strict=True):
+        found.setdefault((row, column), []).append(tuple(run))
     cells = [[Cell.of(found.get((row, column), []), best, reduce) for column in column_keys] for row in row_keys]
     return row_keys, column_keys, cells
 
@@ -120,6 +125,7 @@ def heatmap(
     best: Best = "max",
     reduce: Literal["mean", "best"] = "mean",
     status: str | None = None,
+    mark: str | None = None,
     title: str | None = None,
     star: bool = True,
 ) -> Figure:
@@ -136,6 +142,7 @@ def heatmap(
             losses, are coloured by their logarithm.
         reduce: "mean" treats the runs of a cell as replicates; "best" shows the best of them, for a third swept axis.
         status: the column that says why a value is missing, such as "failed"; without it such a run is "diverged".
+        mark: the column with a symbol for the corner of a run's cell.
         title: None says what is drawn.
         star: whether the best cell is marked; False if cells cannot be compared.
 
@@ -144,7 +151,9 @@ def heatmap(
     """
     if best not in ("max", "min") or reduce not in ("mean", "best"):
         raise ValueError(f"best is {best!r} and reduce {reduce!r}; give 'max' or 'min', and 'mean' or 'best'.")
-    row_keys, column_keys, cells = heatmap_cells(table, rows, columns, value, best=best, reduce=reduce, status=status)
+    row_keys, column_keys, cells = heatmap_cells(
+        table, rows, columns, value, best=best, reduce=reduce, status=status, mark=mark
+    )
     row_names, column_names = (
         ["default" if key is None else plain(key) if isinstance(key, float) else shorten(key, 28) for key in keys]
         for keys in (row_keys, column_keys)
@@ -217,4 +226,5 @@ def _draw_cell(axes: Axes, row: int, column: int, cell: Cell, color: Any, *, is_
         axes.add_patch(
             Rectangle((column - 0.46, row - 0.44), 0.92, 0.88, fill=False, edgecolor=ink, linewidth=2, zorder=3)
         )
-        axes.text(column - 0.42, row - 0.3, "★", ha="left", va="center", color=ink, fontsize=8)
+    if mark := "★" if is_best else cell.mark:
+        axes.text(column - 0.42, row - 0.3, mark, ha="left", va="center", color=ink, fontsize=8)

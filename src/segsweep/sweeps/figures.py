@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from segsweep.plots import curves, heatmap, save
 from segsweep.sweeps.grouping import UNFINISHED, entry_key
 from segsweep.sweeps.ranking import Comparison
-from segsweep.sweeps.report_text import count_missing, entry_text, outcomes, setting_name
+from segsweep.sweeps.report_text import GROUPS, count_missing, entry_text, outcomes, setting_name
 from segsweep.sweeps.results import Results
 from segsweep.sweeps.state import FINAL, is_diverged
 
@@ -19,6 +19,8 @@ MOST_CURVES = 100
 MOST_VALUES = 40
 """Most values on an axis of heatmap.png: more cannot be read, and thousands cannot be drawn."""
 _MOST_COLORS = 8
+_MARKS = {"contender": "○", "unstable": "~", "ruled out": "×"}
+"""Symbols of standings in the heatmap."""
 _GROUP = "scored on"
 """Column and label of the groups of jobs that were scored on the same images."""
 
@@ -120,8 +122,12 @@ def sweep_heatmap(results: Results) -> Figure | None:
     note = f"; ★ {'highest' if record.mode == 'max' else 'lowest'}" if ended[name].notna().any() else ""
     if parts and compared is not None:
         note = f"; {compared.why}"
+    by_setting = {} if compared is None or parts else compared.by_setting()
+    standings = [by_setting.get(tuple(entry_key(row[axis]) for axis in axes)) for _, row in ended.iterrows()]
+    ended["mark"] = ["" if found is None else _MARKS.get(found["standing"], "") for found in standings]
+    note += "".join(f", {mark} {GROUPS[name].lower()}" for name, mark in _MARKS.items() if mark in set(ended["mark"]))
     return heatmap(
-        ended, rows, columns, name, best=record.mode, status="status", reduce="best" if rest else "mean",
+        ended, rows, columns, name, best=record.mode, status="status", reduce="best" if rest else "mean", mark="mark",
         title=title + note, star=not parts,
     )  # fmt: skip
 

@@ -39,8 +39,8 @@ class Comparison:
             `p_best`: p value of "no other setting is better"; see `statistics.p_best`. NaN if not tested.
             `unstable`: whether a replicate failed or collapsed; see `statistics.unstable`.
             `p`: of the difference to the leader, adjusted for all pairs, from 0 to 1; NaN if not tested.
-            `detectable`: the smallest difference that would have been called worse, given this setting's spread over the
-                seeds; inf if none that is possible; NaN if not tested.
+            `detectable`: the smallest difference to the leader that would have ruled the setting out by itself, given its
+                spread over the seeds; inf if none that is possible; NaN if not tested.
             `verdict`: whether it is worse than the leader; see `compare`.
             `missing`: the missing replicates and why, "seed=2 failed"; "" if none is missing.
         best: the leader's values; None if every setting has missing replicates.

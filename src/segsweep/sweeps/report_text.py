@@ -146,12 +146,12 @@ def _test_lines(comparison: "Comparison") -> list[str]:
         lines.append(
             f"Worse than {setting_name(table.iloc[0], settings)} (two-sided paired t-tests{correction}, {level}): {names}."
         )
-    needed = rows["detectable"][(rows["verdict"] == "not distinguishable") & (rows["detectable"] > 0)]
+    needed = rows["detectable"][rows["standing"].isin(["contender", "unstable"]) & (rows["detectable"] > 0)]
     seeds = f"With {comparison.replicates} seeds"
     if len(shown := needed[np.isfinite(needed)]):
         low, high = f"{shown.min():.2g}", f"{shown.max():.2g}"
-        span = low if low == high else f"{low} (for the steadiest of them) to {high} (for the most varying)"
-        lines.append(f"{seeds} the others are called worse from a difference of about {span} on.")
+        span = low if low == high else f"{low} (for the steadiest) to {high} (for the most varying)"
+        lines.append(f"{seeds} those that may be as good would be ruled out from a difference of about {span} on.")
     if len(shown) < len(needed):
         varying = [setting_name(rows.loc[place], settings) for place in needed.index if not np.isfinite(needed[place])]
         lines.append(f"{seeds} no difference could have shown for {'; '.join(varying)}: they vary too much.")

@@ -41,7 +41,8 @@ def judge(values: NDArray[np.float64], level: float = LEVEL) -> list[dict[str, A
         level: the chance that any setting is called worse if all are equal.
 
     Returns:
-        For each setting its columns `difference`, `p`, `detectable` and `verdict`, without those that would be NaN.
+        For each setting its columns `difference`, `p`, `detectable` (the difference from which on the leader would have
+        ruled it out) and `verdict`, without those that would be NaN.
     """
     k, n = values.shape
     differences = values[1:] - values[0]
@@ -55,11 +56,11 @@ def judge(values: NDArray[np.float64], level: float = LEVEL) -> list[dict[str, A
     for start in range(0, len(p), _BLOCK):
         i, j = one[start : start + _BLOCK], other[start : start + _BLOCK]
         p[start : start + _BLOCK] = paired_p(values[j] - values[i], np.maximum(rounding[i], rounding[j]))
-    adjusted, count = step_down(np.where(np.isnan(p), 1.0, p), k, level)
+    adjusted = step_down(np.where(np.isnan(p), 1.0, p), k)
     constant = np.isnan(p[: k - 1])
     same = constant & (np.abs(mean) <= np.maximum(rounding[1:], rounding[0]))
     error = np.where(constant, 0.0, differences.std(axis=1, ddof=1) / math.sqrt(n))
-    needed = -special.stdtrit(n - 1, level / 2 / count) * error if count else error * math.nan
+    needed = -special.stdtrit(n - 1, level / max(k - 1, 1)) * error
     for pair in range(k - 1):
         row: dict[str, Any] = {"difference": float(mean[pair])}
         if same[pair] or not constant[pair]:
@@ -150,7 +151,7 @@ def paired_p(differences: NDArray[np.float64], rounding: NDArray[np.float64] | f
     return np.where(constant, math.nan, 2 * special.stdtr(n - 1, -np.abs(differences.mean(axis=-1)) / error))
 
 
-def step_down(p: NDArray[np.float64], k: int, level: float = LEVEL) -> tuple[NDArray[np.float64], int]:
+def step_down(p: NDArray[np.float64], k: int) -> NDArray[np.float64]:
     """Adjusts the p values of all pairs of k settings.
 
     The smallest p is multiplied by the number of pairs. Each next p is multiplied by the largest number of pairs that can
@@ -160,18 +161,10 @@ def step_down(p: NDArray[np.float64], k: int, level: float = LEVEL) -> tuple[NDA
     Args:
         p: [k (k - 1) / 2], in any order.
         k: number of settings.
-        level: the level of the test.
-
-    Returns:
-        The adjusted p in the order of `p`, and the count that multiplied the first p above the level; the last count if no
-        p is above it.
 
     Source: Shaffer 1986, procedure S1; with k (k - 1) / 2, ..., 2, 1 as counts it is Holm 1979.
     """
-    counts = np.array(equal_pairs(k) if k <= SHAFFER_UP_TO else range(len(p), 0, -1), dtype=np.float64)
-    adjusted = _adjusted(p, counts)
-    rejected = int((adjusted <= level).sum())
-    return adjusted, int(counts[min(rejected, len(p) - 1)]) if len(p) else 0
+    return _adjusted(p, np.array(equal_pairs(k) if k <= SHAFFER_UP_TO else range(len(p), 0, -1), dtype=np.float64))
 
 
 def holm(p: NDArray[np.float64]) -> NDArray[np.float64]:
