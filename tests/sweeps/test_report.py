@@ -1,5 +1,6 @@
 """Reports of sweeps with made-up results: tables that fit a terminal, pictures that state what they leave out."""
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from segsweep.sweeps.figures import MOST_VALUES
 from segsweep.sweeps.load import Sweep, load_sweep
 from segsweep.sweeps.report import report_lines, write_report
 from segsweep.sweeps.report_text import Tally, count_missing, decimals, job_line
+from segsweep.sweeps.results import Results
 
 
 def noisy(values: Values, spread: float = 0.002) -> float:
@@ -103,6 +105,47 @@ def test_a_sweep_without_a_result_says_so_everywhere(made: Made, value: str | No
     for ask in (sweep.curves, sweep.best, lambda: sweep.comparison):
         with pytest.raises(UserError):
             ask()
+
+
+def test_while_jobs_run_settings_are_ranked_and_not_tested(made: Made):
+    sweep = made(THREE_WAY, noisy)
+    live = Results(sweep.directory, sweep.record, sweep.results.runs, live=True)
+    assert set(live.compared.table["standing"]) == {"untested"}
+    assert live.compared.table[["p_best", "p"]].isna().all(axis=None)
+    assert live.compared.table["mean"].tolist() == sweep.comparison.table["mean"].tolist()
+    (line,) = live.compared.sentences()
+    assert line.startswith("So far ")
+
+
+def test_settings_csv_has_the_rows_of_the_comparison(made: Made):
+    sweep = made(THREE_WAY, noisy)
+    stored = pd.read_csv(sweep.path / "settings.csv", keep_default_na=False, na_values=[""])
+    assert len(stored) == 9
+    assert stored["standing"].tolist() == sweep.comparison.table["standing"].tolist()
+    np.testing.assert_allclose(stored["p_best"], sweep.comparison.table["p_best"])
+
+
+def test_a_report_over_the_same_jobs_is_the_same_look(made: Made):
+    sweep = made(THREE_WAY, noisy)
+    looks = [{"level": 0.04, "completed": [[0, 26]], "failed": []}]
+    assert sweep.directory.read().looks == looks
+    assert write_report(sweep.directory).look.number == 1
+    assert sweep.directory.read().looks == looks
+    # With new jobs that have not ended, the verdict stays that of the last look.
+    record = sweep.directory.read()
+    job = copy.deepcopy(record.jobs[0])
+    job.key, job.number, job.directory, job.status = "new", 27, "new", "pending"
+    job.values["seed"] = job.settings["seed"] = 3
+    record.jobs.append(job)
+    record.asked = ["new"]
+    sweep.directory.write(record)
+    again = load_sweep(sweep.path)
+    pd.testing.assert_frame_equal(again.comparison.table, sweep.comparison.table)
+    assert "This is look 1, at 4 %" in again.comparison.verdict
+
+
+def test_a_ranking_of_one_seed_is_no_look(made: Made):
+    assert made({"lr": [0.1, 0.01]}, noisy).directory.read().looks == []
 
 
 def test_a_final_training_is_named_and_ranked_with_nothing(made: Made):

@@ -878,6 +878,15 @@ def test_the_report_of_many_jobs_takes_seconds(grid: Path, monkeypatch):
     assert_grouped_as_compare_does(grid)
 
 
+def test_each_verdict_over_new_jobs_is_a_look_at_a_smaller_level(sweep: Sweep, tmp_path: Path):
+    asked, folder = ["lr=0.001,0.01", ONE_STEP, "name=looks"], tmp_path / "multirun/looks"
+    for seeds, levels in (("0,1", [0.04]), ("0,1", [0.04]), ("0,1,2", [0.04, 0.005])):
+        outcome = sweep(f"seed={seeds}", *asked)
+        assert outcome.code == 0, outcome.err
+        assert [look["level"] for look in content(folder)["looks"]] == pytest.approx(levels)
+        assert f"This is look {len(levels)}, at {levels[-1] * 100:g} %" in outcome.out
+
+
 OTHER = ["hydra/sweeper=basic", ONE_STEP, "name=other"]
 
 
