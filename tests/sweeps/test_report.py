@@ -135,7 +135,8 @@ def test_a_report_over_the_same_jobs_is_the_same_look(made: Made):
     record = sweep.directory.read()
     job = copy.deepcopy(record.jobs[0])
     job.key, job.number, job.directory, job.status = "new", 27, "new", "pending"
-    job.values["seed"] = job.settings["seed"] = 3
+    job.values |= {"seed": 3}
+    job.settings |= {"seed": 3}
     record.jobs.append(job)
     record.asked = ["new"]
     sweep.directory.write(record)

@@ -45,7 +45,7 @@ def test_a_sweep_leaves_the_documented_files(finished: Finished):
     assert outcome.err == ""
     names = {path.name for path in sweep.iterdir() if not path.name.startswith(".")}
     assert names == {
-        *FOLDERS, "sweep.json", "summary.csv", "summary.md", "curves.png", "heatmap.png", "multirun.yaml",
+        *FOLDERS, "sweep.json", "summary.csv", "settings.csv", "summary.md", "curves.png", "heatmap.png", "multirun.yaml",
     }  # fmt: skip
     for folder in FOLDERS:
         for name in (
@@ -214,9 +214,11 @@ def assert_grouped_as_compare_does(sweep: Path) -> None:
     table, loaded = pd.read_csv(sweep / "summary.csv"), load_sweep(sweep)
     axes = [axis for axis in loaded.axes if axis != "seed"]
     table["status"] = ["diverged" if "DivergedError" in str(row.error) else row.status for row in table.itertuples()]
-    expected = compare(table, axes, mode="max", name="val/iou")
+    pixels = run_record(sweep / table["directory"][0])["scored_pixels"]["val"]
+    level = content(sweep)["looks"][-1]["level"]
+    expected = compare(table, axes, mode="max", name="val/iou", scale="logit", pixels=pixels, level=level)
     text = (sweep / "summary.md").read_text()
-    for sentence in expected.sentences():
+    for sentence in expected.at_look(len(content(sweep)["looks"])).sentences():
         assert sentence in text
     rows = [
         line.strip("| ").split(" | ") for line in text.split("## Settings")[1].splitlines() if line.startswith("| ")

@@ -46,11 +46,12 @@ def write_hparams(results: Results) -> None:
                 final[run.objective.name] = run.objective.value
             metrics[job.directory] = final
     settings = {} if results.compared is None else results.compared.by_setting()
-    for job, row in zip(started, rows, strict=True):
-        setting = settings.get(values_key(record, job, record.settings_axes))
-        row["standing"] = "untested" if setting is None or job.stage == FINAL else setting["standing"]
-        if setting is not None and job.directory in metrics and not math.isnan(setting["p_best"]):
-            metrics[job.directory]["p_best"] = setting["p_best"]
+    if any(setting["standing"] != "untested" for setting in settings.values()):
+        for job, row in zip(started, rows, strict=True):
+            setting = None if job.stage == FINAL else settings.get(values_key(record, job, record.settings_axes))
+            row["standing"] = "untested" if setting is None else setting["standing"]
+            if setting is not None and job.directory in metrics and not math.isnan(setting["p_best"]):
+                metrics[job.directory]["p_best"] = setting["p_best"]
     # TensorBoard takes the columns from the run that it reads first, so the file of every run has all columns.
     columns = hparams_columns(rows, [name for names in metrics.values() for name in names], record.objective["name"])
     for job, row in zip(started, rows, strict=True):
