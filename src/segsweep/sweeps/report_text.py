@@ -137,7 +137,7 @@ def _test_lines(comparison: "Comparison") -> list[str]:
     look = "" if comparison.look is None else f"This is look {comparison.look}, at {level}. "
     lines = [
         f"{look}Ruled out means that another setting beats it seed by seed (one-sided paired t-tests{scale}, corrected for "
-        f"{compared} settings); the best setting is ruled out in at most {level} of such looks."
+        f"{compared} settings); the best setting is ruled out in at most {level} of such comparisons."
     ]
     rows = table.iloc[1:compared]
     if len(worse := rows[rows["verdict"] == "worse"]):
