@@ -8,6 +8,7 @@ import torch
 
 from segsweep import load_run, plots
 from segsweep.errors import UserError
+from segsweep.nets import UNet
 
 
 def lines(axes):
@@ -62,5 +63,14 @@ def test_an_unknown_layer_or_one_without_maps_is_refused(train):
     flat = dataclasses.replace(run, net=torch.nn.Sequential(run.net, torch.nn.Flatten()))
     with pytest.raises(ValueError, match="'1'"):
         flat.activations(image, "1")
+
+
+def test_the_plain_form_of_a_unet_gives_the_maps_of_layers_that_the_exact_one_composes(train):
+    run = dataclasses.replace(load_run(train()), net=UNet(in_channels=1, out_channels=1, widths=[4, 6, 8]))
+    image = np.zeros((1, 16, 16), dtype=np.float32)
+    with pytest.raises(ValueError, match=r"'conv4'.*head = 'plain'"):
+        run.activations(image, "conv4")
+    run.net.head = "plain"
+    assert run.activations(image, "conv4").shape == (6, 8, 8)
     with pytest.raises(ValueError, match=r"image has shape \[3, 16, 16\]"):
         run.activations(np.zeros((3, 16, 16), dtype=np.float32), "conv1")

@@ -409,7 +409,7 @@ def test_the_published_measures_reward_what_is_wrong_and_punish_what_is_right():
 
 def test_most_of_the_published_head_is_never_read():
     found = mistakes.map_that_is_thrown_away(size=16)
-    assert found["largest difference of the logits"] < 1e-6
+    assert found["largest difference of the logits"] < 1e-5
     assert found["of them without a gradient"] >= found["weights of upconv3"] * 8 / 9
     assert found["multiplications of the head, exact"] < found["multiplications of the head, published"] / 4
 

@@ -30,7 +30,8 @@ class UNet(nn.Module):
     The published head upsamples to 2H x 2W with upconv3 and reads every second pixel of the result with outconv. At these
     pixels, a transposed convolution of stride 2, kernel 3 and padding 1 uses only its centre tap, so `head="exact"`
     computes the same logits as two 1 x 1 convolutions at H x W. The other eight taps of upconv3 have gradient 0 in both
-    forms, and the state dicts are the same. "plain" is the reference for the tests.
+    forms, and the state dicts are the same. "exact" also composes upconv1 and its half of conv4, between which no ReLU
+    stands (`down_of_up`). "plain" is the reference for the tests, and calls every layer, for those who read their outputs.
 
     Images of odd height or width are padded by repeating the last row or column, and the logits are cropped.
 
@@ -39,7 +40,7 @@ class UNet(nn.Module):
         out_channels: channels of the logits: the number of classes, or 1 for a binary mask.
         widths: channels of conv1, conv2 and conv3.
         head_width: channels between upconv3 and outconv.
-        head: "plain" as published, or "exact", the same function in a fraction of the time and memory.
+        head: "plain" as published, or "exact", the same function up to rounding in a fraction of the time and memory.
 
     Raises:
         ValueError: a size below 1, not three widths, or an unknown head.
@@ -95,7 +96,13 @@ class UNet(nn.Module):
         out1 = F.relu(self.conv1(image))
         out2 = F.relu(self.conv2(out1))
         out3 = F.relu(self.conv3(out2))
-        out4 = F.relu(self.conv4(torch.cat([self.upconv1(out3), out2], dim=1)))
+        if self.head == "plain":
+            out4 = self.conv4(torch.cat([self.upconv1(out3), out2], dim=1))
+        else:
+            upsampled, skipped = self.conv4.weight.split([self.upconv1.out_channels, out2.shape[1]], dim=1)
+            out4 = F.conv2d(out2, skipped, self.conv4.bias, stride=2, padding=1)
+            out4 = out4 + down_of_up(out3, self.upconv1, upsampled)
+        out4 = F.relu(out4)
         out5 = F.relu(self.conv5(torch.cat([self.upconv2(out4), out1], dim=1)))
         if self.head == "plain":
             logits = self.outconv(F.relu(self.upconv3(out5)))
@@ -104,3 +111,35 @@ class UNet(nn.Module):
             out6 = F.relu(F.conv2d(out5, centre_tap, self.upconv3.bias))
             logits = F.conv2d(out6, self.outconv.weight, self.outconv.bias)
         return crop(logits, height, width)
+
+
+def down_of_up(x: Tensor, up: nn.ConvTranspose2d, down: Tensor) -> Tensor:
+    """`conv2d(up(x), down, stride=2, padding=1)` as one 3 x 3 convolution of `x`: the map of twice the size is not made.
+
+    Along an axis, up adds W[k] x[i] to u[2i - 1 + k], and down sums V[m] u[2j - 1 + m]. So x[j + d] reaches y[j] through
+    the pairs with m - k = 2d: the composed kernel is V correlated with W at stride 2.
+
+    Args:
+        x: [B, C, H, W].
+        up: from C to M channels; kernel 3, stride 2, padding 1, output padding 1.
+        down: weight [N, M, 3, 3].
+
+    Returns:
+        [B, N, H, W].
+    """
+    bias = up.bias
+    assert bias is not None
+
+    def composed(x: Tensor, up_taps: Tensor, down_taps: Tensor, padding: tuple[int, int]) -> Tensor:
+        kernel = F.conv2d(down_taps, up_taps, stride=2, padding=(2 * padding[0], 2 * padding[1]))
+        return F.conv2d(x, kernel, down_taps.sum((2, 3)) @ bias, padding=padding)
+
+    result = composed(x, up.weight, down, (1, 1))
+    # The first row and column contain V[0] u[-1], where down reads zeros of its padding; their corner contains it twice.
+    row = composed(x[:, :, :1], up.weight[:, :, :1], down[:, :, :1], (0, 1))
+    column = composed(x[..., :1], up.weight[..., :1], down[..., :1], (1, 0))
+    corner = composed(x[:, :, :1, :1], up.weight[:, :, :1, :1], down[:, :, :1, :1], (0, 0))
+    result[:, :, :1] -= row
+    result[..., :1] -= column
+    result[:, :, :1, :1] += corner
+    return result

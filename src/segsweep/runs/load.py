@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from segsweep.classes import ClassTable
 from segsweep.errors import UserError
 from segsweep.instantiate import check_arguments, naming_keys
-from segsweep.nets import NETS, TextureCNN, load_published
+from segsweep.nets import NETS, TextureCNN, UNet, load_published
 from segsweep.nets.registry import build_net_for, load_state, misfit
 from segsweep.plots import curves
 from segsweep.runs.checkpoint import read_checkpoint, require_plain, require_tensors
@@ -165,7 +165,8 @@ class Run:
         finally:
             hook.remove()
         if not outputs or not isinstance(outputs[-1], Tensor) or outputs[-1].ndim != 4:
-            raise ValueError(f"layer {layer!r} gives no maps [1, channels, height, width].")
+            way_out = " With run.net.head = 'plain' it does." if isinstance(self.net, UNet) else ""
+            raise ValueError(f"layer {layer!r} gives no maps [1, channels, height, width].{way_out}")
         return outputs[-1][0].float().cpu().numpy()
 
     def _image(self, image: ArrayLike | Tensor) -> Tensor:
