@@ -41,19 +41,6 @@ def test_joblib_starts_no_more_workers_than_there_are_jobs():
 
 
 @installed("joblib")
-def test_joblib_is_suggested_for_several_jobs_on_a_cpu_with_several_cores(monkeypatch: pytest.MonkeyPatch):
-    basic = {"_target_": "hydra._internal.core_plugins.basic_launcher.BasicLauncher"}
-    monkeypatch.setattr(launchers, "available_cores", lambda: 2)
-    assert launchers.joblib_is_faster(sweep_config(basic), 2)
-    assert not launchers.joblib_is_faster(sweep_config(basic), 1)
-    assert not launchers.joblib_is_faster(sweep_config(JOBLIB_NODE), 2)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert not launchers.joblib_is_faster(sweep_config(basic, "auto"), 2)
-    monkeypatch.setattr(launchers, "available_cores", lambda: 1)
-    assert not launchers.joblib_is_faster(sweep_config(basic), 2)
-
-
-@installed("joblib")
 def test_joblib_starts_a_job_a_gpu_unless_a_number_is_given(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
     free = {**JOBLIB_NODE, "n_jobs": -1}

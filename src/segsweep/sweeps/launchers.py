@@ -3,7 +3,6 @@
 import os
 import time
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -69,18 +68,6 @@ def jobs_at_once(config: DictConfig, jobs: int) -> int:
     else:
         most = 1
     return max(1, min(most, jobs))
-
-
-def joblib_is_faster(config: DictConfig, jobs: int) -> bool:
-    """Whether to suggest joblib: several jobs wait for one process on a CPU with several cores, and the plugin is there.
-
-    Jobs of few threads each waste less time waiting for each other; docs/benchmarks.md has the measurement.
-    """
-    import torch
-
-    on_cpu = OmegaConf.select(config, "trainer.accelerator") == "cpu" or not torch.cuda.is_available()
-    waiting = engine_of(config.hydra) == "basic" and jobs > 1 and available_cores() > 1
-    return on_cpu and waiting and find_spec("hydra_plugins.hydra_joblib_launcher") is not None
 
 
 def batches(config: DictConfig, jobs: Sequence[Job]) -> list[list[Job]]:

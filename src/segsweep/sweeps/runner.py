@@ -20,14 +20,7 @@ from segsweep.console import explain, hydra_argument, quoted
 from segsweep.errors import UserError
 from segsweep.resume import reopen_failed
 from segsweep.sweeps import running
-from segsweep.sweeps.launchers import (
-    batches,
-    engine_of,
-    joblib_is_faster,
-    jobs_at_once,
-    runs_locally,
-    settle_optuna,
-)
+from segsweep.sweeps.launchers import batches, engine_of, jobs_at_once, runs_locally, settle_optuna
 from segsweep.sweeps.plan import UNSWEPT, SeveralProcessesError, add_jobs, broken_job, job_of, require_same_kind
 from segsweep.sweeps.results import Results
 from segsweep.sweeps.running import ENDED, RunningSweep, watched
@@ -180,8 +173,6 @@ class SweepRunner:
         for status, text in texts.items():
             if number := sum(job.status == status and bool(job.settings) for job in jobs):
                 parts.append(f"{number} {text}")
-        if joblib_is_faster(self.config, sum(job.status != "completed" for job in jobs)):
-            parts.append("one at a time; add hydra/launcher=joblib to train several at once, which is faster on a CPU")
         print("Sweep: " + ", ".join(parts), flush=True)
         if OmegaConf.select(self.config, "trainer.precision") == "auto":
             here, kept = auto_precision(self.config.trainer.accelerator), self.record.precision
