@@ -59,7 +59,8 @@ def test_a_terminal_gets_a_bar_that_goes_and_the_log_file_a_line(
     caplog.set_level(logging.DEBUG)
     monkeypatch.setattr(sys, "stderr", terminal := Terminal())
     monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setattr(logging, "raiseExceptions", False)  # handlers that commands of earlier tests left write to stderr
+    # Handlers that commands of earlier tests left would report their closed streams to stderr.
+    monkeypatch.setattr(logging, "raiseExceptions", False)
     for done in counted(passing(clock, 1.0, 5), "decoding images", 5):
         assert (console._Terminal.live is not None) == (done > 1)  # after two have taken two seconds
     assert console._Terminal.live is None
