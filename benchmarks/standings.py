@@ -31,7 +31,7 @@ MEANS = np.array([0.9832, 0.9830, 0.9824, 0.9812, 0.9786, 0.9735, 0.9562, 0.8536
 SPREADS = np.array([0.0007, 0.0016, 0.003, 0.0003, 0.0019, 0.004, 0.0026, 0.0098, 0.002])
 COLLAPSED, COLLAPSES = 0.487, 8
 CORRELATION = 0.35
-PIXELS = 256 * 128 * 128
+RAW, LOGIT = Scale(), Scale("logit", 256 * 128 * 128)
 
 
 def noise(generator: np.random.Generator, sweeps: int, spreads: Array, seeds: int, correlation: float) -> Array:
@@ -50,14 +50,16 @@ def design(generator: np.random.Generator, sweeps: int, seeds: int) -> Array:
     return values
 
 
-def p_of_all(values: Array) -> Array:
+def p_of_all(values: Array, scale: Scale = RAW) -> Array:
     """`p_best` of many sweeps at once: [sweeps, k] from [sweeps, k, n]. Without equal values, which noise does not have."""
     _, k, n = values.shape
+    means, values = values.mean(axis=2), scale.forward(values)
     largest = np.full(values.shape[:2], -np.inf)
     for place in range(k):
         others = np.delete(values, place, axis=1) - values[:, place : place + 1]
         t = others.mean(axis=2) / (others.std(axis=2, ddof=1) / np.sqrt(n))
-        largest[:, place] = t.max(axis=1)
+        better = np.delete(means, place, axis=1) > means[:, place : place + 1]
+        largest[:, place] = np.where(better, t, -np.inf).max(axis=1)
     return np.minimum(1, (k - 1) * special.stdtr(n - 1, -largest))
 
 
@@ -79,6 +81,9 @@ def errors(sweeps: int, generator: np.random.Generator) -> list[dict[str, Any]]:
             generator, sweeps, np.geomspace(3e-4, 98e-4, k), n, CORRELATION
         ),
         "the largest spread": lambda k, n: noise(generator, sweeps, np.geomspace(98e-4, 3e-4, k), n, CORRELATION),
+        "the smallest spread, 0.0003 to 0.0098 about 0.98, on the logit scale": lambda k, n: (
+            0.98 + noise(generator, sweeps, np.geomspace(3e-4, 98e-4, k), n, CORRELATION)
+        ),
         "heavy tails, as the others": lambda k, n: generator.standard_t(3, (sweeps, k, n)),
         "the smallest spread, 1 to 10, noise skewed to the bad side": lambda k, n: (
             (1 - generator.exponential(size=(sweeps, k, n))) * np.geomspace(1, 10, k)[:, None]
@@ -86,9 +91,10 @@ def errors(sweeps: int, generator: np.random.Generator) -> list[dict[str, Any]]:
     }
     for world, draw in worlds.items():
         row: dict[str, Any] = {"the best has": world}
+        scale = LOGIT if "logit" in world else RAW
         for k in (2, 4, 9, 36):
-            for n in (3, 5, 10):
-                row[f"{k} settings, {n} seeds"] = float((p_of_all(draw(k, n))[:, 0] <= LEVEL).mean())
+            for n in (3, 10):
+                row[f"{k} settings, {n} seeds"] = float((p_of_all(draw(k, n), scale)[:, 0] <= LEVEL).mean())
         rows.append(row)
     return rows
 
@@ -98,13 +104,12 @@ def power(sweeps: int, generator: np.random.Generator) -> list[dict[str, Any]]:
     rows = []
     for n in (3, 5, 10):
         values = design(generator, sweeps, n)
-        on_scale = Scale("logit", PIXELS).forward(values)
         rows.append(
             {
                 "seeds": n,
                 "ruled out, raw": float((p_of_all(values)[:, 1:] <= LEVEL).mean()),
-                "ruled out, logit": float((p_of_all(on_scale)[:, 1:] <= LEVEL).mean()),
-                "best ruled out, logit": float((p_of_all(on_scale)[:, 0] <= LEVEL).mean()),
+                "ruled out, logit": float((p_of_all(values, LOGIT)[:, 1:] <= LEVEL).mean()),
+                "best ruled out, logit": float((p_of_all(values, LOGIT)[:, 0] <= LEVEL).mean()),
                 "worse than the leader, raw": float(worse_than_leader(values)[:, 1:].mean()),
             }
         )
@@ -131,7 +136,7 @@ def looks(sweeps: int, generator: np.random.Generator) -> list[dict[str, Any]]:
 def instability(sweeps: int, generator: np.random.Generator) -> list[dict[str, Any]]:
     """How often a noisy setting is called unstable at most, and a collapse to half in one run is found at least."""
     rows = []
-    for n in (3, 5):
+    for n in (3, 5, 10):
         values = design(generator, sweeps, n)
         noisy = np.array([unstable(each, "max") for each in values])[:, :COLLAPSES].mean(axis=0)
         found = []
@@ -154,7 +159,8 @@ def main() -> None:
     options = parser.parse_args()
     generator = np.random.default_rng(0)
     check = design(generator, 20, 4)
-    assert np.allclose(p_of_all(check), [p_best(values) for values in check])
+    expected = [p_best(LOGIT.forward(values), values.mean(axis=1), 1.0) for values in check]
+    assert np.allclose(p_of_all(check, LOGIT), expected)
     rows = SIMULATIONS[options.what](options.sweeps, generator)
     header = list(rows[0])
     print("| " + " | ".join(header) + " |", "| " + " | ".join("---" for _ in header) + " |", sep="\n")

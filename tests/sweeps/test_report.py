@@ -109,7 +109,7 @@ def test_a_sweep_without_a_result_says_so_everywhere(made: Made, value: str | No
 
 def test_while_jobs_run_settings_are_ranked_and_not_tested(made: Made):
     sweep = made(THREE_WAY, noisy)
-    live = Results(sweep.directory, sweep.record, sweep.results.runs, live=True)
+    live = Results(sweep.directory, sweep.record, sweep.results.runs)
     assert set(live.compared.table["standing"]) == {"untested"}
     assert live.compared.table[["p_best", "p"]].isna().all(axis=None)
     assert live.compared.table["mean"].tolist() == sweep.comparison.table["mean"].tolist()
@@ -142,7 +142,30 @@ def test_a_report_over_the_same_jobs_is_the_same_look(made: Made):
     sweep.directory.write(record)
     again = load_sweep(sweep.path)
     pd.testing.assert_frame_equal(again.comparison.table, sweep.comparison.table)
-    assert "This is look 1, at 4 %" in again.comparison.verdict
+    assert "This is verdict 1 over this sweep, at level 4 %" in again.comparison.verdict
+
+
+def test_jobs_that_end_after_the_last_look_do_not_change_its_verdict(made: Made):
+    """One job that failed completes when it is tried again, and one more ends, while another is interrupted."""
+    sweep = made(THREE_WAY, lambda values: None if values == {"optim": "sgd", "lr": 0.1, "seed": 0} else noisy(values))
+    record = sweep.directory.read()
+    for number in (27, 28):
+        job = copy.deepcopy(record.jobs[0])
+        job.key, job.number, job.directory = f"new {number}", number, f"new {number}"
+        job.values |= {"seed": number}
+        job.settings |= {"seed": number}
+        record.jobs.append(job)
+    record.asked = [job.key for job in record.jobs]
+    good = sweep.directory.run(record.jobs[0]).record.read_text()
+    (lost,) = (job for job in record.jobs if job.status == "failed")
+    for job in (lost, record.jobs[27]):
+        sweep.directory.run(job).path.mkdir(exist_ok=True)
+        sweep.directory.run(job).record.write_text(good)
+    sweep.directory.write(record)
+    again = load_sweep(sweep.path)
+    columns = [name for name in sweep.comparison.table if name != "missing"]
+    pd.testing.assert_frame_equal(again.comparison.table[columns], sweep.comparison.table[columns])
+    assert "Not counted yet: 1 job that ended after this verdict" in again.comparison.verdict
 
 
 def test_a_ranking_of_one_seed_is_no_look(made: Made):

@@ -218,7 +218,7 @@ def assert_grouped_as_compare_does(sweep: Path) -> None:
     level = content(sweep)["looks"][-1]["level"]
     expected = compare(table, axes, mode="max", name="val/iou", scale="logit", pixels=pixels, level=level)
     text = (sweep / "summary.md").read_text()
-    for sentence in expected.at_look(len(content(sweep)["looks"])).sentences():
+    for sentence in expected.at_look(len(content(sweep)["looks"]), 0).sentences():
         assert sentence in text
     rows = [
         line.strip("| ").split(" | ") for line in text.split("## Settings")[1].splitlines() if line.startswith("| ")
@@ -886,7 +886,7 @@ def test_each_verdict_over_new_jobs_is_a_look_at_a_smaller_level(sweep: Sweep, t
         outcome = sweep(f"seed={seeds}", *asked)
         assert outcome.code == 0, outcome.err
         assert [look["level"] for look in content(folder)["looks"]] == pytest.approx(levels)
-        assert f"This is look {len(levels)}, at {levels[-1] * 100:g} %" in outcome.out
+        assert f"This is verdict {len(levels)} over this sweep, at level {levels[-1] * 100:g} %" in outcome.out
 
 
 OTHER = ["hydra/sweeper=basic", ONE_STEP, "name=other"]

@@ -79,7 +79,11 @@ def sweep_heatmap(results: Results) -> Figure | None:
     """
     record, table, compared = results.record, results.table, results.compared
     axes = record.settings_axes
-    ended = table[table["rank"].notna()].copy()
+    counted = table["rank"].notna()
+    if (look := results.look) is not None:  # jobs that ended later are not in the comparison
+        numbers = {job.directory: job.number for job in record.jobs}
+        counted &= table["directory"].map(numbers).isin(look.completed | look.failed)
+    ended = table[counted].copy()
     if not axes or not len(ended):
         return None
     name = record.objective["name"]

@@ -149,7 +149,7 @@ def event_file(
         value = Summary.Value(tag=tag, metadata=SummaryMetadata(plugin_data=data), tensor=metadata.NULL_TENSOR)
         events.append(Event(wall_time=started, summary=Summary(value=[value])))
     for name, number in metrics.items():
-        if logged and _tag(name) == name:
+        if logged and _tag(name) == name and name != "p_best":
             continue  # the training has logged it
         scalar = Summary(value=[Summary.Value(tag=_tag(name), simple_value=number)])
         step = run.steps if run.best_step is None or _tag(name) == name else run.best_step

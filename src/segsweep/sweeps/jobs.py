@@ -139,17 +139,19 @@ def _find_job(full: DictConfig, sweep: SweepDirectory, run: RunDirectory) -> tup
     """The job of this directory, and sweep.json. Adds the job to sweep.json if a foreign sweeper asks for it."""
     directory = run.path.resolve().relative_to(sweep.path.resolve()).as_posix()
     current = running.current
-    first = SweepRecord.new(full, "other")
     if current is not None and current.record is not None:
         # The runner's process has sweep.json in memory; reading it takes longer the more jobs there are.
         there, known = current.record, current.job_at(directory)
-    else:
-        there = sweep.read() if sweep.record.exists() else first
+    elif sweep.record.exists():
+        there = sweep.read()
         known = there.job_at(directory)
-    if known is not None:
+    else:
+        there, known = None, None
+    if known is not None and there is not None:
         return known, there
+    first = SweepRecord.new(full, "other")
     overrides = typed_overrides(full)
-    job = job_of(full, overrides, [key_of(override) for override in overrides], there.precision)
+    job = job_of(full, overrides, [key_of(override) for override in overrides], (there or first).precision)
     job.directory, job.stage = directory, "other"
 
     def add(record: SweepRecord) -> None:

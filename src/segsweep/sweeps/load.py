@@ -51,7 +51,9 @@ class Sweep:
 
     @property
     def comparison(self) -> Comparison:
-        """Which settings are worse than the best: `.table` and `.verdict`; `.parts` for jobs scored on different images.
+        """The verdict that sweep.json stored last: `.table` and `.verdict`; `.parts` for jobs scored on different images.
+
+        Before the first verdict, settings are ranked and not tested; `python -m segsweep.sweeps report` makes one.
 
         Raises:
             UserError: no job is completed yet.

@@ -32,8 +32,8 @@ class Comparison:
     Args:
         table: a row per setting, with the settings' columns and these, in units of the objective unless stated otherwise:
             `n`: completed replicates; for a compared setting, the replicates it is compared over.
-            `mean`, `std` (n - 1 in the denominator), `low`, `high` (95 % t-interval of this setting's mean, computed on
-                `scale`): over these replicates; NaN if there are too few.
+            `mean`, `std` (n - 1 in the denominator), `low`, `high` (95 % t-interval of the mean on `scale`, in the metric's
+                unit): over these replicates; NaN if there are too few.
             `difference`: mean of setting minus leader, over the seeds that both have.
             `standing`: what to do with the setting; see `compare`.
             `p_best`: p value of "no other setting is better"; see `statistics.p_best`. NaN if not tested.
@@ -57,6 +57,7 @@ class Comparison:
         level: the chance that a setting which is truly the best is ruled out.
         scale: the scale of tests and intervals; see `Scale`.
         look: which look at the sweep it is, from 1 on; None outside of sweeps.
+        later: jobs that ended after this look, and are not in it.
         tested: whether settings were tested, not only ranked.
     """
 
@@ -74,6 +75,7 @@ class Comparison:
     level: float = statistics.LEVEL
     scale: ScaleName = "raw"
     look: int | None = None
+    later: int = 0
     tested: bool = True
 
     @property
@@ -81,17 +83,10 @@ class Comparison:
         """The comparison of each group, or this one if there are no groups. Each has its own ranking."""
         return tuple(self.parts.values()) or (self,)
 
-    def untested(self) -> "Comparison":
-        """The ranking alone, without standings and tests: for jobs that are still being trained."""
-        blank = self.table.assign(
-            standing="untested", p_best=math.nan, p=math.nan, detectable=math.nan, verdict="no statement"
-        )
-        parts = {name: part.untested() for name, part in self.parts.items()}
-        return replace(self, table=blank, parts=parts, tested=False)
-
-    def at_look(self, number: int) -> "Comparison":
-        """The same, as the look with this number."""
-        return replace(self, look=number, parts={name: part.at_look(number) for name, part in self.parts.items()})
+    def at_look(self, number: int, later: int) -> "Comparison":
+        """The same, as the look with this number, before `later` more jobs had ended."""
+        parts = {name: part.at_look(number, later) for name, part in self.parts.items()}
+        return replace(self, look=number, later=later, parts=parts)
 
     def by_setting(self) -> dict[tuple[Key, ...], "pd.Series[Any]"]:
         """The rows of the table, by the sort keys of the settings' values."""
@@ -135,6 +130,7 @@ def compare(
     level: float = statistics.LEVEL,
     scale: ScaleName = "raw",
     pixels: int = PIXELS,
+    test: bool = True,
 ) -> Comparison:
     """Ranks the settings of a sweep, and tests which of them can be dropped without dropping the best.
 
@@ -143,8 +139,7 @@ def compare(
     mean of the others flatters it. Among these, unfinished settings come first, then those that lost the fewest replicates.
 
     The standings are
-    "leader": the best mean of the settings that are not ruled out. The best of many is partly luck: to report a number,
-        train it again with other seeds.
+    "leader": the best mean. The best of many is partly luck: to report a number, train it again with other seeds.
     "contender": may be as good.
     "ruled out": another setting beats it seed by seed, by `statistics.p_best`.
     "unstable": not ruled out, but a replicate failed or collapsed, by `statistics.unstable`.
@@ -171,6 +166,7 @@ def compare(
         level: the chance that a truly best setting is ruled out, and that any of equal settings is called worse.
         scale: the scale of tests and intervals: log for losses, logit for shares. Means and differences keep their unit.
         pixels: pixels of the scored split; on the logit scale, 0 and 1 count as half a pixel away from it.
+        test: False ranks the settings and tests nothing, for jobs that are still being trained.
 
     Raises:
         ValueError: there are no jobs; a column is missing, named twice or named like one of `COLUMNS`; a job has no seed;
@@ -187,10 +183,10 @@ def compare(
     full = [group for group in groups if not group.missing]
     rows = [group.columns(seed, Scale(scale, pixels)) for group in groups]
     if full:
-        values = np.array([[group.scores[key] for key in sorted(seeds)] for group in full])
-        order, tested = judged(values, mode, Scale(scale, pixels), level)
-        groups[: len(full)] = full = [full[place] for place in order]
-        rows[: len(full)] = [rows[place] | row for place, row in zip(order, tested, strict=True)]
+        if test:
+            values = np.array([[group.scores[key] for key in sorted(seeds)] for group in full])
+            tested = judged(values, mode, Scale(scale, pixels), level)
+            rows[: len(full)] = [row | more for row, more in zip(rows, tested, strict=False)]
         for group, row in zip(groups, rows, strict=True):
             if common := [
                 group.scores[key] - full[0].scores[key] for key in group.scores.keys() & full[0].scores.keys()
@@ -204,56 +200,40 @@ def compare(
     left_out = tuple(f"{seed}={key[2]}" for key in sorted(completed - seeds))
     winner = dict(full[0].settings) if full else None
     return Comparison(
-        table,
-        winner,
-        name or value,
-        mode,
-        len(seeds),
-        len(full),
-        tuple(settings),
-        left_out,
-        same,
-        level=level,
-        scale=scale,
-    )
+        table, winner, name or value, mode, len(seeds), len(full), tuple(settings), left_out, same,
+        level=level, scale=scale, tested=test,
+    )  # fmt: skip
 
 
-def judged(
-    values: NDArray[np.float64], mode: Mode, scale: Scale, level: float
-) -> tuple[list[int], list[dict[str, Any]]]:
-    """Tests settings that have all replicates.
+def judged(values: NDArray[np.float64], mode: Mode, scale: Scale, level: float) -> list[dict[str, Any]]:
+    """The columns of `Comparison.table` that tests give, for settings that have all replicates.
 
     Args:
         values: [k, n], in the metric's unit, best mean first.
         mode: "max" if more is better.
         scale: of the tests.
         level: as in `compare`.
-
-    Returns:
-        The order of the settings, which moves the leader to the front if the best mean is ruled out, and their columns.
     """
     sign = 1 if mode == "max" else -1
-    on_scale = sign * scale.forward(values)
-    p_best, collapsed = statistics.p_best(on_scale), statistics.unstable(values, mode)
-    leader = int(np.argmax(~(p_best <= level)))
-    order = [leader, *(place for place in range(len(values)) if place != leader)]
-    rows = statistics.judge(on_scale[order], level)
-    mean = float(values[leader].mean())
-    for place, row in zip(order, rows, strict=True):
+    on_scale, means = sign * scale.forward(values), values.mean(axis=1)
+    p_best = statistics.p_best(on_scale, sign * means, level)
+    collapsed = statistics.unstable(values, mode)
+    rows = statistics.judge(on_scale, level)
+    for place, row in enumerate(rows):
         row |= {"p_best": float(p_best[place]), "unstable": bool(collapsed[place])}
         if "detectable" in row:
-            row["detectable"] = scale.step(mean, -sign * row["detectable"])
+            row["detectable"] = scale.step(float(means[0]), -sign * row["detectable"])
         standing: Standing = "contender"
-        if p_best[place] <= level:
-            standing = "ruled out"
-        elif math.isnan(p_best[place]):
+        if math.isnan(p_best[place]):
             standing = "untested"
-        elif place == leader:
+        elif p_best[place] <= level:
+            standing = "ruled out"
+        elif place == 0:
             standing = "leader"
         elif collapsed[place]:
             standing = "unstable"
         row["standing"] = standing
-    return order, rows
+    return rows
 
 
 def _require_comparable(

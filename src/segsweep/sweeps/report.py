@@ -12,6 +12,7 @@ from segsweep.console import evaluate_command, relative
 from segsweep.runs.files import write_text, write_whole
 from segsweep.sweeps.figures import draw
 from segsweep.sweeps.hparams import write_hparams
+from segsweep.sweeps.looks import look_now
 from segsweep.sweeps.report_text import Table, failure_lines, final_trainings, jobs_table, settings_table
 from segsweep.sweeps.results import Results
 from segsweep.sweeps.state import SweepDirectory
@@ -27,7 +28,7 @@ def write_report(sweep: SweepDirectory) -> Results:
     Raises:
         UserError: there is no sweep, or its sweep.json is damaged.
     """
-    results = Results.read(sweep)
+    results = Results.read(sweep, look_now)
     look, compared = results.look, results.compared
     tested = compared is not None and any(part.compared > 1 and part.replicates > 1 for part in compared.rankings)
     # A ranking without tests rules nothing out, so it is no look.

@@ -53,8 +53,13 @@ def verdict_sentences(comparison: "Comparison") -> list[str]:
         if len(rows) and comparison.tested:
             named = (f"{setting_name(row, settings)} ({_note(row, comparison)})" for _, row in rows.iterrows())
             lines.append(f"{heading}: {'; '.join(named)}.")
-    if comparison.compared > 1 and not alone and comparison.tested:
+    if comparison.compared > 1 and not alone and table["p_best"].notna().any():
         lines += _test_lines(comparison)
+    if comparison.later:
+        jobs = "1 job that ended after this verdict; it counts" if comparison.later == 1 else (
+            f"{comparison.later} jobs that ended after this verdict; they count"
+        )  # fmt: skip
+        lines.append(f"Not counted yet: {jobs} when all jobs that were asked for have ended.")
     if comparison.left_out:
         lines.append(f"Not used, because not every setting compared has it: {', '.join(comparison.left_out)}.")
     # If settings have exactly the same values, the keys in which they differ have no effect.
@@ -111,19 +116,18 @@ def _value(row: pd.Series, comparison: "Comparison") -> str:
     if pd.isna(row["std"]):
         return f"{comparison.name} {row['mean']:.4g}"
     mean, std = _rounded(row["mean"], row["std"]), _rounded(row["std"], row["std"])
-    return f"{comparison.name} {mean} ± {std} over {row['n']} seeds"
+    marked = ", but unstable" if row["unstable"] and row["standing"] != "unstable" else ""
+    return f"{comparison.name} {mean} ± {std} over {row['n']} seeds{marked}"
 
 
 def _note(row: pd.Series, comparison: "Comparison") -> str:
     """What to know of a setting in its group: its value, its difference to the leader, why it is unstable or not tested."""
     if row["missing"]:
         return str(row["missing"])
-    if row["standing"] == "leader":
-        return _value(row, comparison) + (", but unstable" if row["unstable"] else "")
-    if row["standing"] == "unstable":
+    if row["standing"] in ("leader", "unstable"):
         return _value(row, comparison)
     if row["standing"] == "untested":
-        return "the same difference to every other setting for every seed, so chance cannot be judged"
+        return f"{row['difference']:+.2g} for every seed, so chance cannot be judged"
     if row["detectable"] == 0:
         return "the same values"
     return f"{row['difference']:+.2g}" + (", unstable" if row["unstable"] else "")
@@ -134,27 +138,28 @@ def _test_lines(comparison: "Comparison") -> list[str]:
     table, settings, compared = comparison.table, comparison.settings, comparison.compared
     scale = {"raw": "", "log": ", on the logarithmic scale", "logit": ", on the logit scale"}[comparison.scale]
     level = f"{comparison.level * 100:g} %"
-    look = "" if comparison.look is None else f"This is look {comparison.look}, at {level}. "
+    look = "" if comparison.look is None else f"This is verdict {comparison.look} over this sweep, at level {level}. "
     lines = [
         f"{look}Ruled out means that another setting beats it seed by seed (one-sided paired t-tests{scale}, corrected for "
-        f"{compared} settings); the best setting is ruled out in at most {level} of such comparisons."
+        f"{compared} settings); the best setting is ruled out in at most {level} of such verdicts."
     ]
     rows = table.iloc[1:compared]
-    if len(worse := rows[rows["verdict"] == "worse"]):
+    if len(worse := rows[(rows["verdict"] == "worse") & (rows["standing"] == "ruled out")]):
         correction = f", {comparison.correction}" if comparison.pairs > 1 else ""
         names = "; ".join(setting_name(row, settings) for _, row in worse.iterrows())
-        lines.append(
-            f"Worse than {setting_name(table.iloc[0], settings)} (two-sided paired t-tests{correction}, {level}): {names}."
-        )
+        leader = setting_name(table.iloc[0], settings)
+        lines.append(f"Worse than {leader} (two-sided paired t-tests{correction}, {level}): {names}.")
     needed = rows["detectable"][rows["standing"].isin(["contender", "unstable"]) & (rows["detectable"] > 0)]
     seeds = f"With {comparison.replicates} seeds"
     if len(shown := needed[np.isfinite(needed)]):
         low, high = f"{shown.min():.2g}", f"{shown.max():.2g}"
-        span = low if low == high else f"{low} (for the steadiest) to {high} (for the most varying)"
-        lines.append(f"{seeds} those that may be as good would be ruled out from a difference of about {span} on.")
+        span = (
+            f"{low} or more" if low == high else f"{low} (for the steadiest) to {high} (for the most varying) or more"
+        )
+        lines.append(f"{seeds}, only a difference to the leader of about {span} is found.")
     if len(shown) < len(needed):
         varying = [setting_name(rows.loc[place], settings) for place in needed.index if not np.isfinite(needed[place])]
-        lines.append(f"{seeds} no difference could have shown for {'; '.join(varying)}: they vary too much.")
+        lines.append(f"{seeds}, no difference could have shown for {'; '.join(varying)}: the values vary too much.")
     return lines
 
 
@@ -193,7 +198,8 @@ def settings_table(compared: "Comparison", details: bool) -> Table:
         details: whether to add intervals, p values and every missing replicate; without them a row fits a terminal.
     """
     axes = list(compared.settings)
-    spread = ["std", "95 % interval", "difference", "p_best"] if details else ["± std", "difference"]
+    on_scale = "" if compared.scale == "raw" else f" ({compared.scale})"
+    spread = ["std", f"95 % interval{on_scale}", "difference", "p_best"] if details else ["± std", "difference"]
     places = decimals(compared.table["mean"])
     rows = []
     ranked = (ranks for part in compared.rankings for ranks in enumerate(part.table.iterrows(), start=1))

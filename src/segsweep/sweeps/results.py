@@ -1,16 +1,17 @@
 """The results of a sweep, read once: a table of its jobs, the comparison of its settings, the run to take."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from segsweep.absent_classes import absence
 from segsweep.runs import RunRecord, read_metrics
-from segsweep.sweeps.looks import Look, look_at, seen
+from segsweep.sweeps.looks import Look, last_look
 from segsweep.sweeps.plan import key_of
 from segsweep.sweeps.ranking import Comparison
 from segsweep.sweeps.report_text import entry_text, outcomes
@@ -28,24 +29,28 @@ class Results:
         sweep: the directory.
         record: sweep.json, with the status of each job from its run.json.
         runs: run.json of every job that has one, by the job's directory.
-        live: whether jobs are being trained; then settings are ranked and nothing is tested.
+        look: the look whose verdict this is; None ranks the settings and tests nothing.
     """
 
     sweep: SweepDirectory
     record: SweepRecord
     runs: Mapping[str, RunRecord]
-    live: bool = False
+    look: Look | None = None
 
     @classmethod
-    def read(cls, sweep: SweepDirectory) -> "Results":
+    def read(cls, sweep: SweepDirectory, look: Callable[[SweepRecord], Look | None] = last_look) -> "Results":
         """Reads sweep.json, which may be out of date, and every run.json.
+
+        Args:
+            sweep: the directory.
+            look: chooses the look; `look_now` for a report, which stores it.
 
         Raises:
             UserError: there is no sweep, or its sweep.json is damaged.
         """
         record = sweep.read()
         found = {job.directory: sweep.refresh(job) for job in record.jobs}
-        return cls(sweep, record, {name: run for name, run in found.items() if run is not None})
+        return cls(sweep, record, {name: run for name, run in found.items() if run is not None}, look(record))
 
     @cached_property
     def table(self) -> pd.DataFrame:
@@ -53,15 +58,12 @@ class Results:
         return summary(self.record, self.runs)
 
     @cached_property
-    def look(self) -> Look | None:
-        """The look whose verdict this is; None if nothing is tested yet."""
-        return None if self.live else look_at(self.record)
-
-    @cached_property
     def compared(self) -> Comparison | None:
         """The ranking of the settings, and the verdict of the look; None before a job is completed."""
-        pixels = [run.scored_pixels["val"] for run in self.runs.values() if "val" in run.scored_pixels]
-        return comparison(self.record, self.table, self.look, min(pixels, default=PIXELS))
+        pixels = (run.scored_pixels.get("val", 0) for run in self.runs.values() if run.status == "completed")
+        return comparison(
+            self.record, self.table, self.look, min((number for number in pixels if number), default=PIXELS)
+        )
 
     @property
     def has_replicates(self) -> bool:
@@ -189,8 +191,17 @@ def comparison(
         pixels: see `compare`.
     """
     jobs = table[table["stage"] != FINAL].copy() if "stage" in table else table.copy()
+    later = 0
     if look is not None:
-        jobs = jobs[jobs["directory"].isin(seen(record.jobs, look))].copy()
+        number = {job.directory: job.number for job in record.jobs if job.settings}
+        numbers = [number.get(directory) for directory in jobs["directory"]]
+        seen = [each is None or each in look.completed or each in look.failed for each in numbers]
+        later = int((jobs["status"].isin(["completed", "failed"]) & ~np.array(seen)).sum())
+        # A job that failed then and has completed since would change the verdict of that look.
+        failed = np.array([each in look.failed for each in numbers])
+        jobs["status"] = jobs["status"].where(~failed, "failed")
+        jobs["objective"] = jobs["objective"].where(~failed)
+        jobs = jobs[seen].copy()
     if not (jobs["status"] == "completed").any():
         return None
     if "seed" not in jobs:
@@ -203,6 +214,6 @@ def comparison(
     compared = compare_apart(
         jobs, record.settings_axes, scored="scored", why=found.why, apart=found.axes,
         mode=record.mode, name=name, scale=scale_of(name, jobs["objective"]), pixels=pixels,
-        level=LEVEL if look is None else look.level,
+        level=LEVEL if look is None else look.level, test=look is not None,
     )  # fmt: skip
-    return compared.untested() if look is None else compared.at_look(look.number)
+    return compared if look is None else compared.at_look(look.number, later)

@@ -75,7 +75,7 @@ class RunningSweep:
         """The results so far."""
         assert self.record is not None
         runs = {name: known.run for name, known in self._known.items() if known.run is not None}
-        return Results(self.sweep, self.record, runs, live=True)
+        return Results(self.sweep, self.record, runs)
 
     def job_at(self, directory: str) -> Job | None:
         """The job with this run directory, which is relative to the sweep directory."""

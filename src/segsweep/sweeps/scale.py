@@ -55,6 +55,8 @@ class Scale:
             start: in the metric's unit.
             difference: on the scale; negative towards smaller values.
         """
+        if not difference:
+            return 0.0
         low, high = self.forward(self.bounds) if self.name == "logit" else (-np.inf, np.inf)
         end = float(self.forward(start)) + difference
         return abs(float(self.back(end)) - start) if low <= end <= high else np.inf

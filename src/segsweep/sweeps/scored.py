@@ -142,17 +142,6 @@ def compare_apart(
     table = pd.concat([part.table for part in parts.values()], ignore_index=True)
     replicates = max(part.replicates for part in parts.values())
     return Comparison(
-        table,
-        None,
-        first.name,
-        first.mode,
-        replicates,
-        0,
-        tuple(settings),
-        (),
-        (),
-        parts,
-        why,
-        first.level,
-        first.scale,
-    )
+        table, None, first.name, first.mode, replicates, 0, tuple(settings), (), (), parts, why,
+        level=first.level, scale=first.scale, tested=first.tested,
+    )  # fmt: skip

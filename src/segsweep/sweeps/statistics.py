@@ -71,7 +71,7 @@ def judge(values: NDArray[np.float64], level: float = LEVEL) -> list[dict[str, A
     return rows
 
 
-def p_best(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def p_best(values: NDArray[np.float64], means: NDArray[np.float64], level: float = LEVEL) -> NDArray[np.float64]:
     """For each setting the p value of "no other setting is better", from one-sided paired t-tests.
 
     A setting with p up to a level is ruled out: another one beats it seed by seed. If a setting is truly the best, the
@@ -79,11 +79,14 @@ def p_best(values: NDArray[np.float64]) -> NDArray[np.float64]:
     comparisons. So the settings left are a set that holds the best, though not only the best.
 
     Args:
-        values: [k, n], a row per setting, a column per seed; more is better.
+        values: [k, n], a row per setting, a column per seed, on the scale of the tests; more is better.
+        means: [k], in the metric's unit; more is better. A setting with a lower mean rules nothing out, so the best mean
+            stays, even if on the scale of the tests another is better.
+        level: decides whether a setting without a known p is ruled out by another comparison.
 
     Returns:
-        [k]: min(1, (k - 1) P(T > largest t of another setting against it)); NaN if nothing shows how values vary by chance:
-        one seed, or differences to all others that are the same for every seed.
+        [k]: min(1, (k - 1) P(T > largest t of a better setting against it)); NaN if nothing shows how values vary: one
+        seed, or a difference to a better setting that is the same for every seed, unless another one rules it out.
 
     Source: Hsu, Constrained simultaneous confidence intervals for multiple comparisons with the best, Ann. Statist. 12
     (1984) 1136-1144; Gupta, On some multiple decision rules, Technometrics 7 (1965) 225-245.
@@ -91,36 +94,28 @@ def p_best(values: NDArray[np.float64]) -> NDArray[np.float64]:
     k, n = values.shape
     if n < 2:
         return np.full(k, math.nan)
-    if k == 1:
-        return np.ones(1)
-    rounding, found = _rounding(values), np.empty(k)
+    rounding, found = _rounding(values), np.ones(k)
     for place in range(k):
-        others = np.delete(values, place, axis=0) - values[place]
-        limit = np.maximum(np.delete(rounding, place), rounding[place])
-        mean, constant = others.mean(axis=1), np.ptp(others, axis=1) <= limit
-        error = np.where(constant, 1.0, others.std(axis=1, ddof=1) / math.sqrt(n))
-        t = np.where(constant, np.where(np.abs(mean) <= limit, 0.0, math.nan), mean / error)
-        known = t[~np.isnan(t)]
-        found[place] = min(1.0, (k - 1) * special.stdtr(n - 1, -known.max())) if len(known) else math.nan
+        better = means > means[place]
+        if not better.any():
+            continue
+        differences = values[better] - values[place]
+        constant = np.ptp(differences, axis=1) <= np.maximum(rounding[better], rounding[place])
+        error = np.where(constant, 1.0, differences.std(axis=1, ddof=1) / math.sqrt(n))
+        largest = np.max((differences.mean(axis=1) / error)[~constant], initial=-math.inf)
+        p = min(1.0, (k - 1) * special.stdtr(n - 1, -largest))
+        found[place] = math.nan if constant.any() and p > level else p
     return found
 
 
 def unstable(values: NDArray[np.float64], mode: Literal["min", "max"]) -> NDArray[np.bool_]:
     """Whether a replicate of each setting collapsed: [k] from values [k, n] in the metric's unit.
 
-    Its gap to the best replicate of the same setting is more than a quarter of that value (of a metric to minimise: more
-    than the value), and more than six times the median standard deviation of the other settings, so that noise that all
-    settings share is no collapse. docs/statistics.md has the simulation.
+    The worst replicate is below three quarters of the best one; of a metric to minimise, above four times the best.
     """
-    k, n = values.shape
-    best = values.max(axis=1) if mode == "max" else values.min(axis=1)
-    gap = np.ptp(values, axis=1)
-    collapsed = gap > np.abs(best) / (4 if mode == "max" else 1)
-    if k == 1 or n < 2:
-        return collapsed & (n > 1)
-    spread = values.std(axis=1, ddof=1)
-    noise = np.array([np.median(np.delete(spread, place)) for place in range(k)])
-    return collapsed & (gap > 6 * noise)
+    if mode == "max":
+        return values.min(axis=1) < 0.75 * values.max(axis=1)
+    return values.max(axis=1) > 4 * values.min(axis=1)
 
 
 def _rounding(values: NDArray[np.float64]) -> NDArray[np.float64]:
