@@ -17,7 +17,7 @@ def main(arguments: list[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(prog="python -m segsweep.sweeps", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    report = commands.add_parser("report", help="write summary.csv, summary.md, the pictures and HPARAMS again")
+    report = commands.add_parser("report", help="write tables, pictures and HPARAMS again")
     report.add_argument("directory", type=Path, help="a sweep directory; it has a sweep.json")
     directory = parser.parse_args(arguments).directory
     try:

@@ -46,7 +46,7 @@ class KnownJob:
 class RunningSweep:
     """Keeps run.json of each job in memory, so that the end of a job costs the same with ten jobs and with ten thousand.
 
-    sweep.json, summary.csv and summary.md are written as often as `SHARE` allows. If this process is killed they are out of
+    sweep.json and the tables are written as often as `SHARE` allows. If this process is killed they are out of
     date, so whoever opens the sweep later reads every run.json.
 
     Args:
