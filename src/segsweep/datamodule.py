@@ -2,7 +2,7 @@
 
 import functools
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -37,8 +37,11 @@ def collate(split: Split, items: list[Any]) -> Collated:
 
 
 @dataclass(eq=False, repr=False)
-class _Mistaken(Dataset[Any]):
-    """Gives a UserError as an item. Raised in a worker, its line would get a traceback."""
+class _ErrorsAsItems(Dataset[Any]):
+    """Gives a UserError as an item. Raised in a worker, its line would get a traceback.
+
+    Items are made one by one: a dataset's `__getitems__`, which makes a whole batch, is not used.
+    """
 
     dataset: Dataset[Any]
 
@@ -58,12 +61,21 @@ class _Ahead:
 
     def __iter__(self) -> Iterator[Sequence[int]]:
         waiting: deque[Sequence[int]] = deque()
-        for batch in self.batches:
-            self.dataset.expect(batch)
-            waiting.append(batch)
-            if len(waiting) > 2 and sum(map(len, waiting)) > 4 * available_cores():
+        try:
+            for batch in self.batches:
+                waiting.append(batch)
+                self._expect(waiting)
+                if len(waiting) > 2 and sum(map(len, waiting)) > 4 * available_cores():
+                    yield waiting.popleft()
+            while waiting:
+                self._expect(waiting)
                 yield waiting.popleft()
-        yield from waiting
+        finally:
+            self.dataset.cancel()
+
+    def _expect(self, waiting: Iterable[Sequence[int]]) -> None:
+        # All of them every time: what did not fit before may fit now.
+        self.dataset.expect([index for batch in waiting for index in batch])
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -171,7 +183,7 @@ class SegmentationDataModule(L.LightningDataModule):
             else:
                 ordered = _Ahead(dataset, batches)
         return DataLoader(
-            _Mistaken(dataset),
+            _ErrorsAsItems(dataset),
             batch_sampler=ordered,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,

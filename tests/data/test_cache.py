@@ -3,21 +3,25 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from segsweep import file_facts
+from segsweep.data import Textures, drawn
 from segsweep.data import cache as cache_module
-from segsweep.data import drawn
 from segsweep.data.cache import CacheRule, PixelCache
-from segsweep.data.drawn import DrawnPairs
+from segsweep.data.crops import RandomCrops
+from segsweep.data.drawn import DrawnPairs, Item
 from segsweep.data.pairs import Pair
+from segsweep.datamodule import SegmentationDataModule
 from segsweep.errors import UserError
 
 SHAPES = [(4, 5, 6), (4, 7, 3), (4, 2, 2), (4, 9, 9)]
@@ -296,3 +300,69 @@ def test_large_pairs_are_not_read_far_ahead(
     for cache in ("memory", "disk", "none"):
         new_cache(cache).load(files.pairs, SHAPES, decode)
     assert working["most"] == 1
+
+
+@pytest.mark.parametrize("cache", ["memory", "disk", "none"])
+def test_a_hard_link_or_other_rights_while_a_file_is_read_end_no_run(
+    files: Files, new_cache: Callable[..., PixelCache], cache: str
+) -> None:
+    def decode(pair: Pair) -> NDArray[np.uint8]:
+        before = pair.image.stat().st_ctime_ns
+        while pair.image.stat().st_ctime_ns == before:
+            pair.image.chmod(0o600)
+        return files.decode(pair)
+
+    arrays = new_cache(cache).load(files.pairs, SHAPES, decode)
+    assert all(np.array_equal(array, files.expected(pair)) for pair, array in zip(files.pairs, arrays, strict=True))
+
+
+@pytest.fixture
+def loader(files: Files, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Iterable[Any]]:
+    """Loads a crop of each of 20 pairs that a function decodes; no more than the largest may be decoded ahead."""
+    monkeypatch.setattr(drawn, "AHEAD_BYTES", max(SIZES))
+
+    def made(decode: Callable[[Pair], NDArray[np.uint8]]) -> Iterable[Any]:
+        items = [Item.of(pair, shape) for pair, shape in zip(files.pairs, SHAPES, strict=True)] * 5
+        crops = RandomCrops(DrawnPairs(items, decode, 0), 2, 0, "train")
+        source = Textures()
+        monkeypatch.setattr(source, "dataset", lambda split: crops)
+        return SegmentationDataModule(source)._loader("train", [[index] for index in range(20)])
+
+    return made
+
+
+def test_pairs_that_did_not_fit_ahead_are_decoded_in_threads_later(
+    files: Files, loader: Callable[..., Iterable[Any]]
+) -> None:
+    threads: set[str] = set()
+
+    def decode(pair: Pair) -> NDArray[np.uint8]:
+        threads.add(threading.current_thread().name.partition("_")[0])
+        return files.decode(pair)
+
+    assert len(list(loader(decode))) == 20
+    assert files.decoded.total() == 20
+    assert threads == {"decoding"}
+
+
+def test_what_waits_to_be_decoded_is_given_up_where_loading_ends(
+    files: Files, loader: Callable[..., Iterable[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drawn, "AHEAD_BYTES", sum(SIZES))
+    monkeypatch.setattr(drawn, "available_cores", lambda: 1)
+    first_is_used, others = threading.Event(), threading.Event()
+
+    def decode(pair: Pair) -> NDArray[np.uint8]:
+        if files.decoded.total():
+            first_is_used.set()
+            others.wait(60)
+        return files.decode(pair)
+
+    batches = loader(decode)
+    batch = iter(batches)
+    next(batch)
+    assert first_is_used.wait(60)
+    del batch
+    others.set()
+    batches.dataset.dataset.arrays._pool.shutdown()  # type: ignore[attr-defined]
+    assert files.decoded.total() == 2

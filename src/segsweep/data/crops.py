@@ -207,6 +207,11 @@ class Crops(Dataset[Crop]):
         if isinstance(self.arrays, DrawnPairs):
             self.arrays.expect([self.file(index) for index in indices])
 
+    def cancel(self) -> None:
+        """Forgets what was expected; see `DrawnPairs.cancel`."""
+        if isinstance(self.arrays, DrawnPairs):
+            self.arrays.cancel()
+
     def fill(self) -> None:
         """Decodes now what is kept in memory; see `DrawnPairs.fill`."""
         if isinstance(self.arrays, DrawnPairs):

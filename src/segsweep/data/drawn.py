@@ -5,7 +5,7 @@ Shapes: a decoded pair is uint8 [C + 1, H, W]: the image's channels, then the ma
 
 import math
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,9 +24,9 @@ Pixels = NDArray[np.uint8]
 Shape = tuple[int, int, int]
 
 AHEAD_BYTES = 2 << 30
-"""Limit for pairs that are decoded ahead and wait to be stored or drawn; one pair may be larger."""
+"""Limit per split for pairs that are decoded ahead and wait to be stored or drawn; one pair may be larger."""
 RECENT_BYTES = 256 << 20
-"""Limit for pairs that are kept after they were drawn, since the next samples may be cut from them; one may be larger."""
+"""Limit per split for pairs that are kept after they were drawn, for the next samples; one may be larger."""
 TRIED, TRIED_BYTES = 32, 256 << 20
 """Most pairs, and about how many decoded bytes, that are decoded before training if the others are decoded when drawn."""
 
@@ -62,7 +62,7 @@ class Item:
         if pixels.shape != self.shape:
             raise UserError(f"{self.pair.image}: has changed since its size was read; start again")
         for path, version in zip(self.paths, self.versions, strict=True):
-            if file_version(path) != version:
+            if file_version(path)[:2] != version[:2]:  # a hard link, or other rights, change the ctime alone
                 raise UserError(f"{path}: has changed since the folder was listed; start again")
         return pixels
 
@@ -73,7 +73,7 @@ def pairs_ahead(items: Sequence[Item]) -> int:
     return max(1, min(4 * available_cores(), AHEAD_BYTES // max(largest, 1)))
 
 
-def decode_all(items: Sequence[Item], decode: Callable[[Pair], Pixels]) -> Iterable[Pixels]:
+def decode_all(items: Sequence[Item], decode: Callable[[Pair], Pixels]) -> Generator[Pixels, None, None]:
     """Decodes pairs in threads, in order, and shows how far it is."""
     pixels = parallel_map(lambda item: item.decoded(decode), items, at_once=pairs_ahead(items))
     return counted(pixels, "decoding images", len(items), "pairs")
@@ -104,12 +104,8 @@ class DrawnPairs(Sequence[Pixels]):
         return f"{len(self.items):,} pairs ({gib:.1f} GiB) are decoded when they are drawn{kept}"
 
     def __getstate__(self) -> dict[str, Any]:
-        return vars(self) | {
-            "_recent": {},
-            "_recent_bytes": 0,
-            "_ahead": {},
-            "_pool": None,
-        }  # threads cannot be sent to a worker
+        # Threads cannot be sent to a worker.
+        return vars(self) | {"_recent": {}, "_recent_bytes": 0, "_ahead": {}, "_pool": None}
 
     def __len__(self) -> int:
         return len(self.items)
@@ -155,7 +151,10 @@ class DrawnPairs(Sequence[Pixels]):
             pass
 
     def expect(self, places: Iterable[int]) -> None:
-        """Starts to decode pairs that will be drawn soon, in threads, as far as `AHEAD_BYTES` allows."""
+        """Starts to decode pairs that will be drawn soon, in threads and in this order, as far as `AHEAD_BYTES` allows.
+
+        What did not fit is not remembered: name it again when others have been drawn.
+        """
         ahead = sum(self.items[place].bytes for place in self._ahead)
         for place in places:
             if place in self._kept or place in self._recent or place in self._ahead:
@@ -166,6 +165,11 @@ class DrawnPairs(Sequence[Pixels]):
             if self._pool is None or self._process != os.getpid():
                 self._pool, self._process = ThreadPoolExecutor(available_cores(), "decoding"), os.getpid()
             self._ahead[place] = self._pool.submit(self.items[place].decoded, self._decode)
+
+    def cancel(self) -> None:
+        """Forgets what was expected and is not drawn yet; it can still be drawn."""
+        while self._ahead:
+            self._ahead.popitem()[1].cancel()
 
     def fill(self) -> None:
         """Decodes now what is kept in memory, so that forked workers share it."""
