@@ -164,8 +164,8 @@ class PixelCache:
         # with the same bytes.
         temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
         try:
-            with temporary.open("wb") as file:
-                for pixels in decode_all(items, decode):
+            with temporary.open("wb") as file, contextlib.closing(decode_all(items, decode)) as decoded:
+                for pixels in decoded:
                     file.write(np.ascontiguousarray(pixels).data)
                 file.flush()
                 os.fsync(file.fileno())  # before the rename: a crash must not leave the name without the pixels
