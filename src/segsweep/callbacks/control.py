@@ -193,8 +193,9 @@ class PreciseBN(Callback):
         if batch_norms(pl_module.net):
             # Outside of autocast, which would change images that the accelerator makes.
             loaded = data.calibration_images(self.batches, pl_module.device)
-            what = "images for batch-norm statistics", self.batches, "batches"
-            images = [image.to(memory_format=pl_module.memory_format) for image in counted(loaded, *what)]
+            shown = counted(loaded, "images for batch-norm statistics", self.batches, "batches")
+            images = [image.to(memory_format=pl_module.memory_format) for image in shown]
             # Eager, because the estimate counts batches in a way that breaks a compiled graph.
             with trainer.precision_plugin.forward_context(), torch.compiler.set_stance("force_eager"):
-                estimate_norm_statistics(pl_module.net, counted(images, "batch-norm statistics", *what[1:]))
+                again = counted(images, "batch-norm statistics", self.batches, "batches")
+                estimate_norm_statistics(pl_module.net, again)
