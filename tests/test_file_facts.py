@@ -115,6 +115,7 @@ def resigned(text: bytes) -> bytes:
         lambda content: resigned(b'{"a.txt":7}'),
         lambda content: resigned(content.partition(b"\n")[2].replace(b'"b"', b"7")),
         lambda content: resigned(b"[" * 100_000),
+        lambda content: content + b" " * file_facts.STORE_BYTES,
     ],
 )
 def test_a_damaged_store_is_ignored_and_written_anew(finder: Finder, damage: Callable[[bytes], bytes]):
@@ -124,6 +125,36 @@ def test_a_damaged_store_is_ignored_and_written_anew(finder: Finder, damage: Cal
     assert finder.facts() == ["a", "b", "c", "d"]
     assert set(finder.read.values()) == {2}
     assert finder.store.read_bytes() == whole
+
+
+def test_a_pipe_in_place_of_a_store_is_not_waited_for(finder: Finder):
+    finder.facts()
+    path = finder.store
+    path.unlink()
+    os.mkfifo(path)
+    assert finder.facts() == ["a", "b", "c", "d"]
+    assert finder.store.is_file()
+
+
+def test_a_store_that_would_be_too_large_loses_the_facts_found_longest_ago_and_no_other_store(
+    finder: Finder, monkeypatch: pytest.MonkeyPatch
+):
+    finder.facts(finder.paths[:3])
+    size = finder.store.stat().st_size
+    finder.facts(kind="another fact", paths=finder.paths[:1])
+    finder.read.clear()
+    monkeypatch.setattr(file_facts, "STORE_BYTES", size)
+    finder.paths[0].write_text("A")
+    finder.facts(finder.paths[:1])  # now b and c are the oldest
+    finder.facts(finder.paths[3:])
+    finder.facts([finder.paths[0], *finder.paths[2:]])
+    finder.facts(kind="another fact", paths=finder.paths[1:2])
+    assert finder.read == {"a": 1, "b": 1, "d": 1}
+    finder.facts(finder.paths[1:2])
+    assert finder.read == {"a": 1, "b": 2, "d": 1}
+    stores = [*(finder.cache / "facts").iterdir()]
+    assert len(stores) == 2
+    assert all(store.stat().st_size <= size for store in stores)
 
 
 def test_a_folder_that_cannot_be_written_only_costs_time(finder: Finder):

@@ -26,9 +26,9 @@ SETTLED_SECONDS = 2.0
 WORTH_SECONDS = 0.2
 """Facts that were found in less time are not kept, so a small folder leaves no file."""
 KEPT_BYTES = 256 << 20
-"""Limit for all stores in a folder; the least recently used are removed first. Also the largest store that is read."""
-KEPT_ENTRIES = 1_000_000
-"""Most files in a store; those found longest ago go first."""
+"""Limit for all stores in a folder; the least recently used are removed first."""
+STORE_BYTES = 128 << 20
+"""Largest store that is written or read, about a million digests; the facts that were found longest ago go first."""
 _FORMAT = 1
 """Part of every store's name; raise it when the layout of a store changes."""
 
@@ -40,6 +40,8 @@ def cache_folder(setting: object) -> Path:
 
 def file_version(path: Path | str) -> FileVersion:
     """Size, mtime and ctime (ns) of a file. Any change alters them: a program can set the mtime, but not the ctime.
+
+    On Windows the last is the time of creation: a change that keeps the size and sets the mtime back does not show there.
 
     Raises:
         UserError: the file was removed.
@@ -109,15 +111,20 @@ class FileFacts(Generic[Fact]):
                 yield fact
         finally:
             facts.close()
-            self._kept = kept | entries
+            self._kept = {name: kept[name] for name in kept if name not in entries} | entries  # the latest at the end
             if entries and time.perf_counter() - began > WORTH_SECONDS:
                 self._write(self._kept)
 
     def _read(self) -> dict[str, list[Any]]:
         """Version and fact by name; empty if there is no store, or a damaged one."""
-        with contextlib.suppress(OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        damage = OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError, MemoryError
+        with contextlib.suppress(*damage):
+            if not self._store.is_file():  # a pipe would be waited for
+                return {}
             with self._store.open("rb") as file:
-                content = file.read(KEPT_BYTES + 1)
+                content = file.read(STORE_BYTES + 1)
+            if len(content) > STORE_BYTES:
+                return {}
             checksum, _, text = content.partition(b"\n")
             if checksum.decode() != hashlib.sha256(text).hexdigest():
                 return {}
@@ -129,7 +136,10 @@ class FileFacts(Generic[Fact]):
         return {}
 
     def _write(self, kept: dict[str, list[Any]]) -> None:
-        text = json.dumps(dict(list(kept.items())[-KEPT_ENTRIES:]), separators=(",", ":")).encode()
+        text = json.dumps(kept, separators=(",", ":")).encode()
+        while kept and len(text) + 65 > STORE_BYTES:  # 65: the checksum and its line break
+            kept = dict(list(kept.items())[len(kept) // 10 + 1 :])
+            text = json.dumps(kept, separators=(",", ":")).encode()
         temporary = self._store.with_suffix(f".{secrets.token_hex(4)}.tmp")
         with contextlib.suppress(OSError):  # without a store the facts are only found again
             self._store.parent.mkdir(parents=True, exist_ok=True)
@@ -141,6 +151,8 @@ class FileFacts(Generic[Fact]):
             stores = sorted(self._store.parent.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
             bytes_kept = 0
             for path in stores:
-                bytes_kept += path.stat().st_size
-                if bytes_kept > KEPT_BYTES:
+                size = path.stat().st_size
+                if bytes_kept + size > KEPT_BYTES:
                     path.unlink(missing_ok=True)
+                else:
+                    bytes_kept += size
