@@ -1,4 +1,6 @@
+import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from support import Command
 
+import segsweep
 from segsweep import file_facts
 from segsweep.data import check as check_module
 from segsweep.data.check import CheckReport, balanced_weights, check_folder
@@ -95,6 +98,46 @@ def test_a_second_check_says_the_same_and_reads_only_what_has_changed_or_was_wro
     assert checked() == {name: value for name, value in check(folder).to_dict().items() if name != "seconds"}
     checked(exif="ignore")
     assert sorted(read) == ["a", "b", "c", "d"]
+
+
+BAD_VALUES: list[tuple[str, Any]] = [
+    *(("pixels", value) for value in ([], [1, 2], [1, 2, "3"], [1, 2, -3], [1, 2, 3.0], [1, 2, 10**400], None, 5)),
+    *((name, value) for name in ("height", "width") for value in ("x", 0, 10**9, True, None, [])),
+    *((name, value) for name in ("ignored", "snapped") for value in ("x", -1, 1.5, 10**400)),
+    *((name, value) for name in ("errors", "warnings") for value in (5, 0, None, "text", [1], {})),
+    *((name, value) for name in ("name", "image", "mode", "mask_hash") for value in (None, 1, ["a"])),
+    *(("top", value) for value in ("x", [], float("nan"), float("inf"), 10**400)),
+]
+
+
+def test_stored_values_that_cannot_be_right_are_found_again(
+    folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_facts, "SETTLED_SECONDS", -1.0)
+    monkeypatch.setattr(file_facts, "WORTH_SECONDS", 0.0)
+    cache = tmp_path / "cache"
+    first = replace(check(folder, cache_dir=str(cache)), seconds=0)
+    (store,) = (cache / "facts").iterdir()
+    whole = store.read_bytes()
+    for name, value in [*BAD_VALUES, ("unknown", 1)]:
+        facts = json.loads(whole.partition(b"\n")[2])
+        next(iter(facts.values()))[-1][name] = value
+        text = json.dumps(facts).encode()
+        store.write_bytes(hashlib.sha256(text).hexdigest().encode() + b"\n" + text)
+        assert replace(check(folder, cache_dir=str(cache)), seconds=0) == first, (name, value)
+        assert store.read_bytes() == whole, (name, value)
+
+
+def test_a_later_version_of_the_program_checks_and_counts_again(
+    folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_facts, "SETTLED_SECONDS", -1.0)
+    monkeypatch.setattr(file_facts, "WORTH_SECONDS", 0.0)
+    for stores, version in ((2, "1"), (2, "1"), (4, "2")):
+        monkeypatch.setattr(segsweep, "__version__", version)
+        check(folder, cache_dir=str(tmp_path / "cache"))
+        FolderSource(str(folder.root), cache_dir=str(tmp_path / "cache")).shapes("train")
+        assert len(list((tmp_path / "cache/facts").iterdir())) == stores
 
 
 def _cut(path: Path) -> None:

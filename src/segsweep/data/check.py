@@ -1,6 +1,7 @@
 """Checks every file of a folder before training on it."""
 
 import hashlib
+import math
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from segsweep.absent_classes import absence
 from segsweep.classes.masks import MaskReading, read_mask
-from segsweep.data.folder import FolderSource
+from segsweep.data.folder import FolderSource, is_shape, numbers
 from segsweep.data.images import ImageReading, read_image
 from segsweep.data.pairs import Pair, scan
 from segsweep.data.reading import require_match, room_for
@@ -206,7 +207,6 @@ def pair_facts(source: FolderSource, pairs: Sequence[Pair]) -> FileFacts[dict[st
     An error may come from the machine instead of the file, as if a library is missing, so those pairs are read again.
     """
     pair_of = {str(pair.image): pair for pair in pairs}
-    names = {entry.name for entry in fields(PairReport)} - {"split"}
 
     def version(image: Path | str) -> tuple[int, ...]:
         pair = pair_of[str(image)]
@@ -217,12 +217,27 @@ def pair_facts(source: FolderSource, pairs: Sequence[Pair]) -> FileFacts[dict[st
         with room_for(pair.image, pair.mask):
             return check_pair(pair, source)
 
-    def valid(value: Any) -> bool:
-        return isinstance(value, dict) and value.keys() == names and not value["errors"]
-
     # Warnings name files as the user typed the root.
-    settings = [source.decoding, str(source.root), asdict(source.layout), sorted(names)]
-    return source.facts("check", settings, check, valid, version)
+    settings = [source.decoding, str(source.root), asdict(source.layout)]
+    return source.facts("check", settings, check, lambda value: is_sound(value, len(source.labels)), version)
+
+
+def is_sound(value: Any, classes: int) -> bool:
+    """Whether a value, as from disk, can be what `check_pair` says of a pair without errors."""
+    if not isinstance(value, dict) or value.keys() != {entry.name for entry in fields(PairReport)} - {"split"}:
+        return False
+    fact = {name: list(entry) if isinstance(entry, tuple) else entry for name, entry in value.items()}
+    texts = [fact[name] for name in ("name", "image", "mask", "mode", "mask_mode", "image_hash", "mask_hash")]
+    top, warnings = fact["top"], fact["warnings"]
+    return (
+        fact["errors"] == []
+        and isinstance(warnings, list)
+        and all(isinstance(text, str) for text in [*texts, *warnings])
+        and numbers(classes)(fact["pixels"])
+        and numbers(2)([fact["ignored"], fact["snapped"]])
+        and is_shape([fact["height"], fact["width"]])
+        and (top is None or (isinstance(top, float) and math.isfinite(top)))
+    )
 
 
 def check_pair(pair: Pair, source: FolderSource) -> dict[str, Any]:

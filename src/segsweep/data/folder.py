@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.utils.data import Dataset
 
+import segsweep
 from segsweep.classes import ClassTable
 from segsweep.classes.masks import histogram
 from segsweep.classes.readers import find_class_table, load_class_table
@@ -35,6 +36,7 @@ from segsweep.data.splits import SplitRule, Splits, split_pairs
 from segsweep.errors import UserError, shown
 from segsweep.file_facts import Fact, FileFacts, file_version
 from segsweep.image_files.arrays import Brightest
+from segsweep.image_files.limits import MAX_PIXELS
 from segsweep.instantiate import checked, flattened, part
 from segsweep.nets.tiling import ReceptiveField
 
@@ -107,12 +109,11 @@ class FolderSource(Source):
         }
         self._cache = PixelCache(part(settings, CacheRule), json.dumps(self.decoding))
         self._reader = PairReader(self.labels, self.image_rule, self.mask_rule, Brightest(self.image_rule.white))
-        rule, classes = (
-            self.image_rule,
-            len(self.labels),
-        )  # without `self`, else the pixels would wait for the garbage collector
+        # A lambda with `self` would make a cycle, and the pixels would stay until it is collected.
+        rule = self.image_rule
+        classes = len(self.labels)
         masks = [self.decoding["mask"], self.decoding["labels"]]
-        self._sizes = self.facts("size", self.decoding["image"], lambda path: list(image_shape(path, rule)), numbers(2))
+        self._sizes = self.facts("size", self.decoding["image"], lambda path: list(image_shape(path, rule)), is_shape)
         self._counts = self.facts("class counts", masks, self._reader.count, numbers(classes))
         self._shapes: dict[str, list[tuple[int, int]]] = {}
         self._tiles: dict[str, list[Tile]] = {}
@@ -126,8 +127,12 @@ class FolderSource(Source):
         valid: Callable[[Any], bool],
         version: Callable[[Path | str], tuple[int, ...]] = file_version,
     ) -> FileFacts[Fact]:
-        """A store of one fact about each file, which depends on some plain `settings`; see `FileFacts`."""
-        return FileFacts(self._cache.folder, self.root, json.dumps([kind, settings]), find, valid, version)
+        """A store of one fact about each file, which depends on some plain `settings`; see `FileFacts`.
+
+        A later version of this program may find another fact, so its own version is in the key.
+        """
+        key = json.dumps([kind, settings, segsweep.__version__])
+        return FileFacts(self._cache.folder, self.root, key, find, valid, version)
 
     @functools.cached_property
     def splits(self) -> Splits:
@@ -309,10 +314,17 @@ class FolderSource(Source):
 
 
 def numbers(count: int) -> Callable[[Any], bool]:
-    """Tests whether a value is a list of so many whole numbers."""
+    """Tests whether a value is a list of so many whole numbers that can count pixels of one image."""
     return lambda value: (
-        isinstance(value, list) and len(value) == count and all(type(number) is int and number >= 0 for number in value)
+        isinstance(value, list)
+        and len(value) == count
+        and all(type(number) is int and 0 <= number <= MAX_PIXELS for number in value)
     )
+
+
+def is_shape(value: Any) -> bool:
+    """Whether a value can be the height and width of an image."""
+    return numbers(2)(value) and 0 < value[0] * value[1] <= MAX_PIXELS
 
 
 def load_labels(root: Path, spec: LabelSpec | None) -> tuple[ClassTable, MaskRule, str]:
