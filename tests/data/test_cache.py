@@ -1,3 +1,5 @@
+import errno
+import io
 import os
 import re
 import shutil
@@ -14,7 +16,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from segsweep import file_facts
+from segsweep import console, file_facts
 from segsweep.data import Textures, drawn
 from segsweep.data import cache as cache_module
 from segsweep.data.cache import CacheRule, PixelCache
@@ -133,6 +135,29 @@ def test_a_full_disk_and_a_file_in_the_way_are_refused_with_the_way_out(
     (tmp_path / "cache").write_bytes(b"a file")
     with pytest.raises(UserError, match=r"data\.cache_dir"):
         new_cache("disk").load(files.pairs, SHAPES, files.decode)
+
+
+def test_the_bar_is_gone_where_the_disk_is_full(
+    files: Files, new_cache: Callable[..., PixelCache], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(console, "SHOWN_AFTER", -1.0)
+    written: list[object] = []
+
+    def write(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        written.append(console._Terminal.live)
+        if len(written) == 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return pixels
+
+    monkeypatch.setattr(np, "ascontiguousarray", write)
+    with pytest.raises(UserError, match="No space left") as raised:
+        new_cache("disk").load(files.pairs, SHAPES, files.decode)
+    assert raised.tb is not None  # it keeps what is open in its frames
+    assert written[2] is not None
+    assert console._Terminal.live is None
 
 
 @pytest.mark.parametrize("cache", ["memory", "disk", "none"])
