@@ -131,6 +131,7 @@ class Stepper:
     def step(self) -> None:
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             loss = self.task.training_step(self.batch, 0)
+        self.task.count_held()  # in every step, so that a captured one counts too
         self.optimizer.zero_grad()
         self.scaler.scale(loss).backward()
         self.scaler.step(self.optimizer)

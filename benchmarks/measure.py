@@ -67,7 +67,8 @@ class Row:
         """Both medians, and the ratio with its range, as text."""
         low, high = _number(min(self.ratios)), _number(max(self.ratios))
         ours, baseline = (_seconds(statistics.median(times)) for times in (self.ours, self.baseline))
-        return f"{ours} a {self.unit}", f"{baseline}", f"{_number(self.ratio)} ({low} to {high})"
+        article = "an" if self.unit[0] in "aeiou" else "a"
+        return f"{ours} {article} {self.unit}", f"{baseline}", f"{_number(self.ratio)} ({low} to {high})"
 
     def __str__(self) -> str:
         ours, baseline, ratio = self.cells()
