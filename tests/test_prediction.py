@@ -4,6 +4,7 @@ import errno
 import re
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,9 @@ from segsweep import load_run
 from segsweep.classes import ClassTable, MaskRule, read_mask, read_table, written_rule
 from segsweep.data.textures import Textures
 from segsweep.errors import UserError
+from segsweep.evaluation import Evaluator
 from segsweep.prediction import predict
-from segsweep.prediction_net import BATCH, PredictionNet
+from segsweep.prediction_net import BATCH, PredictionNet, autocast_type
 from segsweep.runs.load import Run
 
 
@@ -200,15 +202,20 @@ def test_bfloat16_changes_a_mask_only_where_the_logits_are_near_their_rounding(t
     np.testing.assert_array_equal(found["32-true"][1][certain], found["bf16-mixed"][1][certain])
 
 
-@pytest.mark.parametrize(
-    ("amx", "number_type"), [(True, torch.bfloat16), (False, torch.float32), (None, torch.float32)]
-)
-def test_auto_is_bfloat16_only_on_a_cpu_with_amx(run: Run, monkeypatch: pytest.MonkeyPatch, amx, number_type):
-    if amx is None:  # another version of torch
-        monkeypatch.delattr("torch.cpu._is_amx_tile_supported", raising=False)
-    else:
-        monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: amx, raising=False)
-    assert PredictionNet(run, torch.device("cpu"), 1024, 128, "auto").number_type == number_type
+def test_auto_is_the_precision_in_which_the_run_is_scored(run: Run, monkeypatch: pytest.MonkeyPatch):
+    def found(**stored: str) -> torch.dtype:
+        trainer = {key: value for key, value in run.settings("trainer").items() if key != "precision"} | stored
+        other = replace(run, config=run.config | {"trainer": trainer})
+        net = PredictionNet(other, torch.device("cpu"), 1024, 128, "auto")
+        scored = Evaluator(other, accelerator="cpu")._settings.precision
+        assert net.number_type == autocast_type(scored, "cpu")
+        return net.number_type
+
+    for amx, number_type in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda amx=amx: amx, raising=False)
+        assert found(precision="bf16-mixed") == torch.bfloat16
+        assert found(precision="32-true") == found(precision="16-mixed") == found() == torch.float32
+        assert found(precision="auto") == number_type
 
 
 @pytest.mark.parametrize(

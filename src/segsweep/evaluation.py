@@ -32,7 +32,7 @@ from segsweep.runs.load import Run, build_registered, load_run
 from segsweep.tasks import LOSSES, SGD, SegmentationTask
 from segsweep.tasks.losses import TaskKind
 from segsweep.tasks.metrics import class_scores
-from segsweep.trainer_settings import TrainerSettings, build_trainer, device_of, quiet_libraries
+from segsweep.trainer_settings import TrainerSettings, build_trainer, device_of, quiet_libraries, trained_precision
 
 SIDE_BY_SIDE = 6
 """Up to so many runs have a column each in the printed table. More have a row each, with the metrics in `ROW_METRICS`."""
@@ -116,9 +116,7 @@ class Evaluator:
         self.data = replace(data, source=source, notes=[*data.notes, *source.cautions([data.split])])
         self.module = self.data.module()
         trained = run.settings("trainer")
-        precision = trained.get("precision", "32-true")
-        if device_of(accelerator) == "cpu" and precision == "16-mixed":
-            precision = "32-true"  # a CPU has no 16-mixed, but can score the weights
+        precision = trained_precision(trained, device_of(accelerator))
         channels_last = trained.get("channels_last", True)
         with naming_keys("trainer"):
             self._settings = TrainerSettings(

@@ -106,8 +106,8 @@ def predict(
         overwrite: replace files that exist.
         accelerator: "auto" uses a CUDA GPU if there is one.
         precision: the net's arithmetic: "32-true" is float32, "bf16-mixed" bfloat16 where torch.autocast allows it,
-            "16-mixed" float16 (GPU only); "auto" is bf16-mixed on a CPU with AMX, else 32-true. Logits, probabilities
-            and masks are always computed in float32 from what the net gives.
+            "16-mixed" float16 (GPU only); "auto" is that of the run's training, in which it is scored (16-mixed becomes
+            32-true on a CPU). Logits, probabilities and masks are always computed in float32 from what the net gives.
         reading: settings of `ImageRule` to change from those of the training: alpha, exif, white, bands.
         progress: receives the events.
 

@@ -19,7 +19,7 @@ from segsweep.errors import UserError
 from segsweep.instantiate import checked
 from segsweep.nets.tiling import ReceptiveField, fast_tile, least_blended, margin_of, tiled_logits
 from segsweep.runs.load import Run
-from segsweep.trainer_settings import auto_precision
+from segsweep.trainer_settings import auto_precision, trained_precision
 
 NetPrecision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 
@@ -54,7 +54,10 @@ class PredictionNet:
     """
 
     def __init__(self, run: Run, device: torch.device, tile: int, overlap: int, precision: NetPrecision) -> None:
-        self.number_type = autocast_type(precision, "cuda" if device.type == "cuda" else "cpu")
+        device_type: Literal["cpu", "cuda"] = "cuda" if device.type == "cuda" else "cpu"
+        if precision == "auto":
+            precision = trained_precision(run.settings("trainer"), device_type)
+        self.number_type = autocast_type(precision, device_type)
         self.net = copy.deepcopy(run.net).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.task, self.field = run.task, ReceptiveField.of(run.net)
         self.device, self.tile, self.overlap = device, tile, overlap
@@ -119,7 +122,7 @@ class PredictionNet:
 
 @checked
 def autocast_type(precision: NetPrecision, device_type: Literal["cpu", "cuda"]) -> torch.dtype:
-    """The type in which the net multiplies; "auto" is `auto_precision`.
+    """The type in which the net multiplies; "auto", as a run may have stored it, is `auto_precision`.
 
     Raises:
         UserError: there is no such precision, or the device lacks it.

@@ -5,7 +5,7 @@ import logging
 import shutil
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
@@ -130,6 +130,19 @@ def auto_precision(accelerator: str | None = "auto") -> Literal["32-true", "bf16
     has_amx = getattr(torch.cpu, "_is_amx_tile_supported", None)
     on_cpu = accelerator == "cpu" or not torch.cuda.is_available()
     return "bf16-mixed" if on_cpu and has_amx is not None and has_amx() else "32-true"
+
+
+def trained_precision(trained: Mapping[str, Any], device_type: str) -> Any:
+    """The precision in which a run is scored and predicts: that of its training.
+
+    16-mixed becomes 32-true on a CPU, which cannot compute it. "auto" is left for `auto_precision`.
+
+    Args:
+        trained: the run's stored trainer settings.
+        device_type: "cpu" or "cuda".
+    """
+    precision = trained.get("precision", "32-true")
+    return "32-true" if precision == "16-mixed" and device_type == "cpu" else precision
 
 
 def build_trainer(
