@@ -2,6 +2,7 @@
 
 import csv
 import json
+import multiprocessing
 import shlex
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,11 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from support import ROOT, Command
 
+from segsweep.errors import UserError
 from segsweep.instantiate import to_plain
-from segsweep.speed import bench, measure
+from segsweep.speed import bench, measure, worker
 from segsweep.speed.bench import Bench, Combination, Row
+from segsweep.speed.worker import Worker
 
 TINY = ["trainer.accelerator=cpu", "data.image_size=32", "data.batch_size=2", "hydra.run.dir=speed"]
 GIVEN = Combination(precision="32-true", channels_last=True, compile=False, threads=2, batch_size=8)
@@ -134,6 +137,36 @@ def test_a_combination_that_fails_is_noted(command: Command, tmp_path: Path):
         assert (row["ratio"] is None) == failed
 
 
+DYING = """
+import torch
+from segsweep import nets
+
+class Dying(nets.TextureCNN):
+    steps = 0
+    def forward(self, x):
+        self.steps += torch.is_autocast_enabled(x.device.type) and self.training
+        if self.steps == 7:
+            raise RuntimeError("no more")
+        return super().forward(x)
+"""
+
+
+@pytest.mark.usefixtures("short", "no_compiler")
+def test_what_was_measured_until_the_given_settings_failed_is_reported(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(bench, "TURN_SECONDS", 1e-9)  # one step: the given settings fail in the second round
+    (tmp_path / "mine.py").write_text(DYING)
+    given = ["trainer.precision=bf16-mixed", "code=mine.py", "model._target_=mine.Dying"]
+    outcome = command("train.py", "debug=speed", *TINY, *given)
+    assert outcome.code == 0, outcome.err
+    assert "the given settings failed beside the others, so no more was measured: " in outcome.out
+    report = json.loads((tmp_path / "speed/speed.json").read_text())
+    assert [len(row["ratios"]) for row in report["rows"]] == [1, 1, 1, 1]
+    assert report["compared_steps"] > 0
+    assert recommended(outcome.out) == report["arguments"]
+
+
 @pytest.mark.quick
 @pytest.mark.parametrize(
     ("arguments", "key"),
@@ -159,6 +192,7 @@ def bench_of(tmp_path: Path, *measured: tuple[Combination, float, float]) -> Ben
     reference = Combination(precision="32-true", channels_last=False, compile=False, threads=2, batch_size=8)
     for combination, ratio, loss in [(GIVEN, 1.0, 1.0), (reference, 0.9, 1.0), *measured]:
         made.rows[combination] = Row(combination=combination, speeds=[ratio], ratios=[ratio], losses=[loss] * 20)
+        made._workers[combination] = []
     return made
 
 
@@ -178,6 +212,22 @@ def test_the_fastest_with_a_near_loss_and_the_fewest_changes_is_best(
     tmp_path: Path, measured: list[tuple[Combination, float, float]], best: Combination
 ):
     assert bench_of(tmp_path, *measured).best().combination == best
+
+
+def test_a_combination_whose_processes_have_ended_is_not_best(tmp_path: Path):
+    made = bench_of(tmp_path, (FASTER, 1.5, 1.0), (MORE_CHANGES, 1.6, 1.0))
+    made.keep(FASTER)
+    assert made.best().combination == FASTER
+    assert made.rows[MORE_CHANGES].loss_difference == 0
+
+
+def test_a_turn_without_an_end_is_a_failure(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(worker, "LONGEST_TURN", 0.01)
+    waiting = Worker.__new__(Worker)
+    waiting._pipe, other = multiprocessing.Pipe()
+    with pytest.raises(UserError, match=r"longer than 0\.01 s"):
+        waiting.answer()
+    other.close()
 
 
 def test_without_the_reference_losses_are_compared_with_the_given_settings(tmp_path: Path):

@@ -123,7 +123,8 @@ def speed(config: DictConfig, directory: Path, overrides: list[str]) -> None:
     print(f"loss: largest relative difference in the first {report.compared_steps} steps from {report.reference}.")
     print(f"Only settings below {NEAR:g} are recommended, which is no proof of equal results.")
     if report.chosen.combination == report.given:
-        print(f"The given settings are the fastest: no others gain more than {NOISE - 1:.0%}. Type:")
+        enough = f"{100 * (NOISE - 1):.0f} %"
+        print(f"No setting with a loss below {NEAR:g} gains more than {enough}: keep the given ones. Type:")
     else:
         print(f"* is {report.chosen.ratio:.2f} times as fast as the settings as given. Type:")
     print(f"  {' '.join(['python train.py', *map(shell_word, report.arguments)])}")

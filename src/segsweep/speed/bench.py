@@ -91,6 +91,10 @@ class Row:
         return statistics.median(self.ratios) if self.ratios else 0.0
 
 
+class GivenFailedError(UserError):
+    """The given settings failed after their first turn, perhaps because the other processes hold the memory."""
+
+
 class Bench:
     """Keeps the processes of all combinations, and gives them their turns. A context that ends the processes.
 
@@ -138,7 +142,11 @@ class Bench:
         return row
 
     def rounds(self, combinations: Sequence[Combination]) -> None:
-        """Lets the given settings and these combinations take turns."""
+        """Lets the given settings and these combinations take turns.
+
+        Raises:
+            GivenFailedError: no more can be compared; what was measured stays in `rows`.
+        """
         steps = {}
         for combination in dict.fromkeys([self.given, *combinations]):
             if combination in self._workers:
@@ -168,6 +176,7 @@ class Bench:
     def best(self) -> Row:
         """Compares the losses, and chooses what to recommend among single trainings with the given batch size.
 
+        Only combinations that still train are chosen, so that later rounds can compare with the best.
         A candidate is really faster than the given settings, and its loss stays near the reference's. Of the candidates
         that are about as fast as the fastest, it is the one with the fewest changes. Without a candidate, it is the given
         settings.
@@ -178,13 +187,13 @@ class Bench:
         reference = self.rows[self.reference]
         if not reference.ratios:  # it needs too much memory, for example
             self.reference, reference = self.given, self.rows[self.given]
-        self.compared_steps = min(len(row.losses) for row in measured)
+        self.compared_steps = min((len(row.losses) for row in measured), default=0)
         for row in measured:
             row.loss_difference = largest_difference(row.losses, reference.losses, self.compared_steps)
         candidates = [
             row
             for row in measured
-            if row.combination.jobs == 1 and row.ratio > NOISE
+            if row.combination in self._workers and row.combination.jobs == 1 and row.ratio > NOISE
             if row.loss_difference is not None and row.loss_difference < NEAR
         ]
         fastest = max((row.ratio for row in candidates), default=0)
@@ -199,7 +208,7 @@ class Bench:
         """One turn of a combination: steps/s of all its jobs; None if it failed.
 
         Raises:
-            UserError: the given settings failed.
+            UserError: the given settings failed; a `GivenFailedError` after their first turn.
         """
         workers = self._workers[row.combination]
         try:
@@ -207,8 +216,12 @@ class Bench:
                 worker.ask(steps)
             turns = [worker.answer() for worker in workers]
         except UserError as error:
-            if row.combination == self.given:
+            if row.combination == self.given and row.first_speed is None:
                 raise
+            if row.combination == self.given:
+                raise GivenFailedError(
+                    f"the given settings failed beside the others, so no more was measured: {error}"
+                ) from None
             row.note, row.speeds, row.ratios = str(error), [], []
             self._end(row.combination)
             return None

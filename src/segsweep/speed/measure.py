@@ -25,7 +25,7 @@ from segsweep.image_files.limits import available_cores
 from segsweep.instantiate import build, to_plain
 from segsweep.runs import versions
 from segsweep.runs.files import write_json
-from segsweep.speed.bench import Bench, Combination, Row
+from segsweep.speed.bench import Bench, Combination, GivenFailedError, Row
 from segsweep.trainer_settings import TrainerSettings
 from segsweep.training_setup import check_root
 
@@ -117,12 +117,15 @@ def measure_speed(config: DictConfig, directory: Path, overrides: Sequence[str] 
     remarks = busy()
     sweep = None
     with Bench(settings, directory, given) as bench:
-        try_formats(bench, formats(bench, trainer, remarks))
-        if trainer.device_type == "cuda":
-            try_batch_sizes(bench)
-        else:
-            try_threads(bench)
-            sweep = try_jobs(bench, remarks)
+        try:
+            try_formats(bench, formats(bench, trainer, remarks))
+            if trainer.device_type == "cuda":
+                try_batch_sizes(bench)
+            else:
+                try_threads(bench)
+                sweep = try_jobs(bench, remarks)
+        except GivenFailedError as error:
+            remarks.append(str(error))
         chosen = bench.best()
     report = Report(
         device=trainer.device_type,

@@ -28,6 +28,10 @@ from segsweep.user_code import load_code
 
 FIRST_LOSSES = 20
 """Losses that are kept: those of the first steps."""
+LONGEST_TURN = 600.0
+"""Seconds after which a process is ended. Reading a large folder and compiling are part of the first turn."""
+CACHE_SHARES = 8
+"""Each process keeps this fraction of `data.cache_gib` in memory: about as many train by turns."""
 _SECONDS_TO_END = 5.0
 
 
@@ -79,9 +83,11 @@ class Worker:
         """Waits for the end of a turn.
 
         Raises:
-            UserError: the training failed; says why.
+            UserError: the training failed, or took longer than `LONGEST_TURN`; says why.
         """
         try:
+            if not self._pipe.poll(LONGEST_TURN):
+                raise UserError(f"its steps took longer than {LONGEST_TURN:g} s")
             answer = self._pipe.recv()
         except (EOFError, OSError):
             raise UserError("its process has died, perhaps for lack of memory") from None
@@ -105,8 +111,11 @@ def train_in_turns(pipe: Connection, settings: dict[str, Any], directory: Path, 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the command, which ends its processes
     signal.signal(signal.SIGTERM, _leave)
     warnings.simplefilter("ignore")
-    if settings["data"].get("cache") in ("auto", "memory"):
-        settings["data"]["cache"] = "disk"  # all processes share one copy of the decoded images
+    data = settings["data"]
+    if data.get("cache") == "memory":
+        data["cache"] = "disk"  # all processes share one copy of the decoded images
+    if isinstance(data.get("cache_gib"), int | float):  # `assemble` refuses anything else
+        data["cache_gib"] /= CACHE_SHARES
     for name in settings["callbacks"].keys() & WATCHING - {"last_checkpoint"}:
         settings["callbacks"][name] = None
     try:
