@@ -116,31 +116,35 @@ def _last_wins(job: tuple[str, ...]) -> list[str]:
     return list({override.split("=", 1)[0]: override for override in job}.values())
 
 
+PIN = "trainer.precision=32-true"  # as every published setting
+
+
 @pytest.mark.slow
 def test_a_run_is_found_by_its_settings_wherever_it_was_trained(
     train: Train, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    alone = train("seed=3", folder="deep/below/alone")
-    assert command("train.py", "-m", *SMALL, "seed=0,1", "lr=0.001,0.1", "name=swept").code == 0
-    train("seed=4", "callbacks.panel=null", "trainer.threads=1", folder="deep/watched")
-    train("seed=5", "model.channels=4", folder="deep/other")
-    train("seed=8", "trainer.test=false", folder="deep/untested")
+    small = [*SMALL, PIN]
+    alone = train(PIN, "seed=3", folder="deep/below/alone")
+    assert command("train.py", "-m", *small, "seed=0,1", "lr=0.001,0.1", "name=swept").code == 0
+    train(PIN, "seed=4", "callbacks.panel=null", "trainer.threads=1", folder="deep/watched")
+    train(PIN, "seed=5", "model.channels=4", folder="deep/other")
+    train(PIN, "seed=8", "trainer.test=false", folder="deep/untested")
     with pytest.raises(RuntimeError):
-        command("train.py", *SMALL, "seed=6", "hydra.run.dir=deep/failed", "+callbacks.trap._target_=traps.Trap",
+        command("train.py", *small, "seed=6", "hydra.run.dir=deep/failed", "+callbacks.trap._target_=traps.Trap",
                 "+callbacks.trap.kind=raise")  # fmt: skip
-    command("train.py", *SMALL, "seed=7", "lr=1e30", "optim=sgd", "hydra.run.dir=deep/diverged")
+    command("train.py", *small, "seed=7", "lr=1e30", "optim=sgd", "hydra.run.dir=deep/diverged")
     found = FinishedRuns([tmp_path])
-    assert [run.record.seed for run in found.of(SMALL)] == [0, 1, 3, 4]
-    assert found.of(SMALL)[2].directory == alone
-    untested = found.of([*SMALL, "trainer.test=false"])
+    assert [run.record.seed for run in found.of(small)] == [0, 1, 3, 4]
+    assert found.of(small)[2].directory == alone
+    untested = found.of([*small, "trainer.test=false"])
     assert [run.record.seed for run in untested] == [0, 1, 3, 4, 8], "the test comes last, so it changes nothing else"
-    (diverged,) = found.of([*SMALL, "lr=1e30", "optim=sgd"])
+    (diverged,) = found.of([*small, "lr=1e30", "optim=sgd"])
     assert diverged.diverged
 
-    tiny = Study((), (Setting("small", tuple(SMALL), {LOSS: 0.1}), Setting("wild", (*SMALL, "lr=1e30", "optim=sgd"))))
+    tiny = Study((), (Setting("small", tuple(small), {LOSS: 0.1}), Setting("wild", (*small, "lr=1e30", "optim=sgd"))))
     monkeypatch.setattr("replication.results.STUDIES", {"tiny": tiny})
     old = {"seed": 9, "diverged": False, "metrics": {LOSS: 5.0}, "curve": {}}
-    key = key_without_seed(composed(SMALL))
+    key = key_without_seed(composed(small))
     results = {"settings": {"tiny: small": {"overrides": [], "key": key, "runs": [old]}}, "mistakes": {}}
     collect(FinishedRuns([tmp_path]), None, results)
     kept = values(results, "tiny: small", LOSS)

@@ -215,10 +215,10 @@ def assert_grouped_as_compare_does(sweep: Path) -> None:
     axes = [axis for axis in loaded.axes if axis != "seed"]
     table["status"] = ["diverged" if "DivergedError" in str(row.error) else row.status for row in table.itertuples()]
     pixels = run_record(sweep / table["directory"][0])["scored_pixels"]["val"]
-    level = content(sweep)["looks"][-1]["level"]
-    expected = compare(table, axes, mode="max", name="val/iou", scale="logit", pixels=pixels, level=level)
+    looks = content(sweep)["looks"] or [{"level": 0.04}]  # a ranking without tests is no look
+    expected = compare(table, axes, mode="max", name="val/iou", scale="logit", pixels=pixels, level=looks[-1]["level"])
     text = (sweep / "summary.md").read_text()
-    for sentence in expected.at_look(len(content(sweep)["looks"]), 0).sentences():
+    for sentence in expected.at_look(len(looks), 0).sentences():
         assert sentence in text
     rows = [
         line.strip("| ").split(" | ") for line in text.split("## Settings")[1].splitlines() if line.startswith("| ")

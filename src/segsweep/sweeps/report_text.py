@@ -104,7 +104,7 @@ def _ranking_line(comparison: "Comparison") -> str:
     extreme = "highest" if comparison.mode == "max" else "lowest"
     line = f"{setting_name(first, comparison.settings)} has the {extreme} {value}"
     if not comparison.tested:
-        return f"So far {line}; settings are tested when all jobs have ended."
+        return f"So far {line}; the report tests settings when all jobs have ended."
     return (
         f"{line}. One seed does not show how far values vary by chance, so nothing is ruled out; train the best settings "
         "with seeds that had no part in picking them."
