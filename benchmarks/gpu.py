@@ -3,8 +3,8 @@
     python benchmarks/gpu.py --json gpu.json --page gpu.md
     python benchmarks/gpu.py --device cpu --quick --json gpu.json --page gpu.md
 
-Every stage is a process of its own with a time limit. One that fails or takes too long leaves its error and what it had
-measured, and the next one begins. The JSON file and the page are written after every stage. `--quick` does the same with
+Each stage runs in its own process with a time limit. If one fails or takes too long, its error and its numbers so far are
+kept, and the next one begins. The JSON file and the page are written after every stage. `--quick` does the same with
 tiny images and few steps, to try the script; its numbers mean nothing.
 """
 
@@ -110,7 +110,7 @@ def with_json(command: Sequence[str | Path], place: Place) -> Result:
 
 def steps(place: Place, *more: str) -> Result:
     quick = ["--quick"] if place.quick else []
-    # Ends before the limit, so that what it had no time for is listed.
+    # Stops before the limit, to list the measurements that are left.
     return with_json([BENCHMARKS / "gpu_steps.py", *quick, *more, "--seconds", f"{place.limit - LEAST:.0f}"], place)
 
 

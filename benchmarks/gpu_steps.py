@@ -55,7 +55,7 @@ WARM_UP, CHECKED = 3, 5
 
 @dataclass(frozen=True)
 class Sizes:
-    """What is measured, and how long."""
+    """Batch sizes, image sizes, and the length of each measurement."""
 
     batches: tuple[int, ...] = (8, 32, 128)
     compiled_batches: tuple[int, ...] = (8, 32, 128)

@@ -9,9 +9,9 @@ All train one 3 x 3 convolution on the same textures of 16 x 16 pixels, 8 at a t
 - a Lightning template's way: two torchmetrics logged in every step, rich progress bar, TensorBoard, checkpoints;
 - train.py's own, with every default callback, all metrics, metrics.csv, TensorBoard and the progress bar.
 
-Bars are drawn on a pseudo-terminal. What is left of a step is Python, which a GPU would wait for.
+Bars are drawn on a pseudo-terminal. With so small a net a step is nearly all Python, which a GPU would wait for.
 
-The clock is the CPU time of the process: all threads, of which torch has one. It runs from the batch of one step to that of
+The clock is the CPU time of all threads of the process; torch has one thread. It runs from the batch of one step to that of
 a later step in the same epoch, so it excludes setup, validation and checkpoints. The number of steps is a multiple of the
 logging interval, so that rows of metrics count with their true share. All take turns.
 """

@@ -1,4 +1,4 @@
-"""How often standings are wrong, and what they find, by simulation. Prints the tables of docs/statistics.md.
+"""Simulates sweeps: how often standings are wrong, and what they find. Prints the tables of docs/statistics.md.
 
     python benchmarks/standings.py errors      # how often the best setting is ruled out
     python benchmarks/standings.py power       # how many worse settings are ruled out

@@ -7,11 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from segsweep.sweeps.state import SweepRecord
+from segsweep.sweeps.state import ENDED, SweepRecord
 from segsweep.sweeps.statistics import LEVEL
 
 FIRST_LEVEL = 0.04
-ENDED = ("completed", "failed")
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from segsweep.sweeps.ranking import Comparison
 from segsweep.sweeps.report_text import entry_text, outcomes
 from segsweep.sweeps.scale import PIXELS, scale_of
 from segsweep.sweeps.scored import compare_apart, scoring
-from segsweep.sweeps.state import FINAL, SweepDirectory, SweepRecord
+from segsweep.sweeps.state import ENDED, FINAL, SweepDirectory, SweepRecord
 from segsweep.sweeps.statistics import LEVEL
 
 
@@ -196,7 +196,7 @@ def comparison(
         number = {job.directory: job.number for job in record.jobs if job.settings}
         numbers = [number.get(directory) for directory in jobs["directory"]]
         seen = [each is None or each in look.completed or each in look.failed for each in numbers]
-        later = int((jobs["status"].isin(["completed", "failed"]) & ~np.array(seen)).sum())
+        later = int((jobs["status"].isin(ENDED) & ~np.array(seen)).sum())
         # A job that failed then and has completed since would change the verdict of that look.
         failed = np.array([each in look.failed for each in numbers])
         jobs["status"] = jobs["status"].where(~failed, "failed")

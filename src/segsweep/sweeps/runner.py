@@ -23,9 +23,9 @@ from segsweep.sweeps import running
 from segsweep.sweeps.launchers import batches, engine_of, jobs_at_once, runs_locally, settle_optuna
 from segsweep.sweeps.plan import UNSWEPT, SeveralProcessesError, add_jobs, broken_job, job_of, require_same_kind
 from segsweep.sweeps.results import Results
-from segsweep.sweeps.running import ENDED, RunningSweep, watched
+from segsweep.sweeps.running import RunningSweep, watched
 from segsweep.sweeps.scored import Scoring, scoring
-from segsweep.sweeps.state import Job, SweepDirectory, SweepRecord, held
+from segsweep.sweeps.state import ENDED, Job, SweepDirectory, SweepRecord, held
 from segsweep.trainer_settings import auto_precision
 
 

@@ -12,12 +12,10 @@ from segsweep.runs import RunRecord
 from segsweep.sweeps.report import write_tables
 from segsweep.sweeps.report_text import Tally, job_line
 from segsweep.sweeps.results import Results
-from segsweep.sweeps.state import Job, SweepDirectory, SweepRecord
+from segsweep.sweeps.state import ENDED, Job, SweepDirectory, SweepRecord
 
 SHARE = 0.02
 """Largest share of the time for writing sweep.json and the tables, and for checking jobs in other processes."""
-
-ENDED = ("completed", "failed")
 
 
 @dataclass

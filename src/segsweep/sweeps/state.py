@@ -23,6 +23,8 @@ FORMAT = 1
 FINAL = "final"
 """The stage of a training with the best values after a search; it is not ranked with the jobs of the search."""
 _SHARED = ("settings", "choices", "scored")
+ENDED = ("completed", "failed")
+"""Statuses of jobs that will not change by waiting."""
 JobStatus = Literal["pending", "running", "completed", "failed", "interrupted"]
 
 
