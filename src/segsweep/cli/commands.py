@@ -119,7 +119,8 @@ def speed(config: DictConfig, directory: Path, overrides: list[str]) -> None:
     notes = {str(row.combination): row.note for row in report.rows if row.note}
     for line in [*report.remarks, *(f"{combination}: {note}" for combination, note in notes.items())]:
         print(line)
-    print("~ is from the first steps alone; such settings took no turns.")
+    if any(row.speed is not None and not row.ratios for row in report.rows):
+        print("~ is from the first steps alone; such settings took no turns.")
     print(f"loss: largest relative difference in the first {report.compared_steps} steps from {report.reference}.")
     print(f"Only settings below {NEAR:g} are recommended, which is no proof of equal results.")
     if report.chosen.combination == report.given:
