@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from matplotlib.colors import to_hex
 from matplotlib.text import Text
 
 from segsweep import plots
@@ -244,6 +245,150 @@ def test_the_ticks_of_a_logarithmic_axis_cover_everything_drawn(band):
     assert {"1", "0.001"} <= shown or {"1", "0.01"} <= shown
 
 
+# The axes of few validations, and the enlarged panel
+
+
+def sweep_of(ends, seeds=1, steps=(100, 200, 300, 400), start=0.1):
+    """Histories that approach each of the `ends`, their settings, and the last mean of each setting."""
+    histories, settings = {}, {}
+    for place, end in enumerate(ends):
+        for seed in range(seeds):
+            values = [end - (end - start) * 0.2**number for number in range(1, len(steps))] + [end]
+            histories[f"{place},{seed}"] = pd.DataFrame({"step": steps, "val/iou": values})
+            settings[f"{place},{seed}"] = f"setting {place}"
+    return histories, settings
+
+
+def named(axes):
+    return [text for text in labels(axes) if "see below" not in text]
+
+
+@pytest.mark.parametrize("steps", [(1000,), (300, 1000), (300, 600, 900), tuple(range(50, 1050, 50))])
+def test_the_x_axis_starts_at_0_and_ticks_stand_at_few_steps(steps):
+    histories, _ = sweep_of([0.5, 0.7], steps=steps)
+    (axes,) = plots.curves(histories, "val/iou").axes
+    low, high = axes.get_xlim()
+    ticks = [tick for tick in axes.get_xticks() if low <= tick <= high]
+    if len(steps) <= 6:
+        assert ticks == list(steps)
+    if len(steps) > 1:
+        assert low == 0
+    assert high < 1.1 * steps[-1]
+    assert all(line.get_marker() not in ("", "None") for line in lines(axes).values())
+
+
+def test_curves_of_one_step_stand_side_by_side_and_their_bands_are_lines():
+    histories, settings = sweep_of([0.5, 0.6, 0.7, 0.8], seeds=2, steps=(1000,))
+    for place in range(4):
+        histories[f"{place},1"]["val/iou"] += 0.01
+    (axes,) = plots.curves(histories, "val/iou", settings=settings).axes
+    places = [float(line.get_xdata()[0]) for line in lines(axes).values()]
+    assert len(set(places)) == 4
+    assert np.mean(places) == pytest.approx(1000)
+    low, high = axes.get_xlim()
+    assert all(low < place < high for place in places)
+    assert all(band.get_linewidth()[0] > 0 for band in axes.collections)
+    assert "side by side" in axes.get_xlabel()
+
+
+def test_leader_lines_are_grey_dotted_and_thinner_than_curves():
+    histories, _ = sweep_of([0.5, 0.7, 0.9])
+    (axes,) = plots.curves(histories, "val/iou").axes
+    colors = {line.get_color() for line in lines(axes).values()}
+    for text in axes.texts:
+        assert to_hex(text.arrow_patch.get_edgecolor()) not in map(to_hex, colors)
+        assert text.arrow_patch.get_linestyle() not in ("-", "solid")
+        assert text.arrow_patch.get_linewidth() < min(line.get_linewidth() for line in lines(axes).values())
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    st.lists(st.floats(0.01, 0.999), min_size=2, max_size=24),
+    st.floats(0.0, 0.002),
+    st.sampled_from(["max", "min"]),
+    st.sampled_from([(1000,), (500, 1000), (100, 200, 300, 400, 500, 600)]),
+    st.booleans(),
+)
+def test_every_curve_is_drawn_whole_once_and_the_enlarged_panel_counts_what_ends_outside(ends, near, best, steps, log):
+    crowd = [0.98 + near * place for place in range(len(ends))]
+    histories, _ = sweep_of([*ends, *crowd], steps=steps)
+    figure = plots.curves(histories, "val/iou", best=best, enlarge=True, log_y=log)
+    last = {name: float(table["val/iou"].iloc[-1]) for name, table in histories.items()}
+    low, high = figure.axes[0].get_ylim()
+    assert all(low <= value <= high for value in last.values())
+    assert len(lines(figure.axes[0])) == len(last)
+    if len(figure.axes) == 1:
+        return
+    overview, enlarged = figure.axes
+    low, high = enlarged.get_ylim()
+    inside = {name for name, value in last.items() if low <= value <= high}
+    assert f"{len(inside)} of {len(last)} curves end here" in enlarged.get_title("left")
+    assert f"{len(inside)} curves: see below" in labels(overview)
+    winner = (max if best == "max" else min)(last.values())
+    assert low < winner < high
+    many = len(last) > LABELLED
+    assert set(named(enlarged)) <= inside
+    assert set(named(overview)).isdisjoint(inside)
+    assert len(named(enlarged)) + len(named(overview)) == (6 if many else len(last))
+
+
+def test_the_crowded_best_are_enlarged_and_evenly_spread_curves_are_not():
+    ends = [0.85, 0.956, 0.9735, 0.983, 0.9824, 0.9812, 0.9832, 0.9786, 0.65]
+    histories, _ = sweep_of(ends)
+    overview, enlarged = plots.curves(histories, "val/iou", best="max", enlarge=True).axes
+    assert sorted(named(overview)) == ["0,0", "1,0", "8,0"]
+    heights = sorted(text.xy[1] for text in enlarged.texts)
+    assert np.allclose(heights, sorted(ends)[3:])
+    assert np.ptp(enlarged.get_ylim()) < np.ptp(overview.get_ylim()) / 4
+    for how in ({"enlarge": False}, {"best": None}, {"limits": (0, 1)}):
+        assert len(plots.curves(histories, "val/iou", **{"best": "max", "enlarge": True} | how).axes) == 1
+    histories, _ = sweep_of(np.linspace(0.2, 0.9, 8))
+    assert len(plots.curves(histories, "val/iou", best="max", enlarge=True).axes) == 1
+
+
+@pytest.mark.parametrize("number", [2, 9, 16, 40])
+def test_labels_of_both_panels_do_not_cover_one_another(number):
+    histories, _ = sweep_of([0.3, *(0.98 + 0.0001 * place for place in range(number))])
+    figure = plots.curves(histories, ["val/iou", "val/iou"], best="max", enlarge=True)
+    plots.to_image(figure)
+    assert len(figure.axes) == 4
+    for axes in figure.axes:
+        boxes = sorted((Text.get_window_extent(text) for text in axes.texts), key=lambda box: box.y0)
+        assert all(lower.y1 <= upper.y0 for lower, upper in pairwise(boxes))
+        assert all(box.x0 >= 0 and box.x1 <= figure.bbox.width for box in boxes)
+    (box,) = (legend.get_window_extent() for legend in figure.legends) if figure.legends else (figure.bbox,)
+    assert 0 <= box.x0 <= box.x1 <= figure.bbox.width
+
+
+def test_a_setting_of_which_one_run_learns_shows_its_runs_instead_of_a_band():
+    histories, settings = sweep_of([0.98, 0.97, 0.6], seeds=3)
+    for seed, end in enumerate((0.98, 0.48, 0.49)):
+        histories[f"2,{seed}"].loc[3, "val/iou"] = end
+    figure = plots.curves(histories, "val/iou", settings=settings)
+    (axes,) = figure.axes
+    assert len(axes.collections) == 2
+    thin = [line for line in axes.get_lines() if line.get_label().startswith("_")]
+    assert sorted(float(line.get_ydata()[-1]) for line in thin) == [0.48, 0.49, 0.98]
+    assert "replicates" in legend(figure)
+
+
+def test_the_legend_names_line_styles_which_mean_the_same_in_every_group():
+    # The second group lacks the first rate, so that places in the groups differ.
+    names = [("sgd", 0.1), ("sgd", 0.2), ("sgd", 0.3), ("adam", 0.2), ("adam", 0.3)]
+    histories = {f"{optimizer},{rate}": history(place) for place, (optimizer, rate) in enumerate(names)}
+    groups = {name: name.split(",")[0] for name in histories}
+    rates = {name: f"lr={name.split(',')[1]}" for name in histories}
+    figure = plots.curves(histories, "val/iou", groups=groups, lines=rates)
+    drawn = lines(figure.axes[0])
+    said = {
+        text.get_text(): handle.get_linestyle()
+        for legend in figure.legends
+        for text, handle in zip(legend.get_texts(), legend.legend_handles, strict=True)
+    }
+    assert list(said) == ["sgd", "adam", "lr=0.1", "lr=0.2", "lr=0.3"]
+    assert all(line.get_linestyle() == said[rates[name]] for name, line in drawn.items())
+
+
 def test_curves_refuses_arguments_that_do_not_fit():
     with pytest.raises(ValueError, match="nothing to draw"):
         plots.curves({}, "val/iou")
@@ -251,6 +396,8 @@ def test_curves_refuses_arguments_that_do_not_fit():
         plots.curves({"a": history()}, "val/dice")
     with pytest.raises(ValueError, match="groups has no entry for run 'a'"):
         plots.curves({"a": history()}, "val/iou", groups={})
+    with pytest.raises(ValueError, match="lines has no entry for run 'a'"):
+        plots.curves({"a": history()}, "val/iou", lines={})
     with pytest.raises(ValueError, match="settings has no entry for run 'a'"):
         plots.curves({"a": history()}, "val/iou", settings={})
     with pytest.raises(ValueError, match="replicates of 's' are in 'x' and 'y'"):

@@ -368,7 +368,7 @@ def test_heatmap_of_many_values_shows_the_best_ones_and_the_best_of_all(made: Ma
     assert len(labels) == MOST_VALUES
     assert min(abs(label / 0.01 - 1) for label in labels) < 1e-3
     assert texts(figure).count("★") == 1
-    assert f", {MOST_VALUES} of {len(rates)} lr;" in texts(figure)[0]
+    assert f", {MOST_VALUES} of {len(rates)} lr\n" in texts(figure)[0]
     assert sorted(labels) == labels
 
 

@@ -167,8 +167,9 @@ def heatmap(
         title = f"{what}, {rows} by {columns}{mark}"
     width = (1.15 if len(column_names) <= 8 else 0.9) * len(column_names)
     margin = 0.075 * max(map(len, row_names)) + 0.5
-    wide = max(width + margin + 1.3, 4.2, 0.085 * len(title))
-    figure = new_figure(wide, max(0.62 * len(row_names), 1.2) + 1.5)
+    title_lines = title.splitlines()
+    wide = max(width + margin + 1.3, 4.2, 0.085 * max(map(len, title_lines)))
+    figure = new_figure(wide, max(0.62 * len(row_names), 1.2) + 1.3 + 0.2 * len(title_lines))
     axes = figure.add_subplot(xlabel=columns, ylabel=rows)
     matrix_axes(axes, row_names, column_names)
     if sum(map(len, column_names)) * 0.075 > width * 0.9:
@@ -227,4 +228,4 @@ def _draw_cell(axes: Axes, row: int, column: int, cell: Cell, color: Any, *, is_
             Rectangle((column - 0.46, row - 0.44), 0.92, 0.88, fill=False, edgecolor=ink, linewidth=2, zorder=3)
         )
     if mark := "★" if is_best else cell.mark:
-        axes.text(column - 0.42, row - 0.3, mark, ha="left", va="center", color=ink, fontsize=8)
+        axes.text(column - 0.42, row - 0.3, mark, ha="left", va="center", color=ink, fontsize=11)

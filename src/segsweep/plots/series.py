@@ -1,7 +1,7 @@
 """Histories of runs as curves: running means, means of replicates, and labels at the ends of curves."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
@@ -10,7 +10,7 @@ from matplotlib.colors import to_rgb
 from numpy.typing import ArrayLike, NDArray
 
 from segsweep.plots.arrays import to_array
-from segsweep.plots.style import shorten
+from segsweep.plots.style import GREY, shorten
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,6 +27,8 @@ class Curve:
     group: str
     x: NDArray[np.float64]
     y: NDArray[np.float64]
+    line: str = ""
+    """Curves with the same text have the same line style."""
     replicates: int = 1
     low: NDArray[np.float64] | None = None
     high: NDArray[np.float64] | None = None
@@ -39,7 +41,9 @@ class Curve:
     diverged: int = 0
 
     @classmethod
-    def of(cls, name: str, group: str, runs: Mapping[str, Points], failed: Collection[str], band: Band) -> "Curve":
+    def of(
+        cls, name: str, group: str, line: str, runs: Mapping[str, Points], failed: Collection[str], band: Band
+    ) -> "Curve":
         """Combines the runs of one setting. The mean would jump if it covered steps that only some replicates have."""
         import pandas as pd  # here, because a training that starts does without
 
@@ -49,7 +53,7 @@ class Curve:
         for steps, values in (finite[run] for run in bad):
             if len(places := np.flatnonzero(np.isfinite(values))):
                 stops.append((float(steps[places[-1]]), float(values[places[-1]])))
-        curve = cls(name, group, np.empty(0), np.empty(0), len(runs), stops=stops, diverged=len(bad))
+        curve = cls(name, group, np.empty(0), np.empty(0), line, len(runs), stops=stops, diverged=len(bad))
         if len(runs) == 1:
             curve.x, curve.y = next(iter(finite.values()))
             return curve
@@ -74,6 +78,18 @@ class Curve:
             curve.runs = list(finite.values())
         return curve
 
+    def moved(self, shift: float) -> "Curve":
+        """The curve with `shift` added to every x."""
+        runs, tails = ([(x + shift, y) for x, y in lines] for lines in (self.runs, self.tails))
+        return replace(self, x=self.x + shift, runs=runs, tails=tails, stops=[(x + shift, y) for x, y in self.stops])
+
+    def cut(self, start: float) -> "Curve":
+        """The curve from step `start` on."""
+        kept = self.x >= start
+        low, high = (None if edge is None else edge[kept] for edge in (self.low, self.high))
+        runs, tails = ([(x[x >= start], y[x >= start]) for x, y in lines] for lines in (self.runs, self.tails))
+        return replace(self, x=self.x[kept], y=self.y[kept], low=low, high=high, runs=runs, tails=tails)
+
     @property
     def drawn(self) -> NDArray[np.float64]:
         """Every value that is drawn, float64 [N]."""
@@ -90,6 +106,12 @@ class Curve:
         """The last finite value; NaN if there is none."""
         finite = self.y[np.isfinite(self.y)]
         return float(finite[-1]) if len(finite) else float("nan")
+
+    @property
+    def last(self) -> float:
+        """The last finite value where the label stands: of the mean, or of the longest tail; NaN if there is none."""
+        values = self.anchor[1][np.isfinite(self.anchor[1])]
+        return float(values[-1]) if len(values) else float("nan")
 
     @property
     def label(self) -> str:
@@ -143,6 +165,7 @@ def read_panels(
     x: str,
     *,
     groups: Mapping[str, str] | None,
+    lines: Mapping[str, str] | None,
     settings: Mapping[str, str] | None,
     diverged: Collection[str],
     band: Band,
@@ -150,18 +173,19 @@ def read_panels(
     """Reads a panel for each column, with a curve for each setting in the order of the histories; see `plots.curves`.
 
     Raises:
-        ValueError: as `plots.curves`, or replicates of one setting are in two groups.
+        ValueError: as `plots.curves`, or replicates of one setting are in two groups or have two line styles.
     """
     if not histories or not columns:
         raise ValueError("there is nothing to draw: give at least one history and one column.")
     if band not in get_args(Band):
         raise ValueError(f"band is {band!r}; give one of {', '.join(get_args(Band))}.")
     setting_of = {run: _look_up(settings, run, "settings") if settings is not None else run for run in histories}
-    group_of: dict[str, str] = {}
-    for run, setting in setting_of.items():
-        group = _look_up(groups, run, "groups") if groups is not None else ""
-        if group_of.setdefault(setting, group) != group:
-            raise ValueError(f"groups: replicates of {setting!r} are in {group_of[setting]!r} and {group!r}.")
+    style_of: dict[str, dict[str, str]] = {"groups": {}, "lines": {}}
+    for argument, names in (("groups", groups), ("lines", lines)):
+        for run, setting in setting_of.items():
+            name = _look_up(names, run, argument) if names is not None else ""
+            if (other := style_of[argument].setdefault(setting, name)) != name:
+                raise ValueError(f"{argument}: replicates of {setting!r} are in {other!r} and {name!r}.")
     panels = []
     for y in columns:
         if not any(y in history and x in history for history in histories.values()):
@@ -178,9 +202,29 @@ def read_panels(
             points.setdefault(setting_of[run], {})[run] = (steps, values)
             if np.isinf(values).any():
                 failed.add(run)
-        curves = [Curve.of(setting, group_of[setting], runs, failed, band) for setting, runs in points.items()]
-        panels.append(Panel(y, curves, missing))
+        curves = [
+            Curve.of(setting, style_of["groups"][setting], style_of["lines"][setting], runs, failed, band)
+            for setting, runs in points.items()
+        ]
+        panels.append(Panel(y, _runs_for_wide_bands(curves, points, failed) if band == "minmax" else curves, missing))
     return panels
+
+
+def _runs_for_wide_bands(
+    curves: Sequence[Curve], points: Mapping[str, Mapping[str, Points]], failed: Collection[str]
+) -> list[Curve]:
+    """Gives curves their replicates instead of a band that ends more than a quarter of the panel high.
+
+    If one of three runs learns, no run is near their mean, and their band hides the other curves.
+    """
+    drawn = np.concatenate([np.empty(0), *(curve.drawn for curve in curves)])
+    most = np.ptp(drawn[np.isfinite(drawn)]) / 4 if len(curves) > 1 else np.inf
+    return [
+        Curve.of(curve.name, curve.group, curve.line, points[curve.name], failed, "runs")
+        if curve.low is not None and curve.high is not None and curve.high[-1] - curve.low[-1] > most
+        else curve
+        for curve in curves
+    ]
 
 
 def _look_up(names: Mapping[str, str], run: str, argument: str) -> str:
@@ -230,12 +274,15 @@ def spread(positions: ArrayLike, gap: float, low: float = 0.0, high: float = 1.0
     return result
 
 
-def label_ends(axes: Axes, curves: Sequence[tuple[NDArray[np.float64], NDArray[np.float64], str, str]]) -> None:
-    """Writes each curve's label to the right of the axes, near the height of its end, with a thin line to it.
+def label_ends(
+    axes: Axes, curves: Sequence[tuple[NDArray[np.float64], NDArray[np.float64], str, str]], inches: float
+) -> None:
+    """Writes each curve's label to the right of the axes, near the height of its end, with a dotted grey line to it.
 
     Args:
         axes: with their final scale and limits.
         curves: x, y, text and colour of each; curves without a finite value get no label.
+        inches: height of the axes, at least.
     """
     ends = []
     for x, y, text, color in curves:
@@ -247,25 +294,22 @@ def label_ends(axes: Axes, curves: Sequence[tuple[NDArray[np.float64], NDArray[n
     if not ends:
         return
     axes.set_ylim(axes.get_ylim())
-    figure = axes.get_figure(root=True)
-    assert figure is not None
-    # Title, axis labels and legend take about 1.3 inches of the figure's height.
-    inches = figure.get_size_inches()[1] - 1.3
     font_size = 7.5
-    line = {"arrowstyle": "-", "linewidth": 0.5, "alpha": 0.6, "shrinkA": 1, "shrinkB": 0, "relpos": (0, 0.5)}
+    # Grey and dotted, because a line in the curve's colour looks like a part of the curve.
+    line = {"arrowstyle": "-", "linewidth": 0.7, "linestyle": (0, (1, 2)), "color": GREY, "shrinkA": 1, "shrinkB": 2}
     to_fraction = axes.transScale + axes.transLimits
     heights = [float(to_fraction.transform((x, y))[1]) for x, y, _, _ in ends]
     for (end_x, end_y, text, color), height in zip(ends, spread(heights, 1.25 * font_size / 72 / inches), strict=True):
         axes.annotate(
             text,
             xy=(end_x, end_y),
-            xytext=(1.02, float(height)),
+            xytext=(1.04, float(height)),
             textcoords="axes fraction",
             va="center",
             ha="left",
             fontsize=font_size,
             # Darker than the line, because thin letters need more contrast with the paper.
             color=tuple(0.72 * channel for channel in to_rgb(color)),
-            arrowprops=line | {"color": color},
+            arrowprops=line | {"relpos": (0, 0.5)},
             annotation_clip=False,
         )

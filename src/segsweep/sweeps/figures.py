@@ -52,9 +52,10 @@ def sweep_curves(results: Results) -> Figure | None:
         setting = setting_name(rows[directory], axes) if axes else "all jobs"
         settings[directory] = f"final: {setting}" if rows[directory].get("stage") == FINAL else setting
     first = "optim" if "optim" in axes else (axes[0] if axes else None)
-    groups = None
+    groups = lines = None
     if first is not None and len(axes) > 1 and 1 < len({str(rows[name][first]) for name in drawn}) <= _MOST_COLORS:
         groups = {name: setting_name(rows[name], [first]) for name in drawn}
+        lines = {name: setting_name(rows[name], [axis for axis in axes if axis != first]) for name in drawn}
     jobs, different = len(drawn), len(set(settings.values()))
     title = f"{jobs} job{'s' if jobs != 1 else ''}"
     if different < jobs:
@@ -64,7 +65,7 @@ def sweep_curves(results: Results) -> Figure | None:
         title += f" (not drawn: {', '.join(f'{count} {outcome}' for outcome, count in counts.items())})"
     apart = compared is not None and bool(compared.parts)
     return curves(
-        drawn, columns, settings=settings, groups=groups, title=title,
+        drawn, columns, settings=settings, groups=groups, lines=lines, title=title, enlarge=True,
         diverged=[name for name in drawn if is_diverged(rows[name]["error"])],
         # Jobs that were scored on different images have no common best.
         best=None if apart else {objective: record.mode, "train/loss_running": "min"},
@@ -123,9 +124,9 @@ def sweep_heatmap(results: Results) -> Figure | None:
     for axis in (columns, rows):
         ended, values = _best_values(ended, axis, rows, columns, name, record.mode)
         title += f", {MOST_VALUES} of {values:,} {axis}" if values > MOST_VALUES else ""
-    note = f"; ★ {'highest' if record.mode == 'max' else 'lowest'}" if ended[name].notna().any() else ""
+    note = f"\n★ {'highest' if record.mode == 'max' else 'lowest'}" if ended[name].notna().any() else ""
     if parts and compared is not None:
-        note = f"; {compared.why}"
+        note = f"\n{compared.why}"
     by_setting = {} if compared is None or parts else compared.by_setting()
     standings = [by_setting.get(tuple(entry_key(row[axis]) for axis in axes)) for _, row in ended.iterrows()]
     ended["mark"] = ["" if found is None else _MARKS.get(found["standing"], "") for found in standings]
