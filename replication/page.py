@@ -61,15 +61,18 @@ def _sizes() -> list[str]:
 
 
 def _verdicts(results: Mapping[str, Any]) -> list[str]:
-    rows = []
+    rows, otherwise = [], []
     for claim in CLAIMS:
         names = [setting.name for setting in STUDIES[claim.study].settings]
         verdict = judge_claim(claim, names, results)
         rows.append([claim.text, claim.metric, f"**{verdict.answer}**", str(verdict.seeds), verdict.reason])
+        if (raw := judge_claim(claim, names, results, logarithms=False).answer) != verdict.answer:
+            otherwise.append(f"{claim.text} by {claim.metric}: {raw}")
     return [
         "## What they conclude", "",
         prose.VERDICTS, "",
         *table(["conclusion", "by", "answer", "seeds", "why"], rows),
+        *([prose.RAW_LOSSES.format(lines="; ".join(otherwise)), ""] if otherwise else []),
     ]  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from replication.published import CONFIDENT, LOSS, STUDIES
 from replication.results import ROUNDING, values
 from segsweep.sweeps.ranking import Comparison, compare
+from segsweep.sweeps.scale import Scale, scale_of
 from segsweep.sweeps.statistics import LEVEL, holm, paired_p
 
 Mode = Literal["min", "max"]
@@ -91,18 +92,22 @@ CLAIMS = (
 """Each claim by the document's measure, and by the iou on validation."""
 
 
-def judge_claim(claim: Claim, settings: Sequence[str], results: Mapping[str, Any]) -> Verdict:
+def judge_claim(
+    claim: Claim, settings: Sequence[str], results: Mapping[str, Any], *, logarithms: bool = True
+) -> Verdict:
     """Tests a claim on the collected runs, over the seeds that all settings have.
 
     Paired t-tests compare each claimed setting with each of the others, corrected for these pairs alone: the claim was made
     before our runs, so no pair was picked by their results. The claim holds if every claimed setting is better than all
     others, and does not hold if one of them is worse. It cannot be told if chance may explain the order. A setting with
-    diverged runs is compared by its other runs, which favours it: it can be called worse, but not better.
+    diverged runs is compared by its other runs, which favours it: it can be called worse, but not better. Losses are
+    compared by their logarithms, as in the page's intervals.
 
     Args:
         claim: the conclusion.
         settings: names of the study's settings.
         results: collected by `collect`.
+        logarithms: False compares losses as they are.
     """
     scores: Scores = {name: values(results, f"{claim.study}: {name}", claim.metric) for name in settings}
     if missing := [name for name, found in scores.items() if not found]:
@@ -111,7 +116,10 @@ def judge_claim(claim: Claim, settings: Sequence[str], results: Mapping[str, Any
     if len(seeds) < LEAST_SEEDS:
         return Verdict("cannot be told", len(seeds), f"{len(seeds)} of {LEAST_SEEDS} seeds so far")
     sign = 1 if claim.mode == "max" else -1
-    runs = {name: sign * np.array([found[seed] for seed in seeds]) for name, found in scores.items()}
+    found = {name: np.array([each[seed] for seed in seeds]) for name, each in scores.items()}
+    losses = scale_of(claim.metric, np.concatenate(list(found.values()))) == "log"
+    scale = Scale("log" if losses and logarithms else "raw")
+    runs = {name: sign * scale.forward(each) for name, each in found.items()}
     claimed = (claim.claimed,) if isinstance(claim.claimed, str) else claim.claimed
     answer, reason = _judge(claimed, runs)
     diverged = [f"{name} in {lost} of {len(seeds)}" for name, each in runs.items() if (lost := _lost(each))]
@@ -137,7 +145,7 @@ class _Pair:
     Args:
         claimed: name of the claimed setting.
         other: name of the other setting.
-        mean: mean lead of the claimed setting, over the seeds in which neither diverged.
+        mean: mean lead of the claimed setting on the scale of the test, over the seeds in which neither diverged.
         ahead: in how many seeds it is better; a diverged run is worse than one that did not diverge.
         shown: whether the mean differs from 0 at 5 %.
     """

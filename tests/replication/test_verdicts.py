@@ -55,6 +55,25 @@ def test_less_is_better_where_the_claim_says_so():
     assert judge_claim(claim, ["a", "b"], made_up("study", {"a": BAD, "b": CLEAR}, "loss")).answer == "holds"
 
 
+# b is above a by a factor that hardly varies, so the difference varies much.
+FACTORS = {"a": [0.01, 0.02, 0.04, 0.08, 0.16], "b": [0.011, 0.023, 0.045, 0.09, 0.184]}
+
+
+@given(st.floats(0.001, 1000))
+def test_a_verdict_on_losses_is_the_same_in_any_unit_and_counts_factors(unit: float):
+    claim = Claim("a is the best", "study", "a", "val/loss", "min")
+    numbers = {name: [unit * value for value in each] for name, each in FACTORS.items()}
+    results = made_up("study", numbers, "val/loss")
+    assert judge_claim(claim, ["a", "b"], results).answer == "holds"
+    assert judge_claim(claim, ["a", "b"], results, logarithms=False).answer == "cannot be told"
+
+
+def test_shares_are_compared_as_they_are():
+    # On a logarithmic scale the same numbers would decide: see above.
+    claim = Claim("b is the best", "study", "b", "val/iou", "max")
+    assert judge_claim(claim, ["a", "b"], made_up("study", FACTORS, "val/iou")).answer == "cannot be told"
+
+
 def test_every_claim_is_about_a_study_and_some_of_its_settings():
     for claim in CLAIMS:
         claimed = {claim.claimed} if isinstance(claim.claimed, str) else set(claim.claimed)
