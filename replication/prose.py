@@ -115,14 +115,14 @@ foreground_iou is near 1 there whatever a net has learnt. iou is the mean over c
 VERDICTS = (
     "Each conclusion is tested by paired t-tests at 5 %, as in a sweep's ranking ([statistics](statistics.md)): each "
     "claimed setting against each of the others, over the seeds. Losses are compared by their logarithms, as in the "
-    "intervals above; shares as they are, where a sweep takes their logits. The tests are corrected for these "
-    "pairs (Holm) and no others, because the conclusions were drawn before our runs. Each is tested by the document's measure and, if that "
-    "is another one, by the iou on validation. Settings with fewer than five runs are not tested. A run diverged if "
-    "its loss or its weights were no longer finite; a run that merely stopped learning did not. A setting with "
-    "diverged runs is compared by its other runs, which favours it: it can be called worse, but not better. In the "
-    "number of seeds in which a setting is better, a diverged run is behind one that did not diverge. Each line is "
-    "corrected for its own comparisons, not for the number of lines. A setting that learns in one run and not in the "
-    "next varies so much that the test cannot place it, even if it is behind in every seed."
+    "intervals above; shares as they are, where a sweep takes their logits. The tests are corrected for these pairs "
+    "(Holm) and no others, because the conclusions were drawn before our runs. Each is tested by the document's "
+    "measure and, if that is another one, by the iou on validation. Settings with fewer than five runs are not "
+    "tested. A run diverged if its loss or its weights were no longer finite; a run that merely stopped learning did "
+    "not. A setting with diverged runs is compared by its other runs, which favours it: it can be called worse, but "
+    "not better. In the number of seeds in which a setting is better, a diverged run is behind one that did not "
+    "diverge. Each line is corrected for its own comparisons, not for the number of lines. A setting that learns in "
+    "one run and not in the next varies so much that the test cannot place it, even if it is behind in every seed."
 )
 
 RAW_LOSSES = "Without logarithms these lines on losses would have another answer: {lines}."

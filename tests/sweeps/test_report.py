@@ -1,12 +1,16 @@
 """Reports of sweeps with made-up results: tables that fit a terminal, pictures that state what they leave out."""
 
 import copy
+import importlib.util
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from support import ROOT
 from sweep_support import DIVERGED, Made, Values
 
 from segsweep.errors import UserError
@@ -392,3 +396,56 @@ def test_load_sweep_and_every_public_name_are_in_segsweep(made: Made):
     assert list(sweep.histories) == list(sweep.summary["directory"])
     assert isinstance(sweep.summary, pd.DataFrame)
     assert all(getattr(segsweep, name) is not None for name in segsweep.__all__)
+
+
+# The page of a sweep in docs/results.md
+
+
+def page_maker() -> Any:
+    spec = importlib.util.spec_from_file_location("make_sweep", ROOT / "docs/make_sweep.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def docs(tmp_path: Path) -> Path:
+    for folder in ("images", "measured"):
+        (tmp_path / "docs" / folder).mkdir(parents=True)
+    page = "before\n<!-- sweep mine -->\nold\n<!-- end of sweep mine -->\nafter\n"
+    (tmp_path / "docs/results.md").write_text(page)
+    return tmp_path / "docs"
+
+
+def test_a_finished_sweep_is_put_between_the_marks_of_the_page_and_its_numbers_are_kept(made: Made, docs: Path):
+    sweep = made(THREE_WAY, noisy)
+    pages = []
+    for _ in range(2):
+        page_maker().main(str(sweep.path), "mine", docs)
+        pages.append((docs / "results.md").read_text())
+    assert pages[0] == pages[1]
+    assert pages[0].startswith("before\n<!-- sweep mine -->\n**")
+    assert pages[0].endswith("|\n<!-- end of sweep mine -->\nafter\n")
+    assert "old" not in pages[0]
+    stored = json.loads((docs / "measured/mine_sweep.json").read_text())
+    assert all(sentence in pages[0] for sentence in stored["verdict"])
+    assert [row["mean"] for row in stored["settings"]] == pytest.approx(
+        sweep.comparison.table["mean"].tolist(), abs=1e-12
+    )
+    assert len(stored["jobs"]) == 27
+    assert sorted(path.name for path in (docs / "images").iterdir()) == ["mine_curves.png", "mine_heatmap.png"]
+
+
+def test_an_unfinished_sweep_and_a_page_without_marks_are_refused_and_nothing_is_written(made: Made, docs: Path):
+    sweep = made(
+        {"lr": [0.1, 0.2], "seed": [0, 1]}, lambda values: "pending" if values == {"lr": 0.2, "seed": 1} else 0.5
+    )
+    before = (docs / "results.md").read_text()
+    with pytest.raises(UserError, match="1 of 4 jobs have not ended"):
+        page_maker().main(str(sweep.path), "mine", docs)
+    with pytest.raises(UserError, match="<!-- sweep other -->"):
+        page_maker().put_in(before, "other", "text")
+    assert (docs / "results.md").read_text() == before
+    assert not [*(docs / "images").iterdir(), *(docs / "measured").iterdir()]
