@@ -11,15 +11,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
+import lightning as L
 import torch
+from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 
 from segsweep.absent_classes import absence, objective_warning, scored_classes
-from segsweep.callbacks import Interrupted, StopOnSignal
+from segsweep.callbacks import StopOnSignal
 from segsweep.console import bars
 from segsweep.data.source import Split
-from segsweep.errors import UserError
+from segsweep.errors import Interrupted, UserError
 from segsweep.fingerprint import data_contents
 from segsweep.instantiate import to_plain
 from segsweep.plots import loss_curve, save
@@ -28,13 +30,15 @@ from segsweep.runs import Objective, RunDirectory, RunRecord, git_state, objecti
 from segsweep.runs.files import is_first_process, write_text
 from segsweep.runs.stored import read_plain, require_resolved
 from segsweep.trainer_settings import auto_precision, cpu_threads, quiet_libraries
-from segsweep.training_setup import Session, assemble, check_root
+from segsweep.training_setup import Session, assemble, check_root, tensorboard_logger
 from segsweep.user_code import load_code
 
 log = logging.getLogger(__name__)
 
 OVERFIT_IOU = 0.9
 """An overfit check passes above this iou on its samples."""
+TEST_FILE = ".test"
+"""The end of the name of TensorBoard's file with the values of the test."""
 
 
 def train(
@@ -302,6 +306,20 @@ def require_objective(record: RunRecord, session: Session) -> None:
     )
 
 
+def tests_in_own_file(trainer: L.Trainer, run: RunDirectory) -> None:
+    """Makes TensorBoard's values of the test a file of their own, which replaces that of an earlier test of the run.
+
+    TensorBoard would show the values of both: they belong to one step.
+    """
+    others = [logger for logger in trainer.loggers if not isinstance(logger, TensorBoardLogger)]
+    if len(others) == len(trainer.loggers):
+        return
+    if trainer.is_global_zero:
+        for path in run.tensorboard.glob(f"*{TEST_FILE}"):
+            path.unlink()
+    trainer.loggers = [*others, tensorboard_logger(run, filename_suffix=TEST_FILE)]
+
+
 def score_test_split(record: RunRecord, session: Session, run: RunDirectory) -> None:
     """Scores the best checkpoint on the test split, unless `trainer.test` is off or the split is empty."""
     if not session.settings.test:
@@ -309,6 +327,7 @@ def score_test_split(record: RunRecord, session: Session, run: RunDirectory) -> 
     if not session.data.source.size("test"):
         log.info("no test: the test split is empty")
         return
+    tests_in_own_file(session.trainer, run)
     try:
         session.trainer.test(session.task, session.data, ckpt_path=str(run.best), verbose=False)
     except SIGTERMException as error:

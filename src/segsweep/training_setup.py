@@ -98,8 +98,9 @@ def assemble(
     ]
     loggers: list[Logger] = [MetricsCSV(run.metrics, keep_to_step=step)]
     if settings["logger"]["tensorboard"]:
-        purge = None if step is None else step + 1  # points after the checkpoint are written again
-        loggers.append(TensorBoardLogger(run.path, name="", version="", sub_dir="tensorboard", purge_step=purge))
+        # Points after the checkpoint are written again. TensorBoard's Python loader ignores the first mark to drop such
+        # points, so the first session writes one too.
+        loggers.append(tensorboard_logger(run, purge_step=0 if step is None else step + 1))
     skip_empty_hooks(task, callbacks)
     trainer = build_trainer(trainer_settings, run.path, callbacks, loggers)
     if trainer_settings.compile:
@@ -107,6 +108,11 @@ def assemble(
         torch._dynamo.reset()
         task.net.compile()
     return Session(trainer_settings, data, task, trainer, training_log)
+
+
+def tensorboard_logger(run: RunDirectory, **options: Any) -> TensorBoardLogger:
+    """Writes into the run's tensorboard/; `options` go to SummaryWriter."""
+    return TensorBoardLogger(run.path, name="", version="", sub_dir="tensorboard", **options)
 
 
 def require_known_settings(settings: Mapping[str, Any]) -> None:
