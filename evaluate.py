@@ -1,5 +1,8 @@
 """Scores a trained run. `python evaluate.py --help` lists what can be set."""
 
+import segsweep.interrupt  # noqa: F401  # first: Ctrl-C ends the other imports in one line
+
+# isort: split
 from pathlib import Path
 
 import hydra

@@ -14,6 +14,7 @@ import contextlib
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
 import tempfile
@@ -50,16 +51,17 @@ def make_folder(root: Path, pairs: int) -> None:
 def start(root: str, overrides: list[str]) -> None:
     """Trains one step in this process, and prints the time when it ended and the peak memory, as JSON."""
     from segsweep import cli  # noqa: F401  (registers the resolvers that the configuration needs)
-    from segsweep.callbacks import Interrupted, StopOnSignal
+    from segsweep.callbacks import StopOnSignal
+    from segsweep.errors import Interrupted
     from segsweep.training import train
 
     asked: list[float] = []
     cpu: list[float] = []
 
-    def after_a_step() -> bool:
+    def after_a_step() -> int | None:
         asked.append(time.time())
         cpu.append(time.process_time())
-        return len(asked) > 1  # the first time is before training
+        return signal.SIGTERM if len(asked) > 1 else None  # the first time is before training
 
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("train", overrides=["data=folder", f"data.root={root}", *NET, *overrides])

@@ -424,7 +424,7 @@ def test_a_damaged_file_ends_in_one_line(cut_off: Path, command: Command, tmp_pa
 def cut_off(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run directory that was interrupted at step 4. Do not write to it."""
     from segsweep import cli
-    from segsweep.callbacks import Interrupted
+    from segsweep.errors import Interrupted
 
     folder = tmp_path_factory.mktemp("cut_off")
     with pytest.MonkeyPatch.context() as patch:

@@ -1,6 +1,8 @@
-"""Exceptions for a user's mistake and a diverged loss, and one printable line for any error."""
+"""Exceptions for a user's mistake, a diverged loss and a signal; and one printable line for any error."""
 
+import signal
 from collections.abc import Iterator
+from typing import Any
 
 LONGEST = 2000
 """Maximum characters of an error line; a longer one is cut in the middle."""
@@ -29,6 +31,23 @@ class DivergedError(RuntimeError):
     def __init__(self, message: str, step: int) -> None:
         super().__init__(message)
         self.step = step
+
+
+class Interrupted(BaseException):
+    """A signal stopped the run.
+
+    Args:
+        signum: the signal.
+        between_steps: whether weights and counters agree, so that a checkpoint may be saved.
+    """
+
+    def __init__(self, signum: int, between_steps: bool = False) -> None:
+        super().__init__(f"stopped by {signal.Signals(signum).name}")
+        self.signum = signum
+        self.between_steps = between_steps
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.signum, self.between_steps)  # a worker process sends it to its parent
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:

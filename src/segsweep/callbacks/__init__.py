@@ -1,12 +1,12 @@
 """Lightning callbacks: checkpoints, logs, pictures, batch-norm statistics, seeds and the end of a training."""
 
 from segsweep.callbacks.checkpoints import BestCheckpoint, LastCheckpoint, RunConfiguration, WholeCheckpointIO
-from segsweep.callbacks.control import EndOfTraining, Interrupted, PreciseBN, StepSeed, StopOnSignal, skip_empty_hooks
+from segsweep.callbacks.control import EndOfTraining, PreciseBN, StepSeed, StopOnSignal, skip_empty_hooks
 from segsweep.callbacks.tensorboard import ConfusionPicture, NetGraph, PrecisionRecall, SamplePanel
 from segsweep.callbacks.training_log import ConsoleProgress, ScoringProgress, TrainingLog
 
 __all__ = [
-    "BestCheckpoint", "ConfusionPicture", "ConsoleProgress", "EndOfTraining", "Interrupted", "LastCheckpoint", "NetGraph",
+    "BestCheckpoint", "ConfusionPicture", "ConsoleProgress", "EndOfTraining", "LastCheckpoint", "NetGraph",
     "PreciseBN", "PrecisionRecall", "RunConfiguration", "SamplePanel", "ScoringProgress", "StepSeed", "StopOnSignal",
     "TrainingLog", "WholeCheckpointIO", "skip_empty_hooks",
 ]  # fmt: skip

@@ -12,26 +12,10 @@ from lightning.pytorch.callbacks import Callback
 from segsweep.console import counted
 from segsweep.data.source import sample_seed
 from segsweep.datamodule import SegmentationDataModule
+from segsweep.errors import Interrupted
 from segsweep.instantiate import AtLeast1, checked
 from segsweep.nets import batch_norms, estimate_norm_statistics
 from segsweep.tasks import SegmentationTask
-
-
-class Interrupted(BaseException):
-    """A signal stopped the run.
-
-    Args:
-        signum: the signal.
-        between_steps: whether weights and counters agree, so that a checkpoint may be saved.
-    """
-
-    def __init__(self, signum: int, between_steps: bool = False) -> None:
-        super().__init__(f"stopped by {signal.Signals(signum).name}")
-        self.signum = signum
-        self.between_steps = between_steps
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.signum, self.between_steps)  # a worker process sends it to its parent
 
 
 def validation_due(trainer: L.Trainer) -> bool:
@@ -98,13 +82,13 @@ class StopOnSignal(Callback):
 
     Args:
         signals: the signals to handle.
-        asked: called after every batch; True stops like SIGTERM.
+        asked: called after every batch; a signal that it returns stops the training too.
     """
 
     def __init__(
         self,
         signals: Sequence[int] = (signal.SIGINT, signal.SIGTERM),
-        asked: Callable[[], bool] | None = None,
+        asked: Callable[[], int | None] | None = None,
     ) -> None:
         self.signum: int | None = None
         self._signals = signals
@@ -130,13 +114,13 @@ class StopOnSignal(Callback):
         self.signum = signum
 
     def told(self) -> bool:
-        """Whether a signal has arrived, or `asked` gives True."""
-        if self.signum is None and self._asked is not None and self._asked():
-            self.signum = signal.SIGTERM
+        """Whether a signal has arrived, or `asked` gives one."""
+        if self.signum is None and self._asked is not None:
+            self.signum = self._asked()
         return self.signum is not None
 
     def raise_if_told(self) -> None:
-        """Raises Interrupted if a signal has arrived, or `asked` gives True."""
+        """Raises Interrupted if a signal has arrived, or `asked` gives one."""
         if self.told():
             assert self.signum is not None
             raise Interrupted(self.signum, between_steps=True)

@@ -13,8 +13,8 @@ import torch
 import yaml
 from omegaconf import DictConfig
 
-from segsweep.callbacks import Interrupted, StopOnSignal
-from segsweep.errors import UserError
+from segsweep.callbacks import StopOnSignal
+from segsweep.errors import Interrupted, UserError
 from segsweep.runs import Objective, RunDirectory, RunRecord, objective_mode
 from segsweep.runs.stored import typed_overrides
 from segsweep.sweeps import running
@@ -50,6 +50,8 @@ def run_job(config: DictConfig, full: DictConfig, sweep: SweepDirectory, run: Ru
         Interrupted: a signal asked to stop; last.ckpt holds the state.
         Exception: the job failed, and the foreign sweeper must be told.
     """
+    if (current := running.current) is not None:
+        current.stop.raise_if_told()
     in_worker = is_worker(full)
     engine, local, parent = engine_of(full.hydra), runs_locally(full.hydra), os.getppid()
     if local and not held(sweep.lock):
@@ -74,10 +76,13 @@ def run_job(config: DictConfig, full: DictConfig, sweep: SweepDirectory, run: Ru
         with contextlib.suppress(ValueError):  # not the main thread
             signal.signal(signal.SIGINT, signal.SIG_IGN)
     signals = (signal.SIGTERM, *requeue) if in_worker else (signal.SIGINT, signal.SIGTERM)
-    stop = StopOnSignal(signals, lock_watcher(sweep.lock) if local else None)
+    # A signal may also have come before the training sets its own handlers.
+    asked_to_stop = (
+        (lambda: current.stop.signum) if current is not None else lock_watcher(sweep.lock) if local else None
+    )
+    stop = StopOnSignal(signals, asked_to_stop)
     share = threads_of_job(engine, at_once)
     threads = None if share is None else min(share, torch.get_num_threads())
-    current = running.current
     interrupted: BaseException | None = None
     failure: BaseException | None = None
     with _quiet_console(None if current is None else current.warned):

@@ -1,6 +1,7 @@
 """The differences between Hydra's launchers: how many jobs run at once, with how many threads, and how a job is stopped."""
 
 import os
+import signal
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -121,18 +122,18 @@ def settle_optuna(config: DictConfig) -> None:
                     OmegaConf.update(sweeper, key, value)
 
 
-def lock_watcher(lock: Path) -> Callable[[], bool]:
-    """Returns a function that tells a job whether the lock of its sweep was released. It checks at most once a second.
+def lock_watcher(lock: Path) -> Callable[[], int | None]:
+    """Returns a function that gives SIGTERM once the lock of a sweep was released. It checks at most once a second.
 
     The process of the sweep releases the lock to stop its jobs; if it dies, the system does.
     """
     checked, released = 0.0, False
 
-    def is_released() -> bool:
+    def signal_to_stop() -> int | None:
         nonlocal checked, released
         now = time.monotonic()
         if not released and now - checked >= _SECONDS_BETWEEN_CHECKS:
             checked, released = now, not held(lock)
-        return released
+        return signal.SIGTERM if released else None
 
-    return is_released
+    return signal_to_stop

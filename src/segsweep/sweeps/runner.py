@@ -15,9 +15,8 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from segsweep.callbacks import Interrupted
 from segsweep.console import explain, hydra_argument, quoted
-from segsweep.errors import UserError
+from segsweep.errors import Interrupted, UserError
 from segsweep.resume import reopen_failed
 from segsweep.sweeps import running
 from segsweep.sweeps.launchers import batches, engine_of, jobs_at_once, runs_locally, settle_optuna
@@ -230,24 +229,18 @@ class SweepRunner:
         """Makes Ctrl-C and SIGTERM stop the jobs in other processes of this machine, and waits for them.
 
         A first signal releases the lock of the sweep; each job then saves a checkpoint and stops. A second signal does not
-        wait. A job in this process handles signals itself; between two such jobs SIGTERM raises Interrupted, and Ctrl-C
-        KeyboardInterrupt.
+        wait. A job in this process handles signals itself; a signal between two such jobs stops the next one.
 
         Raises:
             Interrupted: a signal arrived.
             UserError: the process of a job has died.
         """
-
-        def interrupt(signum: int, _: FrameType | None) -> None:
-            raise Interrupted(signum)
-
         main_thread = threading.current_thread() is threading.main_thread()  # Python allows handlers only there
-        if main_thread and self.engine == "basic":
-            before_jobs = signal.signal(signal.SIGTERM, interrupt)
-            try:
+        if self.engine == "basic":
+            assert running.current is not None
+            with running.current.stop as stop:
                 yield
-            finally:
-                signal.signal(signal.SIGTERM, before_jobs)
+                stop.raise_if_told()
             return
         if not runs_locally(self.config.hydra) or not main_thread:
             yield
@@ -298,7 +291,8 @@ def hold_for_foreign_sweeper(config: DictConfig, folder: Path) -> Iterator[None]
     with sweep.locked():
         running.current = RunningSweep(sweep, sweep.read() if sweep.record.exists() else None)
         try:
-            with contextlib.nullcontext() if engine_of(config.hydra) == "basic" else watched(running.current):
+            here = engine_of(config.hydra) == "basic"
+            with running.current.stop if here else watched(running.current):
                 yield
         finally:
             running.current = None

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from segsweep.callbacks import StopOnSignal
 from segsweep.errors import UserError
 from segsweep.runs import RunRecord
 from segsweep.sweeps.report import write_tables
@@ -55,6 +56,8 @@ class RunningSweep:
     def __init__(self, sweep: SweepDirectory, record: SweepRecord | None) -> None:
         self.warned: set[str] = set()
         """Warnings of jobs that the console has shown; each is shown once."""
+        self.stop = StopOnSignal()
+        """Notes a signal that comes between jobs of this process."""
         self.sweep, self.record = sweep, record
         self._known: dict[str, KnownJob] = {}
         self._open: dict[str, KnownJob] = {}  # jobs that have not ended
