@@ -26,7 +26,12 @@ HARMLESS = frozenset({"data.num_workers", "data.root", "data.cache", "data.cache
 """Settings that do not affect the result. A data folder counts by its content, as `data.content`, not by its path."""
 NEWER: dict[str, dict[str, tuple[Leaf, Leaf]]] = {
     "": {"data.limit_samples": (None, None)},
-    "segsweep.data.FolderSource": {"data.bands": (None, None), "data.white": (None, 65535)},
+    "segsweep.data.FolderSource": {
+        "data.bands": (None, None),
+        "data.white": (None, 65535),
+        "data.folds": (None, None),
+        "data.fold": (None, None),
+    },
     "segsweep.nets.TextureCNN": {
         "model.blocks": (3, None),
         "model.residual": (False, None),

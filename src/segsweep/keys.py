@@ -43,6 +43,9 @@ OPEN = {"evaluate": "data", "predict": "data"}
 READING = ("alpha", "exif", "white", "bands")
 """Keys of predict's open group; evaluate accepts every data setting of the run."""
 
+FOLDS = ("data.folds", "data.fold")
+"""Keys of cross-validation, which only a folder has."""
+
 CUTOFF = 0.8
 """Least similarity, 0 to 1, of a suggested key. At 0.7 "dropout" suggests "root", and "pretrained" suggests "trainer"."""
 SYNONYMS = {
@@ -65,6 +68,7 @@ SYNONYMS = {
     "data.num_workers": "workers",
     "data.root": "root path folder data_dir data_path data_root dataset_dir dataset_path",
     "data.image_size": "size img_size imgsz crop_size patch_size resolution",
+    "data.folds": "n_folds num_folds kfold k_fold n_splits cross_validation cv",
     "data.labels": "labels classes num_classes class_names",
     "trainer.max_steps": "steps num_steps iterations num_iterations iters max_iters",
     "trainer.max_epochs": "epochs num_epochs n_epochs",
@@ -130,6 +134,19 @@ def typed_keys(config: DictConfig) -> list[str]:
     return [key for key in found if "." in key or not loader.get_group_options(key)]  # a group has no dot
 
 
+def no_folds(key: str, data: str) -> str:
+    """One line for `data.folds` or `data.fold` where nothing can be divided.
+
+    Args:
+        key: as typed.
+        data: the choice of the group `data`, or the target of its node.
+    """
+    line = f"{key}: only a folder of images has folds, data=folder data.root=PATH data.folds=5 data.fold=0"
+    if "demo" in data.lower():
+        return f"{line}; the demo's scenes are one once they are written, data.root=outputs/rgb_demo"
+    return f"{line}; images made on the fly have none, because a new seed is new data: type seed=0,1,2"
+
+
 def unknown(key: str, config: DictConfig | None = None) -> str:
     """One line for an unknown key that suggests the nearest known one.
 
@@ -146,6 +163,8 @@ def unknown(key: str, config: DictConfig | None = None) -> str:
     if (group := OPEN.get(command)) is not None:
         settings[group] = dict.fromkeys(READING if command == "predict" else _choice_by_key(folder / group))
     others = {group: _choice_by_key(folder / group) for group in GROUPS if group in chosen and group in settings}
+    if key in FOLDS and command == "train":
+        return no_folds(key, str(chosen["data"]))
     near = nearest(key, settings, others)
     if near is None:
         return f"{key}: no such key; {script} --help lists what there is"

@@ -5,6 +5,7 @@ import itertools
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -12,9 +13,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from segsweep.data import SOURCES
+from segsweep.data.folds import test_and_val
+from segsweep.data.splits import SplitRule
 from segsweep.errors import UserError
 from segsweep.fingerprint import Leaf, differences, flatten, job_key, result_settings, typed
-from segsweep.instantiate import to_plain
+from segsweep.instantiate import naming_keys, to_plain
 from segsweep.keys import require_known
 from segsweep.runs.stored import plain_overrides, require_plain_overrides
 from segsweep.sweeps.grouping import Key
@@ -53,6 +56,7 @@ def job_of(config: DictConfig, overrides: Sequence[str], axes: Sequence[str], pr
     settings = to_plain(OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]))
     check_root(settings)
     require_known_settings(settings)
+    require_chosen_fold(settings.get("data") or {})
     trainer = settings.get("trainer") or {}
     if trainer.get("strategy") == "ddp" or trainer.get("devices") not in (1, None):
         raise SeveralProcessesError(
@@ -76,6 +80,20 @@ def job_of(config: DictConfig, overrides: Sequence[str], axes: Sequence[str], pr
         {group: choice for group, choice in choices.items() if not group.startswith("hydra/")},
         scored_settings(result, str(settings["objective"])),
     )  # fmt: skip
+
+
+def require_chosen_fold(data: Mapping[str, Any]) -> None:
+    """Refuses a cross-validation that cannot be before any job starts, in one line instead of one for each job.
+
+    Raises:
+        UserError: see `require_fold` and `test_and_val`.
+    """
+    if data.get("_target_") != "segsweep.data.FolderSource":
+        return
+    with naming_keys("data"):
+        rule = SplitRule(folds=data.get("folds"), fold=data.get("fold"))
+    if rule.folds is not None:
+        test_and_val(rule.folds, rule.fold)
 
 
 class SeveralProcessesError(UserError):
