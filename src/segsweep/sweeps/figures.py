@@ -63,11 +63,11 @@ def sweep_curves(results: Results) -> Figure | None:
     if len(others := table[~table["directory"].isin(list(drawn))]):
         counts = pd.Series(outcomes(others)).value_counts(sort=False)
         title += f" (not drawn: {', '.join(f'{count} {outcome}' for outcome, count in counts.items())})"
-    apart = compared is not None and bool(compared.parts)
+    apart = compared is not None and (bool(compared.parts) or bool(compared.shared))
     return curves(
         drawn, columns, settings=settings, groups=groups, lines=lines, title=title, enlarge=True,
         diverged=[name for name in drawn if is_diverged(rows[name]["error"])],
-        # Jobs that were scored on different images have no common best.
+        # Jobs that were scored on different images, as folds are, have no common best.
         best=None if apart else {objective: record.mode, "train/loss_running": "min"},
     )  # fmt: skip
 
@@ -96,8 +96,12 @@ def sweep_heatmap(results: Results) -> Figure | None:
     if parts:
         rows = _GROUP if inner else ""
     rest = [axis for axis in others if axis != rows]
-    title = name if compared is None or compared.replicates < 2 else f"mean {name} over {compared.replicates} seeds"
-    if (rest or parts) and compared is not None:
+    title = (
+        name
+        if compared is None or compared.replicates < 2
+        else f"mean {name} over {compared.replicates} {compared.replicate}s"
+    )
+    if compared is not None and (rest or parts or compared.shared):
         # The best mean over the seeds: the best single run may be a lucky seed of a worse setting.
         ended = compared.table.assign(
             status=[count_missing(reasons) or "completed" for reasons in compared.table["missing"]]
@@ -126,7 +130,7 @@ def sweep_heatmap(results: Results) -> Figure | None:
         title += f", {MOST_VALUES} of {values:,} {axis}" if values > MOST_VALUES else ""
     note = f"\n★ {'highest' if record.mode == 'max' else 'lowest'}" if ended[name].notna().any() else ""
     if parts and compared is not None:
-        note = f"\n{compared.why}"
+        note = f"\n{compared.why.partition(';')[0]}"
     by_setting = {} if compared is None or parts else compared.by_setting()
     standings = [by_setting.get(tuple(entry_key(row[axis]) for axis in axes)) for _, row in ended.iterrows()]
     ended["mark"] = ["" if found is None else _MARKS.get(found["standing"], "") for found in standings]

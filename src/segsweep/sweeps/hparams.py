@@ -17,7 +17,7 @@ from segsweep.fingerprint import typed
 from segsweep.runs import RunRecord
 from segsweep.sweeps.ranking import values_key
 from segsweep.sweeps.results import Results
-from segsweep.sweeps.state import FINAL, Job, SweepRecord, is_diverged
+from segsweep.sweeps.state import FINAL, REPLICATES, Job, SweepRecord, is_diverged
 
 SUFFIX = ".hparams"
 ALWAYS = ("optim", "lr", "momentum", "seed")
@@ -80,8 +80,8 @@ def hparams_rows(record: SweepRecord, jobs: list[Job]) -> list[Row]:
         values = [record.value_of(job, key) for job in jobs]
         if key not in record.axes and all(value is None for value in values):
             continue
-        # A seed is written as text, because the tab would show it as 0.0000.
-        numbers = key != "seed" and all(type(value) in (int, float) for value in values)
+        # Seeds and folds are written as text, because the tab would show them as 0.0000.
+        numbers = key not in REPLICATES and all(type(value) in (int, float) for value in values)
         for row, value in zip(rows, values, strict=True):
             row[key] = float(value) if numbers else typed(value)  # type: ignore[arg-type]
     for row, job in zip(rows, jobs, strict=True):

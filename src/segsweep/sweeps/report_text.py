@@ -55,6 +55,10 @@ def verdict_sentences(comparison: "Comparison") -> list[str]:
             lines.append(f"{heading}: {'; '.join(named)}.")
     if comparison.compared > 1 and not alone and table["p_best"].notna().any():
         lines += _test_lines(comparison)
+    first = table.iloc[0]
+    if pd.notna(first.get("test/iou std")):
+        mean, std = (_rounded(first[f"test/iou {name}"], first["test/iou std"]) for name in ("mean", "std"))
+        lines.append(f"On test, which ranks nothing: {setting_name(first, settings)} has test/iou {mean} ± {std}.")
     if comparison.later:
         jobs = "1 job that ended after this verdict; it counts" if comparison.later == 1 else (
             f"{comparison.later} jobs that ended after this verdict; they count"
@@ -71,8 +75,8 @@ def verdict_sentences(comparison: "Comparison") -> list[str]:
         has = "has" if len(keys) == 1 else "have"
         others = f" (and so in {len(classes) - 1} more cases)" if len(classes) > 1 else ""
         lines.append(
-            f"{', '.join(keys)} {has} no effect here: exactly the same {comparison.name} for every seed with "
-            f"{_first(classes[0], _MOST_SETTINGS)}{others}."
+            f"{', '.join(keys)} {has} no effect here: exactly the same {comparison.name} for every "
+            f"{comparison.replicate} with {_first(classes[0], _MOST_SETTINGS)}{others}."
         )
     return lines
 
@@ -105,6 +109,8 @@ def _ranking_line(comparison: "Comparison") -> str:
     line = f"{setting_name(first, comparison.settings)} has the {extreme} {value}"
     if not comparison.tested:
         return f"So far {line}; the report tests settings when all jobs have ended."
+    if comparison.shared:
+        return f"{line}. One fold does not show how far values vary, so nothing is ruled out; train the other folds."
     return (
         f"{line}. One seed does not show how far values vary by chance, so nothing is ruled out; train the best settings "
         "with seeds that had no part in picking them."
@@ -117,7 +123,7 @@ def _value(row: pd.Series, comparison: "Comparison") -> str:
         return f"{comparison.name} {row['mean']:.4g}"
     mean, std = _rounded(row["mean"], row["std"]), _rounded(row["std"], row["std"])
     marked = ", but unstable" if row["unstable"] and row["standing"] != "unstable" else ""
-    return f"{comparison.name} {mean} ± {std} over {row['n']} seeds{marked}"
+    return f"{comparison.name} {mean} ± {std} over {row['n']} {comparison.replicate}s{marked}"
 
 
 def _note(row: pd.Series, comparison: "Comparison") -> str:
@@ -127,7 +133,7 @@ def _note(row: pd.Series, comparison: "Comparison") -> str:
     if row["standing"] in ("leader", "unstable"):
         return _value(row, comparison)
     if row["standing"] == "untested":
-        return f"{row['difference']:+.2g} for every seed, so chance cannot be judged"
+        return f"{row['difference']:+.2g} for every {comparison.replicate}, so chance cannot be judged"
     if row["detectable"] == 0:
         return "the same values"
     return f"{row['difference']:+.2g}" + (", unstable" if row["unstable"] else "")
@@ -143,6 +149,13 @@ def _test_lines(comparison: "Comparison") -> list[str]:
         f"{look}Ruled out means that another setting beats it seed by seed (one-sided paired t-tests{scale}, corrected for "
         f"{compared} settings); the best setting is ruled out in at most {level} of such verdicts."
     ]
+    if comparison.shared:
+        level = f"about {level}"
+        lines = [
+            f"Ruled out means that another setting beats it fold by fold (one-sided paired t-tests{scale}, with Nadeau and "
+            f"Bengio's variance, corrected for {compared} settings, level {level}). Folds share training images, so the "
+            "level is only approximate."
+        ]
     rows = table.iloc[1:compared]
     if len(worse := rows[(rows["verdict"] == "worse") & (rows["standing"] == "ruled out")]):
         correction = f", {comparison.correction}" if comparison.pairs > 1 else ""
@@ -150,7 +163,7 @@ def _test_lines(comparison: "Comparison") -> list[str]:
         leader = setting_name(table.iloc[0], settings)
         lines.append(f"Worse than {leader} (two-sided paired t-tests{correction}, {level}): {names}.")
     needed = rows["detectable"][rows["standing"].isin(["contender", "unstable"]) & (rows["detectable"] > 0)]
-    seeds = f"With {comparison.replicates} seeds"
+    seeds = f"With {comparison.replicates} {comparison.replicate}s"
     if len(shown := needed[np.isfinite(needed)]):
         low, high = f"{shown.min():.2g}", f"{shown.max():.2g}"
         span = (
@@ -202,6 +215,7 @@ def settings_table(compared: "Comparison", details: bool) -> Table:
     spread = ["std", f"95 % interval{on_scale}", "difference", "p_best"] if details else ["± std", "difference"]
     places = decimals(compared.table["mean"])
     rows = []
+    tested = "test/iou mean" in compared.table
     ranked = (ranks for part in compared.rankings for ranks in enumerate(part.table.iterrows(), start=1))
     for rank, (_, row) in ranked:
         mean, std, low, high, difference = (
@@ -209,14 +223,15 @@ def settings_table(compared: "Comparison", details: bool) -> Table:
         )
         difference = "" if rank == 1 else difference  # the best has no difference to itself
         cells = [str(rank), *(entry_text(row[axis]) for axis in axes), str(row["n"])]
+        test = [" ± ".join(number(row[f"test/iou {name}"], 4) for name in ("mean", "std"))] if tested else []
         if details:
             interval = f"{low} to {high}" if low else ""
-            cells += [mean, std, interval, difference, number(row["p_best"], 4)]
+            cells += [mean, std, interval, difference, number(row["p_best"], 4), *test]
             cells.append(row["standing"] + (f" ({row['missing']})" if row["missing"] else ""))
         else:
-            cells += [mean, std, difference, count_missing(row["missing"]) or row["standing"]]
+            cells += [mean, std, difference, *test, count_missing(row["missing"]) or row["standing"]]
         rows.append(cells)
-    return ["rank", *axes, "n", compared.name, *spread, "standing"], rows
+    return ["rank", *axes, "n", compared.name, *spread, *(["test/iou ± std"] if tested else []), "standing"], rows
 
 
 def count_missing(reasons: str) -> str:

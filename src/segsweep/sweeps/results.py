@@ -1,7 +1,7 @@
 """The results of a sweep, read once: a table of its jobs, the comparison of its settings, the run to take."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,7 +17,7 @@ from segsweep.sweeps.ranking import Comparison
 from segsweep.sweeps.report_text import entry_text, outcomes
 from segsweep.sweeps.scale import PIXELS, scale_of
 from segsweep.sweeps.scored import compare_apart, scoring
-from segsweep.sweeps.state import ENDED, FINAL, SweepDirectory, SweepRecord
+from segsweep.sweeps.state import ENDED, FINAL, FOLD, FOLDS, Job, SweepDirectory, SweepRecord
 from segsweep.sweeps.statistics import LEVEL
 
 
@@ -67,7 +67,7 @@ class Results:
 
     @property
     def has_replicates(self) -> bool:
-        """Whether a setting has completed more than one seed, so that a table of settings says more than one of jobs."""
+        """Whether a setting has completed several seeds or folds: a table of settings says more than one of jobs."""
         return self.compared is not None and bool(self.record.settings_axes) and self.compared.table["n"].max() > 1
 
     @cached_property
@@ -78,7 +78,7 @@ class Results:
     @cached_property
     def absent(self) -> dict[str, list[str]]:
         """The classes without a pixel in val, by the group of jobs scored on the same images."""
-        group = scoring(self.record, self.record.jobs).group
+        group = scored_images(self.record, self.record.jobs)
         completed = self.table[self.table["status"] == "completed"]
         first = completed.groupby(self.table["directory"].map(group))["directory"].first()
         absent = {str(name): self.runs[directory].absent_classes.get("val", []) for name, directory in first.items()}
@@ -99,11 +99,20 @@ class Results:
         return found
 
 
+def scored_images(record: SweepRecord, jobs: Sequence[Job]) -> dict[str, str]:
+    """The name of the images that each job was scored on, by its directory: its group and its fold."""
+    group = scoring(record, jobs).group
+    if FOLD not in record.axes:
+        return group
+    fold = {job.directory: f"{FOLD}={entry_text(record.value_of(job, FOLD))}" for job in jobs}
+    return {directory: ", ".join(filter(None, (name, fold[directory]))) for directory, name in group.items()}
+
+
 def summary(record: SweepRecord, runs: Mapping[str, RunRecord]) -> pd.DataFrame:
     """The content of summary.csv: a row per job, completed jobs best first, then failed, then unfinished ones.
 
-    Jobs are ranked within their group of jobs scored on the same images, one group after the other. Unfinished jobs and
-    final trainings have no rank; final trainings come last.
+    Jobs are ranked among those scored on the same images, one group or fold after the other. Unfinished jobs and final
+    trainings have no rank; final trainings come last.
 
     Args:
         record: sweep.json, up to date.
@@ -123,7 +132,7 @@ def summary(record: SweepRecord, runs: Mapping[str, RunRecord]) -> pd.DataFrame:
         rows.append(row)
 
     order = {"completed": 0, "failed": 1}
-    group = scoring(record, [job for job in record.jobs if job.stage != FINAL]).group
+    group = scored_images(record, [job for job in record.jobs if job.stage != FINAL])
     places = {name: place for place, name in enumerate(dict.fromkeys(group.values()))}
 
     def place(row: dict[str, Any]) -> tuple[int, int, float]:
@@ -156,8 +165,8 @@ def best_directory(record: SweepRecord, table: pd.DataFrame, compared: Compariso
     It need not be the best of all jobs, which may be a lucky seed of a worse setting.
 
     Returns:
-        Its directory; None before a job is completed, and if the jobs were scored on different images, because then none is
-        better than another.
+        Its directory; None before a job is completed, and if the jobs were scored on different images, as folds are:
+        then none is better than another.
     """
     completed = table[table["status"] == "completed"]
     if compared is not None and compared.parts:
@@ -175,7 +184,7 @@ def best_directory(record: SweepRecord, table: pd.DataFrame, compared: Compariso
         jobs = {job.directory: job for job in record.jobs}
         final = final[[has_best(row, jobs[row["directory"]].overrides) for _, row in final.iterrows()]]
         completed = completed[[has_best(row, []) for _, row in completed.iterrows()]]
-    taken = final if len(final) else completed
+    taken = final if len(final) or FOLD in record.axes else completed
     return str(taken["directory"].iloc[0]) if len(taken) else None
 
 
@@ -204,12 +213,15 @@ def comparison(
         jobs = jobs[seen].copy()
     if not (jobs["status"] == "completed").any():
         return None
-    if "seed" not in jobs:
+    if "seed" not in jobs and FOLD not in jobs:
         jobs["seed"] = 0
     jobs["status"] = outcomes(jobs)
     directories = set(jobs["directory"])
     found = scoring(record, [job for job in record.jobs if job.directory in directories])
     jobs["scored"] = [found.group[directory] for directory in jobs["directory"]]
+    if FOLD in record.axes:
+        folds = {job.directory: record.value_of(job, FOLDS) for job in record.jobs}
+        jobs[FOLDS] = pd.to_numeric(jobs["directory"].map(folds))
     name = record.objective["name"]
     compared = compare_apart(
         jobs, record.settings_axes, scored="scored", why=found.why, apart=found.axes,

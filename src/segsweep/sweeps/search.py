@@ -7,7 +7,7 @@ from segsweep.errors import UserError
 from segsweep.sweeps.plan import key_of
 from segsweep.sweeps.results import comparison
 from segsweep.sweeps.runner import SweepRunner
-from segsweep.sweeps.state import FINAL, Job
+from segsweep.sweeps.state import FINAL, REPLICATES, Job
 
 
 def grid(runner: SweepRunner, choices: dict[str, list[str]], final: Sequence[str] = ()) -> None:
@@ -16,7 +16,7 @@ def grid(runner: SweepRunner, choices: dict[str, list[str]], final: Sequence[str
     Args:
         runner: of the sweep.
         choices: the overrides of each key: {"lr": ["lr=0.1", "lr=0.2"]}.
-        final: overrides of one more training with the best values; it runs with every seed unless it names one.
+        final: overrides of one more training with the best values; it runs with every seed and fold unless it names one.
 
     Raises:
         UserError: a final training is asked for, but an axis has no best value: it changes the images that are scored, or
@@ -27,9 +27,9 @@ def grid(runner: SweepRunner, choices: dict[str, list[str]], final: Sequence[str
     jobs = runner.run([list(combination) for combination in product(*choices.values())])
     if not final or runner.stopped:
         return
-    seeds = choices.pop("seed", [])
+    replicates = _pop_replicates(choices)
     best = [_best(runner, jobs, key) if len(overrides) > 1 else overrides[0] for key, overrides in choices.items()]
-    _train_best_again(runner, best, seeds, final)
+    _train_best_again(runner, best, replicates, final)
 
 
 def coordinate(runner: SweepRunner, choices: dict[str, list[str]], final: Sequence[str] = ()) -> None:
@@ -44,28 +44,32 @@ def coordinate(runner: SweepRunner, choices: dict[str, list[str]], final: Sequen
         UserError: an axis has no best value: it changes the images that are scored, or all its jobs failed.
     """
     _require_one_scoring(runner, choices)
-    seeds = choices.pop("seed", [])
+    replicates = _pop_replicates(choices)
     chosen = {key: values[0] for key, values in choices.items()}
     axes = [key for key, values in choices.items() if len(values) > 1]
-    replicates = [[seed] for seed in seeds] or [[]]
     for axis in axes:
         settings = [{**chosen, axis: value} for value in choices[axis]]
-        asked = [[*setting.values(), *seed] for setting, seed in product(settings, replicates)]
+        asked = [[*setting.values(), *replicate] for setting, replicate in product(settings, replicates)]
         jobs = runner.run(asked, stage=axis)
         if runner.stopped:
             return
         chosen[axis] = _best(runner, jobs, axis)
         print(f"best of {axis}: {chosen[axis]}", flush=True)
     if not axes:
-        runner.run([[*chosen.values(), *seed] for seed in replicates])
+        runner.run([[*chosen.values(), *replicate] for replicate in replicates])
     if final and not runner.stopped:
-        _train_best_again(runner, list(chosen.values()), seeds, final)
+        _train_best_again(runner, list(chosen.values()), replicates, final)
+
+
+def _pop_replicates(choices: dict[str, list[str]]) -> list[list[str]]:
+    """Takes seeds and folds out of `choices`: the overrides of each replicate that every setting is trained with."""
+    return [list(each) for each in product(*(choices.pop(key) for key in REPLICATES if key in choices))]
 
 
 def _require_one_scoring(runner: SweepRunner, choices: dict[str, list[str]]) -> None:
     """Refuses, before any training, an axis that changes the images that are scored: such an axis has no best value."""
     for axis, values in choices.items():
-        if len(values) < 2 or key_of(axis) == "seed":
+        if len(values) < 2 or key_of(axis) in REPLICATES:
             continue
         fixed = [overrides[0] for key, overrides in choices.items() if key != axis]
         if why := runner.scoring([[*fixed, value] for value in values]).why:
@@ -75,8 +79,10 @@ def _require_one_scoring(runner: SweepRunner, choices: dict[str, list[str]]) -> 
             )
 
 
-def _train_best_again(runner: SweepRunner, best: Sequence[str], seeds: Sequence[str], final: Sequence[str]) -> None:
-    asked = [[*best, *seed, *final] for seed in ([[seed] for seed in seeds] or [[]])]
+def _train_best_again(
+    runner: SweepRunner, best: Sequence[str], replicates: Sequence[Sequence[str]], final: Sequence[str]
+) -> None:
+    asked = [[*best, *replicate, *final] for replicate in replicates]
     jobs = runner.run(asked, stage=FINAL)
     if searched := [job.name for job in jobs if job.settings and job.stage != FINAL]:
         print(

@@ -22,6 +22,9 @@ from segsweep.training_setup import name_of
 FORMAT = 1
 FINAL = "final"
 """The stage of a training with the best values after a search; it is not ranked with the jobs of the search."""
+FOLD, FOLDS = "data.fold", "data.folds"
+REPLICATES = ("seed", FOLD)
+"""Swept keys that make replicates of a setting, not settings."""
 _SHARED = ("settings", "choices", "scored")
 ENDED = ("completed", "failed")
 """Statuses of jobs that will not change by waiting."""
@@ -106,8 +109,8 @@ class SweepRecord:
 
     @property
     def settings_axes(self) -> list[str]:
-        """The swept keys that make a setting: all except the seed, which makes replicates."""
-        return [axis for axis in self.axes if axis != "seed"]
+        """The swept keys that make a setting: all except seed and fold, which make replicates."""
+        return [axis for axis in self.axes if axis not in REPLICATES]
 
     def job_at(self, directory: str) -> Job | None:
         return next((job for job in self.jobs if job.directory == directory), None)

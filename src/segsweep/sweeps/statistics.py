@@ -9,8 +9,12 @@ normally distributed. A correction over the comparisons with the best alone does
 test have no p below 0.25 with 3 seeds. docs/statistics.md has the simulation, and the power: with 3 seeds and 9 settings,
 a setting that is worse by 10 standard deviations is found in 44 % of sweeps.
 
+Values of the folds of a cross-validation vary together, because folds share training data: `shared` enlarges the standard
+error for them.
+
 Source: Holm, A simple sequentially rejective multiple test procedure, Scand. J. Statist. 6 (1979) 65-70; Shaffer,
-Modified sequentially rejective multiple test procedures, J. Am. Statist. Assoc. 81 (1986) 826-831, procedure S1.
+Modified sequentially rejective multiple test procedures, J. Am. Statist. Assoc. 81 (1986) 826-831, procedure S1; Nadeau and
+Bengio, Inference for the generalization error, Machine Learning 52 (2003) 239-281.
 """
 
 import math
@@ -33,12 +37,23 @@ _BLOCK = 1_000_000
 """Pairs tested at a time, to limit the memory."""
 
 
-def judge(values: NDArray[np.float64], level: float = LEVEL) -> list[dict[str, Any]]:
+def standard_error(values: NDArray[np.float64], shared: float = 0.0) -> Any:
+    """Standard error of the mean over the last axis: sqrt((1/n + shared) s²), float64 [...] from [..., n].
+
+    Args:
+        values: one for each seed or fold.
+        shared: 0 for seeds; for folds, the scored images for each training image (Nadeau and Bengio 2003).
+    """
+    return values.std(axis=-1, ddof=1) * math.sqrt(1 / values.shape[-1] + shared)
+
+
+def judge(values: NDArray[np.float64], level: float = LEVEL, shared: float = 0.0) -> list[dict[str, Any]]:
     """Compares each setting with the first, the leader.
 
     Args:
         values: [k, n], a row per setting, a column per seed; more is better.
         level: the chance that any setting is called worse if all are equal.
+        shared: see `standard_error`.
 
     Returns:
         For each setting its columns `difference`, `p`, `detectable` (the difference from which on the leader would have
@@ -55,11 +70,11 @@ def judge(values: NDArray[np.float64], level: float = LEVEL) -> list[dict[str, A
     p = np.empty(len(one))
     for start in range(0, len(p), _BLOCK):
         i, j = one[start : start + _BLOCK], other[start : start + _BLOCK]
-        p[start : start + _BLOCK] = paired_p(values[j] - values[i], np.maximum(rounding[i], rounding[j]))
+        p[start : start + _BLOCK] = paired_p(values[j] - values[i], np.maximum(rounding[i], rounding[j]), shared)
     adjusted = step_down(np.where(np.isnan(p), 1.0, p), k)
     constant = np.isnan(p[: k - 1])
     same = constant & (np.abs(mean) <= np.maximum(rounding[1:], rounding[0]))
-    error = np.where(constant, 0.0, differences.std(axis=1, ddof=1) / math.sqrt(n))
+    error = np.where(constant, 0.0, standard_error(differences, shared))
     needed = -special.stdtrit(n - 1, level / max(k - 1, 1)) * error
     for pair in range(k - 1):
         row: dict[str, Any] = {"difference": float(mean[pair])}
@@ -71,7 +86,9 @@ def judge(values: NDArray[np.float64], level: float = LEVEL) -> list[dict[str, A
     return rows
 
 
-def p_best(values: NDArray[np.float64], means: NDArray[np.float64], level: float = LEVEL) -> NDArray[np.float64]:
+def p_best(
+    values: NDArray[np.float64], means: NDArray[np.float64], level: float = LEVEL, shared: float = 0.0
+) -> NDArray[np.float64]:
     """For each setting the p value of "no other setting is better", from one-sided paired t-tests.
 
     A setting with p up to a level is ruled out: another one beats it seed by seed. If a setting is truly the best, the
@@ -83,6 +100,7 @@ def p_best(values: NDArray[np.float64], means: NDArray[np.float64], level: float
         means: [k], in the metric's unit; more is better. A setting with a lower mean rules nothing out, so the best mean
             stays, even if on the scale of the tests another is better.
         level: decides whether a setting without a known p is ruled out by another comparison.
+        shared: see `standard_error`.
 
     Returns:
         [k]: min(1, (k - 1) P(T > largest t of a better setting against it)); NaN if nothing shows how values vary: one
@@ -101,7 +119,7 @@ def p_best(values: NDArray[np.float64], means: NDArray[np.float64], level: float
             continue
         differences = values[better] - values[place]
         constant = np.ptp(differences, axis=1) <= np.maximum(rounding[better], rounding[place])
-        error = np.where(constant, 1.0, differences.std(axis=1, ddof=1) / math.sqrt(n))
+        error = np.where(constant, 1.0, standard_error(differences, shared))
         largest = np.max((differences.mean(axis=1) / error)[~constant], initial=-math.inf)
         p = min(1.0, (k - 1) * special.stdtr(n - 1, -largest))
         found[place] = math.nan if constant.any() and p > level else p
@@ -128,12 +146,15 @@ def t_quantile(n: int) -> float:
     return float(special.stdtrit(n - 1, 1 - LEVEL / 2))
 
 
-def paired_p(differences: NDArray[np.float64], rounding: NDArray[np.float64] | float) -> NDArray[np.float64]:
+def paired_p(
+    differences: NDArray[np.float64], rounding: NDArray[np.float64] | float, shared: float = 0.0
+) -> NDArray[np.float64]:
     """Two-sided p value of the paired t-test of a mean difference of 0.
 
     Args:
         differences: [..., n], between two settings, one for each seed.
         rounding: [...]; differences that vary by no more than this count as equal.
+        shared: see `standard_error`.
 
     Returns:
         [...]; NaN with fewer than two seeds, or if the differences are equal: neither shows how far values vary by chance.
@@ -142,7 +163,7 @@ def paired_p(differences: NDArray[np.float64], rounding: NDArray[np.float64] | f
     if n < 2:
         return np.full(differences.shape[:-1], math.nan)
     constant = np.ptp(differences, axis=-1) <= rounding
-    error = np.where(constant, 1.0, differences.std(axis=-1, ddof=1) / math.sqrt(n))
+    error = np.where(constant, 1.0, standard_error(differences, shared))
     return np.where(constant, math.nan, 2 * special.stdtr(n - 1, -np.abs(differences.mean(axis=-1)) / error))
 
 
