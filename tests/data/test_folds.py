@@ -190,6 +190,16 @@ def test_check_data_shows_folds_and_refuses_an_image_that_is_in_two(folder: Fold
     assert any("fold" in line and "must not be in two splits" in line for line in errors)
 
 
+def test_neither_the_seed_nor_a_setting_of_the_training_moves_a_pair_to_another_fold(folder: Folder) -> None:
+    folder.table()
+    for number in range(7):
+        folder.pair(str(number))
+    plain = FolderSource(folder.root, folds=3, fold=1).splits
+    for changed in ({"seed": 5}, {"image_size": 8}, {"flips": False}, {"train": ["0"], "split": "lists"}):
+        other = FolderSource(folder.root, folds=3, fold=1, **changed).splits  # type: ignore[arg-type]
+        assert (other.train, other.val, other.test) == (plain.train, plain.val, plain.test)
+
+
 def test_one_file_in_two_folds_is_refused_whichever_fold_is_test(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"x")
     pairs = [Pair(name, tmp_path / "a.png", tmp_path / "m.png") for name in ("a", "b")]

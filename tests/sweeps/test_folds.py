@@ -141,6 +141,18 @@ def test_a_setting_that_lost_a_fold_is_last_and_the_fold_is_named() -> None:
     assert last["n"] == FOLDS - 1
 
 
+def test_jobs_that_could_not_be_composed_or_have_no_fold_are_named_and_change_nothing_else() -> None:
+    table = jobs(grid((3, FOLDS, 1, 0)))
+    broken = table["lr"] == 2
+    table.loc[broken, ["data.folds", "objective", "status"]] = [math.nan, math.nan, "failed"]
+    table.loc[broken & (table["data.fold"] == 4), "data.fold"] = math.nan
+    found = compare_folds(table, ["lr"], mode="max")
+    assert (found.compared, found.replicates) == (2, FOLDS)
+    missing = found.table["missing"].iloc[2].split(", ")
+    assert {"data.fold=0 failed", "data.fold=none failed"} <= set(missing)
+    assert compare_folds(table[broken], ["lr"], mode="max").compared == 0
+
+
 def test_a_fold_that_is_hard_for_every_setting_is_no_collapse_and_one_for_a_single_setting_is() -> None:
     scores = grid((3, FOLDS, 1, 0))
     scores[:, 2] /= 3

@@ -18,7 +18,6 @@ import pandas as pd
 
 from segsweep.sweeps.grouping import UNFINISHED, common_seeds, entry_key, group_jobs
 from segsweep.sweeps.ranking import Comparison, compare
-from segsweep.sweeps.report_text import entry_text
 from segsweep.sweeps.state import FOLD, FOLDS
 
 TESTED = ("test/iou", "test/loss")
@@ -32,7 +31,7 @@ def shared_training(folds: int) -> float:
 
 def replicate_name(job: Mapping[Any, Any]) -> str:
     """A job's fold and seed: "data.fold=3,seed=1"; "data.fold=3" where the seed is not swept."""
-    return ",".join(f"{key}={entry_text(job[key])}" for key in (FOLD, "seed") if key in job)
+    return ",".join(f"{key}={entry_key(job[key])[2]}" for key in (FOLD, "seed") if key in job)
 
 
 def compare_folds(
@@ -55,8 +54,7 @@ def compare_folds(
     Raises:
         ValueError: see `compare`.
     """
-    if (jobs := jobs[jobs[FOLD].notna() & jobs[FOLDS].notna()]).empty:
-        raise ValueError(f"no job has a {FOLD!r} of some {FOLDS!r}")
+    jobs = jobs.assign(**{FOLD: jobs[FOLD].astype(object).where(jobs[FOLD].notna(), "none")})  # a job without folds
     names = [replicate_name(job) for job in jobs.to_dict("records")]
     groups = group_jobs(jobs.assign(replicate=names), list(settings), value, "replicate", status)
     fold_of = {entry_key(name): fold for name, fold in zip(names, jobs[FOLD], strict=True)}
@@ -71,7 +69,8 @@ def compare_folds(
             mean = math.nan if reasons else math.fsum(scores) / len(scores)
             rows.append({**group.settings, FOLD: fold, value: mean, "status": reason})
     averaged = pd.DataFrame(rows).astype({column: jobs[column].dtype for column in settings})
-    shared = shared_training(int(jobs[FOLDS].max()))
+    known = jobs[FOLDS].dropna()  # empty if no job could be composed; then nothing is tested
+    shared = shared_training(int(known.max()) if len(known) else 3)
     compared = compare(averaged, settings, value, seed=FOLD, shared=shared, **options)
     own = [(tuple(entry_key(job[name]) for name in settings), job) for job in jobs.to_dict("records")]
     for metric in (name for name in TESTED if name in jobs):
