@@ -130,7 +130,7 @@ def sweep_heatmap(results: Results) -> Figure | None:
         title += f", {MOST_VALUES} of {values:,} {axis}" if values > MOST_VALUES else ""
     note = f"\n★ {'highest' if record.mode == 'max' else 'lowest'}" if ended[name].notna().any() else ""
     if parts and compared is not None:
-        note = f"\n{compared.why.partition(';')[0]}"
+        note = f"\n{compared.why.partition('. ')[0]}"
     by_setting = {} if compared is None or parts else compared.by_setting()
     standings = [by_setting.get(tuple(entry_key(row[axis]) for axis in axes)) for _, row in ended.iterrows()]
     ended["mark"] = ["" if found is None else _MARKS.get(found["standing"], "") for found in standings]

@@ -53,7 +53,7 @@ class Comparison:
         identical: groups of settings with exactly the same value for every seed that they share.
         parts: if jobs were scored on different images, the comparison of each group scored on the same ones, by the group's
             name. Then `table` has the rows one group after the other, `compared` is 0 and nothing is best.
-        why: one sentence for a person that names the settings that make these groups.
+        why: one line for a person that names the settings that make these groups.
         level: the chance that a setting which is truly the best is ruled out.
         scale: the scale of tests and intervals; see `Scale`.
         look: which look at the sweep it is, from 1 on; None outside of sweeps.

@@ -43,7 +43,7 @@ class Scoring:
     Args:
         group: the name of each job's group, by the job's directory: "data.split_seed=0"; "" if there is only one group.
         axes: the swept keys that make the groups.
-        why: one line for a person that names these keys; "" if there is only one group.
+        why: one line for a person that names these keys, and then the way to compare; "" if there is only one group.
     """
 
     group: dict[str, str]
@@ -108,7 +108,7 @@ def scoring(record: SweepRecord, jobs: Sequence[Job]) -> Scoring:
     reasons = [f"{', '.join(images)} may change the images that are scored"] if images else []
     reasons += [f"{', '.join(losses)} changes the definition of val/loss"] if losses else []
     group = {directory: named[scored] for directory, scored in scored_on.items()}
-    way = f"; to compare over several splits, sweep {FOLDS}=5 {FOLD}=0,1,2,3,4 instead" if DIVIDING & {*images} else ""
+    way = f". To compare over several splits, sweep {FOLDS}=5 {FOLD}=0,1,2,3,4 instead" if DIVIDING & {*images} else ""
     return Scoring(group, tuple(axes), f"{', and '.join(reasons)}: each group is ranked alone{way}")
 
 
