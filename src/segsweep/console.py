@@ -239,7 +239,7 @@ def explain(error: BaseException) -> str | None:
         choices = ", ".join(error.options)
         return f"{group.parent}={group.name}: no such choice; there are {choices}"
     if isinstance(error, OverrideParseException):
-        typed = str(error.override).removeprefix("++")  # added by `keys.opened`
+        typed = re.sub(r"^\+\+(hydra\.sweeper\.)?", "", str(error.override))  # added by `keys.opened`
         return f"{typed}: cannot be read as KEY=VALUE ({one_line(error).split(' See http')[0]})"
     for cause in causes(error):
         if isinstance(cause, UserError | DivergedError):

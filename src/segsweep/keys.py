@@ -40,6 +40,9 @@ KEYS = {
 OPEN = {"evaluate": "data", "predict": "data"}
 """Groups that are empty in a command's configuration: which keys they take depends on the settings of the run."""
 
+SWEEPER = ("settings_of", "keep")
+"""Keys of train.py that the sweeper reads."""
+
 READING = ("alpha", "exif", "white", "bands")
 """Keys of predict's open group; evaluate accepts every data setting of the run."""
 
@@ -117,9 +120,15 @@ def _raw(config: DictConfig) -> dict[Any, Any]:
 
 
 def opened(command: str, arguments: Iterable[str]) -> list[str]:
-    """Puts `++` before arguments that set a key in the command's open group, so that Hydra accepts any key there."""
-    group = OPEN.get(command)
-    return [f"++{word}" if group and re.match(rf"{group}\.[^=]+=", word) else word for word in arguments]
+    """Rewrites arguments that Hydra would refuse.
+
+    Puts `++` before those that set a key in the command's open group, so that any key is accepted there. Gives `SWEEPER`
+    keys to the sweeper: they are no settings of a training.
+    """
+    words, group = list(arguments), OPEN.get(command)
+    if command == "train":
+        words = [re.sub(rf"^(?=({'|'.join(SWEEPER)})=)", "++hydra.sweeper.", word) for word in words]
+    return [f"++{word}" if group and re.match(rf"{group}\.[^=]+=", word) else word for word in words]
 
 
 def typed_keys(config: DictConfig) -> list[str]:

@@ -16,13 +16,22 @@ class GridSweeper(Sweeper):
     Args:
         params: axes by key, {"lr": "0.001,0.01"}; the command line wins.
         final: overrides of one more training with the best values, at the end; empty for none.
+        settings_of: a sweep directory, typed as settings_of=DIR: its best settings are trained instead of all combinations.
+        keep: how many of them, typed as keep=N; None takes the leader and the contenders.
     """
 
     name: ClassVar[str] = "grid"
     """The choice of hydra/sweeper, and the function of `segsweep.sweeps.search` that runs the jobs."""
 
-    def __init__(self, params: Mapping[str, Any] | None = None, final: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        params: Mapping[str, Any] | None = None,
+        final: Sequence[str] | None = None,
+        settings_of: str | None = None,
+        keep: int | None = None,
+    ) -> None:
         self.params, self.final = dict(params or {}), list(final or [])
+        self.settings_of, self.keep = settings_of, keep
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
@@ -32,6 +41,7 @@ class GridSweeper(Sweeper):
         from segsweep.sweeps import search
         from segsweep.sweeps.callback import report_at_end
         from segsweep.sweeps.runner import SweepRunner
+        from segsweep.sweeps.settings_of import join_settings
 
         assert self.hydra_context is not None
         assert self.task_function is not None
@@ -49,7 +59,11 @@ class GridSweeper(Sweeper):
         runner = SweepRunner(self.hydra_context, self.task_function, self.config, self.name)
         try:
             with runner.hold([*params, *arguments], axes):
-                {"grid": search.grid, "coordinate": search.coordinate}[self.name](runner, choices, self.final)
+                if self.settings_of is not None:
+                    joint = join_settings(runner, self.settings_of, self.keep, choices, arguments)
+                    search.grid(runner, choices, joint=joint)
+                else:
+                    {"grid": search.grid, "coordinate": search.coordinate}[self.name](runner, choices, self.final)
         finally:
             if runner.planned:
                 report_at_end(runner.sweep.path)

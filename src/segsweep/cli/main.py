@@ -96,7 +96,7 @@ def run(main: Callable[[], object]) -> None:
 
 
 class KnownKeys(Callback):
-    """Refuses unknown keys at the root of the configuration, and a sweep or resumed run with debug=speed.
+    """Refuses unknown keys at the root of the configuration, and keys that do not go together.
 
     It does so before any folder is made; in a sweep once.
 
@@ -117,5 +117,35 @@ class KnownKeys(Callback):
                     )
                 if config.resume is not None:
                     raise UserError(f"debug=speed: measures a new training; leave out resume={config.resume}")
+            if self.command == "train":
+                require_joint_axis(config)
 
     on_multirun_start = on_run_start
+
+
+def require_joint_axis(config: DictConfig) -> None:
+    """Refuses settings_of and keep where nothing reads them.
+
+    Args:
+        config: with Hydra's node.
+
+    Raises:
+        UserError: names the key and what to type.
+    """
+    sweeper, chosen = config.hydra.sweeper, config.hydra.runtime.choices.get("hydra/sweeper")
+    settings_of, keep = sweeper.get("settings_of"), sweeper.get("keep")
+    if "settings_of" not in sweeper:
+        if keep is not None and chosen != "race":  # a race has a `keep` of its own
+            raise UserError(f"keep={keep}: needs a sweep to take settings from; add settings_of=multirun/NAME")
+        return
+    if settings_of in (None, ""):
+        raise UserError("settings_of: needs a value; give a sweep directory, as in settings_of=multirun/first")
+    if config.hydra.mode is not RunMode.MULTIRUN:
+        raise UserError(f"settings_of={settings_of}: starts a sweep; add -m")
+    if chosen != "grid":
+        raise UserError(f"settings_of={settings_of}: needs hydra/sweeper=grid; leave out hydra/sweeper={chosen}")
+    if sweeper.get("final"):
+        raise UserError(
+            f"settings_of={settings_of}: has no final training; leave out hydra.sweeper.final, or take the best setting "
+            "with keep=1 and a new seed"
+        )

@@ -19,7 +19,7 @@ from segsweep.errors import UserError
 from segsweep.fingerprint import Leaf, differences, flatten, job_key, result_settings, typed
 from segsweep.instantiate import naming_keys, to_plain
 from segsweep.keys import require_known
-from segsweep.runs.stored import plain_overrides, require_plain_overrides
+from segsweep.runs.stored import is_unresolved, plain_overrides, require_plain_overrides
 from segsweep.sweeps.grouping import Key
 from segsweep.sweeps.ranking import values_key
 from segsweep.sweeps.scored import scored_settings
@@ -248,6 +248,12 @@ def _give_own_keys(record: SweepRecord, wanted: Sequence[Job]) -> None:
 def key_of(override: str) -> str:
     """The key that an override sets: "lr" of "lr=0.1", and of "+lr=0.1"."""
     return override.lstrip("+").split("=", 1)[0]
+
+
+def with_interpolations(record: SweepRecord) -> list[str]:
+    """The unswept overrides of a sweep's command that refer to other settings, as in `data.split_seed=${seed}`."""
+    unswept = (override for override in record.overrides if key_of(override) not in record.axes)
+    return [override for override in unswept if is_unresolved(override)]
 
 
 def _first_differences(found: Mapping[str, str]) -> str:

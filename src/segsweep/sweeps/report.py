@@ -13,6 +13,7 @@ from segsweep.runs.files import write_text, write_whole
 from segsweep.sweeps.figures import draw
 from segsweep.sweeps.hparams import write_hparams
 from segsweep.sweeps.looks import look_now
+from segsweep.sweeps.next_steps import next_training
 from segsweep.sweeps.report_text import Table, failure_lines, final_trainings, jobs_table, settings_table
 from segsweep.sweeps.results import Results
 from segsweep.sweeps.state import SweepDirectory
@@ -62,6 +63,9 @@ def markdown(results: Results) -> str:
         lines += [f"**{first}**", "", *(f"- {line}" for line in others), ""]
     if final := final_trainings(record, table):
         lines += [" ".join(final), ""]
+    following = next_training(results)
+    if following is not None and following.why:
+        lines += [following.why, ""]
     if (best := results.best) is not None:
         checkpoint = table.set_index("directory")["checkpoint"][best]
         lines += [f"The run to take: `{best}`" + (f" (`{checkpoint}`)." if checkpoint else "."), ""]
@@ -94,7 +98,9 @@ def print_report(results: Results) -> None:
     console = Console(soft_wrap=True)
     for line in report_lines(results):
         console.print(line, highlight=False)
-    sweep = results.sweep
+    sweep, following = results.sweep, next_training(results)
+    if following is not None and following.why:
+        console.print(following.why, highlight=False, markup=False)
     shown = relative(sweep.path)
     files = (sweep.summary_md, sweep.summary_csv, sweep.settings_csv, sweep.curves, sweep.heatmap)
     print(f"Everything is in {shown}: {', '.join(path.name for path in files if path.exists())}")
@@ -104,6 +110,8 @@ def print_report(results: Results) -> None:
         job = results.record.job_at(best)
         tests = job is not None and bool(job.settings.get("trainer.test"))
         print(f"  {evaluate_command(shown / best, results.runs[best].metrics, tests)}")
+    if following is not None and following.command is not None:
+        print(f"  {following.command}")
 
 
 def report_lines(results: Results, width: int | None = None) -> list[Text]:

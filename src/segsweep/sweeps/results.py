@@ -60,10 +60,13 @@ class Results:
     @cached_property
     def compared(self) -> Comparison | None:
         """The ranking of the settings, and the verdict of the look; None before a job is completed."""
+        return comparison(self.record, self.table, self.look, self.pixels)
+
+    @property
+    def pixels(self) -> int:
+        """How many pixels of val the jobs were scored on; the fewest, if they differ."""
         pixels = (run.scored_pixels.get("val", 0) for run in self.runs.values() if run.status == "completed")
-        return comparison(
-            self.record, self.table, self.look, min((number for number in pixels if number), default=PIXELS)
-        )
+        return min((number for number in pixels if number), default=PIXELS)
 
     @property
     def has_replicates(self) -> bool:

@@ -10,13 +10,19 @@ from segsweep.sweeps.runner import SweepRunner
 from segsweep.sweeps.state import FINAL, REPLICATES, Job
 
 
-def grid(runner: SweepRunner, choices: dict[str, list[str]], final: Sequence[str] = ()) -> None:
+def grid(
+    runner: SweepRunner,
+    choices: dict[str, list[str]],
+    final: Sequence[str] = (),
+    joint: Sequence[Sequence[str]] = ((),),
+) -> None:
     """Trains every combination.
 
     Args:
         runner: of the sweep.
         choices: the overrides of each key: {"lr": ["lr=0.1", "lr=0.2"]}.
         final: overrides of one more training with the best values; it runs with every seed and fold unless it names one.
+        joint: the overrides of each setting of a joint axis, see `segsweep.sweeps.settings_of`.
 
     Raises:
         UserError: a final training is asked for, but an axis has no best value: it changes the images that are scored, or
@@ -24,7 +30,7 @@ def grid(runner: SweepRunner, choices: dict[str, list[str]], final: Sequence[str
     """
     if final:
         _require_one_scoring(runner, choices)
-    jobs = runner.run([list(combination) for combination in product(*choices.values())])
+    jobs = runner.run([[*setting, *values] for setting, values in product(joint, product(*choices.values()))])
     if not final or runner.stopped:
         return
     replicates = _pop_replicates(choices)

@@ -86,6 +86,8 @@ class SweepRecord:
     """Keys of the jobs that the last command asked for."""
     looks: list[dict[str, Any]] = field(default_factory=list)
     """The verdicts so far; see `segsweep.sweeps.looks`."""
+    settings_of: dict[str, Any] | None = None
+    """The settings taken from another sweep; see `segsweep.sweeps.settings_of`."""
 
     @classmethod
     def new(cls, config: DictConfig, sweeper: str) -> "SweepRecord":

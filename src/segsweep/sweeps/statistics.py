@@ -33,6 +33,12 @@ LEVEL = 0.05
 SHAFFER_UP_TO = 300
 """More settings than this get Holm's counts. The time to compute Shaffer's grows with the fourth power of the number."""
 
+POWER = 0.8
+"""Share of sweeps in which `seeds_to_decide` seeds find the difference."""
+
+MOST_SEEDS = 100
+"""`seeds_to_decide` tries no more."""
+
 _BLOCK = 1_000_000
 """Pairs tested at a time, to limit the memory."""
 
@@ -124,6 +130,25 @@ def p_best(
         p = min(1.0, (k - 1) * special.stdtr(n - 1, -largest))
         found[place] = math.nan if constant.any() and p > level else p
     return found
+
+
+def seeds_to_decide(difference: float, spread: float, level: float) -> int | None:
+    """With how many seeds a one-sided paired t-test finds a difference in `POWER` of sweeps; 3 to `MOST_SEEDS`, else None.
+
+    Args:
+        difference: mean over the seeds, on the scale of the test; positive in favour of the better setting.
+        spread: standard deviation of the difference over the seeds; positive unless the difference is 0.
+        level: of the test.
+
+    The power is that of the noncentral t distribution, with n - 1 degrees of freedom and noncentrality
+    difference / spread * sqrt(n). It takes the observed difference for the true one, so the number is a rough one.
+    """
+    if difference <= 0:
+        return None
+    n = np.arange(3, MOST_SEEDS + 1)
+    power = 1 - special.nctdtr(n - 1, difference / spread * np.sqrt(n), special.stdtrit(n - 1, 1 - level))
+    enough = n[power >= POWER]
+    return int(enough[0]) if len(enough) else None
 
 
 def unstable(values: NDArray[np.float64], mode: Literal["min", "max"]) -> NDArray[np.bool_]:
