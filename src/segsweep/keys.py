@@ -26,7 +26,7 @@ from segsweep.errors import UserError
 GROUPS = ("data", "model", "loss", "optim", "scheduler", "trainer", "callbacks", "logger")
 """Groups of a training's configuration."""
 KEYS = {
-    "train": ("lr", "momentum", "seed", "name", "objective", "resume", "on_error", "code", *GROUPS),
+    "train": ("lr", "momentum", "seed", "name", "objective", "objective_at", "resume", "on_error", "code", *GROUPS),
     "check_data": ("seed", "workers", "sheet_pairs", "data"),
     "evaluate": ("run", "split", "index", "pictures", "output", "accelerator", "code", "data"),
     "predict": (

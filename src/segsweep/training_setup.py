@@ -30,7 +30,7 @@ from segsweep.errors import UserError
 from segsweep.fingerprint import NAME
 from segsweep.instantiate import build, check_arguments, naming_keys
 from segsweep.keys import FOLDS, alike, no_folds, unknown
-from segsweep.runs import MetricsCSV, RunDirectory, objective_mode
+from segsweep.runs import MetricsCSV, ObjectiveAt, RunDirectory, objective_mode
 from segsweep.tasks import TASKS, CrossEntropy, Loss, SegmentationTask
 from segsweep.trainer_settings import TrainerSettings, build_trainer
 from segsweep.user_code import is_known
@@ -218,12 +218,13 @@ def name_of(settings: Mapping[Any, Any]) -> str | None:
 
 
 def check_root(settings: dict[str, Any]) -> None:
-    """Refuses a wrong value at the root of the configuration. Turns `name` into text.
+    """Refuses a wrong value at the root of the configuration. Turns `name` into text, and sets `objective_at`.
 
     Raises:
         UserError: names the key, its value and what would be right.
     """
     settings["name"] = name_of(settings)
+    settings.setdefault("objective_at", "best")  # runs of earlier versions have none
     check_arguments(_root, {name: settings.get(name) for name in inspect.signature(_root).parameters})
     if not 0 <= settings["seed"] < 1 << 32:
         raise UserError(f"seed={settings['seed']}: must be from 0 to {(1 << 32) - 1}")
@@ -232,6 +233,7 @@ def check_root(settings: dict[str, Any]) -> None:
 
 
 def _root(
-    lr: float, momentum: float | None, seed: int, name: str | None, objective: str, code: str | list[str] | None
-) -> None:
+    lr: float, momentum: float | None, seed: int, name: str | None, objective: str, objective_at: ObjectiveAt,
+    code: str | list[str] | None,
+) -> None:  # fmt: skip
     """Its signature declares the types of the keys at the root of the configuration."""

@@ -72,13 +72,27 @@ def objective_mode(name: str) -> Literal["min", "max"]:
     return "min" if re.fullmatch(r"\w+/\w*loss(_running)?", name) else "max"
 
 
+ObjectiveAt = Literal["best", "last", "mean_last_3"]
+"""Which validation's objective ranks a run: the best one's, the last one's, or the mean of the last three."""
+
+
 @dataclass
 class Objective:
-    """The metric that runs are compared by; `value` is the best checkpoint's."""
+    """The metric that runs are compared by. Its `value` ranks the run: `best`, `last` or `mean_last_3`, as `at` says."""
 
     name: str
     mode: Literal["min", "max"]
     value: float | None = None
+    at: ObjectiveAt = "best"
+    best: float | None = None
+    last: float | None = None
+    mean_last_3: float | None = None
+    """With fewer than three validations, the mean of all."""
+
+    @property
+    def label(self) -> str:
+        """The name in tables and sentences: "val/iou", "val/iou (last)"."""
+        return self.name + {"best": "", "last": " (last)", "mean_last_3": " (mean of last 3)"}[self.at]
 
 
 @dataclass

@@ -87,7 +87,7 @@ def sweep_heatmap(results: Results) -> Figure | None:
     ended = table[counted].copy()
     if not axes or not len(ended):
         return None
-    name = record.objective["name"]
+    name = record.label
     parts = {} if compared is None else compared.parts
     inner = [axis for axis in axes if not parts or any(axis in part.settings for part in parts.values())]
     columns = "lr" if "lr" in inner else [_GROUP, *inner][-1]

@@ -38,12 +38,14 @@ def write_hparams(results: Results) -> None:
     started = [job for job in record.jobs if job.directory in runs]
     rows = hparams_rows(record, started)
     metrics: dict[str, dict[str, float]] = {}
+    # The column with the metric's name is of the best checkpoint, which does not rank jobs under objective_at=last.
+    column = "objective" if "at" in record.objective else record.objective["name"]
     for job in started:
         if job.status == "completed":
             run = runs[job.directory]
             final = {k: v for k, v in run.metrics.items() if k.startswith(("val/", "test/")) or k in FIRST}
             if run.objective.value is not None:
-                final[run.objective.name] = run.objective.value
+                final[column] = run.objective.value
             metrics[job.directory] = final
     settings = {} if results.compared is None else results.compared.by_setting()
     if any(setting["standing"] != "untested" for setting in settings.values()):
@@ -53,7 +55,7 @@ def write_hparams(results: Results) -> None:
             if setting is not None and job.directory in metrics and not math.isnan(setting["p_best"]):
                 metrics[job.directory]["p_best"] = setting["p_best"]
     # TensorBoard takes the columns from the run that it reads first, so the file of every run has all columns.
-    columns = hparams_columns(rows, [name for names in metrics.values() for name in names], record.objective["name"])
+    columns = hparams_columns(rows, [name for names in metrics.values() for name in names], column)
     for job, row in zip(started, rows, strict=True):
         folder = sweep.run(job).tensorboard
         folder.mkdir(parents=True, exist_ok=True)
@@ -149,7 +151,7 @@ def event_file(
         value = Summary.Value(tag=tag, metadata=SummaryMetadata(plugin_data=data), tensor=metadata.NULL_TENSOR)
         events.append(Event(wall_time=started, summary=Summary(value=[value])))
     for name, number in metrics.items():
-        if logged and _tag(name) == name and name != "p_best":
+        if logged and _tag(name) == name and name not in ("p_best", "objective"):
             continue  # the training has logged it
         scalar = Summary(value=[Summary.Value(tag=_tag(name), simple_value=number)])
         step = run.steps if run.best_step is None or _tag(name) == name else run.best_step

@@ -30,6 +30,7 @@ from segsweep.user_code import load_code
 UNSWEPT = {
     "name": "a sweep has one name",
     "objective": "jobs with different objectives cannot be ranked together",
+    "objective_at": "jobs that are ranked by different validations cannot be ranked together",
     "resume": "it continues a single run; a sweep is continued by the same command with the same name=",
     "on_error": "it applies to the whole sweep",
     "debug": "a sweep has one choice of it",

@@ -60,6 +60,7 @@ class Comparison:
         later: jobs that ended after this look, and are not in it.
         tested: whether settings were tested, not only ranked.
         shared: above 0 if the replicates are the folds of a cross-validation; see `statistics.standard_error`.
+        notes: more sentences for the verdict.
     """
 
     table: pd.DataFrame
@@ -79,6 +80,7 @@ class Comparison:
     later: int = 0
     tested: bool = True
     shared: float = 0.0
+    notes: tuple[str, ...] = ()
 
     @property
     def replicate(self) -> str:

@@ -55,7 +55,7 @@ def markdown(results: Results) -> str:
     counts = ", ".join(f"{number} {status}" for status, number in table["status"].value_counts().items())
     better = "the higher the better" if record.mode == "max" else "the lower the better"
     lines = [f"# {record.name or sweep.path.name}", "", f"    python train.py -m {shlex.join(record.overrides)}", ""]
-    lines += [f"{len(table)} jobs: {counts}. Objective: {record.objective['name']}, {better}.", ""]
+    lines += [f"{len(table)} jobs: {counts}. Objective: {record.label}, {better}.", ""]
     if absent := results.absence_lines:
         lines += [*(f"\\{MARK.strip()} {line}." for line in absent), ""]
     if compared is not None:
@@ -87,10 +87,10 @@ def markdown(results: Results) -> str:
 def marked(content: Table, results: Results) -> Table:
     """Marks the objective in the table's header if it leaves out a class that val lacks."""
     header, rows = content
-    name = results.record.objective["name"]
+    record = results.record
     absent = [each for classes in results.absent.values() for each in classes]
-    mark = MARK if rests_on(name.removeprefix("val/"), absent) else ""
-    return [cell + mark if cell == name else cell for cell in header], rows
+    mark = MARK if rests_on(record.objective["name"].removeprefix("val/"), absent) else ""
+    return [cell + mark if cell == record.label else cell for cell in header], rows
 
 
 def print_report(results: Results) -> None:

@@ -21,6 +21,9 @@ _MOST_JOBS = 3  # that an error line names
 _OTHER_METRICS = ("test/iou", "test/loss", "train/loss_running")
 """The metrics of the table of jobs, besides the objective."""
 
+OBJECTIVES = {"objective_best": "best", "objective_last": "last", "objective_mean_last_3": "mean of last 3"}
+"""Columns of the table of jobs with the objective at each validation that may rank them, and their titles."""
+
 Table = tuple[list[str], list[list[str]]]
 """Header and rows."""
 
@@ -78,7 +81,7 @@ def verdict_sentences(comparison: "Comparison") -> list[str]:
             f"{', '.join(keys)} {has} no effect here: exactly the same {comparison.name} for every "
             f"{comparison.replicate} with {_first(classes[0], _MOST_SETTINGS)}{others}."
         )
-    return lines
+    return [*lines, *comparison.notes]
 
 
 def setting_name(values: Mapping[str, Any] | pd.Series, settings: Sequence[str]) -> str:
@@ -241,9 +244,10 @@ def count_missing(reasons: str) -> str:
 
 
 def jobs_table(record: SweepRecord, table: pd.DataFrame, details: bool) -> Table:
-    """A row per job, best first; `details` adds the running training loss."""
+    """A row per job, best first; `details` adds the running training loss, and the objective by `OBJECTIVES`."""
     metrics = _OTHER_METRICS if details else _OTHER_METRICS[:2]
     others = [name for name in metrics if name in table and name != record.objective["name"]]
+    others = [name for name in OBJECTIVES if details and name in table] + others
     places = {name: decimals(table[name]) for name in ("objective", *others)}
     rows = []
     for (_, row), outcome in zip(table.iterrows(), outcomes(table), strict=True):
@@ -251,7 +255,8 @@ def jobs_table(record: SweepRecord, table: pd.DataFrame, details: bool) -> Table
         seconds = "" if pd.isna(row["seconds"]) else f"{row['seconds']:.0f}"
         values = [entry_text(row[axis]) for axis in record.axes]
         rows.append([rank, *values, *(number(row[name], places[name]) for name in places), seconds, outcome])
-    return ["rank", *record.axes, record.objective["name"], *others, "seconds", "status"], rows
+    titles = [OBJECTIVES.get(name, name) for name in others]
+    return ["rank", *record.axes, record.label, *titles, "seconds", "status"], rows
 
 
 def final_trainings(record: SweepRecord, table: pd.DataFrame) -> list[str]:
@@ -263,7 +268,7 @@ def final_trainings(record: SweepRecord, table: pd.DataFrame) -> list[str]:
         job = record.job_at(row["directory"])
         seed = "" if job is None else f", seed={entry_text(record.value_of(job, 'seed'))}"
         setting = setting_name(row, record.settings_axes) + seed
-        values = {record.objective["name"]: row["objective"], **{name: row.get(name) for name in _OTHER_METRICS[:2]}}
+        values = {record.label: row["objective"], **{name: row.get(name) for name in _OTHER_METRICS[:2]}}
         found = ", ".join(f"{name} {value:.4g}" for name, value in values.items() if not pd.isna(value))
         sentences.append(f"Final training with {setting}: {found or row['status']}.")
     return sentences
@@ -298,7 +303,7 @@ def job_line(record: SweepRecord, job: Job, found: RunRecord, tally: Tally) -> s
     """
     value = found.objective.value
     if found.status == "completed":
-        name = found.objective.name
+        name = found.objective.label
         # The IoU of a class without a pixel in the split is not defined; run.json has null for it.
         outcome = f"{name} is not defined on this validation split" if value is None else f"{name} {value:.4f}"
     else:

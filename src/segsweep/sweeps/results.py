@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -14,7 +14,7 @@ from segsweep.runs import RunRecord, read_metrics
 from segsweep.sweeps.looks import Look, last_look
 from segsweep.sweeps.plan import key_of
 from segsweep.sweeps.ranking import Comparison
-from segsweep.sweeps.report_text import entry_text, outcomes
+from segsweep.sweeps.report_text import OBJECTIVES, entry_text, outcomes, setting_name
 from segsweep.sweeps.scale import PIXELS, scale_of
 from segsweep.sweeps.scored import compare_apart, scoring
 from segsweep.sweeps.state import ENDED, FINAL, FOLD, FOLDS, Job, SweepDirectory, SweepRecord
@@ -130,6 +130,7 @@ def summary(record: SweepRecord, runs: Mapping[str, RunRecord]) -> pd.DataFrame:
         if (run := runs.get(job.directory)) is not None:
             if job.status == "completed":
                 row |= {"objective": run.objective.value, "metrics": dict(run.metrics)}
+                row |= {name: getattr(run.objective, name.removeprefix("objective_")) for name in OBJECTIVES}
             row["seconds"] = run.seconds
             row["checkpoint"] = f"{job.directory}/{run.best_checkpoint}" if run.best_checkpoint else None
         rows.append(row)
@@ -155,10 +156,11 @@ def summary(record: SweepRecord, runs: Mapping[str, RunRecord]) -> pd.DataFrame:
     metrics = list(dict.fromkeys(name for row in rows for name in row["metrics"]))
     stage = ["stage"] if any(row["stage"] is not None for row in rows) else []
     last = ["status", "seconds", "checkpoint", "directory", "error"]
-    columns = ["rank", *stage, *record.axes, "objective", *metrics, *last]
+    each = [name for name in OBJECTIVES if any(row.get(name) is not None for row in rows)]
+    columns = ["rank", *stage, *record.axes, "objective", *each, *metrics, *last]
     table = pd.DataFrame([{**row, **row["metrics"]} for row in rows], columns=columns)
     table["rank"] = table["rank"].astype("Int64")
-    table["objective"] = table["objective"].astype(float)
+    table = table.astype(dict.fromkeys(["objective", *each], float))
     return table
 
 
@@ -226,9 +228,35 @@ def comparison(
         folds = {job.directory: record.value_of(job, FOLDS) for job in record.jobs}
         jobs[FOLDS] = pd.to_numeric(jobs["directory"].map(folds))
     name = record.objective["name"]
-    compared = compare_apart(
-        jobs, record.settings_axes, scored="scored", why=found.why, apart=found.axes,
-        mode=record.mode, name=name, scale=scale_of(name, jobs["objective"]), pixels=pixels,
-        level=LEVEL if look is None else look.level, test=look is not None,
-    )  # fmt: skip
+    options: dict[str, Any] = {
+        "scored": "scored", "why": found.why, "apart": found.axes, "mode": record.mode, "name": record.label,
+        "scale": scale_of(name, jobs["objective"]), "pixels": pixels, "level": LEVEL if look is None else look.level,
+    }  # fmt: skip
+    compared = compare_apart(jobs, record.settings_axes, **options, test=look is not None)
+    if "objective_last" in jobs and jobs["objective_last"].notna().equals(jobs["objective"].notna()):
+        by_last = compare_apart(jobs, record.settings_axes, "objective_last", **options, test=False)
+        compared = note_last_leader(compared, by_last, name)
     return compared if look is None else compared.at_look(look.number, later)
+
+
+def note_last_leader(compared: Comparison, by_last: Comparison, name: str) -> Comparison:
+    """Adds a sentence to the verdict if the ranking by the last validation has another leader.
+
+    Args:
+        compared: the ranking of the sweep.
+        by_last: the ranking of the same jobs by the objective of their last validations.
+        name: the metric.
+    """
+    parts = {group: note_last_leader(part, by_last.parts[group], name) for group, part in compared.parts.items()}
+    compared = replace(compared, parts=parts)
+    if compared.best is None or by_last.best is None:
+        return compared
+    leader, other = (setting_name(best, compared.settings) for best in (compared.best, by_last.best))
+    if leader == other:
+        return compared
+    means = {setting_name(row, compared.settings): row["mean"] for _, row in by_last.table.iterrows()}
+    note = (
+        f"By the last validation of each job, {other} leads ({name} {means[other]:.4g} there, {means[leader]:.4g} with "
+        f"{leader}); objective_at=last ranks by it, since the best of many validations flatters settings that vary."
+    )
+    return replace(compared, notes=(note,))

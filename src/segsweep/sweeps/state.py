@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from segsweep.errors import DivergedError, UserError
 from segsweep.fingerprint import Leaf, typed
-from segsweep.runs.directory import RunDirectory, RunRecord, objective_mode
+from segsweep.runs.directory import Objective, RunDirectory, RunRecord, objective_mode
 from segsweep.runs.files import write_json
 from segsweep.runs.stored import require_resolved
 from segsweep.trainer_settings import auto_precision
@@ -71,7 +71,7 @@ class SweepRecord:
     overrides: list[str]
     """The overrides of the command that started or continued the sweep last."""
     objective: dict[str, str]
-    """"name" and "mode", min or max."""
+    """"name", "mode", min or max, and "at" if that is not best; see `Objective`."""
     jobs: list[Job] = field(default_factory=list)
     axes: list[str] = field(default_factory=list)
     """The swept keys, in the order in which they were typed."""
@@ -92,9 +92,10 @@ class SweepRecord:
     @classmethod
     def new(cls, config: DictConfig, sweeper: str) -> "SweepRecord":
         """The record of a sweep that starts now, without jobs."""
-        objective = str(config.objective)
+        objective, at = str(config.objective), str(config.get("objective_at", "best"))
+        ranking = {"name": objective, "mode": objective_mode(objective)}
         return cls(
-            [], {"name": objective, "mode": objective_mode(objective)}, name=name_of(config),
+            [], ranking | ({} if at == "best" else {"at": at}), name=name_of(config),
             started=datetime.now().astimezone().isoformat(timespec="seconds"), sweeper=sweeper,
             precision=auto_precision(OmegaConf.select(config, "trainer.accelerator")),
         )  # fmt: skip
@@ -103,6 +104,11 @@ class SweepRecord:
     def mode(self) -> Literal["min", "max"]:
         """Whether the smallest or the largest objective is the best."""
         return "min" if self.objective["mode"] == "min" else "max"
+
+    @property
+    def label(self) -> str:
+        """The objective in tables and sentences; see `Objective`."""
+        return Objective(**self.objective).label  # type: ignore[arg-type]
 
     @property
     def compared_jobs(self) -> list[Job]:
@@ -150,6 +156,7 @@ class SweepRecord:
         if (version := content.pop("format")) != FORMAT:
             raise ValueError(f"has format {version}, and this version of segsweep reads format {FORMAT}")
         shared = content.pop("shared")
+        _ = Objective(**content["objective"]).label
         jobs = [Job(**job) for job in content.pop("jobs")]
         for job in jobs:
             for name in _SHARED:  # an early version wrote no "scored"
