@@ -196,6 +196,7 @@ def test_hydras_sweeper_is_ours_unless_a_study_or_the_command_line_says_otherwis
 
     assert target() == "GridSweeper"
     assert target("hydra/sweeper=coordinate") == "CoordinateSweeper"
+    assert target("hydra/sweeper=race") == "RaceSweeper"
     assert target("hydra/sweeper=basic") == "BasicSweeper" or overrides
     if not overrides:
         assert target("study=rgb_rates") == "CoordinateSweeper"

@@ -101,12 +101,17 @@ def sweep_heatmap(results: Results) -> Figure | None:
         if compared is None or compared.replicates < 2
         else f"mean {name} over {compared.replicates} {compared.replicate}s"
     )
-    if compared is not None and (rest or parts or compared.shared):
+    if compared is not None and (rest or parts or compared.shared or record.race is not None):
         # The best mean over the seeds: the best single run may be a lucky seed of a worse setting.
         ended = compared.table.assign(
             status=[count_missing(reasons) or "completed" for reasons in compared.table["missing"]]
         )
         ended[name] = ended["mean"].where(ended["missing"] == "")
+        if "out_at" in ended:  # of a race: one seed is no mean, and those ruled out have fewer seeds
+            screened = ended["out_at"] == "screening"
+            ended[name] = ended[name].where(~screened)
+            ended["status"] = ended["status"].where(~screened, "screened out")
+            title = f"mean {name} over the racing seeds"
         ended[_GROUP] = [group for group, part in (parts or {"": compared}).items() for _ in range(len(part.table))]
         ended[""] = ""
         # A cell shows the best of its settings with all replicates. If it has no such setting, it says why.

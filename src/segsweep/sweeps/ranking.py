@@ -60,6 +60,7 @@ class Comparison:
         later: jobs that ended after this look, and are not in it.
         tested: whether settings were tested, not only ranked.
         shared: above 0 if the replicates are the folds of a cross-validation; see `statistics.standard_error`.
+        corrected_for: in a race, how many settings `p_best` is corrected for; None for those compared.
         notes: more sentences for the verdict.
     """
 
@@ -80,6 +81,7 @@ class Comparison:
     later: int = 0
     tested: bool = True
     shared: float = 0.0
+    corrected_for: int | None = None
     notes: tuple[str, ...] = ()
 
     @property

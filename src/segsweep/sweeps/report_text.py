@@ -131,26 +131,31 @@ def _value(row: pd.Series, comparison: "Comparison") -> str:
 
 def _note(row: pd.Series, comparison: "Comparison") -> str:
     """What to know of a setting in its group: its value, its difference to the leader, why it is unstable or not tested."""
+    left = f", at {row['out_at']}" if row.get("out_at") else ""  # of a race
     if row["missing"]:
-        return str(row["missing"])
+        return str(row["missing"]) + left
+    if row.get("out_at") == "screening":
+        return f"{comparison.name} {row['mean']:.4g}, screened out by one seed"
     if row["standing"] in ("leader", "unstable"):
         return _value(row, comparison)
     if row["standing"] == "untested":
         return f"{row['difference']:+.2g} for every {comparison.replicate}, so chance cannot be judged"
     if row["detectable"] == 0:
         return "the same values"
-    return f"{row['difference']:+.2g}" + (", unstable" if row["unstable"] else "")
+    return f"{row['difference']:+.2g}" + (", unstable" if row["unstable"] else "") + left
 
 
 def _test_lines(comparison: "Comparison") -> list[str]:
     """How sure the groups are, which settings are worse than the leader, and what could have shown."""
     table, settings, compared = comparison.table, comparison.settings, comparison.compared
     scale = {"raw": "", "log": ", on the logarithmic scale", "logit": ", on the logit scale"}[comparison.scale]
-    level = f"{comparison.level * 100:g} %"
-    look = "" if comparison.look is None else f"This is verdict {comparison.look} over this sweep, at level {level}. "
+    level = f"{comparison.level * 100:.3g} %"
+    what = "verdict {} over this sweep" if comparison.corrected_for is None else "look {} of this race"
+    look = "" if comparison.look is None else f"This is {what.format(comparison.look)}, at level {level}. "
+    number = comparison.corrected_for or compared
     lines = [
         f"{look}Ruled out means that another setting beats it seed by seed (one-sided paired t-tests{scale}, corrected for "
-        f"{compared} settings); the best setting is ruled out in at most {level} of such verdicts."
+        f"{number} settings); the best setting is ruled out in at most {level} of such verdicts."
     ]
     if comparison.shared:
         level = f"about {level}"
@@ -230,7 +235,8 @@ def settings_table(compared: "Comparison", details: bool) -> Table:
         if details:
             interval = f"{low} to {high}" if low else ""
             cells += [mean, std, interval, difference, number(row["p_best"], 4), *test]
-            cells.append(row["standing"] + (f" ({row['missing']})" if row["missing"] else ""))
+            why = row["missing"] or row.get("out_at")
+            cells.append(row["standing"] + (f" ({why})" if why else ""))
         else:
             cells += [mean, std, difference, *test, count_missing(row["missing"]) or row["standing"]]
         rows.append(cells)

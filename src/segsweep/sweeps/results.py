@@ -13,6 +13,7 @@ from segsweep.absent_classes import absence
 from segsweep.runs import RunRecord, read_metrics
 from segsweep.sweeps.looks import Look, last_look
 from segsweep.sweeps.plan import key_of
+from segsweep.sweeps.race import Course, follow
 from segsweep.sweeps.ranking import Comparison
 from segsweep.sweeps.report_text import OBJECTIVES, entry_text, outcomes, setting_name
 from segsweep.sweeps.scale import PIXELS, scale_of
@@ -60,7 +61,21 @@ class Results:
     @cached_property
     def compared(self) -> Comparison | None:
         """The ranking of the settings, and the verdict of the look; None before a job is completed."""
+        if self.course is not None:
+            return self.course.compared
         return comparison(self.record, self.table, self.look, self.pixels)
+
+    @cached_property
+    def course(self) -> Course | None:
+        """How a race went since the cut; None before it, and for other sweeps."""
+        record, race = self.record, self.record.race
+        if race is None or not race.kept:
+            return None
+        jobs, name = self.table[self.table["stage"] != FINAL], record.objective["name"]
+        return follow(
+            jobs.assign(status=outcomes(jobs)), record.settings_axes, race, name=record.label, mode=record.mode,
+            scale=scale_of(name, jobs["objective"]), pixels=self.pixels,
+        )  # fmt: skip
 
     @property
     def pixels(self) -> int:

@@ -51,7 +51,8 @@ class Job:
     """The settings that change the scored images; see `segsweep.sweeps.scored`."""
     status: JobStatus = "pending"
     stage: str | None = None
-    """The axis that a coordinate search tried with the job; FINAL; "other" for a job of a foreign sweeper; else None."""
+    """What asked for the job first: an axis of a coordinate search; "screening" or "look 1" of a race; FINAL; "other" for a
+    foreign sweeper; else None."""
     error: str | None = None
 
     @property
@@ -62,6 +63,21 @@ class Job:
 def is_diverged(error: str | None) -> bool:
     """Whether a job's error says that its loss or a weight was not finite."""
     return bool(error) and str(error).startswith(DivergedError.__name__)
+
+
+@dataclass
+class Race:
+    """The plan of a race and its cut; see `segsweep.sweeps.race`."""
+
+    keep: int
+    """How many settings race after the screening."""
+    looks: list[int]
+    """After how many racing seeds the settings are tested; rising."""
+    margin: float | None = None
+    """Settings that differ by up to this, in the objective's unit, are equivalent; None tests no equivalence."""
+    kept: list[dict[str, Leaf]] = field(default_factory=list)
+    """The values of each setting that races. Empty before the cut; after it they stay."""
+    screened_out: list[dict[str, Leaf]] = field(default_factory=list)
 
 
 @dataclass
@@ -85,9 +101,10 @@ class SweepRecord:
     asked: list[str] = field(default_factory=list)
     """Keys of the jobs that the last command asked for."""
     looks: list[dict[str, Any]] = field(default_factory=list)
-    """The verdicts so far; see `segsweep.sweeps.looks`."""
+    """The verdicts so far; see `segsweep.sweeps.looks`. A race has none here: its plan fixes its looks."""
     settings_of: dict[str, Any] | None = None
     """The settings taken from another sweep; see `segsweep.sweeps.settings_of`."""
+    race: Race | None = None
 
     @classmethod
     def new(cls, config: DictConfig, sweeper: str) -> "SweepRecord":
@@ -147,7 +164,8 @@ class SweepRecord:
                 for name, common in shared.items()
             }
             jobs.append({**vars(job), **own})
-        return {"format": FORMAT, **{**vars(self), "jobs": jobs}, "shared": shared}
+        race = None if self.race is None else vars(self.race)
+        return {"format": FORMAT, **{**vars(self), "jobs": jobs, "race": race}, "shared": shared}
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> "SweepRecord":
@@ -157,11 +175,12 @@ class SweepRecord:
             raise ValueError(f"has format {version}, and this version of segsweep reads format {FORMAT}")
         shared = content.pop("shared")
         _ = Objective(**content["objective"]).label
+        race = content.pop("race", None)  # an earlier version wrote none
         jobs = [Job(**job) for job in content.pop("jobs")]
         for job in jobs:
             for name in _SHARED:  # an early version wrote no "scored"
                 setattr(job, name, shared.get(name, {}) | getattr(job, name))
-        return cls(jobs=jobs, **content)
+        return cls(jobs=jobs, race=None if race is None else Race(**race), **content)
 
 
 @dataclass(frozen=True)

@@ -161,6 +161,31 @@ def unstable(values: NDArray[np.float64], mode: Literal["min", "max"]) -> NDArra
     return values.max(axis=1) > 4 * values.min(axis=1)
 
 
+def equivalent(values: NDArray[np.float64], margin: float, level: float, pairs: int) -> bool:
+    """Whether all settings are within `margin` of each other.
+
+    So it is if the upper confidence bound of every difference of two is at most the margin, by one-sided paired t at
+    level / pairs. At most one of the two differences of a pair can be above the margin, so a false statement has at most
+    the chance `level`, even if the values chose the settings from `pairs` pairs.
+
+    Args:
+        values: [k, n], a row per setting, a column per seed, in the unit of the margin.
+        margin: 0 or more.
+        level: the chance of a false statement.
+        pairs: of the settings that these were chosen from.
+
+    Returns:
+        False also if a difference, other than 0, is the same for every seed: nothing shows how values vary.
+    """
+    n = values.shape[1]
+    differences, rounding = values[:, None] - values, _rounding(values)
+    mean, rounding = differences.mean(axis=2), np.maximum(rounding[:, None], rounding)
+    constant = np.ptp(differences, axis=2) <= rounding
+    bound = mean - special.stdtrit(n - 1, level / pairs) * differences.std(axis=2, ddof=1) / math.sqrt(n)
+    bound = np.where(constant, np.where(np.abs(mean) <= rounding, 0.0, math.inf), bound)
+    return bool((bound <= margin).all())
+
+
 def _rounding(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Differences that vary by no more than this count as constant: [k], from the rounding of values [k, n]."""
     return 8 * np.finfo(np.float64).eps * np.abs(values).max(axis=1)
