@@ -50,6 +50,8 @@ def next_training(results: Results) -> NextTraining | None:
     only_seeds = set(record.axes) <= {*record.settings_axes, "seed"}
     if compared is None or not compared.tested or compared.parts or not only_seeds or compared.compared < 2:
         return None
+    if (course := results.course) is not None and not (course.looks and course.looks[-1].over):
+        return None  # the same command continues the race
     if compared.replicates == 1:
         keep = min(KEEP, int((compared.table["n"] > 0).sum()))
         return NextTraining("", _command(results, FRESH, keep))
@@ -74,11 +76,11 @@ def next_training(results: Results) -> NextTraining | None:
 def _seeds_needed(results: Results, compared: Comparison, taken: pd.DataFrame) -> "dict[object, int | None]":
     """By the index of each contender's row: how many seeds would rule it out in a new sweep of the rows in `taken`."""
     record, look = results.record, results.look
-    assert look is not None
     scores: dict[tuple[Key, ...], dict[Key, float]] = {}
     for job in record.compared_jobs:
-        value = results.runs[job.directory].objective.value if job.number in look.completed else None
-        if value is not None:
+        # In a race the seeds of the screening have picked the settings, so they do not count.
+        counts = job.stage != SCREENING and job.status == "completed" if look is None else job.number in look.completed
+        if counts and (value := results.runs[job.directory].objective.value) is not None:
             seeds = scores.setdefault(values_key(record, job, compared.settings), {})
             seeds[entry_key(record.value_of(job, "seed"))] = value
     scale = Scale(compared.scale, results.pixels)
