@@ -10,6 +10,7 @@ from segsweep.console import hydra_argument, relative, shell_word
 from segsweep.sweeps.grouping import Key, entry_key
 from segsweep.sweeps.looks import next_level
 from segsweep.sweeps.plan import key_of, with_interpolations
+from segsweep.sweeps.race import SCREENING_SEED
 from segsweep.sweeps.ranking import Comparison, values_key
 from segsweep.sweeps.report_text import setting_name
 from segsweep.sweeps.results import Results
@@ -79,7 +80,8 @@ def _seeds_needed(results: Results, compared: Comparison, taken: pd.DataFrame) -
     scores: dict[tuple[Key, ...], dict[Key, float]] = {}
     for job in record.compared_jobs:
         # In a race the seeds of the screening have picked the settings, so they do not count.
-        counts = job.stage != SCREENING and job.status == "completed" if look is None else job.number in look.completed
+        raced = job.status == "completed" and record.value_of(job, "seed") != SCREENING_SEED
+        counts = raced if look is None else job.number in look.completed
         if counts and (value := results.runs[job.directory].objective.value) is not None:
             seeds = scores.setdefault(values_key(record, job, compared.settings), {})
             seeds[entry_key(record.value_of(job, "seed"))] = value

@@ -14,7 +14,7 @@ from segsweep.sweeps.ranking import values_key
 from segsweep.sweeps.report_text import setting_name
 from segsweep.sweeps.results import comparison
 from segsweep.sweeps.runner import SweepRunner
-from segsweep.sweeps.state import FINAL, REPLICATES, Job, Race, is_diverged
+from segsweep.sweeps.state import FINAL, FOLD, REPLICATES, Job, Race, is_diverged
 
 
 def grid(
@@ -92,6 +92,8 @@ def race(runner: SweepRunner, choices: dict[str, list[str]], final: Sequence[str
         UserError: the plan is wrong, an axis changes the images that are scored, the command asks for other settings than
             those of the cut, or the screening leaves fewer than two settings.
     """
+    if any(key_of(values[0]) == FOLD for values in choices.values()):
+        raise UserError(f"{FOLD}: a race compares seeds, not folds; leave it out, or give hydra/sweeper=grid")
     combinations = [list(combination) for combination in product(*choices.values())]
     jobs = runner.composed([[*overrides, f"seed={SCREENING_SEED}"] for overrides in combinations])
     axes = runner.record.settings_axes
