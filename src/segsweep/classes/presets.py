@@ -5,7 +5,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from segsweep.classes.rules import MaskRule
-from segsweep.classes.table import ClassTable, LabelClass, pack, parse_color
+from segsweep.classes.table import ClassTable, LabelClass, pack, parse_color, voc_color
 
 # Semantic segmentation of aerial imagery, Mohammed Bin Rashid Space Centre and Humans in the Loop. The masks use these
 # published colours; the classes.json distributed with the set lists others. The palette masks number their colours in
@@ -91,16 +91,6 @@ _CITYSCAPES_TRAIN_IDS = (
     ClassTable([LabelClass(position, entry.name, entry.color) for position, entry in enumerate(_CITYSCAPES_CLASSES)]),
     MaskRule(by="index", ignore_ids=(255,)),
 )
-
-
-def voc_color(number: int) -> tuple[int, int, int]:
-    """The colour of a PASCAL VOC class number: its bits in turn become the highest bits of red, green and blue (devkit)."""
-    red = green = blue = 0
-    for bit in range(8):
-        red |= (number >> 3 * bit & 1) << 7 - bit
-        green |= (number >> 3 * bit + 1 & 1) << 7 - bit
-        blue |= (number >> 3 * bit + 2 & 1) << 7 - bit
-    return red, green, blue
 
 
 # fmt: off

@@ -1,4 +1,4 @@
-"""Read a class table: from a preset's name, the configuration, a CSV or a JSON file."""
+"""Read a class table: from a preset's name, the configuration, a CSV, JSON or text file."""
 
 import contextlib
 import csv
@@ -12,7 +12,8 @@ from typing import Any
 
 from segsweep.classes.presets import PRESETS
 from segsweep.classes.rules import MaskRule
-from segsweep.classes.table import ClassTable, LabelClass, is_hex, whole_number
+from segsweep.classes.table import ClassTable, LabelClass, is_background, is_hex, readable_colors, whole_number
+from segsweep.classes.tool_tables import entries_of_json, entries_of_text, supervisely_entries
 from segsweep.errors import UserError
 
 COLUMNS = {
@@ -21,13 +22,16 @@ COLUMNS = {
     "red": ("r", "red"),
     "green": ("g", "green"),
     "blue": ("b", "blue"),
-    "id": ("id", "index", "value", "class_id", "label_id", "class_index"),
+    "id": ("id", "index", "value", "class_id", "label_id", "class_index", "pixel_value"),
 }
 """Accepted names of a table's columns and keys, by their meaning, in any capitalisation."""
 
 _ROLES = {alias: role for role, aliases in COLUMNS.items() for alias in aliases}
 _DELIMITERS = ",;\t|"
-_SUGGESTIVE = re.compile(r"class|label|colou?r|palette|legend", re.IGNORECASE)
+_SUGGESTIVE = re.compile(r"class|label|colou?r|palette|legend|categor", re.IGNORECASE)
+_TABLES = (".csv", ".tsv", ".json", ".txt")
+_TEXTS = ("labelmap.txt", "class_names.txt", "label_colors.txt")
+"""Text files that are found by themselves: those of CVAT, labelme and CamVid. Others are mostly lists of files."""
 _LARGEST_TABLE = 1 << 20  # bytes; a table of 255 classes takes about 10,000
 
 Spec = str | PathLike[str] | Sequence[Mapping[str, Any]] | Mapping[str, Any]
@@ -37,11 +41,11 @@ def load_class_table(spec: Spec) -> tuple[ClassTable, MaskRule]:
     """The class table for a value of data.labels, and the rule for reading its masks.
 
     Args:
-        spec: the name of a preset; the path of a .csv, .tsv or .json file; a list of mappings with name, color (as
-            [r, g, b] or '#RRGGBB') and optionally id; or a mapping from `ClassTable.to_dict`.
+        spec: the name of a preset; the path of a .csv, .tsv, .json or .txt file; a list of mappings with name, and color
+            (as [r, g, b] or '#RRGGBB') or id or both; or a mapping from `ClassTable.to_dict`.
 
     Returns:
-        The table, and the preset's rule, or else the default rule.
+        The table, and the rule of the preset or of the tool that wrote the file; see `read_table_and_rule`.
 
     Raises:
         UserError: there is no such preset or file, or the table is invalid.
@@ -50,35 +54,50 @@ def load_class_table(spec: Spec) -> tuple[ClassTable, MaskRule]:
         return PRESETS[spec]
     if isinstance(spec, str | PathLike):
         path = Path(spec)
-        if path.suffix.lower() not in (".csv", ".tsv", ".json"):
+        if path.suffix.lower() not in _TABLES:
             close = difflib.get_close_matches(str(spec), PRESETS, n=1)
             hint = f" (did you mean {close[0]}?)" if close else ""
             raise UserError(
-                f"labels={spec}: no class table has this name{hint}; use {', '.join(PRESETS)}, or a .csv or .json file."
+                f"labels={spec}: no class table has this name{hint}; use {', '.join(PRESETS)}, or a .csv, .json or .txt"
+                " file."
             )
-        return read_table(path), MaskRule()
+        return read_table_and_rule(path)
     try:
-        return table_from_entries(spec, strict=True), MaskRule()
+        return table_from_entries(spec, strict=True)
     except UserError as error:
         raise UserError(f"labels: {error}") from None
 
 
 def read_table(path: str | PathLike[str]) -> ClassTable:
-    """The class table in a .csv, .tsv or .json file.
+    """The class table in a file; see `read_table_and_rule`."""
+    return read_table_and_rule(path)[0]
+
+
+def read_table_and_rule(path: str | PathLike[str]) -> tuple[ClassTable, MaskRule]:
+    """The class table in a .csv, .tsv, .json or .txt file, and the rule for reading its masks.
 
     A CSV has the columns name and r, g, b (or color), and id if the ids are not 0..K-1, in any order under a header.
-    Without a header the columns are `name,r,g,b`, `r,g,b,name` or `id,name,r,g,b`, with '#RRGGBB' allowed for r,g,b.
-    Commas, semicolons, tabs or bars separate them. Other columns are ignored. A JSON file is a list of objects with
-    such keys, or an object with that list under "classes" and optionally the name of the "background".
+    Without a header the columns are `name,r,g,b`, `r,g,b,name`, `id,name,r,g,b` or `id,name`, with '#RRGGBB' allowed for
+    r,g,b. Commas, semicolons, tabs or bars separate them. Other columns are ignored. JSON and text files: see
+    `tool_tables`.
+
+    Without colours, `readable_colors` gives some, and masks are read by index.
 
     Raises:
         UserError: the file is missing or too large, or holds no valid class table.
     """
     path = Path(path)
+    suffix = path.suffix.lower()
     try:
         text = _read_text(path)
-        if path.suffix.lower() == ".json":
-            return table_from_entries(json.loads(text), strict=False)
+        if suffix == ".json":
+            data = json.loads(text)
+            if path.name == "meta.json" and (entries := supervisely_entries(data)):
+                return _with_background(*table_from_entries(entries, strict=False))
+            return table_from_entries(entries_of_json(data), strict=False)
+        if suffix == ".txt" and (found := entries_of_text(text)) is not None:
+            by = MaskRule(by="color") if "color" in found[0] else MaskRule(by="index")
+            return _with_background(table_from_entries(found, strict=False)[0], by)
         rows = csv_rows(text)
         has_header = not _holds_values(rows[0])
         roles = header_roles(rows[0]) if has_header else guessed_roles(rows[0])
@@ -97,28 +116,44 @@ def read_table(path: str | PathLike[str]) -> ClassTable:
 def find_class_table(folder: str | PathLike[str]) -> Path | None:
     """The class table directly in a data folder, or None.
 
-    This is the only .csv, .tsv or .json file that can be read as a class table, whatever its name. If none can be read,
-    but exactly one is named like a table (classes, labels, colors, ...), it is that one: reading it tells the mistake.
+    This is the only .csv, .tsv, .json or known text file that can be read as a class table, whatever its name; a table
+    without colours must be named like one (classes, labels, colors, ...). If none can be read, but exactly one is named
+    like a table, it is that one: reading it tells the mistake. Without any, it is the first of the `_classes.csv` that
+    Roboflow writes into each split's folder.
 
     Raises:
-        UserError: there is no such folder, or it holds more than one class table.
+        UserError: there is no such folder, or it holds more than one class table, or one outside the folder.
     """
-    if not Path(folder).is_dir():
+    folder = Path(folder)
+    if not folder.is_dir():
         raise UserError(f"{folder}: there is no such folder.")
     candidates = sorted(
-        p for p in Path(folder).iterdir() if p.suffix.lower() in (".csv", ".tsv", ".json") and p.is_file()
+        path
+        for path in folder.iterdir()
+        if path.is_file() and (path.suffix.lower() in _TABLES[:3] or path.name.lower() in _TEXTS)
     )
     tables = []
     for path in candidates:
         with contextlib.suppress(UserError):
-            read_table(path)
-            tables.append(path)
+            _, rule = read_table_and_rule(path)
+            if rule.by != "index" or _SUGGESTIVE.search(path.stem):
+                tables.append(path)
+    named = [path for path in candidates if _SUGGESTIVE.search(path.stem)]
     if len(tables) > 1:
         names = ", ".join(path.name for path in tables)
         raise UserError(f"{folder}: holds several class tables ({names}); name one in data.labels.")
-    named = [path for path in candidates if _SUGGESTIVE.search(path.stem)]
     if not tables and len(named) == 1:
-        return named[0]
+        tables = named
+    if not tables and (tables := sorted(path for path in folder.glob("*/_classes.csv") if path.is_file())):
+        first = read_table(tables[0])
+        for path in tables[1:]:
+            if read_table(path) != first:
+                raise UserError(f"{path}: lists other classes than {tables[0]}; name one of them in data.labels.")
+    if tables and not tables[0].resolve().is_relative_to(folder.resolve()):
+        raise UserError(
+            f"{tables[0]}: is a link that leaves the folder, to {tables[0].resolve()}; put the table itself here, or name"
+            " it in data.labels."
+        )
     return tables[0] if tables else None
 
 
@@ -195,12 +230,13 @@ def header_roles(header: list[str]) -> list[str | None]:
         if roles.count(role) > 1:
             both = " and ".join(repr(cell) for cell, found in zip(header, roles, strict=True) if found == role)
             raise UserError(f"the columns {both} could each be the {role}; rename one.")
-    needed = ["name"] if "color" in roles else ["name", "red", "green", "blue"]
+    by_id = "id" in roles and not {"red", "green", "blue"} & set(roles)
+    needed = ["name"] if "color" in roles or by_id else ["name", "red", "green", "blue"]
     missing = [{"red": "r", "green": "g", "blue": "b"}.get(role, role) for role in needed if role not in roles]
     if missing:
         raise UserError(
             f"there is no column {' and no column '.join(missing)} (there are {', '.join(header)}); "
-            "a class table has the columns name,r,g,b."
+            "a class table has the columns name,r,g,b or, for masks of ids, id,name."
         )
     return roles
 
@@ -217,14 +253,17 @@ def guessed_roles(row: list[str]) -> list[str | None]:
         "tx": ["name", "color"],
         "xt": ["color", "name"],
         "ntx": ["id", "name", "color"],
+        "nt": ["id", "name"],
     }
     if kinds not in meanings:
         raise UserError(f"the row {','.join(row)!r} can be read in several ways; put the header name,r,g,b above it.")
     return meanings[kinds]
 
 
-def table_from_entries(data: Any, strict: bool) -> ClassTable:
+def table_from_entries(data: Any, strict: bool) -> tuple[ClassTable, MaskRule]:
     """The table from a list of mappings, or from a mapping with such "classes" and optionally a "background".
+
+    Classes with ids and without colours get `readable_colors`, and the rule that masks are read by index.
 
     Args:
         data: see above; keys as in COLUMNS.
@@ -254,13 +293,23 @@ def table_from_entries(data: Any, strict: bool) -> ClassTable:
                 entry[role] = value
         if "color" not in entry and all(role in entry for role in ("red", "green", "blue")):
             entry["color"] = [entry.pop(role) for role in ("red", "green", "blue")]
-        for needed in ("name", "color"):
-            if needed not in entry:
-                raise UserError(f"class {number} has no {needed}; give each class a name and a color.")
         entries.append(entry)
+    # Ids need no colours, but a colour that is missing in some classes only was forgotten.
+    by_id = all("id" in entry and "color" not in entry for entry in entries)
+    for number, entry in enumerate(entries, start=1):
+        for needed in ("name",) if by_id else ("name", "color"):
+            if needed not in entry:
+                raise UserError(f"class {number} has no {needed}; give each class a name, and a color or an id.")
     with_id = ["id" in entry for entry in entries]
     if any(with_id) and not all(with_id):
         name = entries[with_id.index(False)]["name"]
         raise UserError(f"class {name!r} has no id, but others have; give an id to all or to none.")
-    classes = [LabelClass(entry.get("id", at), entry["name"], entry["color"]) for at, entry in enumerate(entries)]
-    return ClassTable(classes, background)
+    colors = readable_colors([str(entry["name"]) for entry in entries]) if by_id else [e["color"] for e in entries]
+    ids = [entry.get("id", position) for position, entry in enumerate(entries)]
+    rows = zip(ids, (entry["name"] for entry in entries), colors, strict=True)
+    return ClassTable([LabelClass(*row) for row in rows], background), MaskRule(by="index" if by_id else "auto")
+
+
+def _with_background(labels: ClassTable, rule: MaskRule) -> tuple[ClassTable, MaskRule]:
+    """The table with its background, which labelling tools name so, and the unchanged rule."""
+    return ClassTable(labels.classes, next((name for name in labels.names if is_background(name)), None)), rule

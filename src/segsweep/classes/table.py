@@ -1,5 +1,6 @@
 """The class table: ids, names and colours, and colours as people write them."""
 
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -79,6 +80,39 @@ def pack_pixels(colors: NDArray[np.uint8]) -> NDArray[np.uint32]:
         packed <<= 8
         packed |= colors[..., channel]
     return packed
+
+
+def voc_color(number: int) -> tuple[int, int, int]:
+    """The colour of a PASCAL VOC class number: its bits in turn become the highest bits of red, green and blue (devkit)."""
+    red = green = blue = 0
+    for bit in range(8):
+        red |= (number >> 3 * bit & 1) << 7 - bit
+        green |= (number >> 3 * bit + 1 & 1) << 7 - bit
+        blue |= (number >> 3 * bit + 2 & 1) << 7 - bit
+    return red, green, blue
+
+
+# fmt: off
+_READABLE = [
+    (230, 25, 75), (60, 180, 75), (0, 130, 200), (255, 225, 25), (245, 130, 48), (145, 30, 180), (70, 240, 240),
+    (240, 50, 230), (210, 245, 60), (250, 190, 212), (0, 128, 128), (220, 190, 255), (170, 110, 40), (255, 250, 200),
+    (128, 0, 0), (170, 255, 195), (128, 128, 0), (255, 215, 180), (0, 0, 128), (128, 128, 128),
+]
+# fmt: on
+"""Colours that are easy to tell apart. Source: S. Trubetskoy, "List of 20 simple, distinct colors"."""
+
+
+def is_background(name: str) -> bool:
+    """Whether a labelling tool means unlabelled pixels by this class name: `background`, `_background_`, `BG`."""
+    return name.strip(" _").lower() in ("background", "bg")
+
+
+def readable_colors(names: Sequence[str]) -> list[Color]:
+    """A colour for each class, no two alike: black for a background, easily told apart for the first 20 others."""
+    further = (color for color in map(voc_color, range(1, 256)) if color not in _READABLE)
+    free = itertools.chain(_READABLE, further)
+    black = next((at for at, name in enumerate(names) if is_background(name)), None)
+    return [(0, 0, 0) if at == black else next(free) for at in range(len(names))]
 
 
 IGNORE = 255

@@ -52,7 +52,7 @@ class FolderSettings(CacheRule, TileRule, CropRule, MaskSettings, ImageRule, Spl
     Args:
         root: the folder; nothing is written to it. Links that leave it and files of more than 500 million pixels are
             refused.
-        labels: a preset's name, a .csv or .json file, or the classes themselves; None: the class table in `root`.
+        labels: a preset's name, a .csv, .json or .txt file, or the classes themselves; None: the table in `root`.
     """
 
     root: str | Path
