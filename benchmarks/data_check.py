@@ -18,7 +18,6 @@ from measure import Row, arguments, interleave, report, timing
 from PIL import Image
 
 from segsweep.data.check import check_folder
-from segsweep.data.pairs import find_pairs
 from segsweep.data.reading import read_pair
 from segsweep.image_files.limits import available_cores
 
@@ -42,12 +41,17 @@ def main() -> None:
     options = parser.parse_args()
     device = torch.device("cpu")  # files are read on the CPU, whatever --device says
     with opened(options.folder, options.overrides) as (_, source):
-        pairs = find_pairs(source.root, source.layout)
+        pairs = source.found.pairs
         files = [file for pair in pairs for file in (pair.image, pair.mask)]
         rules = source.labels, source.image_rule, source.mask_rule
+
+        def check(workers: int | None = None) -> None:
+            source.__dict__.pop("found", None)  # listing the folder is part of the work
+            check_folder(source, workers)
+
         actions = {
-            "all": lambda: check_folder(source),
-            "one": lambda: check_folder(source, workers=1),
+            "all": check,
+            "one": lambda: check(workers=1),
             "reading": lambda: [read_pair(pair, *rules) for pair in pairs],
             "decoding": lambda: decode(files),
         }

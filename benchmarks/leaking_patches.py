@@ -15,7 +15,7 @@ from pathlib import Path
 from folder_baselines import PATCH
 from PIL import Image, ImageOps
 
-from segsweep.data.pairs import find_pairs
+from segsweep.data.finding import find_pairs
 from segsweep.errors import UserError
 
 

@@ -53,6 +53,8 @@ def print_report(report: CheckReport, console: Console) -> None:
     split = ", ".join(f"{part} {count}" for part, count in report.split_sizes.items())
     sizes = [f"{height} x {width} ({count})" for (height, width), count in report.sizes.items()]
     print(f"{shown(report.root)}: {len(report.pairs)} pairs, read in {report.seconds:.1f} s")
+    for line in report.notes:
+        print(line)
     print(f"split: {report.split}: {split}" if report.split else "split: not possible; a mistake says why")
     for fold in report.folds:
         print(fold)

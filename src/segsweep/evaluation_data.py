@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from segsweep.classes import ClassTable, find_class_table, read_mask, read_table
 from segsweep.data import SOURCES, FolderSource, Source
-from segsweep.data.pairs import Pair, find_pairs
+from segsweep.data.finding import require_pairs
+from segsweep.data.pairs import Pair
 from segsweep.data.source import Split
 from segsweep.datamodule import LOADING_KEYS, SegmentationDataModule
 from segsweep.errors import UserError, shown
@@ -183,7 +184,7 @@ def choose_class_table(
             return None
 
     name = f"data.labels={given}" if isinstance(given, str) else "the run's own table"
-    for pair in find_pairs(by_given.root, by_given.layout):
+    for pair in require_pairs(by_given.found):
         ours, theirs = read(pair, by_given), read(pair, by_table)
         if ours is not None and theirs is not None and not np.array_equal(ours, theirs):
             raise UserError(

@@ -31,6 +31,15 @@ NEWER: dict[str, dict[str, tuple[Leaf, Leaf]]] = {
         "data.white": (None, 65535),
         "data.folds": (None, None),
         "data.fold": (None, None),
+        # Found by name only where the earlier defaults pair nothing, and then those were no training.
+        "data.images": (None, "images"),
+        "data.masks": (None, "masks"),
+        "data.image_suffix": (None, ""),
+        "data.mask_suffix": (None, ""),
+        "data.image_prefix": (None, None),
+        "data.mask_prefix": (None, None),
+        "data.exclude": ("[]", None),
+        "data.unpaired": ("error", None),
     },
     "segsweep.nets.TextureCNN": {
         "model.blocks": (3, None),

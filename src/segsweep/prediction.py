@@ -122,7 +122,7 @@ def predict(
         raise UserError(error) from error
     device = torch.device(device_of(accelerator))
     reader = ImageReader.of(run, reading or {})
-    inputs = find_inputs(Path(input), reader.images, reader.masks, Path(output))
+    inputs = find_inputs(Path(input), reader.folders, Path(output))
     wanted: Precision | None = "float16" if probabilities is True else (probabilities or None)
     folder = PredictionFolder(Path(output), run.labels, overlays, wanted)
     images = [entry.path for entry in inputs.images]
@@ -186,15 +186,13 @@ class ImageReader:
     Args:
         rule: how pixels are read.
         gray_only: whether colour images are refused.
-        images: the name of image folders.
-        masks: the name of mask folders beside them.
+        folders: names of image folders, each with that of the mask folders beside them.
         brightest: collects how bright files of more than 8 bits are.
     """
 
     rule: ImageRule
     gray_only: bool
-    images: str
-    masks: str
+    folders: Mapping[str, str]
     brightest: Brightest
 
     @classmethod
@@ -206,8 +204,13 @@ class ImageReader:
         rule = ImageRule(channels=run.channels, **settings)
         # Training on files may have shown the net colour images turned to gray; training on textures has not.
         gray_only = not reads_files(node)
-        images, masks = str(node.get("images", "images")), str(node.get("masks", "masks"))
-        return cls(rule, gray_only, images, masks, Brightest(rule.white))
+        images, masks = (
+            [name] if isinstance(name := node.get(key) or key, str) else name for key in ("images", "masks")
+        )
+        if not isinstance(images, list) or not isinstance(masks, list):
+            raise UserError(f"{run.checkpoint}: damaged, its data.images and data.masks are no names")
+        folders = {str(image): str(mask) for image, mask in zip(images, masks, strict=False)}
+        return cls(rule, gray_only, folders, Brightest(rule.white))
 
     def read(self, path: Path) -> NDArray[np.uint8] | UserError:
         try:

@@ -161,12 +161,16 @@ def _allowed_settings(where: str, node: Mapping[str, Any]) -> list[str] | None:
 
 
 def build_data(node: dict[str, Any]) -> SegmentationDataModule:
-    """Builds the source that the `data` group names, and the DataModule around it."""
+    """Builds the source that the `data` group names, and the DataModule around it.
+
+    Stores in `node` what was found in the data without being typed, for the checkpoint.
+    """
     loading = {key: node[key] for key in LOADING_KEYS if key in node}
     source: Source = build({key: value for key, value in node.items() if key not in LOADING_KEYS}, "data")
     with naming_keys("data"):
         data = SegmentationDataModule(source, **loading)
         source.prepare()
+        node |= source.found_settings()
         size = data.size("train")
         if size < data.batch_size:
             limit = "" if size == source.size("train") else f", by data.limit_samples={size}"

@@ -14,14 +14,8 @@ from segsweep.classes import ClassTable, LabelClass, MaskRule, find_class_table,
 from segsweep.classes.table import hex_color, readable_colors
 from segsweep.errors import UserError
 
-NAMES = st.lists(
-    st.text("abcxyzäß -", min_size=1, max_size=8)
-    .map(lambda text: " ".join(text.split()))
-    .filter(lambda name: name[:1].isalpha()),
-    min_size=2,
-    max_size=8,
-    unique=True,
-)
+NAME = st.text("abcxyzäß -", min_size=1, max_size=8).map(lambda text: " ".join(text.split()))
+NAMES = st.lists(NAME.filter(lambda name: name[:1].isalpha()), min_size=2, max_size=8, unique=True)
 FORMS = {
     "classes.csv": lambda names: "id,name\n" + "".join(f"{at},{name}\n" for at, name in enumerate(names)),
     "labels.csv": lambda names: "".join(f"{at};{name}\n" for at, name in enumerate(names)),

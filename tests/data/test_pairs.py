@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segsweep.data.pairs import Layout, find_pairs, scan
+from segsweep.data.finding import find_pairs, scan
+from segsweep.data.layouts import LayoutSettings
+from segsweep.data.pairs import Layout
 from segsweep.errors import UserError
 
 NAMES = st.text("abcxyz019 _-é", min_size=1, max_size=6).filter(lambda text: text.strip() == text)
@@ -19,9 +21,9 @@ def touch(root: Path, *names: str) -> None:
         (root / name).write_bytes(b"x")
 
 
-def refused(root: Path, layout: Layout | None = None) -> str:
+def refused(root: Path, layout: LayoutSettings | None = None) -> str:
     with pytest.raises(UserError) as caught:
-        find_pairs(root, layout or Layout())
+        find_pairs(root, layout or LayoutSettings())
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -62,7 +64,7 @@ def test_pairing_does_not_depend_on_the_order_of_listing(tmp_path: Path, monkeyp
         def __exit__(self, *_: object) -> None:
             self.listing.close()
 
-    monkeypatch.setattr("segsweep.data.pairs.os.scandir", Shuffled)
+    monkeypatch.setattr("segsweep.data.finding.os.scandir", Shuffled)
     assert scan(tmp_path) == expected
     assert [pair.name for pair in expected.pairs] == [f"{tile}/{part}" for tile in "ab" for part in "12345"]
 
@@ -70,29 +72,36 @@ def test_pairing_does_not_depend_on_the_order_of_listing(tmp_path: Path, monkeyp
 @pytest.mark.parametrize(
     ("files", "layout", "name", "group"),
     [
-        (("images/x.jpg", "masks/x.png"), Layout(), "x", ""),
-        (("Tile 3/images/x.jpg", "Tile 3/masks/x.png"), Layout(), "Tile 3/x", "Tile 3"),
-        (("images/Tile 3/x.jpg", "masks/Tile 3/x.png"), Layout(), "Tile 3/x", "Tile 3"),
-        (("a/b/images/c/x.jpg", "a/b/masks/c/x.png"), Layout(), "a/b/c/x", "a"),
-        (("images/x_image.png", "masks/x_mask.png"), Layout(image_suffix="_image", mask_suffix="_mask"), "x", ""),
+        (("images/x.jpg", "masks/x.png"), LayoutSettings(), "x", ""),
+        (("Tile 3/images/x.jpg", "Tile 3/masks/x.png"), LayoutSettings(), "Tile 3/x", "Tile 3"),
+        (("images/Tile 3/x.jpg", "masks/Tile 3/x.png"), LayoutSettings(), "Tile 3/x", "Tile 3"),
+        (("a/b/images/c/x.jpg", "a/b/masks/c/x.png"), LayoutSettings(), "a/b/c/x", "a"),
+        (
+            ("images/x_image.png", "masks/x_mask.png"),
+            LayoutSettings(image_suffix="_image", mask_suffix="_mask"),
+            "x",
+            "",
+        ),
         (
             ("all/x_image.png", "all/x_mask.png"),
-            Layout(images="", masks="", image_suffix="_image", mask_suffix="_mask"),
+            LayoutSettings(images="", masks="", image_suffix="_image", mask_suffix="_mask"),
             "all/x",
             "all",
         ),
-        (("all/x.jpg", "all/x_mask.png"), Layout(images="", masks="", mask_suffix="_mask"), "all/x", "all"),
-        (("x.jpg", "masks/x.npy"), Layout(images=""), "x", ""),
+        (("all/x.jpg", "all/x_mask.png"), LayoutSettings(images="", masks="", mask_suffix="_mask"), "all/x", "all"),
+        (("x.jpg", "masks/x.npy"), LayoutSettings(images=""), "x", ""),
         (
             ("leftImg8bit/val/ulm/u_1_leftImg8bit.png", "gtFine/val/ulm/u_1_gtFine_labelIds.png"),
-            Layout(images="leftImg8bit", masks="gtFine", image_suffix="_leftImg8bit", mask_suffix="_gtFine_labelIds"),
+            LayoutSettings(
+                images="leftImg8bit", masks="gtFine", image_suffix="_leftImg8bit", mask_suffix="_gtFine_labelIds"
+            ),
             "val/ulm/u_1",
             "val",
         ),
     ],
 )
 def test_layouts_that_data_sets_come_in(
-    tmp_path: Path, files: tuple[str, str], layout: Layout, name: str, group: str
+    tmp_path: Path, files: tuple[str, str], layout: LayoutSettings, name: str, group: str
 ) -> None:
     touch(tmp_path, *files)
     (pair,) = find_pairs(tmp_path, layout)
@@ -130,10 +139,10 @@ def test_a_missing_folder_and_a_file_are_refused(tmp_path: Path) -> None:
 
 def test_an_empty_folder_is_refused_and_says_which_folders_there_are(tmp_path: Path) -> None:
     assert str(tmp_path) in refused(tmp_path)
-    touch(tmp_path, "pictures/x.png", "masks/x.png")
+    touch(tmp_path, "pictures/x.png", "paper/y.png")
     message = refused(tmp_path)
     assert "'images'" in message
-    assert "masks, pictures" in message
+    assert "paper, pictures" in message
 
 
 @pytest.mark.parametrize(

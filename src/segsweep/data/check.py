@@ -18,7 +18,7 @@ from segsweep.classes.masks import MaskReading, read_mask
 from segsweep.data.folder import FolderSource, is_shape, numbers
 from segsweep.data.folds import absences
 from segsweep.data.images import ImageReading, read_image
-from segsweep.data.pairs import Pair, scan
+from segsweep.data.pairs import Pair
 from segsweep.data.reading import require_match, room_for
 from segsweep.data.splits import PARTS, Splits, split_pairs
 from segsweep.errors import UserError, shown
@@ -68,6 +68,8 @@ class CheckReport:
     errors: tuple[str, ...]
     warnings: tuple[str, ...]
     seconds: float
+    notes: tuple[str, ...] = ()
+    """How the pairs were found if that was not typed, and what was left out."""
 
     @property
     def ok(self) -> bool:
@@ -165,7 +167,7 @@ def check_folder(source: FolderSource, workers: int | None = None) -> CheckRepor
         UserError: the folder does not exist, or has no images or no masks.
     """
     start = time.perf_counter()
-    pairing = scan(source.root, source.layout)
+    pairing = source.found
     errors = [*([wrong] if (wrong := source.unlearnable()) else []), *pairing.problems]
     splits: Splits | None = None
     try:
@@ -204,6 +206,7 @@ def check_folder(source: FolderSource, workers: int | None = None) -> CheckRepor
         # Only the first lines are printed, so those that concern the whole folder come first.
         (*folder_warnings(source, splits, reports), *file_warnings, *repeated),
         time.perf_counter() - start,
+        pairing.notes,
     )
 
 

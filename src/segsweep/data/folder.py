@@ -28,8 +28,10 @@ from segsweep.data.augment import apply_jitter, apply_symmetries, to_ids, to_uni
 from segsweep.data.cache import CacheRule, PixelCache
 from segsweep.data.crops import Crop, CropRule, RandomCrops, Tile, TileRule, Tiles, Tiling, symmetries
 from segsweep.data.drawn import Pixels
+from segsweep.data.finding import Found, require_pairs, scan
 from segsweep.data.images import ImageRule, image_shape
-from segsweep.data.pairs import Layout, Pair, find_pairs
+from segsweep.data.layouts import LayoutSettings, layout_settings
+from segsweep.data.pairs import Layout, Pair
 from segsweep.data.reading import PairReader
 from segsweep.data.source import Batch, Source, Split
 from segsweep.data.splits import SplitRule, Splits, split_pairs
@@ -46,7 +48,7 @@ LabelSpec = str | Sequence[Mapping[str, Any]] | Mapping[str, Any] | ClassTable
 
 
 @dataclass(frozen=True)
-class FolderSettings(CacheRule, TileRule, CropRule, MaskSettings, ImageRule, SplitRule, Layout):
+class FolderSettings(CacheRule, TileRule, CropRule, MaskSettings, ImageRule, SplitRule, LayoutSettings):
     """All settings of a folder source: two of its own, and those of its base classes, which document them.
 
     Args:
@@ -74,7 +76,8 @@ class FolderSource(Source):
 
     Args:
         root, labels: the folder and its classes; see `FolderSettings`.
-        images, masks, image_suffix, mask_suffix: where the files are; see `Layout`.
+        images, masks, image_prefix, image_suffix, mask_prefix, mask_suffix, exclude, unpaired: where the files are and how
+            they are named; see `LayoutSettings`.
         split, train, val, test, fractions, whole_groups, split_seed, folds, fold: which files are in which split; see
             `SplitRule`.
         channels, alpha, exif, white, bands: how images are read; see `ImageRule`.
@@ -96,7 +99,8 @@ class FolderSource(Source):
     @flattened(FolderSettings)
     def __init__(self, settings: FolderSettings) -> None:
         self.root = Path(settings.root).expanduser()
-        self.layout, self.split_rule = part(settings, Layout), part(settings, SplitRule)
+        self.wanted, self.split_rule = part(settings, LayoutSettings), part(settings, SplitRule)
+        self.wanted.layout()  # refuses keys that cannot tell an image from its mask
         self.image_rule, self.crops = part(settings, ImageRule), part(settings, CropRule)
         self.tiling = Tiling(part(settings, TileRule))
         self.channels = self.image_rule.channels
@@ -136,13 +140,25 @@ class FolderSource(Source):
         return FileFacts(self._cache.folder, self.root, key, find, valid, version)
 
     @functools.cached_property
+    def found(self) -> Found:
+        """The folder's pairs, with the problems of its files; raises UserError as `scan` does."""
+        return scan(self.root, self.wanted)
+
+    @property
+    def layout(self) -> Layout:
+        return self.found.layout
+
+    def found_settings(self) -> dict[str, Any]:
+        return layout_settings(self.layout) if self.found.inferred else {}
+
+    @functools.cached_property
     def splits(self) -> Splits:
         """The folder's pairs by split.
 
         Raises:
             UserError: files that do not pair, or a split that cannot be made.
         """
-        return split_pairs(find_pairs(self.root, self.layout), self.root, self.split_rule)
+        return split_pairs(require_pairs(self.found), self.root, self.split_rule)
 
     def describe(self) -> list[str]:
         splits = self.splits
@@ -150,6 +166,7 @@ class FolderSource(Source):
         unused = f", unused {len(splits.unused)}" if splits.unused else ""
         return [
             f"labels: {len(self.labels)} classes ({', '.join(self.labels.names)}), {self.labels_from}",
+            *self.found.notes,
             f"split: {splits.reason}: {counts}{unused}",
         ]
 
@@ -163,7 +180,7 @@ class FolderSource(Source):
             UserError: files that do not pair.
         """
         other = copy.copy(self)
-        other.splits = Splits((), (), find_pairs(self.root, self.layout), (), "every pair")
+        other.splits = Splits((), (), require_pairs(self.found), (), "every pair")
         other._shapes, other._tiles, other._arrays = {}, {}, {}
         return other
 

@@ -5,7 +5,7 @@ Shapes: C image channels, H x W pixels.
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -117,7 +117,7 @@ class Inputs:
     masks: tuple[Path, ...]
 
 
-def find_inputs(path: Path, images: str = "images", masks: str = "masks", output: Path | None = None) -> Inputs:
+def find_inputs(path: Path, folders: Mapping[str, str] = {"images": "masks"}, output: Path | None = None) -> Inputs:
     """Finds the images in a folder, at any depth, or takes a single file.
 
     Hidden files, hidden folders and links to folders are skipped. If a folder has subfolders named `images` and `masks`,
@@ -125,8 +125,7 @@ def find_inputs(path: Path, images: str = "images", masks: str = "masks", output
 
     Args:
         path: a file or a folder.
-        images: name of folders of images.
-        masks: name of folders of masks.
+        folders: names of folders of images, each with that of the folders of their masks.
         output: a folder to skip if it is inside `path`, since it holds earlier predictions.
 
     Raises:
@@ -152,8 +151,10 @@ def find_inputs(path: Path, images: str = "images", masks: str = "masks", output
         )
         if folder in mask_folders:
             mask_folders |= {os.path.join(folder, name) for name in subfolders}
-        elif images in subfolders and masks in subfolders and images != masks:
-            mask_folders.add(os.path.join(folder, masks))
+        else:
+            pairs = [(images, masks) for images, masks in folders.items() if images != masks]
+            names = [masks for images, masks in pairs if images in subfolders and masks in subfolders]
+            mask_folders |= {os.path.join(folder, name) for name in names}
         for file in (Path(folder, name) for name in sorted(files)):
             if file.name.startswith(".") or not file.name.lower().endswith(IMAGE_TYPES):
                 continue
@@ -167,7 +168,7 @@ def find_inputs(path: Path, images: str = "images", masks: str = "masks", output
                 )
             found[name] = file
     if not found:
-        beside = f"; {len(left_out)} are in folders named {masks}" if left_out else ""
+        beside = f"; {len(left_out)} are in folders named {' or '.join(folders.values())}" if left_out else ""
         raise UserError(
             f"input={path}: holds no image ({', '.join(IMAGE_TYPES)}){beside}; give an image or a folder of images"
         )

@@ -60,6 +60,12 @@ class Source(ABC):
     def prepare(self) -> None:  # noqa: B027  (most sources have nothing to prepare)
         """Writes files to disk if the source needs them; called once per machine, before anything is read."""
 
+    def found_settings(self) -> dict[str, Any]:
+        """Settings that say what was found in the data without being typed. They are stored with the weights, so that a
+        later reading cannot find something else.
+        """
+        return {}
+
     def describe(self) -> list[str]:
         """Lines that say what the data is and what was inferred, to be read before training."""
         return []

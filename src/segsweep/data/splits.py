@@ -17,6 +17,8 @@ SplitBy = Literal["auto", "folders", "groups", "fraction", "lists"]
 PARTS = ("train", "val", "test")
 LARGEST_LIST = 64 << 20
 """Most bytes of a list file; enough for a line for each of some hundred thousand pairs."""
+VOC_LISTS = "ImageSets/Segmentation"
+"""Folder of lists in PASCAL VOC's layout, as CVAT and VOC write them."""
 FOLDER_NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 SPLIT_FOLDERS = {name: part for part, names in FOLDER_NAMES.items() for name in names}
 
@@ -29,7 +31,8 @@ class SplitRule:
     Args:
         split: "folders": by folders named `train`, `val` and `test`. "groups": by the first folder of a pair's name, as
             `train`, `val` and `test` list them. "fraction": at random. "lists": by text files with one pair per line,
-            which `train`, `val` and `test` name; without names, train.txt, val.txt and test.txt in the root. "auto":
+            which `train`, `val` and `test` name; without names, train.txt, val.txt and test.txt in the root or in
+            ImageSets/Segmentation. "auto":
             groups or lists if `train`, `val` or `test` names some; else folders or lists if there are any, with val
             drawn from train if it is missing; else fraction.
         train, val, test: names of groups, or list files (below the root or the current folder).
@@ -147,7 +150,7 @@ def infer_split(pairs: Sequence[Pair], root: Path, rule: SplitRule) -> SplitBy:
         return "groups" if are_groups or not any(find_list(root, name) for name in rule.names) else "lists"
     tops = {pair.group.lower() for pair in pairs}
     folders = [part for part in PARTS if tops & set(FOLDER_NAMES[part])]
-    lists = [part for part in PARTS if (root / f"{part}.txt").is_file()]
+    lists = list(part_lists(root))
     for needed in ("val", "test"):
         if {"train", needed} <= set(folders):
             return "folders"
@@ -246,7 +249,7 @@ def find_lists(root: Path, rule: SplitRule) -> dict[str, list[Path]]:
         UserError: a list that the rule names does not exist.
     """
     if not rule.names:
-        return {part: [root / f"{part}.txt"] for part in PARTS if (root / f"{part}.txt").is_file()}
+        return {part: [path] for part, path in part_lists(root).items()}
     lists: dict[str, list[Path]] = {}
     for part in PARTS:
         for name in getattr(rule, part):
@@ -257,6 +260,15 @@ def find_lists(root: Path, rule: SplitRule) -> dict[str, list[Path]]:
                 )
             lists.setdefault(part, []).append(path)
     return lists
+
+
+def part_lists(root: Path) -> dict[str, Path]:
+    """The lists that are named like parts: train.txt, val.txt and test.txt, or those of PASCAL VOC's layout."""
+    if found := {part: root / f"{part}.txt" for part in PARTS if (root / f"{part}.txt").is_file()}:
+        return found
+    lists = {path.stem.lower(): path for path in sorted((root / VOC_LISTS).glob("*.txt")) if path.is_file()}
+    found = {part: lists[name] for part in PARTS for name in FOLDER_NAMES[part] if name in lists}
+    return found if "train" in found and len(found) > 1 else {}
 
 
 def find_list(root: Path, name: str) -> Path | None:

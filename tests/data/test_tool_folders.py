@@ -1,0 +1,85 @@
+"""Folders as labelling tools leave them: the check passes at the first try, or with what it says to add."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_layouts import typed, words_to_add
+from tool_folders import TOOLS, label_studio
+
+from segsweep.data import FolderSource
+from segsweep.data.check import CheckReport, check_folder
+from segsweep.data.finding import scan
+from segsweep.errors import UserError
+
+# What docs/your_folder.md says to type beside data.root.
+KEYS = {
+    "PASCAL VOC": {"labels": "voc"},
+    "Cityscapes": {"labels": "cityscapes"},
+    "ISPRS Potsdam": {"labels": "isprs"},
+    "LoveDA": {"ignore_ids": [0]},
+}
+EXPECTED = {  # pairs of train, val and test, classes, and whether advice is needed
+    "CVAT": (8, ["Cat", "Dog", "background"], False),
+    "Roboflow": ((6, 2, 2), ["background", "crack", "spall"], False),
+    "labelme": (6, ["_background_", "cat", "dog"], False),
+    "Supervisely": (6, ["background", "kiwi", "lemon"], True),
+    "PASCAL VOC": ((5, 3, 0), None, False),
+    "Cityscapes": ((4, 2, 2), None, True),
+    "CamVid": ((4, 2, 2), ["sky", "road", "car"], False),
+    "DRIVE": (6, ["background", "vessel"], True),
+    "Carvana": (6, ["background", "car"], True),
+    "ISPRS Potsdam": (6, None, False),
+    "LoveDA": (12, None, False),
+}
+
+
+def checked(root: Path, **settings: object) -> CheckReport:
+    return check_folder(FolderSource(root, cache_dir=str(root.parent / "cache"), **settings), workers=1)
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_a_tool_s_folder_passes_at_the_first_or_second_try(tmp_path: Path, tool: str):
+    root = tmp_path / "d"
+    TOOLS[tool](root)
+    before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    sizes, classes, asks = EXPECTED[tool]
+    settings = KEYS.get(tool, {})
+    try:
+        report = checked(root, **settings)
+        assert not asks
+    except UserError as error:
+        assert asks
+        (way, *_) = [way for way in words_to_add(str(error)) if "color" not in way]
+        keys = vars(typed(way))
+        report = checked(root, **settings, **{name: value for name, value in keys.items() if value is not None})
+    assert report.errors == ()
+    assert sum(report.split_sizes.values()) == (sizes if isinstance(sizes, int) else sum(sizes))
+    if not isinstance(sizes, int):
+        assert tuple(report.split_sizes.values()) == sizes
+    if classes is not None:
+        assert list(report.classes) == classes
+        assert all(report.class_pixels())  # every class has pixels: none became another
+    assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before
+
+
+def test_every_class_of_cvat_has_the_pixels_that_were_drawn(tmp_path: Path):
+    TOOLS["CVAT"](tmp_path / "d")
+    from tool_folders import scene
+
+    drawn = sum(np.bincount(scene(number)[1].ravel(), minlength=3) for number in range(8))
+    report = checked(tmp_path / "d")
+    assert report.class_pixels().tolist() == [drawn[1], drawn[2], drawn[0]]
+
+
+def test_both_kinds_of_supervisely_s_masks_say_the_same(tmp_path: Path):
+    TOOLS["Supervisely"](tmp_path / "d")
+    human = checked(tmp_path / "d", images="img", masks="masks_human", mask_suffix=".jpeg")
+    machine = checked(tmp_path / "d", images="img", masks="masks_machine", mask_suffix=".jpeg", by="index")
+    assert [pair.mask_hash for pair in human.pairs] == [pair.mask_hash for pair in machine.pairs]
+
+
+def test_label_studio_s_files_are_refused_by_their_name(tmp_path: Path):
+    label_studio(tmp_path / "d")
+    with pytest.raises(UserError, match=r"Label Studio.*docs/your_folder\.md"):
+        scan(tmp_path / "d")
