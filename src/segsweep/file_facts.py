@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 
 from segsweep.console import counted
 from segsweep.errors import UserError
-from segsweep.image_files.limits import parallel_map
+from segsweep.image_files.limits import MAX_PIXELS, parallel_map
 
 FileVersion = tuple[int, int, int]
 Fact = TypeVar("Fact")
@@ -56,6 +56,20 @@ def file_version(path: Path | str) -> FileVersion:
 def is_settled(version: tuple[int, ...], now: float) -> bool:
     """Whether a file was last changed so long before `now` (seconds of `time.time`) that a change shows in its version."""
     return now - max(version[1:]) / 1e9 > SETTLED_SECONDS
+
+
+def numbers(count: int) -> Callable[[Any], bool]:
+    """Tests whether a value is a list of so many whole numbers that can count pixels of one image."""
+    return lambda value: (
+        isinstance(value, list)
+        and len(value) == count
+        and all(type(number) is int and 0 <= number <= MAX_PIXELS for number in value)
+    )
+
+
+def is_shape(value: Any) -> bool:
+    """Whether a value can be the height and width of an image."""
+    return numbers(2)(value) and 0 < value[0] * value[1] <= MAX_PIXELS
 
 
 class FileFacts(Generic[Fact]):

@@ -66,6 +66,8 @@ class Prediction:
     """Names of the images that now have a mask."""
     failed: dict[Path, str] = field(default_factory=dict)
     """The images that could not be read, each with the reason, in one line."""
+    passed_over: str = ""
+    """The files that are no images, counted by kind, in words; "" without any."""
     caution: str | None = None
     """A line that warns that tiles may have changed masks of large images; None if they did not."""
     doubt: str | None = None
@@ -131,7 +133,7 @@ def predict(
 
     net = PredictionNet(run, device, tile, overlap, precision)
     progress = progress or _Unreported()
-    result = Prediction(device=str(device), caution=caution)
+    result = Prediction(device=str(device), caution=caution, passed_over=inputs.passed_over)
     started = time.perf_counter()
     progress.begin(len(inputs.images))
     if caution is not None:

@@ -197,7 +197,7 @@ def test_a_sparse_array_of_too_many_pixels_is_refused_before_memory_is_taken(tmp
 def test_postscript_for_which_pillow_starts_a_program_is_refused(tmp_path):
     path = tmp_path / "mask.png"
     path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n")
-    assert refusal(path).startswith("is a text file")
+    assert refusal(path).startswith("is of type PostScript")
 
 
 def test_a_number_outside_the_palette_is_refused(tmp_path):
@@ -243,6 +243,44 @@ def test_several_images_in_one_file_are_refused(tmp_path):
     path = tmp_path / "mask.tif"
     rgb((0x3C, 0x10, 0x98)).save(path, save_all=True, append_images=[rgb((0x84, 0x29, 0xF6))])
     assert refusal(path).startswith("holds 2 frames")
+
+
+def test_a_gif_of_several_frames_or_of_a_part_of_its_area_is_refused(tmp_path):
+    path = tmp_path / "mask.gif"
+    rgb((0x3C, 0x10, 0x98)).save(path, save_all=True, append_images=[rgb((0x84, 0x29, 0xF6))])
+    assert refusal(path).startswith("holds 2 frames")
+    rgb((0x3C, 0x10, 0x98)).save(path)
+    content = path.read_bytes()
+    path.write_bytes(content[:6] + (99).to_bytes(2, "little") + content[8:])  # the canvas is wider than its frame
+    assert refusal(path).startswith("is a GIF whose frame covers a part")
+
+
+def test_a_gif_s_number_is_its_gray_and_not_its_place_in_the_palette(tmp_path):
+    path = tmp_path / "mask.gif"
+    labels = ClassTable([LabelClass(at, f"class {at}", (200, 10, at)) for at in range(3)])
+    Image.fromarray(np.full((4, 5), 2, dtype=np.uint8)).save(path)
+    with Image.open(path) as image:
+        assert np.asarray(image).max() == 0  # the writer numbered the only gray 0
+    assert read_mask(path, labels, MaskRule(by="index")).counts.tolist() == [0, 0, 20]
+    image = Image.fromarray(np.ones((4, 5), dtype=np.uint8))
+    image.putpalette([0, 0, 0, 200, 10, 1])
+    image.save(path)
+    with pytest.raises(UserError, match=r"data\.by=color"):
+        read_mask(path, labels, MaskRule(by="index"))
+    assert read_mask(path, labels).counts.tolist() == [0, 20, 0]
+
+
+@pytest.mark.parametrize(
+    ("start", "kind"),
+    [
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC"), (b"\0\0\0\x20ftypavif\0\0\0\0", "AVIF"),
+        (b"P6\n1 1\n255\nabc", "PPM"), (b"8BPS\0\1", "Photoshop"), (b"%PDF-1.7\n", "PDF"), (b"PK\3\4", "ZIP"),
+    ],
+)  # fmt: skip
+def test_a_file_of_another_type_is_refused_as_what_it_is(tmp_path, start, kind):
+    path = tmp_path / "mask.png"
+    path.write_bytes(start + bytes(100))
+    assert refusal(path).startswith(f"is of type {kind}, ")
 
 
 def test_a_tiff_with_white_as_zero_is_refused(tmp_path):

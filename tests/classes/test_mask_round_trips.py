@@ -16,8 +16,8 @@ from support import write_bmp
 from segsweep.classes import IGNORE, ClassTable, LabelClass, MaskRule, read_mask, resize_mask, write_mask, written_rule
 from segsweep.errors import UserError
 
-PALETTE_FORMATS = ("palette PNG by color", "palette PNG by index", "palette BMP")
-SMALL_ID_FORMATS = (*PALETTE_FORMATS, "8-bit PNG", "8-bit TIFF")
+PALETTE_FORMATS = ("palette PNG by color", "palette PNG by index", "palette BMP", "palette GIF")
+SMALL_ID_FORMATS = (*PALETTE_FORMATS, "8-bit PNG", "8-bit TIFF", "8-bit GIF")
 COLOR_FORMATS = ("RGB PNG", "RGBA PNG", "RGB TIFF", "color npy")
 LARGE_ID_FORMATS = ("16-bit PNG", "16-bit TIFF", "index npy", "wide npy")
 FORMATS = (*SMALL_ID_FORMATS, *COLOR_FORMATS, *LARGE_ID_FORMATS)
@@ -52,7 +52,9 @@ def encode(folder: Path, kind: str, mask: np.ndarray, labels: ClassTable, ignore
         ids[position], shades[position] = entry.id, entry.color
     ids[IGNORE], shades[IGNORE] = ignored_id, ignored_color
     numbers, rgb = ids[mask], shades[mask]
-    suffix = {"PNG": ".png", "TIFF": ".tif", "BMP": ".bmp", "npy": ".npy"}[kind.split(" by ")[0].split()[-1]]
+    suffix = {"PNG": ".png", "TIFF": ".tif", "BMP": ".bmp", "GIF": ".gif", "npy": ".npy"}[
+        kind.split(" by ")[0].split()[-1]
+    ]
     path = folder / f"{kind.replace(' ', '_')}{suffix}"
     if kind == "color npy":
         np.save(path, rgb)
@@ -76,7 +78,7 @@ def encode(folder: Path, kind: str, mask: np.ndarray, labels: ClassTable, ignore
 
 
 def reading(kind: str) -> str:
-    return "color" if kind in (*COLOR_FORMATS, "palette PNG by color", "palette BMP") else "index"
+    return "color" if kind in (*COLOR_FORMATS, "palette PNG by color", "palette BMP", "palette GIF") else "index"
 
 
 BLACK_AND_WHITE = [(0, 0, 0), (255, 255, 255)]
@@ -310,7 +312,7 @@ def test_the_rule_ignores_or_maps_ids_that_the_table_does_not_list(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # Pillow warns so about some of the cut TIFF files
-@pytest.mark.parametrize("format_name", ["PNG", "TIFF", "BMP"])
+@pytest.mark.parametrize("format_name", ["PNG", "TIFF", "BMP", "GIF"])
 def test_a_file_cut_off_anywhere_is_refused_or_still_whole(tmp_path, format_name):
     labels = ClassTable([LabelClass(v, str(v), (v, v, v)) for v in range(4)])
     mask = np.random.default_rng(1).integers(0, 4, (24, 24), dtype=np.uint8)

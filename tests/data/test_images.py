@@ -187,9 +187,16 @@ def test_formats_for_which_pillow_starts_a_program_are_refused(tmp_path: Path) -
     path = tmp_path / "x.png"
     path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n")
     assert "image" in refused(path)
-    Image.fromarray(NOISE).save(tmp_path / "y.gif")
-    (tmp_path / "y.gif").rename(tmp_path / "y.png")
+    Image.fromarray(NOISE).save(tmp_path / "y.tga")
+    (tmp_path / "y.tga").rename(tmp_path / "y.png")
     assert "image" in refused(tmp_path / "y.png")
+
+
+def test_a_gif_is_read_as_its_colours(tmp_path: Path) -> None:
+    pixels = NOISE // 128 * 255  # eight colours, which a GIF holds exactly
+    Image.fromarray(pixels).save(tmp_path / "x.gif")
+    np.testing.assert_array_equal(read_image(tmp_path / "x.gif").pixels, pixels.transpose(2, 0, 1))
+    assert image_shape(tmp_path / "x.gif") == pixels.shape[:2]
 
 
 def test_a_folder_and_a_pipe_are_refused_at_once(tmp_path: Path) -> None:

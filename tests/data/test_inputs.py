@@ -47,7 +47,7 @@ def test_a_single_file_is_taken_whatever_its_name_ends_in(tmp_path: Path):
     [
         ([], "nowhere", "no such file or folder"),
         (["notes.txt"], ".", "holds no image"),
-        (["images/notes.txt", "masks/a.png"], ".", "; 1 .* masks"),
+        (["images/notes.txt", "masks/a.png"], ".", "passed over: 1 .* masks"),
         (["a.png", "a.jpg"], ".", "both would get one mask"),
         (["x/a.png", "x/a.PNG"], "x", "both would get one mask"),
     ],
@@ -56,6 +56,20 @@ def test_what_cannot_be_predicted_on_is_refused(tmp_path: Path, files: list[str]
     touch(tmp_path, *files)
     with pytest.raises(UserError, match=message):
         find_inputs(tmp_path / path)
+
+
+def test_files_that_are_no_images_are_counted_by_type(tmp_path: Path):
+    touch(tmp_path, "images/a.png", "images/b.HEIC", "c.heic", "notes.txt", "LICENSE", "masks/a.png", ".hidden.txt")
+    assert find_inputs(tmp_path).passed_over == "1 in folders of masks, 2 .heic, 1 .txt, 1 without extension"
+    touch(tmp_path / "only", "a.heic", "b.heic")
+    with pytest.raises(UserError, match=r"holds no image .*passed over: 2 \.heic"):
+        find_inputs(tmp_path / "only")
+
+
+def test_masks_are_left_out_beside_each_of_several_folders(tmp_path: Path):
+    touch(tmp_path, "train/a.png", "trainannot/a.png", "val/b.png", "valannot/b.png", "masks/c.png")
+    found = find_inputs(tmp_path, {"train": "trainannot", "val": "valannot"})
+    assert [image.name for image in found.images] == ["masks/c", "train/a", "val/b"]
 
 
 def test_a_net_that_knows_gray_alone_takes_gray_in_any_mode_and_no_colour(tmp_path: Path):

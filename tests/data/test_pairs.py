@@ -146,6 +146,29 @@ def test_an_empty_folder_is_refused_and_says_which_folders_there_are(tmp_path: P
 
 
 @pytest.mark.parametrize(
+    ("files", "keys", "said"),
+    [
+        (
+            ("masks/a.png", "masks/b.png"),
+            {"mask_suffix": "_mask"},
+            "2 files in 'masks', whose names do not end in '_mask'",
+        ),
+        (("masks/a.xcf", "masks/b.xcf"), {}, "2 files in 'masks', .xcf is no supported mask type"),
+        (
+            ("masks/a.png", "masks/b.txt"),
+            {"mask_prefix": "m_"},
+            "2 files in 'masks', whose names do not start with 'm_'",
+        ),
+        (("masks/a",), {}, "1 file in 'masks', no extension is no supported mask type"),
+        (("other/a.png",), {}, "no folder named 'masks'"),
+    ],
+)
+def test_a_folder_without_masks_is_not_called_missing(tmp_path: Path, files: tuple[str, ...], keys, said: str) -> None:
+    touch(tmp_path, "images/a.png", "images/b.png", *files)
+    assert said in refused(tmp_path, LayoutSettings(**keys))
+
+
+@pytest.mark.parametrize(
     ("files", "named"),
     [
         (("images/a.png", "images/b.png", "masks/a.png"), "images/b.png: has no mask"),

@@ -16,7 +16,7 @@ from segsweep.image_files.arrays import is_npy, read_npy
 from segsweep.image_files.pillow import is_deep_colour, open_image, orientation, raw_mode, upright
 from segsweep.image_files.tiff import tiff_layout
 
-EXACT_FORMATS = ("PNG", "TIFF", "BMP")
+EXACT_FORMATS = ("PNG", "TIFF", "BMP", "GIF")
 LOSSY_FORMATS = ("JPEG", "WEBP")
 # Pillow's names of the TIFF compressions that keep every pixel. All others count as lossy.
 _EXACT_COMPRESSIONS = (
@@ -76,7 +76,10 @@ def read_pixels(path: str | PathLike[str]) -> Pixels:
         mode, values = turned.mode, np.asarray(turned)
         if mode == "P":
             colors = np.array(turned.getpalette("RGB"), dtype=np.uint8).reshape(-1, 3)
-            return Pixels("palette", values, pack_pixels(colors).astype(np.int64), lossy)
+            palette = pack_pixels(colors[None])[0].astype(np.int64)
+            if image.format == "GIF":
+                return _by_shade(path, values, palette)
+            return Pixels("palette", values, palette, lossy)
         if mode in ("RGB", "RGBA"):
             return Pixels("colors", pack_pixels(values), None, lossy)
         if mode == "1":
@@ -90,6 +93,17 @@ def read_pixels(path: str | PathLike[str]) -> Pixels:
         if mode in ("I", "I;16", "I;16L", "I;16B"):
             return Pixels("numbers", values, None, lossy)
     raise UserError(f"{path}: has the pixel mode {mode}; save it as RGB, palette, or 8- or 16-bit gray.")
+
+
+def _by_shade(path: Path, values: NDArray[np.uint8], palette: NDArray[np.int64]) -> Pixels:
+    """The pixels of a GIF by their colours: writers sort the palette and drop unused entries, so numbers say nothing."""
+    if (largest := int(values.max())) >= len(palette):
+        raise UserError(f"{path}: is damaged: number {largest} in a palette of {len(palette)} colours.")
+    shades = palette.astype(np.uint32)[values]
+    gray = shades & 255
+    if np.array_equal(gray * 0x010101, shades):
+        return Pixels("gray", gray.astype(np.uint8), np.arange(256, dtype=np.int64) * 0x010101)
+    return Pixels("colors", shades)
 
 
 def _refuse_misread_tiff(path: Path, image: Image.Image) -> None:

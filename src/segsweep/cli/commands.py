@@ -238,6 +238,8 @@ def predict(config: DictConfig) -> None:
         print(
             f"{images} in {result.seconds:.1f} s ({speed}, {result.device}). Everything is in {Path(settings['output'])}"
         )
+    if result.passed_over:
+        print(f"passed over: {result.passed_over}")
     if result.doubt:
         print(f"warning: {result.doubt}", file=sys.stderr)
     if result.failed:

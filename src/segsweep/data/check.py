@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 
 from segsweep.absent_classes import absence
 from segsweep.classes.masks import MaskReading, read_mask
-from segsweep.data.folder import FolderSource, is_shape, numbers
+from segsweep.data.folder import FolderSource
 from segsweep.data.folds import absences
 from segsweep.data.images import ImageReading, read_image
 from segsweep.data.pairs import Pair
 from segsweep.data.reading import require_match, room_for
 from segsweep.data.splits import PARTS, Splits, split_pairs
 from segsweep.errors import UserError, shown
-from segsweep.file_facts import FileFacts, file_version
+from segsweep.file_facts import FileFacts, file_version, is_shape, numbers
 from segsweep.image_files.arrays import Brightest
 
 

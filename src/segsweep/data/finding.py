@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from segsweep.data.layouts import LayoutSettings, Proposal, arguments, propose
-from segsweep.data.pairs import IMAGE_TYPES, MASK_TYPES, File, Layout, Pair, Pairing, pair_files
+from segsweep.data.pairs import IMAGE_TYPES, File, Layout, Pair, Pairing, pair_files
 from segsweep.data.splits import VOC_LISTS, read_list
 from segsweep.errors import UserError, shown
 
@@ -149,7 +149,7 @@ def nothing_found(root: Path, files: list[File], pairing: Pairing, role: str, la
             "task-1-annotation-... are files of Label Studio, one for each label, and do not name their images:"
             " docs/your_folder.md says how to join them"
         )
-    types = ", ".join(IMAGE_TYPES if role == "image" else MASK_TYPES)
+    types = ", ".join(IMAGE_TYPES)
     if reasons := pairing.reasons[role]:
         number = sum(reasons.values())
         files_are = f"{number:,} file{'' if number == 1 else 's'} in {folders}"
@@ -216,7 +216,7 @@ class _Walk:
             self.problems.append(f"{shown(link)}: is {what}; remove it")
             return False
         if not target.is_relative_to(root):
-            if target.is_dir() or {link.suffix.lower(), target.suffix.lower()} & set(MASK_TYPES):
+            if target.is_dir() or {link.suffix.lower(), target.suffix.lower()} & set(IMAGE_TYPES):
                 self.problems.append(
                     f"{shown(link)}: is a link that leaves the folder, to {shown(target)};"
                     " put the files themselves here, or set data.root to a folder that holds both"

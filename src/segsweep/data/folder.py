@@ -36,9 +36,8 @@ from segsweep.data.reading import PairReader
 from segsweep.data.source import Batch, Source, Split
 from segsweep.data.splits import SplitRule, Splits, split_pairs
 from segsweep.errors import UserError, shown
-from segsweep.file_facts import Fact, FileFacts, file_version
+from segsweep.file_facts import Fact, FileFacts, file_version, is_shape, numbers
 from segsweep.image_files.arrays import Brightest
-from segsweep.image_files.limits import MAX_PIXELS
 from segsweep.instantiate import checked, flattened, part
 from segsweep.nets.tiling import ReceptiveField
 
@@ -329,20 +328,6 @@ class FolderSource(Source):
             if doubt := self._reader.brightest.doubt():
                 log.warning(doubt)
         return self._arrays[part]
-
-
-def numbers(count: int) -> Callable[[Any], bool]:
-    """Tests whether a value is a list of so many whole numbers that can count pixels of one image."""
-    return lambda value: (
-        isinstance(value, list)
-        and len(value) == count
-        and all(type(number) is int and 0 <= number <= MAX_PIXELS for number in value)
-    )
-
-
-def is_shape(value: Any) -> bool:
-    """Whether a value can be the height and width of an image."""
-    return numbers(2)(value) and 0 < value[0] * value[1] <= MAX_PIXELS
 
 
 def load_labels(root: Path, spec: LabelSpec | None) -> tuple[ClassTable, MaskRule, str]:

@@ -21,7 +21,7 @@ from segsweep.image_files.pillow import TURNED, is_deep_colour, open_image, orie
 from segsweep.image_files.tiff import TiffLayout, in_words, read_bands, tiff_layout
 from segsweep.instantiate import AtLeast0, AtLeast1, Positive, checked
 
-FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "JPEG2000", "PPM")
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000", "PPM")
 """Formats that are read, in Pillow's words. Pillow knows more, but starts other programs for some of them."""
 _RGB_BYTES = 6
 """Memory that a pixel of RGB takes: 3 bytes as stored and 3 as decoded."""

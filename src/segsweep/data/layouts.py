@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from segsweep.console import quoted, shell_word
-from segsweep.data.pairs import MASK_TYPES, File, Layout, Names, Pairing, pair_files, roles_in, stem_and_extension
+from segsweep.data.pairs import IMAGE_TYPES, File, Layout, Names, Pairing, pair_files, roles_in, stem_and_extension
 from segsweep.data.splits import FOLDER_NAMES
 from segsweep.errors import UserError
 from segsweep.instantiate import checked
@@ -114,7 +114,7 @@ def propose(files: Iterable[File], wanted: LayoutSettings, listed: AbstractSet[s
         wanted: the keys that were typed, which every proposal has.
         listed: names in the lists of a PASCAL VOC folder. Of its images, others need no mask.
     """
-    files = [file for file in files if file[1].name.lower().endswith(MASK_TYPES)]
+    files = [file for file in files if file[1].name.lower().endswith(IMAGE_TYPES)]
     found: dict[frozenset[Any], Proposal] = {}
     for images, masks in folder_choices({folders for folders, _ in files}, wanted):
         for proposal in proposals_of(files, images, masks, wanted, listed):

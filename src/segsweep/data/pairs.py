@@ -11,8 +11,8 @@ from typing import Literal
 from segsweep.errors import UserError, shown
 from segsweep.instantiate import checked
 
-IMAGE_TYPES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".jp2", ".ppm", ".pgm", ".npy")
-MASK_TYPES = (*IMAGE_TYPES, ".gif")
+IMAGE_TYPES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".jp2", ".ppm", ".pgm", ".npy")
+"""Ends of the names of images and masks; what a file is, its content says."""
 
 Names = str | Sequence[str]
 File = tuple[tuple[str, ...], Path]
@@ -132,7 +132,7 @@ def pair_files(files: Iterable[File], layout: Layout) -> Pairing:
             skipped.append(f"{shown(path)}: {reason}")
             for possible, _ in roles_in(folders, layout):
                 reasons[possible][reason] += 1
-        elif path.name.lower().endswith(MASK_TYPES):
+        elif path.name.lower().endswith(IMAGE_TYPES):
             elsewhere.append((folders, path))
     twins, unpaired = [], {}
     for role, other in (("image", "mask"), ("mask", "image")):
@@ -171,7 +171,7 @@ def role_and_name(folders: tuple[str, ...], file: str, layout: Layout) -> tuple[
                 best, role, name = length, possible, kept + stem[len(prefix) : len(stem) - len(suffix)]
     if not role:
         return "", "", f"its name does not {' or '.join(affixes_in_words(possible, layout) for possible, _ in roles)}"
-    if not extension.lower().endswith(IMAGE_TYPES if role == "image" else MASK_TYPES):
+    if not extension.lower().endswith(IMAGE_TYPES):
         return "", "", f"{extension or 'no extension'} is no supported {role} type"
     # Some systems store é as one character, others as two.
     return role, unicodedata.normalize("NFC", name), ""

@@ -5,8 +5,9 @@ Shapes: C image channels, H x W pixels.
 
 import contextlib
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -111,10 +112,20 @@ class InputImage:
 
 @dataclass(frozen=True)
 class Inputs:
-    """The images to predict on, sorted by name, and the masks that were left out."""
+    """The images to predict on, sorted by name; the masks that were left out, and the number of other files by type."""
 
     images: tuple[InputImage, ...]
     masks: tuple[Path, ...]
+    others: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def passed_over(self) -> str:
+        """What was left out, in words; "" for nothing."""
+        counts = [
+            f"{number:,} {kind}" for kind, number in sorted(self.others.items(), key=lambda item: (-item[1], item[0]))
+        ]
+        masks = [f"{len(self.masks):,} in folders of masks"] if self.masks else []
+        return ", ".join([*masks, *counts])
 
 
 def find_inputs(path: Path, folders: Mapping[str, str] = {"images": "masks"}, output: Path | None = None) -> Inputs:
@@ -141,6 +152,7 @@ def find_inputs(path: Path, folders: Mapping[str, str] = {"images": "masks"}, ou
 
     found: dict[str, Path] = {}
     left_out: list[Path] = []
+    others: Counter[str] = Counter()
     mask_folders: set[str] = set()
     skipped = None if output is None or output.resolve() == path.resolve() else output.resolve()
     for folder, subfolders, files in os.walk(path, onerror=refuse):
@@ -156,7 +168,10 @@ def find_inputs(path: Path, folders: Mapping[str, str] = {"images": "masks"}, ou
             names = [masks for images, masks in pairs if images in subfolders and masks in subfolders]
             mask_folders |= {os.path.join(folder, name) for name in names}
         for file in (Path(folder, name) for name in sorted(files)):
-            if file.name.startswith(".") or not file.name.lower().endswith(IMAGE_TYPES):
+            if file.name.startswith("."):
+                continue
+            if not file.name.lower().endswith(IMAGE_TYPES):
+                others[file.suffix.lower() or "without extension"] += 1
                 continue
             if folder in mask_folders:
                 left_out.append(file)
@@ -167,12 +182,13 @@ def find_inputs(path: Path, folders: Mapping[str, str] = {"images": "masks"}, ou
                     f"{file}: has the name of {found[name]}, so both would get one mask; rename one of them"
                 )
             found[name] = file
+    inputs = Inputs(tuple(InputImage(found[name], name) for name in sorted(found)), tuple(left_out), others)
     if not found:
-        beside = f"; {len(left_out)} are in folders named {' or '.join(folders.values())}" if left_out else ""
+        beside = f"; passed over: {inputs.passed_over}" if inputs.passed_over else ""
         raise UserError(
             f"input={path}: holds no image ({', '.join(IMAGE_TYPES)}){beside}; give an image or a folder of images"
         )
-    return Inputs(tuple(InputImage(found[name], name) for name in sorted(found)), tuple(left_out))
+    return inputs
 
 
 def read_input(path: Path, rule: ImageRule, gray_only: bool = False) -> ImageReading:

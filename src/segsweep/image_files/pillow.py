@@ -10,6 +10,7 @@ from typing import BinaryIO
 # Imported by name, so that Pillow never loads its other plugins: some start other programs (EPS).
 from PIL import (
     BmpImagePlugin,  # noqa: F401
+    GifImagePlugin,  # noqa: F401
     Image,
     ImageFile,
     ImageOps,
@@ -83,6 +84,8 @@ def open_image(path: Path, formats: Sequence[str]) -> Iterator[ImageFile.ImageFi
         with _pillow_limit, path.open("rb") as file, Image.open(file, formats=list(formats)) as image:
             if image.format == "BMP":
                 _refuse_misread_bmp(path, file, image.mode)
+            if image.format == "GIF" and image.tile and image.tile[0][1] != (0, 0, *image.size):
+                raise UserError(f"{path}: is a GIF whose frame covers a part of it; save it as PNG")
             frames = getattr(image, "n_frames", 1)
             if frames > 1 and image.format != "MPO":  # an MPO's further frames are previews
                 raise UserError(f"{path}: holds {frames} frames or pages; save only one of them")
@@ -92,16 +95,41 @@ def open_image(path: Path, formats: Sequence[str]) -> Iterator[ImageFile.ImageFi
     except UnidentifiedImageError as error:
         with path.open("rb") as file:
             start = file.read(64)
-        kind = "is no image of a kind that can be read, whatever its name says"
+        kind = kind_of(start)
+        if kind.upper().replace(" ", "") in formats:
+            raise damaged(path, f"its header says {kind}, and the rest cannot be read") from error
+        what = "is no image of a kind that can be read, whatever its name says"
         if start.startswith(b"version https://git-lfs"):
-            kind = "is a Git LFS pointer, not the image (git lfs pull fetches it)"
+            what = "is a Git LFS pointer, not the image (git lfs pull fetches it)"
+        elif kind:
+            what = f"is of type {kind}, which cannot be read here"
         elif all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in start):
-            kind = "is a text file, not an image"
-        raise UserError(f"{path}: {kind}; replace it by an image ({', '.join(formats)}) or remove it") from error
+            what = "is a text file, not an image"
+        raise UserError(f"{path}: {what}; replace it by an image ({', '.join(formats)}) or remove it") from error
     except Image.DecompressionBombError as error:
         raise too_large(path) from error
     except Exception as error:  # broken bytes make decoders raise anything, such as SyntaxError or AssertionError
         raise damaged(path, error) from error
+
+
+_KINDS = {
+    b"GIF8": "GIF", b"\x89PNG": "PNG", b"\xff\xd8\xff": "JPEG", b"BM": "BMP", b"II*\0": "TIFF", b"MM\0*": "TIFF",
+    b"\0\0\0\x0cjP": "JPEG 2000", b"\xff\x4f\xff\x51": "JPEG 2000", b"P5": "PGM", b"P6": "PPM", b"8BPS": "Photoshop",
+    b"gimp xcf": "GIMP", b"%PDF": "PDF", b"%!PS": "PostScript", b"<svg": "SVG", b"<?xml": "XML", b"PK\x03\x04": "ZIP",
+    b"\x1f\x8b": "gzip", b"\x89HDF": "HDF5", b"\x93NUMPY": "NumPy", b"\0\0\x01\0": "icons (ICO)", b"\xff\x0a": "JPEG XL",
+}  # fmt: skip
+"""What a file is, by its first bytes."""
+_BRANDS = {b"avif": "AVIF", b"avis": "AVIF", b"jxl ": "JPEG XL", b"qt  ": "video", b"isom": "video", b"mp42": "video"}
+
+
+def kind_of(start: bytes) -> str:
+    """What a file is, by its first 64 bytes, also if it cannot be read; "" if unknown."""
+    if start[:4] == b"RIFF":
+        return "WebP" if start[8:12] == b"WEBP" else "sound or video (RIFF)"
+    if start[4:8] == b"ftyp":  # the container of HEIC, AVIF and MP4
+        heic = start[8:11] in (b"hei", b"hev", b"mif", b"msf")
+        return "HEIC" if heic else _BRANDS.get(start[8:12], "video")
+    return next((kind for first, kind in _KINDS.items() if start.startswith(first)), "")
 
 
 def orientation(path: Path, image: Image.Image) -> int:
