@@ -77,7 +77,7 @@ def label_studio(root: Path) -> None:
     tasks = []
     for number in range(6):
         image, mask = scene(number)
-        save(root / f"images/photo {number}.jpg", image)
+        save(root / f"images/1a2b3c4d-photo_{number}.jpg", image)
         tasks.append({"id": 11 + number, "annotation_id": 3, "image": f"/data/upload/1/1a2b3c4d-photo_{number}.jpg"})
         for value, label in ((1, "Cat"), (2, "Dog")):
             name = f"task-{11 + number}-annotation-{3 + number}-by-1-tag-{label}-0.png"
@@ -129,13 +129,13 @@ def voc(root: Path) -> None:
 
 
 def cityscapes(root: Path) -> None:
-    """Cityscapes: three masks an image."""
+    """Cityscapes: three masks an image, and those of test are empty."""
     for at, (part, city) in enumerate((("train", "aachen"), ("train", "ulm"), ("val", "lindau"), ("test", "bonn"))):
         for number in range(2):
             image, mask = scene(10 * at + number)
             name = f"{part}/{city}/{city}_{number:06d}_000019"
             save(root / f"leftImg8bit/{name}_leftImg8bit.png", image)
-            ids = np.array([7, 26, 0], dtype=np.uint8)[mask]
+            ids = np.array([7, 26, 0], dtype=np.uint8)[mask] if part != "test" else np.zeros_like(mask)
             save(root / f"gtFine/{name}_gtFine_labelIds.png", ids)
             save(root / f"gtFine/{name}_gtFine_instanceIds.png", ids)
             save(root / f"gtFine/{name}_gtFine_color.png", image)

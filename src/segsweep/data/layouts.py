@@ -244,28 +244,37 @@ def affix_choices(files: Sequence[File], images: Names, masks: Names) -> list[di
         if kept not in order:
             continue
         starts, ends = order[kept]
-        if (found := difference(starts, mask)) is not None and not _NO_CLASSES.search(found[1]):
-            votes["", found[0], "", found[1]] += 1
-        if (found := difference(ends, mask[::-1])) is not None and not _NO_CLASSES.search(found[1][::-1]):
-            votes[found[0][::-1], "", found[1][::-1], ""] += 1
+        for names, step in ((starts, 1), (ends, -1)):
+            found = [end[::step] for end in difference(names, mask[::step])]
+            if found and all(is_usual(end, step) for end in found) and not _NO_CLASSES.search(found[1]):
+                image_end, mask_end = found
+                votes[("", image_end, "", mask_end) if step == 1 else (image_end, "", mask_end, "")] += 1
     keys = ("image_prefix", "image_suffix", "mask_prefix", "mask_suffix")
     return [dict(zip(keys, affixes, strict=True)) for affixes, _ in votes.most_common(_TRIED)]
 
 
-def difference(ordered: Sequence[str], name: str) -> tuple[str, str] | None:
+def difference(ordered: Sequence[str], name: str) -> tuple[str, ...]:
     """The ends by which a name and the one most like it in an ordered list differ: that of the list first.
 
-    An end begins at a separator, or where letters and digits meet. It is empty or has a letter, and no part of it is a
-    number, which would be of a single image. None if the ends are none of these.
+    They begin at a separator, or where letters and digits meet. Empty if the names are equal or have no common start.
     """
     at = bisect.bisect(ordered, name)
     length, other = max((common_start(text, name), text) for text in ordered[max(at - 1, 0) : at + 1])
     while length and not (begins_word(other, length) and begins_word(name, length)):
         length -= 1
-    ends = other[length:], name[length:]
-    numbered = any(part.isdigit() for end in ends for part in re.split(r"[_\-. ]", end))
-    lettered = all(not end or re.search(r"[^\W\d_]", end) for end in ends)
-    return ends if length and ends[0] != ends[1] and lettered and not numbered else None
+    return (other[length:], name[length:]) if length and other != name else ()
+
+
+def is_usual(end: str, step: int) -> bool:
+    """Whether a suffix (step 1) or prefix (step -1) may be of many files: it has a letter, and no part is a number.
+
+    It is separated from the name, or has a usual word.
+    """
+    if not end:
+        return True
+    apart = end[::step][0] in _SEPARATORS or shows_masks(end) or _IMAGE_WORD.search(end)
+    numbered = any(part.isdigit() for part in re.split(r"[_\-. ]", end))
+    return bool(apart and not numbered and re.search(r"[^\W\d_]", end))
 
 
 def common_start(one: str, other: str) -> int:
