@@ -155,6 +155,13 @@ def test_typed_keys_win_and_the_others_are_found(tmp_path: Path):
     assert [pair.mask.name for pair in find_pairs(tmp_path, LayoutSettings(mask_suffix="_x"))] == ["a_x.png"]
 
 
+def test_a_typed_key_that_fits_no_file_is_named_with_what_pairs_without_it(tmp_path: Path):
+    touch(tmp_path, *(f"{folder}/{stem}.png" for folder in ("images", "masks") for stem in "ab"))
+    with pytest.raises(UserError, match=r"leave out data\.mask_suffix, and say how they are named") as caught:
+        scan(tmp_path, LayoutSettings(mask_suffix="_mask"))
+    assert len(find_pairs(tmp_path, typed(words_to_add(str(caught.value))[0]))) == 2
+
+
 def test_images_and_masks_pair_as_always_whatever_else_there_is(tmp_path: Path):
     touch(tmp_path, "images/a.png", "masks/a.png", "img/a.jpg", "labels/a.png", "preview.png")
     found = scan(tmp_path)

@@ -5,7 +5,7 @@ import fnmatch
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from segsweep.data.layouts import LayoutSettings, Proposal, arguments, propose
@@ -90,7 +90,7 @@ def scan(root: Path | str, wanted: LayoutSettings = FOUND_BY_NAME) -> Found:
             if not pairing.pairs and not pairing.unpaired[role]:
                 # A refused link is a more likely cause than a wrong name.
                 raise UserError(
-                    walk.problems[0] if walk.problems else nothing_found(root, files, pairing, role, layout)
+                    walk.problems[0] if walk.problems else nothing_found(root, files, pairing, role, wanted)
                 )
     problems = [*walk.problems, *pairing.twins]
     for role, other in (("image", "mask"), ("mask", "image")):
@@ -136,14 +136,16 @@ def advice(proposals: list[Proposal]) -> str:
     return f"say how they are named: add {'; or add '.join(map(str, (whole or proposals)[:4]))}"
 
 
-def nothing_found(root: Path, files: list[File], pairing: Pairing, role: str, layout: Layout) -> str:
+def nothing_found(root: Path, files: list[File], pairing: Pairing, role: str, wanted: LayoutSettings) -> str:
     """The error for a folder without any image, or without any mask."""
-    names = getattr(layout, f"{role}s")
+    names = getattr(wanted.layout(), f"{role}s")
     folders = " or ".join(repr(shown(name)) for name in names if name) or "the folder"
     others = [proposal for proposal in propose(files, FOUND_BY_NAME) if not proposal.unpaired]
     what_to_do = f"set data.root, or data.{role}s to the name of the folder that holds them"
     if others:
-        what_to_do = advice(others)
+        typed = [f"data.{entry.name}" for entry in fields(Layout) if getattr(wanted, entry.name) not in (None, "error")]
+        leave_out = f"leave out {', '.join(typed)}, and " if typed else ""
+        what_to_do = f"{leave_out}{advice(others)}"
     elif any(re.fullmatch(r"task-\d+-annotation-\d+-by-.*-tag-.*-\d+\.png", path.name) for _, path in files):
         what_to_do = (
             "task-1-annotation-... are files of Label Studio, one for each label, and do not name their images:"
