@@ -323,6 +323,7 @@ def image_seeds() -> list[tuple[str, bytes]]:
     ]
     seeds += [(".webp", _saved(colour, "WEBP", lossless=lossless, exif=exif)) for lossless in (True, False)]
     seeds += [(".bmp", _saved(image, "BMP")) for image in (colour, palette, colour.convert("1"))]
+    seeds += [(".gif", _saved(image, "GIF")) for image in (colour.quantize(), gray, gray.convert("1"))]
     seeds += [(".ppm", _saved(colour, "PPM")), (".pgm", _saved(deep, "PPM")), (".ppm", b"P3 2 1 255 1 2 3 4 5 6\n")]
     seeds += _band_seeds(noise)
     seeds += [(".jp2", _saved(colour, "JPEG2000")), (".jp2", _saved(gray, "JPEG2000", irreversible=True))]
@@ -367,6 +368,12 @@ def table_seeds() -> list[tuple[str, bytes]]:
         (".tsv", b"sep=;\n# my classes\nid;name;color\n1;a;#112233\n5;b;445566\n"),
         (".json", json.dumps(LABELS.to_dict()).encode()),
         (".json", json.dumps([{"title": "a", "hex": "#112233"}, {"title": "b", "hex": "#445566"}]).encode()),
+        (".csv", b"id,name\n0,a\n1,b\n"),
+        (".json", json.dumps({"categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}]}).encode()),
+        (".json", json.dumps({"0": "a", "1": "b"}).encode()),
+        (".txt", b"# label:color_rgb:parts:actions\nCat:48,112,32::\nDog:176,112,32::\n"),
+        (".txt", b"64 128 64\t\tAnimal\n192 0 128\t\tArchway\n"),
+        (".txt", b"__ignore__\n_background_\ncat\n"),
     ]
 
 
