@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from segsweep.data.layouts import LayoutSettings, Proposal, arguments, propose
+from segsweep.data.lists import VOC_LISTS, read_list
 from segsweep.data.pairs import IMAGE_TYPES, File, Layout, Pair, Pairing, pair_files
-from segsweep.data.splits import VOC_LISTS, read_list
 from segsweep.errors import UserError, shown
 
 FOUND_BY_NAME = LayoutSettings()
