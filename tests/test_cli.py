@@ -7,7 +7,7 @@ import sys
 import pytest
 from support import ROOT, SMALL
 
-from segsweep.cli.commands import importing
+from segsweep.cli.main import importing
 from segsweep.console import explain, hydra_argument
 
 MISTAKES = {

@@ -6,18 +6,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from hydra import compose
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from torch import nn
 
 from segsweep.errors import DivergedError, UserError, os_error_behind
 from segsweep.fingerprint import ROOT, data_contents, differences, flatten, result_settings
 from segsweep.instantiate import to_plain
 from segsweep.keys import GROUPS
 from segsweep.runs import RunDirectory, RunRecord
-from segsweep.runs.checkpoint import read_checkpoint
+from segsweep.runs.checkpoint import read_checkpoint, require_finite, require_plain, require_stored, require_tensors
 from segsweep.runs.stored import plain_overrides, read_plain, require_plain_overrides
+from segsweep.tasks import SGD, Adam, RMSprop, SegmentationTask
 from segsweep.user_code import is_known, load_code, targets
 
 log = logging.getLogger(__name__)
@@ -52,16 +55,29 @@ def previous_run(settings: Mapping[str, Any], run: RunDirectory) -> PreviousRun 
     if not run.last.exists() and record.status != "completed":
         run.clear()
         return None
-    same_length = all(stored["trainer"][name] == settings["trainer"][name] for name in LENGTH)
+    same_length = all(stored["trainer"].get(name) == settings["trainer"].get(name) for name in LENGTH)
     return PreviousRun(record, record.status == "completed" and same_length)
 
 
 def _read_run(run: RunDirectory) -> tuple[RunRecord, dict[str, Any]]:
     """run.json and config.yaml."""
-    record, stored = RunRecord.read(run.record), read_plain(run.config)
-    if not isinstance(stored, dict):
-        raise UserError(f"{run.config}: is cut short, or not the configuration of a run")
-    return record, stored
+    return RunRecord.read(run.record), _read_config(run.config)
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    """config.yaml of a run, with every key and group that a training reads before it checks their settings."""
+    plain = read_plain(path)
+    if not isinstance(plain, dict) or (missing := [key for key in (*ROOT, *GROUPS) if key not in plain]):
+        lacks = f" (it lacks {', '.join(missing)})" if isinstance(plain, dict) else ""
+        raise UserError(f"{path}: is cut short, or not the configuration of a run{lacks}")
+    for group in GROUPS:
+        if not isinstance(plain[group], dict):
+            raise UserError(f"{path}: {group}: {plain[group]!s:.100}: is not the settings of a group")
+    for name in LENGTH:
+        length = plain["trainer"].get(name)
+        if length is not None and type(length) is not int:
+            raise UserError(f"{path}: trainer.{name}: {length!s:.100}: must be a number of {name.removeprefix('max_')}")
+    return plain
 
 
 def reopen_failed(run: RunDirectory) -> None:
@@ -111,7 +127,7 @@ def require_same_result(
     )
     changed = differences(before, now)
     for name in LENGTH:
-        key, old, new = f"trainer.{name}", stored["trainer"][name], settings["trainer"][name]
+        key, old, new = f"trainer.{name}", stored["trainer"].get(name), settings["trainer"].get(name)
         if key in changed and old is not None and new is not None and (new > old > 0 or new == -1):
             del changed[key]
             if settings["scheduler"].get("_target_"):
@@ -133,6 +149,7 @@ def last_step(settings: Mapping[str, Any], run: RunDirectory) -> int:
     """
     checkpoint = read_checkpoint(run.last)
     try:
+        require_plain(checkpoint["segsweep"])
         step, saved = checkpoint["global_step"], checkpoint["segsweep"]["config"]
         # Settings that weights and optimizer state must fit. Others may be computed from data, or have moved.
         there, here = (
@@ -141,9 +158,9 @@ def last_step(settings: Mapping[str, Any], run: RunDirectory) -> int:
             )
             for side in (saved, settings)
         )
-        if not isinstance(step, int):
-            raise TypeError("global_step is not a number")
-    except (KeyError, TypeError) as error:
+        if type(step) is not int or step < 0:
+            raise ValueError("global_step is not a number of steps")
+    except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{run.last}: is not a checkpoint of segsweep, so the run cannot be resumed from it") from error
     if other := differences(there, here):
         key = next(iter(other))
@@ -152,6 +169,60 @@ def last_step(settings: Mapping[str, Any], run: RunDirectory) -> int:
             "put the run's own last.ckpt back, or remove this one to start from scratch"
         )
     return step
+
+
+def require_restorable(task: SegmentationTask, run: RunDirectory, step: int, total: int | None) -> None:
+    """Checks what Lightning and torch restore unchecked from last.ckpt: weights, the optimizer's state, the count of steps.
+
+    Args:
+        task: its net and optimizer are those to resume with.
+        run: the run directory.
+        step: from `last_step`.
+        total: optimizer steps of the whole training; None if no number of steps ends it.
+
+    Raises:
+        UserError: weights are missing or not finite, the optimizer's state has other shapes, or the steps are wrong.
+    """
+    checkpoint = read_checkpoint(run.last)
+    try:
+        require_stored(checkpoint)
+        if total is not None and step > total:
+            raise ValueError(f"global_step is {step}, and the training has {total} steps")
+        weights = require_tensors(checkpoint["state_dict"])
+        for name, parameter in task.named_parameters():
+            if weights[name].shape != parameter.shape:
+                raise ValueError(f"{name} has the shape {list(weights[name].shape)}")
+        require_finite({name: weights[name] for name, _ in task.named_parameters()})
+        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.automatic_optimization.optim_progress"]
+        if (counted := progress["optimizer"]["step"]["total"]["completed"]) != step:
+            raise ValueError(f"global_step is {step}, its optimizer has counted {counted}")
+        (stored,) = checkpoint["optimizer_states"]
+        if isinstance(task.optimizer, SGD | RMSprop | Adam):  # a user's own may have any state
+            _require_state(task, stored["state"], step)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        reason = f"it has no {error}" if isinstance(error, KeyError) else error
+        raise UserError(
+            f"{run.last}: does not fit this run ({reason}); put the run's own last.ckpt back, or remove this one to start "
+            "from scratch"
+        ) from error
+
+
+def _require_state(task: SegmentationTask, stored: Mapping[int, Mapping[str, Any]], step: int) -> None:
+    """Compares an optimizer's state with that after one step of the same optimizer on a copy of the parameters."""
+    copies = [nn.Parameter(torch.zeros(parameter.shape)) for parameter in task.net.parameters()]
+    optimizer = task.optimizer(copies)
+    for copy in copies:
+        copy.grad = torch.zeros(copy.shape)
+    optimizer.step()
+    fresh = optimizer.state_dict()["state"]
+    if step and fresh and not stored:
+        raise ValueError("the optimizer has no state")
+    for number, entries in stored.items():
+        shapes, wanted = (
+            {name: getattr(value, "shape", None) for name, value in side.items()} for side in (entries, fresh[number])
+        )
+        if shapes != wanted:
+            raise ValueError(f"the optimizer's state of parameter {number} has other names or shapes")
 
 
 def resumed_config(
@@ -167,10 +238,11 @@ def resumed_config(
         UserError: the stored configuration cannot be read, or its groups no longer exist.
     """
     config_path, stored_path = directory / "config.yaml", directory / ".hydra" / "overrides.yaml"
-    plain, before = _read_yaml(config_path), _read_yaml(stored_path) or []
-    if not isinstance(plain, dict) or (missing := [key for key in (*ROOT, *GROUPS) if key not in plain]):
-        lacks = f" (it lacks {', '.join(missing)})" if isinstance(plain, dict) else ""
-        raise UserError(f"{config_path}: is cut short, or not the configuration of a run{lacks}")
+    try:
+        plain, before = _read_config(config_path), read_plain(stored_path) or []
+    except OSError as error:
+        reason = error.strerror or " ".join(str(error).split())
+        raise UserError(f"{error.filename}: cannot be read, so the run's settings are not known ({reason})") from error
     if not isinstance(before, list):
         raise UserError(f"{stored_path}: is not a list of overrides")
     before = [str(override) for override in before]
@@ -211,11 +283,3 @@ def require_known_targets(config: DictConfig, directory: Path, typed: Sequence[s
             raise UserError(
                 f"{directory}: its {key} is {target}, which is not part of segsweep; pass code={file} to allow it"
             )
-
-
-def _read_yaml(path: Path) -> Any:
-    try:
-        return read_plain(path)
-    except OSError as error:
-        reason = error.strerror or " ".join(str(error).split())
-        raise UserError(f"{path}: cannot be read, so the run's settings are not known ({reason})") from error

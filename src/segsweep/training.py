@@ -16,16 +16,17 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
+from torch import OutOfMemoryError
 
 from segsweep.absent_classes import absence, objective_warning, scored_classes
 from segsweep.callbacks import StopOnSignal
 from segsweep.console import bars
 from segsweep.data.source import Split
-from segsweep.errors import Interrupted, UserError
+from segsweep.errors import Interrupted, UserError, first_line
 from segsweep.fingerprint import data_contents
 from segsweep.instantiate import to_plain
 from segsweep.plots import loss_curve, save
-from segsweep.resume import PreviousRun, last_step, previous_run, reopen_failed
+from segsweep.resume import PreviousRun, last_step, previous_run, reopen_failed, require_restorable
 from segsweep.runs import Objective, RunDirectory, RunRecord, git_state, objective_mode, read_metrics, versions
 from segsweep.runs.files import is_first_process, write_text
 from segsweep.runs.stored import read_plain, require_resolved
@@ -98,6 +99,8 @@ def train(
         with stop, recorded(record, run, config, step is not None) as ready, quiet_libraries(), cpu_threads(threads):
             load_code(settings.get("code"))
             session = assemble(settings, run, stop, step)
+            if step is not None:
+                require_restorable(session.task, run, step, session.total_steps)
             stop.raise_if_told()
             cautions = inspect_inputs(record, session, settings)
             ready()
@@ -243,6 +246,17 @@ def fit(record: RunRecord, session: Session, run: RunDirectory, stop: StopOnSign
         stop.raise_if_told()
     except SIGTERMException as error:  # Lightning's handler came before ours
         raise Interrupted(signal.SIGTERM) from error
+    except Exception as error:
+        if (
+            step is None
+            or training_log.started
+            or isinstance(error, UserError | OSError | MemoryError | OutOfMemoryError)
+        ):
+            raise
+        raise UserError(  # Lightning raises anything for a state that it cannot restore
+            f"{run.last}: does not fit this run ({first_line(error)}); put the run's own last.ckpt back, or remove "
+            "this one to start from scratch"
+        ) from error
     finally:
         if trainer.global_step >= (step or 0):  # else the checkpoint was not loaded
             record.steps, record.steps_per_second = trainer.global_step, training_log.steps_per_second

@@ -48,6 +48,14 @@ class Session:
     trainer: L.Trainer
     training_log: TrainingLog
 
+    @property
+    def total_steps(self) -> int | None:
+        """Optimizer steps of the whole training; None if no number of steps or epochs ends it."""
+        steps, epochs = self.trainer.max_steps, self.trainer.max_epochs
+        limits = [steps] if steps > 0 else []
+        limits += [epochs * self.data.steps_per_epoch] if epochs is not None and epochs > 0 else []
+        return min(limits, default=None)
+
 
 def assemble(
     settings: dict[str, Any], run: RunDirectory, stop: StopOnSignal | None = None, step: int | None = None
@@ -97,7 +105,7 @@ def assemble(
         build(last_checkpoint, "callbacks.last_checkpoint", path=run.last),
     ]
     loggers: list[Logger] = [MetricsCSV(run.metrics, keep_to_step=step)]
-    if settings["logger"]["tensorboard"]:
+    if settings["logger"].get("tensorboard", True):
         # Points after the checkpoint are written again. TensorBoard's Python loader ignores the first mark to drop such
         # points, so the first session writes one too.
         loggers.append(tensorboard_logger(run, purge_step=0 if step is None else step + 1))

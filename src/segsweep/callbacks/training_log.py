@@ -55,6 +55,8 @@ class TrainingLog(Callback):
         self.recent: list[float] = []
         """The objective of the last three validations, the latest at the end."""
         self.latest: dict[str, float] = {}
+        self.started = False
+        """Whether training has begun; before that, a checkpoint is restored."""
         self.train_seconds = 0.0
         self.train_steps = 0
         self.seconds_before = 0.0
@@ -70,6 +72,7 @@ class TrainingLog(Callback):
         return self.train_steps / self.train_seconds if self.train_seconds else None
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.started = True
         self._mark = time.perf_counter()
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:

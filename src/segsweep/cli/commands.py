@@ -4,7 +4,6 @@ Heavy modules are imported inside the functions, so that `--help` and a mistyped
 """
 
 import contextlib
-import gc
 import shlex
 import sys
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from segsweep.absent_classes import MARK, absence, rests_on
-from segsweep.cli.main import new_folder
+from segsweep.cli.main import importing, new_folder
 from segsweep.console import evaluate_command, fail, mistakes_in_one_line, progress_bar, relative, shell_word
 from segsweep.errors import UserError
 
@@ -26,23 +25,6 @@ if TYPE_CHECKING:
     from segsweep.speed import Report
 
 A_RUN = "a run directory or a checkpoint, as in run=outputs/<date>/<time>"
-
-
-@contextlib.contextmanager
-def importing() -> Iterator[None]:
-    """Pauses garbage collection while torch and Lightning are imported, and exempts what they made from it.
-
-    The collector would pass over these million objects during the import and again at the exit, and find nothing to free.
-    """
-    if "torch" in sys.modules:  # another job of this process came first: freezing again would keep that job's garbage
-        yield
-        return
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()
 
 
 def train(config: DictConfig) -> float | None:

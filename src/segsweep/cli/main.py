@@ -1,11 +1,13 @@
 """Shared by all entry points: resolvers for folder names, the check for unknown keys, and `run`."""
 
+import contextlib
+import gc
 import hashlib
 import os
 import re
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -68,6 +70,23 @@ for _resolver in (run_folder, sweep_folder, hydra_subdir, new_folder, job_folder
     OmegaConf.register_new_resolver(_resolver.__name__, _resolver, use_cache=True, replace=True)
 
 
+@contextlib.contextmanager
+def importing() -> Iterator[None]:
+    """Pauses garbage collection while torch and Lightning are imported, and exempts what they made from it.
+
+    The collector would pass over these million objects during the import and again at the exit, and find nothing to free.
+    """
+    if "torch" in sys.modules:  # another job of this process came first: freezing again would keep that job's garbage
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
 def run(main: Callable[[], object]) -> None:
     """Runs a Hydra entry point. A user's mistake prints one line on stderr and exits with code 1, without a traceback."""
     sys.argv[1:] = opened(Path(sys.argv[0]).stem, sys.argv[1:])
@@ -98,7 +117,7 @@ def run(main: Callable[[], object]) -> None:
 class KnownKeys(Callback):
     """Refuses unknown keys at the root of the configuration, and keys that do not go together.
 
-    It does so before any folder is made; in a sweep once.
+    It does so before any folder is made; in a sweep once. Refuses a run directory with links that lead out of it.
 
     Args:
         command: name of the configuration, a key of `keys.KEYS`.
@@ -119,6 +138,13 @@ class KnownKeys(Callback):
                     raise UserError(f"debug=speed: measures a new training; leave out resume={config.resume}")
             if self.command == "train":
                 require_joint_axis(config)
+            if self.command == "train" and config.hydra.mode is not RunMode.MULTIRUN:
+                folder = Path(str(config.hydra.run.dir))
+                if folder.is_dir() and any(folder.iterdir()):
+                    with importing():
+                        from segsweep.runs import RunDirectory
+
+                    RunDirectory(folder).require_inside()  # before Hydra opens train.log there
 
     on_multirun_start = on_run_start
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from segsweep.errors import UserError
+from segsweep.runs.files import open_file
 
 LARGEST_STRUCTURE = 4 << 20
 """Bytes of the pickle in a checkpoint, which is everything except the tensors; a net of 13,681 weights has 14 thousand."""
@@ -51,8 +52,6 @@ def read_checkpoint(path: Path) -> dict[Any, Any]:
             raise UserError(f"{path}: is a folder; give a checkpoint in it, such as checkpoints/best.ckpt")
         if not path.exists():
             raise UserError(f"{path}: there is no such file")
-        if not path.is_file():
-            raise UserError(f"{path}: is a device or pipe, not a checkpoint")
         _check_start(path)
         try:
             foreign = _foreign(_read_pickle(path))
@@ -83,7 +82,7 @@ def _unreadable(path: Path, reason: str, remedy: str) -> UserError:
 
 def _check_start(path: Path) -> None:
     """Refuses files that are not zip archives, by their first bytes."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         start = file.read(64)
     if not start:
         raise _unreadable(path, "it is empty (0 bytes)", "copy it again")
@@ -190,3 +189,31 @@ def require_tensors(entries: Any) -> dict[str, Tensor]:
         if not isinstance(value, Tensor) or value.layout is not torch.strided or value.device.type != "cpu":
             raise ValueError(f"{name} is not a tensor of weights")
     return dict(entries)
+
+
+def require_finite(weights: Mapping[str, Tensor]) -> None:
+    """Refuses weights that are NaN or infinite: of a diverged training, which predicts nothing.
+
+    Raises:
+        ValueError: names the first such weight.
+    """
+    for name, weight in weights.items():
+        if not bool(torch.isfinite(weight).all()):
+            raise ValueError(f"{name} has values that are NaN or infinite")
+
+
+def require_stored(value: Any) -> None:
+    """Refuses tensors that would take more memory than they have in the file: a view of one number can have any shape.
+
+    Raises:
+        ValueError: there is such a tensor.
+    """
+    waiting, seen = [value], set()
+    while waiting:
+        entry = waiting.pop()
+        if isinstance(entry, Tensor):
+            if entry.numel() * entry.element_size() > entry.untyped_storage().nbytes():
+                raise ValueError(f"a tensor of the shape {list(entry.shape)} is larger than its data")
+        elif isinstance(entry, dict | list | tuple) and id(entry) not in seen:  # one list can be in a thousand places
+            seen.add(id(entry))
+            waiting += entry.values() if isinstance(entry, dict) else entry

@@ -2,12 +2,14 @@
 
 import contextlib
 import dataclasses
-import json
+import os
 import platform
 import re
+import shlex
 import shutil
+import stat
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -17,8 +19,43 @@ from filelock import FileLock, Timeout
 
 from segsweep.errors import UserError
 from segsweep.instantiate import check_arguments
-from segsweep.runs.files import read_text, write_json
-from segsweep.runs.metrics_csv import LARGEST_FILE
+from segsweep.runs.files import write_json
+from segsweep.runs.stored import read_json
+
+_WRITTEN = (
+    "run.json", "config.yaml", "metrics.csv", ".lock", "train.log", "loss_curve.png", "tensorboard", "checkpoints",
+    "checkpoints/best.ckpt", "checkpoints/last.ckpt", ".hydra", ".hydra/config.yaml", ".hydra/hydra.yaml",
+    ".hydra/overrides.yaml",
+)  # fmt: skip
+"""The files and folders of a run directory that a training writes to; a folder precedes its files."""
+
+
+def require_inside(folder: Path, names: Iterable[str]) -> None:
+    """Refuses links that lead out of a directory, so that nothing outside is written to; also pipes, sockets and devices.
+
+    Args:
+        folder: a run or sweep directory, which may be a link itself.
+        names: paths in it that may be written; those that do not exist are skipped.
+
+    Raises:
+        UserError: names the path, and says what to type.
+    """
+    for name in names:
+        path = folder / name
+        try:
+            mode = path.lstat().st_mode
+            if stat.S_ISLNK(mode):
+                target = os.path.realpath(path)
+                if os.path.commonpath([target, inside := os.path.realpath(folder)]) != inside:
+                    copy = f"rm {shlex.quote(str(path))} && cp -r {shlex.quote(target)} {shlex.quote(str(path))}"
+                    raise UserError(
+                        f"{path}: is a link to {target}, outside of {folder}; if you trust it, replace it by a copy: {copy}"
+                    )
+                mode = path.stat().st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            raise UserError(f"{path}: is a pipe, socket or device, not a file; remove it: rm {shlex.quote(str(path))}")
 
 
 class RunDirectory:
@@ -43,14 +80,23 @@ class RunDirectory:
             wait: wait for the lock instead of raising.
 
         Raises:
-            UserError: another process holds the lock.
+            UserError: another process holds the lock, or a link leads out of the directory.
         """
         self.path.mkdir(parents=True, exist_ok=True)
+        self.require_inside()
         try:
             with FileLock(self.lock, timeout=-1 if wait else 0):
                 yield
         except Timeout as error:
             raise UserError(f"{self.path}: another process is training there; wait for it, or stop it") from error
+
+    def require_inside(self) -> None:
+        """Refuses links that lead out of the directory, pipes, sockets and devices.
+
+        Raises:
+            UserError: names the path, and says what to type.
+        """
+        require_inside(self.path, _WRITTEN)
 
     def clear(self) -> None:
         """Deletes the results of a training, but not its log, so that the next one starts from scratch."""
@@ -140,7 +186,7 @@ class RunRecord:
             UserError: it is damaged or not a run.json; names the file.
         """
         try:
-            content = json.loads(read_text(path, LARGEST_FILE))
+            content = read_json(path)
             if not isinstance(content, dict) or not isinstance(content.get("objective"), dict):
                 raise ValueError("it has no objective")
             objective, known = _known(Objective, content["objective"]), _known(cls, content)
@@ -150,7 +196,7 @@ class RunRecord:
             numbers = {k: v for k, v in metrics.items() if v is not None} if isinstance(metrics, dict) else metrics
             checked = {name: value for name, value in known.items() if name not in ("objective", "metrics")}
             check_arguments(cls, checked | ({"metrics": numbers} if "metrics" in known else {}), known=("objective",))
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             raise UserError(f"{path}: is cut short, damaged or not a run.json ({error})") from error
         return cls(**known | {"objective": Objective(**objective)})
 

@@ -1,12 +1,14 @@
-"""Writes files completely or not at all, and tells which process writes them."""
+"""Reads regular files only, writes them completely or not at all, and tells which process writes them."""
 
+import errno
 import json
 import math
 import os
 import secrets
+import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 
 def is_first_process() -> bool:
@@ -37,6 +39,18 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         raise
 
 
+def open_file(path: Path) -> BinaryIO:
+    """Opens a file of a run or sweep for reading.
+
+    Raises:
+        OSError: it cannot be opened, or is a pipe, socket or device: these would block or never end.
+    """
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # `open` itself refuses a folder
+        raise OSError(errno.EINVAL, "is a pipe, socket or device, not a file", str(path))
+    return path.open("rb")
+
+
 def read_text(path: Path, largest: int) -> str:
     """Reads a text file in UTF-8.
 
@@ -44,7 +58,7 @@ def read_text(path: Path, largest: int) -> str:
         OSError: it cannot be read.
         ValueError: it has more than `largest` bytes, or is not text; the message does not name the file.
     """
-    with path.open("rb") as file:
+    with open_file(path) as file:
         content = file.read(largest + 1)
     if len(content) > largest:
         raise ValueError(f"it has more than {largest >> 20} MiB")

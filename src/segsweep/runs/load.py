@@ -22,7 +22,7 @@ from segsweep.instantiate import check_arguments, naming_keys
 from segsweep.nets import NETS, TextureCNN, UNet, load_published
 from segsweep.nets.registry import build_net_for, load_state, misfit
 from segsweep.plots import curves
-from segsweep.runs.checkpoint import read_checkpoint, require_plain, require_tensors
+from segsweep.runs.checkpoint import read_checkpoint, require_finite, require_plain, require_tensors
 from segsweep.runs.directory import RunDirectory, RunRecord
 from segsweep.runs.metrics_csv import read_metrics
 from segsweep.tasks import TASKS, SegmentationTask, TaskKind
@@ -223,7 +223,8 @@ def load_run(path: str | Path) -> Run:
     arguments = node | {"in_channels": channels, "out_channels": out_channels}
     try:
         net = build_net_for(target, arguments, weights, checkpoint.stat().st_size)
-    except UserError as error:
+        require_finite(dict(net.named_parameters()))
+    except ValueError as error:
         raise UserError(f"{checkpoint}: {error}") from error
     return Run(checkpoint, own["config"], labels, kind, channels, step, net.eval())
 

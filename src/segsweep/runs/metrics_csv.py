@@ -105,7 +105,7 @@ class MetricsCSV(Logger):
 
 
 LARGEST_FILE = 256 << 20
-"""Largest metrics.csv or run.json that is read, in bytes; a million rows of ten metrics have some 200 MB."""
+"""Largest metrics.csv that is read, in bytes; a million rows of ten metrics have some 200 MB."""
 
 
 def read_metrics(path: Path) -> "pd.DataFrame":

@@ -1,8 +1,10 @@
-"""The stored configuration and overrides of a run or a sweep. They are untrusted, so only plain values are allowed in them.
+"""Reads the stored YAML and JSON of runs and sweeps. They are untrusted: plain values only, and limits on size and depth.
 
 An interpolation could read the environment or make folders: `${oc.env:HOME}`, `${new_folder:/x}`.
 """
 
+import json
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,11 @@ from segsweep.runs.checkpoint import require_plain
 from segsweep.runs.files import is_first_process, read_text, write_text
 
 LARGEST = 4 << 20
-"""Largest file that is read, in bytes; a stored configuration has some 3 KiB."""
+"""Largest YAML file that is read, in bytes; a stored configuration has some 3 KiB."""
+LARGEST_JSON = 64 << 20
+"""Largest JSON file that is read, in bytes; the sweep.json of ten thousand jobs has some 10 MiB."""
+MOST_VALUES = 4_000_000
+"""Most values in a JSON file."""
 _DEEPEST = 50
 _Loader: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -46,6 +52,30 @@ def read_plain(path: Path) -> Any:
     except (ValueError, OverflowError, RecursionError, yaml.YAMLError) as error:
         raise UserError(f"{path}: cannot be read ({' '.join(str(error).split())})") from error
     require_resolved(path, value)
+    return value
+
+
+def read_json(path: Path) -> Any:
+    """Reads a JSON file of a run or sweep.
+
+    Raises:
+        OSError: there is no such file, or it cannot be read.
+        ValueError: it is damaged or beyond the limits; the message does not name the file.
+    """
+    text = read_text(path, LARGEST_JSON)
+    # Counted before anything is built: an empty list has two letters, and takes 56 bytes in memory.
+    if sum(map(text.count, ",[{")) > MOST_VALUES:
+        raise ValueError(f"more than {MOST_VALUES:,} values")
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        raise ValueError(f"more than {_DEEPEST} levels") from None
+    require_plain(value, nodes=2 * MOST_VALUES, depth=_DEEPEST, characters=len(text))
+    if re.search(r"\\u[dD][89a-fA-F]", text):  # half of a character, which no file and no terminal takes
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise ValueError("it holds text that is not Unicode") from None
     return value
 
 
