@@ -2,6 +2,7 @@
 
 import os
 import uuid
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -225,7 +226,10 @@ def save(figure: Figure, path: str | os.PathLike[str], dpi: float = 150) -> Path
     metadata = {"png": {"Software": None}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(format_name)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
-        figure.savefig(temporary, format=format_name, dpi=dpi, facecolor="white", metadata=metadata)
+        with warnings.catch_warnings():
+            # Names from files may have letters that the font lacks; the warning would print them, also control characters.
+            warnings.filterwarnings("ignore", message="Glyph")
+            figure.savefig(temporary, format=format_name, dpi=dpi, facecolor="white", metadata=metadata)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -31,11 +31,23 @@ _Loader: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def read_plain(path: Path) -> Any:
-    """Reads a YAML file of dicts, lists, strings, numbers, booleans and None, without aliases and interpolations.
+    """Reads a YAML file as `read_yaml`, and refuses interpolations.
 
     Raises:
         OSError: there is no such file, or it cannot be read.
-        UserError: it is damaged, or holds something else; names the file and the key.
+        UserError: as `read_yaml`, or it has an interpolation; names the file and the key.
+    """
+    value = read_yaml(path)
+    require_resolved(path, value)
+    return value
+
+
+def read_yaml(path: Path) -> Any:
+    """Reads a YAML file of dicts, lists, strings, numbers, booleans and None, without aliases.
+
+    Raises:
+        OSError: there is no such file, or it cannot be read.
+        UserError: it is damaged, or holds something else; names the file.
     """
     try:
         text = read_text(path, LARGEST)
@@ -51,7 +63,6 @@ def read_plain(path: Path) -> Any:
         require_plain(value, depth=_DEEPEST)
     except (ValueError, OverflowError, RecursionError, yaml.YAMLError) as error:
         raise UserError(f"{path}: cannot be read ({' '.join(str(error).split())})") from error
-    require_resolved(path, value)
     return value
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from segsweep.errors import UserError
 from segsweep.sweeps.report_text import entry_text, setting_name
 from segsweep.sweeps.scale import Scale
 from segsweep.sweeps.statistics import standard_error, t_quantile
@@ -98,9 +99,9 @@ def group_jobs(jobs: pd.DataFrame, settings: list[str], value: str, seed: str, s
         replicate = entry_key(entry)
         label = setting_name(here, settings)
         if replicate == entry_key(None):
-            raise ValueError(f"a job of {label} has no {seed!r}")
+            raise UserError(f"a job of {label} has no {seed!r}")
         if replicate in group.scores or replicate in group.missing:
-            raise ValueError(f"two jobs of {label} have {seed}={entry_text(entry)}; keep one")
+            raise UserError(f"two jobs of {label} have {seed}={entry_text(entry)}; keep one")
         if ended != "completed":
             group.missing[replicate] = ended
         elif not math.isfinite(number):

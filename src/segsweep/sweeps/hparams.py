@@ -63,7 +63,8 @@ def write_hparams(results: Results) -> None:
         before = [folder / name for name in files if name.endswith(SUFFIX)]
         logged = len(before) < len(files)
         content = event_file(job, runs[job.directory], columns, row, metrics.get(job.directory, {}), logged)
-        if [path.read_bytes() for path in before] == [content]:
+        same = len(before) == 1 and before[0].is_file() and before[0].stat().st_size == len(content)
+        if same and before[0].read_bytes() == content:
             continue
         for path in before:
             path.unlink()

@@ -10,13 +10,12 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 
 import torch
-import yaml
 from omegaconf import DictConfig
 
 from segsweep.callbacks import StopOnSignal
 from segsweep.errors import Interrupted, UserError
 from segsweep.runs import Objective, RunDirectory, RunRecord, objective_mode
-from segsweep.runs.stored import typed_overrides
+from segsweep.runs.stored import read_yaml, typed_overrides
 from segsweep.sweeps import running
 from segsweep.sweeps.callback import is_worker
 from segsweep.sweeps.launchers import engine_of, jobs_at_once, lock_watcher, runs_locally, threads_of_job
@@ -174,7 +173,7 @@ def _find_job(full: DictConfig, sweep: SweepDirectory, run: RunDirectory) -> tup
 
     multirun = sweep.path / "multirun.yaml"  # written by `runner.hold_for_foreign_sweeper`
     # Read as plain YAML, so that nothing in it is resolved again.
-    typed = yaml.safe_load(multirun.read_text(encoding="utf-8"))["hydra"]["overrides"] if multirun.exists() else None
+    typed = read_yaml(multirun)["hydra"]["overrides"] if multirun.exists() else None
     # Keep the choice of the sweeper: it is part of the command.
     if typed:
         first.overrides = [*(o for o in typed["hydra"] if re.match(r"hydra[./]sweeper", o)), *typed["task"]]

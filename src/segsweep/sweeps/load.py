@@ -1,5 +1,6 @@
 """Reads a sweep back from its directory."""
 
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -46,8 +47,14 @@ class Sweep:
 
     @cached_property
     def histories(self) -> dict[str, pd.DataFrame]:
-        """metrics.csv of every job that has logged anything, by the job's directory, best first."""
-        return self.results.histories()
+        """metrics.csv of every job that has logged anything, by the job's directory, best first.
+
+        Warns of each that cannot be read, and leaves it out.
+        """
+        found = self.results.histories()
+        for reason in self.results.unreadable.values():
+            warnings.warn(reason, stacklevel=2)
+        return found
 
     @property
     def comparison(self) -> Comparison:

@@ -5,12 +5,19 @@ Without this, training more seeds until something is ruled out would raise the 5
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Field
+
+from segsweep.errors import UserError
+from segsweep.instantiate import AtLeast0, From0To1, check_arguments
 from segsweep.sweeps.state import ENDED, SweepRecord
 from segsweep.sweeps.statistics import LEVEL
 
 FIRST_LEVEL = 0.04
+MOST_JOBS = 1_000_000
+Range = Annotated[list[AtLeast0], Field(min_length=2, max_length=2)]
+"""The first and the last of consecutive job numbers."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +66,17 @@ def look_now(record: SweepRecord) -> Look | None:
 
 
 def _looks(record: SweepRecord) -> list[Look]:
-    return [
-        Look(number, entry["level"], _numbers(entry["completed"]), _numbers(entry["failed"]))
-        for number, entry in enumerate(record.looks, start=1)
-    ]
+    looks = []
+    for number, entry in enumerate(record.looks, start=1):
+        check_arguments(
+            _look, {name: entry.get(name) for name in ("level", "completed", "failed")}, "sweep.json: looks: "
+        )
+        looks.append(Look(number, entry["level"], _numbers(entry["completed"]), _numbers(entry["failed"])))
+    return looks
+
+
+def _look(level: From0To1, completed: list[Range], failed: list[Range]) -> None:
+    """Its signature declares the types of a look in sweep.json, which is untrusted."""
 
 
 def next_level(levels: Iterable[float]) -> float:
@@ -83,4 +97,6 @@ def ranges(numbers: Iterable[int]) -> list[list[int]]:
 
 
 def _numbers(found: list[list[int]]) -> frozenset[int]:
+    if sum(max(0, last - first + 1) for first, last in found) > MOST_JOBS:
+        raise UserError(f"sweep.json: looks: a look has more than {MOST_JOBS:,} jobs")
     return frozenset(number for first, last in found for number in range(first, last + 1))

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from segsweep.absent_classes import MARK, rests_on
 from segsweep.console import evaluate_command, relative
+from segsweep.errors import shown
 from segsweep.runs.files import write_text, write_whole
 from segsweep.sweeps.figures import draw
 from segsweep.sweeps.hparams import write_hparams
@@ -69,7 +70,8 @@ def markdown(results: Results) -> str:
     if (best := results.best) is not None:
         checkpoint = table.set_index("directory")["checkpoint"][best]
         lines += [f"The run to take: `{best}`" + (f" (`{checkpoint}`)." if checkpoint else "."), ""]
-    lines += [f"![{path.stem}]({path.name})\n" for path in (sweep.heatmap, sweep.curves) if path.exists()]
+    for path in (sweep.heatmap, sweep.curves):
+        lines += [f"![{path.stem}]({path.name})", ""] if path.exists() else []
 
     def add_table(title: str, content: Table) -> None:
         header, rows = marked(content, results)
@@ -80,8 +82,10 @@ def markdown(results: Results) -> str:
         add_table("Settings", settings_table(compared, details=True))
     if failed := failure_lines(record, table):
         lines += ["## Failed", "", *(f"- {line}" for line in failed), ""]
+    if unreadable := results.unreadable.values():
+        lines += ["## Without curves", "", *(f"- {line}" for line in unreadable), ""]
     add_table("Jobs", jobs_table(record, table, details=True))
-    return "\n".join(lines).rstrip() + "\n"
+    return "\n".join(map(shown, lines)).rstrip() + "\n"
 
 
 def marked(content: Table, results: Results) -> Table:
@@ -101,15 +105,15 @@ def print_report(results: Results) -> None:
     sweep, following = results.sweep, next_training(results)
     if following is not None and following.why:
         console.print(following.why, highlight=False, markup=False)
-    shown = relative(sweep.path)
+    place = relative(sweep.path)
     files = (sweep.summary_md, sweep.summary_csv, sweep.settings_csv, sweep.curves, sweep.heatmap)
-    print(f"Everything is in {shown}: {', '.join(path.name for path in files if path.exists())}")
+    print(f"Everything is in {place}: {', '.join(path.name for path in files if path.exists())}")
     print("Next:")
-    print(f"  tensorboard --host localhost --logdir {shlex.quote(str(shown))}")
+    print(f"  tensorboard --host localhost --logdir {shlex.quote(str(place))}")
     if (best := results.best) is not None:
         job = results.record.job_at(best)
         tests = job is not None and bool(job.settings.get("trainer.test"))
-        print(f"  {evaluate_command(shown / best, results.runs[best].metrics, tests)}")
+        print(f"  {evaluate_command(place / best, results.runs[best].metrics, tests)}")
     if following is not None and following.command is not None:
         print(f"  {following.command}")
 
@@ -124,14 +128,16 @@ def report_lines(results: Results, width: int | None = None) -> list[Text]:
     width = shutil.get_terminal_size((100, 24)).columns if width is None else width
     record, table, compared = results.record, results.table, results.compared
     if compared is not None and results.has_replicates:
-        shown = settings_table(compared, details=False)
+        rows = settings_table(compared, details=False)
     else:
-        shown = jobs_table(record, table, details=False)
+        rows = jobs_table(record, table, details=False)
     below = [f"failed: {line}" for line in failure_lines(record, table)]
+    below += [f"without curves: {line}" for line in results.unreadable.values()]
     below += [f"{MARK.strip()} {line}" for line in results.absence_lines]
     if compared is not None:
         below += compared.verdict.splitlines()
-    return [*table_lines(marked(shown, results), width), *map(Text, below + final_trainings(record, table))]
+    lines = map(shown, below + final_trainings(record, table))
+    return [*table_lines(marked(rows, results), width), *map(Text, lines)]
 
 
 def table_lines(table: Table, width: int) -> list[Text]:
@@ -149,7 +155,7 @@ def table_lines(table: Table, width: int) -> list[Text]:
         padded = (
             cells[name].rjust(wide) if name in right else cells[name].ljust(wide) for name, wide in widths.items()
         )
-        return Text("  ".join(padded).rstrip(), style)
+        return Text(shown("  ".join(padded).rstrip()), style)
 
     lines = [line({name: name for name in widths}, "bold"), Text("─" * (sum(widths.values()) + 2 * len(widths) - 2))]
     lines += [line(dict(zip(header, row, strict=True))) for row in rows[:_MOST_ROWS]]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from segsweep.errors import shown
 from segsweep.fingerprint import typed
 from segsweep.runs import RunRecord
 from segsweep.sweeps.state import FINAL, Job, SweepRecord, is_diverged
@@ -93,7 +94,7 @@ def entry_text(entry: Any) -> str:
     """A value as it is typed in a command: null for None and NaN, true for True."""
     if entry is None or entry is pd.NA or (isinstance(entry, (float, np.floating)) and math.isnan(entry)):
         return "null"
-    return str(entry).lower() if isinstance(entry, (bool, np.bool_)) else str(entry)
+    return str(entry).lower() if isinstance(entry, (bool, np.bool_)) else shown(entry)
 
 
 def _first(names: Sequence[str], most: int, number: int | None = None) -> str:
@@ -322,7 +323,7 @@ def job_line(record: SweepRecord, job: Job, found: RunRecord, tally: Tally) -> s
     parts = [f"[{tally.done}{of}] {', '.join(axes) or job.name}", outcome, clock(found.seconds)]
     if tally.left and tally.seconds is not None and not other:
         parts.append(f"about {clock(tally.seconds * tally.left / min(record.at_once, tally.left))} left")
-    return " · ".join(parts)
+    return shown(" · ".join(parts))
 
 
 def clock(seconds: float) -> str:

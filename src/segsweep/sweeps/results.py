@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -10,16 +10,24 @@ import numpy as np
 import pandas as pd
 
 from segsweep.absent_classes import absence
+from segsweep.console import explain
+from segsweep.errors import UserError
 from segsweep.runs import RunRecord, read_metrics
 from segsweep.sweeps.looks import Look, last_look
 from segsweep.sweeps.plan import key_of
 from segsweep.sweeps.race import Course, follow
-from segsweep.sweeps.ranking import Comparison
+from segsweep.sweeps.ranking import COLUMNS, Comparison
 from segsweep.sweeps.report_text import OBJECTIVES, entry_text, outcomes, setting_name
 from segsweep.sweeps.scale import PIXELS, scale_of
 from segsweep.sweeps.scored import compare_apart, scoring
 from segsweep.sweeps.state import ENDED, FINAL, FOLD, FOLDS, Job, SweepDirectory, SweepRecord
 from segsweep.sweeps.statistics import LEVEL
+
+_COLUMNS = frozenset({
+    "rank", "stage", "status", "directory", "error", "metrics", "objective", "seconds", "checkpoint", "scored",
+    "scored on", "mark", "", *COLUMNS,
+})  # fmt: skip
+"""Columns of the tables and of the heatmap, beside the swept keys and the metrics."""
 
 
 @dataclass(frozen=True)
@@ -31,12 +39,14 @@ class Results:
         record: sweep.json, with the status of each job from its run.json.
         runs: run.json of every job that has one, by the job's directory.
         look: the look whose verdict this is; None ranks the settings and tests nothing.
+        unreadable: why a job's metrics.csv cannot be read, by the job's directory; filled by `histories`.
     """
 
     sweep: SweepDirectory
     record: SweepRecord
     runs: Mapping[str, RunRecord]
     look: Look | None = None
+    unreadable: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def read(cls, sweep: SweepDirectory, look: Callable[[SweepRecord], Look | None] = last_look) -> "Results":
@@ -50,6 +60,10 @@ class Results:
             UserError: there is no sweep, or its sweep.json is damaged.
         """
         record = sweep.read()
+        objective = record.objective["name"]
+        if wrong := (_COLUMNS & {*record.axes, objective}) | ({objective} & set(record.axes)):
+            raise UserError(f"{sweep.record}: {min(wrong)} is a column of the tables: no swept key, no objective")
+        sweep.require_inside(job.directory for job in record.jobs if job.settings)
         found = {job.directory: sweep.refresh(job) for job in record.jobs}
         return cls(sweep, record, {name: run for name, run in found.items() if run is not None}, look(record))
 
@@ -61,9 +75,12 @@ class Results:
     @cached_property
     def compared(self) -> Comparison | None:
         """The ranking of the settings, and the verdict of the look; None before a job is completed."""
-        if self.course is not None:
-            return self.course.compared
-        return comparison(self.record, self.table, self.look, self.pixels)
+        try:
+            if self.course is not None:
+                return self.course.compared
+            return comparison(self.record, self.table, self.look, self.pixels)
+        except UserError as error:
+            raise UserError(f"{self.sweep.record}: {error}") from error
 
     @cached_property
     def course(self) -> Course | None:
@@ -108,12 +125,21 @@ class Results:
         return [(f"{name}: " if name else "") + absence("val", classes) for name, classes in self.absent.items()]
 
     def histories(self, most: int | None = None) -> dict[str, pd.DataFrame]:
-        """metrics.csv by the job's directory, of the `most` best jobs that have logged anything; best first."""
+        """metrics.csv by the job's directory, of the `most` best jobs that have logged anything; best first.
+
+        Leaves out those that cannot be read; see `unreadable`.
+        """
         found: dict[str, pd.DataFrame] = {}
         for directory in self.table["directory"]:
             path = self.sweep.path / directory / "metrics.csv"
-            if (most is None or len(found) < most) and path.exists() and len(history := read_metrics(path)):
-                found[directory] = history
+            if (most is None or len(found) < most) and path.exists():
+                try:
+                    history = read_metrics(path)
+                except (OSError, UserError) as error:
+                    self.unreadable[directory] = explain(error) or str(error)
+                    continue
+                if len(history):
+                    found[directory] = history
         return found
 
 
@@ -168,12 +194,12 @@ def summary(record: SweepRecord, runs: Mapping[str, RunRecord]) -> pd.DataFrame:
         if row["status"] in order and row["stage"] != FINAL:
             ranks[group[row["directory"]]] += 1
             row["rank"] = ranks[group[row["directory"]]]
-    metrics = list(dict.fromkeys(name for row in rows for name in row["metrics"]))
+    metrics = [name for name in dict.fromkeys(name for row in rows for name in row["metrics"]) if "/" in name]
     stage = ["stage"] if any(row["stage"] is not None for row in rows) else []
     last = ["status", "seconds", "checkpoint", "directory", "error"]
     each = [name for name in OBJECTIVES if any(row.get(name) is not None for row in rows)]
     columns = ["rank", *stage, *record.axes, "objective", *each, *metrics, *last]
-    table = pd.DataFrame([{**row, **row["metrics"]} for row in rows], columns=columns)
+    table = pd.DataFrame([{**row["metrics"], **row} for row in rows], columns=columns)
     table["rank"] = table["rank"].astype("Int64")
     table = table.astype(dict.fromkeys(["objective", *each], float))
     return table
@@ -224,10 +250,10 @@ def comparison(
     if look is not None:
         number = {job.directory: job.number for job in record.jobs if job.settings}
         numbers = [number.get(directory) for directory in jobs["directory"]]
-        seen = [each is None or each in look.completed or each in look.failed for each in numbers]
-        later = int((jobs["status"].isin(ENDED) & ~np.array(seen)).sum())
+        seen = np.array([each is None or each in look.completed or each in look.failed for each in numbers], dtype=bool)
+        later = int((jobs["status"].isin(ENDED) & ~seen).sum())
         # A job that failed then and has completed since would change the verdict of that look.
-        failed = np.array([each in look.failed for each in numbers])
+        failed = np.array([each in look.failed for each in numbers], dtype=bool)
         jobs["status"] = jobs["status"].where(~failed, "failed")
         jobs["objective"] = jobs["objective"].where(~failed)
         jobs = jobs[seen].copy()

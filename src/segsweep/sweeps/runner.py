@@ -17,7 +17,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from segsweep.console import explain, hydra_argument, quoted
-from segsweep.errors import Interrupted, UserError
+from segsweep.errors import Interrupted, UserError, shown
 from segsweep.resume import reopen_failed
 from segsweep.sweeps import running
 from segsweep.sweeps.launchers import batches, engine_of, jobs_at_once, runs_locally, settle_optuna
@@ -76,6 +76,7 @@ class SweepRunner:
                 _remove_if_empty(self.sweep.path)
             raise UserError(refused[0])
         self.sweep.path.mkdir(parents=True, exist_ok=True)
+        self.sweep.require_inside(())
         with self.sweep.locked() as self._lock:
             try:
                 known = self.sweep.record.exists()
@@ -83,6 +84,7 @@ class SweepRunner:
                 if self.record.jobs and (self.record.race is None) == (self.sweeper == "race"):
                     kind = "no race" if self.record.race is None else "a race, which only hydra/sweeper=race continues"
                     raise UserError(f"{self.sweep.path}: that sweep is {kind}; give another name")
+                self.sweep.require_inside(job.directory for job in self.record.jobs if job.settings)
                 # The choice of the sweeper is part of the command, but not among the overrides that Hydra gives a sweeper.
                 chosen = [each for each in self.config.hydra.overrides.hydra if re.match(r"hydra[./]sweeper", each)]
                 self.record.overrides = [*chosen, *typed]
@@ -134,6 +136,7 @@ class SweepRunner:
         left = [job for job in jobs if job.status != "completed" and job.settings]
         if left:
             self.record.at_once = jobs_at_once(self.config, len(left))
+        self.sweep.require_inside(job.directory for job in left)  # Hydra writes there before the job itself looks
         current.save_planned()
         self.planned = True
         OmegaConf.save(self.config, self.sweep.path / "multirun.yaml")
@@ -191,7 +194,7 @@ class SweepRunner:
                 print("trainer.precision=auto: bf16-mixed, because this CPU has AMX")
         for job in jobs:
             if not job.settings:
-                print(f"failed: {job.name} ({job.error})", file=sys.stderr, flush=True)
+                print(shown(f"failed: {job.name} ({job.error})"), file=sys.stderr, flush=True)
 
     def _train(self, jobs: Sequence[Job], stop: bool, current: RunningSweep) -> bool:
         """Hands jobs to the launcher, batch by batch. Returns whether `stop` ended the sweep at a failed job.
@@ -297,6 +300,8 @@ def hold_for_foreign_sweeper(config: DictConfig, folder: Path) -> Iterator[None]
     sweep = SweepDirectory(folder)
     folder.mkdir(parents=True, exist_ok=True)
     settle_optuna(config)
+    # The sweeper has not said yet which folders its jobs will have.
+    sweep.require_inside(path.name for path in folder.iterdir() if path.is_dir())
     OmegaConf.save(config, folder / "multirun.yaml")  # some sweepers do not write it
     with sweep.locked():
         running.current = RunningSweep(sweep, sweep.read() if sweep.record.exists() else None)

@@ -1,7 +1,6 @@
 """sweep.json: the jobs of a sweep and the status of each. If it differs from a job's run.json, run.json is right."""
 
 import contextlib
-import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -13,9 +12,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from segsweep.errors import DivergedError, UserError
 from segsweep.fingerprint import Leaf, typed
-from segsweep.runs.directory import Objective, RunDirectory, RunRecord, objective_mode
+from segsweep.instantiate import AtLeast0, AtLeast1, check_arguments
+from segsweep.runs.directory import Objective, RunDirectory, RunRecord, objective_mode, require_inside
 from segsweep.runs.files import write_json
-from segsweep.runs.stored import require_resolved
+from segsweep.runs.stored import read_json, require_resolved
 from segsweep.trainer_settings import auto_precision
 from segsweep.training_setup import name_of
 
@@ -26,6 +26,11 @@ FOLD, FOLDS = "data.fold", "data.folds"
 REPLICATES = ("seed", FOLD)
 """Swept keys that make replicates of a setting, not settings."""
 _SHARED = ("settings", "choices", "scored")
+_WRITTEN = (
+    "sweep.json", ".lock", ".sweep.lock", "multirun.yaml", "summary.csv", "settings.csv", "summary.md", "curves.png",
+    "heatmap.png", ".submitit",
+)  # fmt: skip
+"""The files and folders that a sweep writes beside its jobs."""
 ENDED = ("completed", "failed")
 """Statuses of jobs that will not change by waiting."""
 JobStatus = Literal["pending", "running", "completed", "failed", "interrupted"]
@@ -37,7 +42,7 @@ class Job:
 
     key: str
     """12 hexadecimal digits. Jobs with the same result have the same key; see `segsweep.fingerprint`."""
-    number: int
+    number: AtLeast0
     overrides: list[str]
     directory: str
     """The run directory, relative to the sweep directory."""
@@ -94,7 +99,7 @@ class SweepRecord:
     name: str | None = None
     started: str | None = None
     sweeper: str = "grid"
-    at_once: int = 1
+    at_once: AtLeast1 = 1
     """How many jobs run at the same time, under the last command."""
     precision: str = "32-true"
     """What trainer.precision=auto means in all of its jobs, on any machine. Earlier versions had no auto."""
@@ -169,17 +174,22 @@ class SweepRecord:
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> "SweepRecord":
-        """The inverse of `to_dict`; raises KeyError, TypeError or ValueError on other content."""
+        """The inverse of `to_dict`; raises AttributeError, KeyError, TypeError or ValueError on other content."""
         content = dict(content)
         if (version := content.pop("format")) != FORMAT:
             raise ValueError(f"has format {version}, and this version of segsweep reads format {FORMAT}")
         shared = content.pop("shared")
-        _ = Objective(**content["objective"]).label
+        jobs = []
+        for at, own in enumerate(content.pop("jobs")):
+            # An early version wrote no "scored".
+            entry = own | {name: shared.get(name, {}) | own.get(name, {}) for name in _SHARED}
+            check_arguments(Job, entry, prefix=f"jobs.{at}.")
+            jobs.append(Job(**entry))
         race = content.pop("race", None)  # an earlier version wrote none
-        jobs = [Job(**job) for job in content.pop("jobs")]
-        for job in jobs:
-            for name in _SHARED:  # an early version wrote no "scored"
-                setattr(job, name, shared.get(name, {}) | getattr(job, name))
+        if race is not None:
+            check_arguments(Race, race, prefix="race.")
+        check_arguments(cls, content)
+        check_arguments(Objective, content["objective"], prefix="objective.")
         return cls(jobs=jobs, race=None if race is None else Race(**race), **content)
 
 
@@ -229,9 +239,12 @@ class SweepDirectory:
         if not self.record.is_file():
             raise UserError(f"{self.path}: no sweep there; give a folder with a sweep.json")
         try:
-            record = SweepRecord.from_dict(json.loads(self.record.read_text(encoding="utf-8")))
+            record = SweepRecord.from_dict(read_json(self.record))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UserError(f"{self.record}: damaged, or not a sweep.json of segsweep ({error})") from error
+        names = [record.name or "", record.objective["name"], *record.axes, *(job.directory for job in record.jobs)]
+        if wrong := next((name for name in names if not name.isprintable()), None):
+            raise UserError(f"{self.record}: {wrong}: is no name of a sweep, an objective, a key or a folder")
         for at, job in enumerate(record.jobs):
             # segsweep writes into jobs' folders and clears failed ones, so an untrusted sweep.json must not lead elsewhere.
             place = PurePath(job.directory)
@@ -241,6 +254,18 @@ class SweepDirectory:
                 # Hydra composes stored overrides again, so they must hold nothing that it would resolve.
                 require_resolved(self.record, {"directory": job.directory, "overrides": job.overrides}, f"jobs.{at}")
         return record
+
+    def require_inside(self, directories: Iterable[str]) -> None:
+        """Refuses links that lead out of the sweep, pipes, sockets and devices, in it and in these run directories of it.
+
+        Raises:
+            UserError: names the path, and says what to type.
+        """
+        require_inside(self.path, _WRITTEN)
+        for directory in directories:
+            place = PurePath(directory)
+            require_inside(self.path, map(str, [*reversed(place.parents), place]))
+            RunDirectory(self.path / directory).require_inside()
 
     def update(self, change: Callable[[SweepRecord], None], first: SweepRecord | None = None) -> SweepRecord:
         """Changes sweep.json, one process at a time, and returns its new content.
