@@ -59,13 +59,60 @@ MISTAKES = {
 
 @pytest.mark.quick
 @pytest.mark.parametrize("typed", MISTAKES)
-def test_a_mistake_ends_in_one_line_that_names_key_and_value(command, typed):
+def test_a_mistake_ends_in_one_line_that_names_key_and_value_and_leaves_no_folder(command, tmp_path, typed):
     outcome = command("train.py", *SMALL, *typed.split())
     assert outcome.code in (1, 2)
     assert len(outcome.error_lines) == 1, outcome.err
     assert outcome.error_lines[0].startswith("error: ")
     for part in MISTAKES[typed]:
         assert part in outcome.error_lines[0]
+    # That one begins, and then lacks the memory.
+    assert list(tmp_path.iterdir()) == [] or typed == "data.image_size=1000000"
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("typed", ["optm=sgd", "lr=0", "lr=abc", "trainer=ddp trainer.devices=3", "name=a/b"])
+def test_a_mistake_leaves_the_folders_that_were_there(command, tmp_path, typed):
+    (tmp_path / "mine/run").mkdir(parents=True)
+    for folder in ("mine/run", "mine/new/run"):
+        assert command("train.py", *SMALL, *typed.split(), f"hydra.run.dir={folder}").code in (1, 2)
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["run"]
+
+
+@pytest.mark.parametrize(
+    "typed", ["lr=0,-1 optm=sgd", "lr=0.1 name=x data=foo", "seed=0,1 objective=a,b", "optim=foo,bar"]
+)
+@pytest.mark.parametrize("more", [[], ["name=kept"]])
+def test_a_sweep_that_never_began_leaves_no_folder(command, tmp_path, typed, more):
+    outcome = command("train.py", "-m", *SMALL, *typed.split(), *more)
+    if (tmp_path / "multirun").exists():  # the sweeper tried its jobs, and its sweep.json says so
+        assert list(tmp_path.glob("multirun/**/sweep.json"))
+    assert outcome.code == 1
+
+
+def test_check_data_without_data_leaves_no_folder(command, tmp_path):
+    assert command("check_data.py", "data.root=nowhere").code == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.quick
+def test_a_run_that_failed_after_it_began_keeps_its_folder(command, tmp_path):
+    trap = ["+callbacks.trap._target_=traps.Trap", "+callbacks.trap.kind=raise", f"code={ROOT}/tests/traps.py"]
+    with pytest.raises(RuntimeError, match="snapped"):
+        command("train.py", *SMALL, *trap, "hydra.run.dir=run")
+    assert (tmp_path / "run/run.json").exists()
+
+
+def test_a_folder_in_which_another_process_trains_is_not_removed(command, tmp_path, monkeypatch):
+    from segsweep.cli import main
+    from segsweep.runs import RunDirectory
+
+    monkeypatch.setattr(main, "_made", [tmp_path / "run"])
+    with RunDirectory(tmp_path / "run").locked():
+        main.remove_unbegun()
+        assert (tmp_path / "run/.lock").exists()
+    main.remove_unbegun()
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.skipif("__import__('torch').cuda.is_available()")

@@ -197,16 +197,11 @@ def recorded(record: RunRecord, run: RunDirectory, config: DictConfig, resumes: 
 
 
 def inspect_inputs(record: RunRecord, session: Session, settings: dict[str, Any]) -> list[str]:
-    """Notes device and data in the record, and opens every split: an unreadable file ends the run before training.
+    """Opens every split: an unreadable file ends the run before training. Then notes data and device in the record.
 
     Returns:
         What the user should know about the data before training, one line each.
     """
-    device, world_size = session.trainer.strategy.root_device, session.trainer.world_size
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU ({torch.get_num_threads()} threads)"
-    record.device = name if world_size == 1 else f"{world_size} x {name}"
-    record.precision = session.settings.precision
-    record.parameters = sum(parameter.numel() for parameter in session.task.net.parameters())
     # Training first: memory for decoded images goes to the split that asks first.
     splits: list[Split] = ["train"]
     splits += [] if session.data.overfit_samples else ["val"]
@@ -218,6 +213,11 @@ def inspect_inputs(record: RunRecord, session: Session, settings: dict[str, Any]
     if record.contents is None and is_first_process():
         with contextlib.suppress(UserError):  # hashes every file, also unreadable ones that training does not use
             record.contents = data_contents(settings["data"])
+    device, world_size = session.trainer.strategy.root_device, session.trainer.world_size
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU ({torch.get_num_threads()} threads)"
+    record.device = name if world_size == 1 else f"{world_size} x {name}"
+    record.precision = session.settings.precision
+    record.parameters = sum(parameter.numel() for parameter in session.task.net.parameters())
     return cautions
 
 

@@ -14,7 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segsweep.runs.files import write_json, write_text, write_whole
+from segsweep.runs import RunDirectory
+from segsweep.runs.files import remove_litter, write_json, write_text, write_whole
+from segsweep.sweeps.state import SweepDirectory
 
 finite = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False)
 plain = st.recursive(
@@ -146,3 +148,37 @@ def test_number_that_is_not_finite_becomes_null_and_no_other_changes(
     write_json(path, {"list": values, "tuple": tuple(values), "nested": {"inner": values}})
     content = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
     assert content == dict.fromkeys(("list", "tuple"), expected(values)) | {"nested": {"inner": expected(values)}}
+
+
+@pytest.mark.parametrize("name", ["run.json", "a" * 255, ".hidden", "x.tmp", "é" * 100])
+def test_what_a_killed_write_left_is_removed_and_nothing_else(tmp_path: Path, name: str):
+    (tmp_path / "kept.tmp").touch()
+    (tmp_path / name).touch()
+    before = sorted(tmp_path.iterdir())
+
+    def killed(temporary: Path) -> None:
+        temporary.touch()
+        os.link(temporary, tmp_path / "litter")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_whole(tmp_path / name, killed)
+    temporary = []
+    write_whole(tmp_path / name, lambda path: (temporary.append(path), path.touch()))
+    (tmp_path / "litter").rename(temporary[0])
+    assert sorted(tmp_path.iterdir()) != before
+    remove_litter(tmp_path)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_litter_goes_when_the_lock_is_taken(tmp_path: Path):
+    run, sweep = RunDirectory(tmp_path / "run"), SweepDirectory(tmp_path / "sweep")
+    for folder in (run.path, run.checkpoints, run.path / ".hydra", sweep.path):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".last.ckpt.0123abcd.tmp").touch()
+        (folder / f".curves.png.{'0' * 32}.tmp").touch()
+        (folder / ".mine.tmp").touch()
+    with run.locked(), sweep.locked():
+        pass
+    names = [path.name for path in tmp_path.rglob("*.tmp")]
+    assert names == [".mine.tmp"] * 4

@@ -3,14 +3,17 @@
 import contextlib
 import gc
 import hashlib
+import json
 import os
 import re
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 
+from filelock import FileLock, Timeout
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -27,14 +30,49 @@ def new_folder(parent: str) -> str:
     now = datetime.now()
     for attempt in range(1, 1000):
         folder = Path(parent) / f"{now:%Y-%m-%d}" / (f"{now:%H-%M-%S}" + (f"-{attempt}" if attempt > 1 else ""))
+        absent = _absent(folder)
         try:
             folder.mkdir(parents=True)
         except FileExistsError:
             if not folder.is_dir():
                 raise
             continue
+        _made.extend(absent)
         return str(folder)
     raise OSError(f"{parent}: no free folder name at {now:%H-%M-%S}")
+
+
+_made: list[Path] = []
+"""Folders that were not there before this command, outer ones first."""
+_AT_START = (".hydra", ".lock", ".sweep.lock", "multirun.yaml", "config.yaml", "run.json")
+"""What the folder of a run or sweep has before anything is built, beside the log."""
+
+
+def _absent(folder: Path) -> list[Path]:
+    """Those of a folder and the folders above it that do not exist, outer ones first."""
+    return [path for path in (*reversed(folder.parents), folder) if not os.path.lexists(path)]
+
+
+def remove_unbegun() -> None:
+    """Removes the folder of a run or sweep that never began, if this command made it, and the empty folders above it.
+
+    Such a folder holds what is written at the start, and a run.json that only says which mistake ended the run.
+    """
+    at_start = {*_AT_START, f"{Path(sys.argv[0]).stem}.log"}
+    with contextlib.suppress(OSError, Timeout):
+        if not _made or {path.name for path in _made[-1].iterdir()} - at_start:
+            return
+        lock = _made[-1] / ".lock"
+        with (
+            FileLock(lock, timeout=0) if lock.exists() else contextlib.nullcontext()
+        ):  # another process may train there
+            if (record := _made[-1] / "run.json").exists():
+                content = json.loads(record.read_text(encoding="utf-8"))
+                if content["status"] != "failed" or content["device"] is not None:
+                    return
+            shutil.rmtree(_made[-1])
+        for folder in reversed(_made[:-1]):
+            folder.rmdir()
 
 
 def run_folder(resume: str | None) -> str:
@@ -94,6 +132,7 @@ def run(main: Callable[[], object]) -> None:
     # Makes Hydra raise the exception instead of printing it in several lines.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     succeeded = True
+    _made.clear()
     try:
         try:
             main()
@@ -103,11 +142,16 @@ def run(main: Callable[[], object]) -> None:
         line = None if full_traceback else explain(error)
         if line is None:
             raise
+        remove_unbegun()
         fail(line)
+    except SystemExit:  # a mistake whose line is printed already
+        remove_unbegun()
+        raise
     except BaseException as error:
         signum = getattr(error, "signum", signal.SIGINT if isinstance(error, KeyboardInterrupt) else None)
         if signum is None:
             raise
+        remove_unbegun()
         print(f"stopped by {signal.Signals(signum).name}", file=sys.stderr)
         sys.exit(128 + signum)
     if not succeeded:
@@ -138,13 +182,14 @@ class KnownKeys(Callback):
                     raise UserError(f"debug=speed: measures a new training; leave out resume={config.resume}")
             if self.command == "train":
                 require_joint_axis(config)
-            if self.command == "train" and config.hydra.mode is not RunMode.MULTIRUN:
-                folder = Path(str(config.hydra.run.dir))
-                if folder.is_dir() and any(folder.iterdir()):
-                    with importing():
-                        from segsweep.runs import RunDirectory
+            sweep = config.hydra.mode is RunMode.MULTIRUN
+            folder = Path(str(config.hydra.sweep.dir if sweep else config.hydra.run.dir))
+            _made.extend(_absent(folder))
+            if self.command == "train" and not sweep and folder.is_dir() and any(folder.iterdir()):
+                with importing():
+                    from segsweep.runs import RunDirectory
 
-                    RunDirectory(folder).require_inside()  # before Hydra opens train.log there
+                RunDirectory(folder).require_inside()  # before Hydra opens train.log there
 
     on_multirun_start = on_run_start
 

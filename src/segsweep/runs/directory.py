@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from segsweep.errors import UserError
 from segsweep.instantiate import check_arguments
-from segsweep.runs.files import write_json
+from segsweep.runs.files import remove_litter, write_json
 from segsweep.runs.stored import read_json
 
 _WRITTEN = (
@@ -76,6 +76,8 @@ class RunDirectory:
     def locked(self, wait: bool = False) -> Iterator[None]:
         """Holds the lock of the directory, so that no other process trains in it. The lock ends with this process.
 
+        Removes what killed processes left.
+
         Args:
             wait: wait for the lock instead of raising.
 
@@ -86,6 +88,8 @@ class RunDirectory:
         self.require_inside()
         try:
             with FileLock(self.lock, timeout=-1 if wait else 0):
+                for folder in (self.path, self.checkpoints, self.path / ".hydra"):
+                    remove_litter(folder)
                 yield
         except Timeout as error:
             raise UserError(f"{self.path}: another process is training there; wait for it, or stop it") from error
@@ -158,6 +162,7 @@ class RunRecord:
     steps_per_second: float | None = None
     parameters: int | None = None
     device: str | None = None
+    """None before everything was built and the data were found readable, which is when a run begins."""
     precision: str | None = None
     started: str | None = None
     continued_at: list[int] = field(default_factory=list)

@@ -1,14 +1,19 @@
 """Reads regular files only, writes them completely or not at all, and tells which process writes them."""
 
+import contextlib
 import errno
 import json
 import math
 import os
+import re
 import secrets
 import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
+
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8,32}\.tmp")
+"""Names of files that `write_whole` and `plots.save` have not renamed yet."""
 
 
 def is_first_process() -> bool:
@@ -37,6 +42,14 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
             # The error names no file or the temporary one.
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
+
+
+def remove_litter(folder: Path) -> None:
+    """Removes the temporary files of killed processes; whoever calls it holds the lock of the directory."""
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            if _TEMPORARY.fullmatch(path.name):
+                path.unlink()
 
 
 def open_file(path: Path) -> BinaryIO:

@@ -25,7 +25,7 @@ from segsweep.sweeps.statistics import LEVEL
 
 _COLUMNS = frozenset({
     "rank", "stage", "status", "directory", "error", "metrics", "objective", "seconds", "checkpoint", "scored",
-    "scored on", "mark", "", *COLUMNS,
+    "scored on", "mark", "", *OBJECTIVES, *COLUMNS,
 })  # fmt: skip
 """Columns of the tables and of the heatmap, beside the swept keys and the metrics."""
 

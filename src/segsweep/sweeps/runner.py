@@ -67,13 +67,10 @@ class SweepRunner:
         Raises:
             UserError: a key cannot be swept, another process runs the same sweep, or one is a race and the other is none.
         """
-        new = not self.sweep.path.exists() or not any(self.sweep.path.iterdir())
         refused = [f"{key}: cannot be swept, {reason}" for key, reason in UNSWEPT.items() if key in axes]
         if self.config.get("resume") is not None:
             refused.append(f"resume={self.config.resume}: {UNSWEPT['resume']}")
         if refused:
-            if new:
-                _remove_if_empty(self.sweep.path)
             raise UserError(refused[0])
         self.sweep.path.mkdir(parents=True, exist_ok=True)
         self.sweep.require_inside(())
@@ -94,8 +91,6 @@ class SweepRunner:
                 yield
             finally:
                 running.current = None
-                if new and not self.sweep.record.exists():
-                    _remove_if_empty(self.sweep.path)
 
     def run(self, job_overrides: Sequence[Sequence[str]], stage: str | None = None) -> list[Job]:
         """Trains the jobs with these overrides that are not completed yet.
@@ -311,12 +306,3 @@ def hold_for_foreign_sweeper(config: DictConfig, folder: Path) -> Iterator[None]
                 yield
         finally:
             running.current = None
-
-
-def _remove_if_empty(folder: Path) -> None:
-    """Removes the folder of a sweep that did not start, and the folder of the day above it, if they are empty."""
-    for name in (".lock", ".sweep.lock"):
-        (folder / name).unlink(missing_ok=True)
-    with contextlib.suppress(OSError):
-        folder.rmdir()
-        folder.parent.rmdir()

@@ -14,7 +14,7 @@ from segsweep.errors import DivergedError, UserError
 from segsweep.fingerprint import Leaf, typed
 from segsweep.instantiate import AtLeast0, AtLeast1, check_arguments
 from segsweep.runs.directory import Objective, RunDirectory, RunRecord, objective_mode, require_inside
-from segsweep.runs.files import write_json
+from segsweep.runs.files import remove_litter, write_json
 from segsweep.runs.stored import read_json, require_resolved
 from segsweep.trainer_settings import auto_precision
 from segsweep.training_setup import name_of
@@ -326,6 +326,8 @@ class SweepDirectory:
         try:
             # Wait a second: a job that checks whether the sweep still runs holds the lock for a moment.
             with FileLock(self.lock, timeout=1) as lock:
+                with FileLock(self.path / ".sweep.lock"):
+                    remove_litter(self.path)
                 yield lock
         except Timeout as error:
             raise UserError(f"{self.path}: another process runs this sweep; wait for it, or stop it") from error
