@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from segsweep import console
-from segsweep.console import LongWork, bars, counted, draw, erase
+from segsweep.console import LongWork, bars, counted, draw, erase, explain
 
 
 class Terminal(io.StringIO):
@@ -96,3 +96,18 @@ def test_a_drawn_bar_gets_a_second_row_and_stays(clock: list[float], monkeypatch
     finally:
         erase(training)
     assert console._Terminal.live is None
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("has not produced any output (state: CANCELLED)\nError stream produced:\nthis job is timed-out.", "cancelled"),
+        ("Job not requeued because: timed-out too many times.", "timeout_min"),
+        ("has not produced any output (state: OUT_OF_MEMORY)", "has died"),
+    ],
+)
+def test_a_job_that_submitit_lost_is_explained_by_its_state(text: str, word: str) -> None:
+    line = explain(pytest.importorskip("submitit.core.utils").UncompletedJobError(text))
+    assert line is not None
+    assert word in line
+    assert ("timeout_min" in line) == (word == "timeout_min")

@@ -523,5 +523,23 @@ def test_an_output_folder_that_is_removed_ends_the_run_in_one_line(command: Comm
     outcome = command("train.py", *TEXTURES, *trap("remove", step), "hydra.run.dir=cut")
     assert outcome.code == 1
     (line,) = [line for line in outcome.error_lines if "error: " in line]
-    assert line.startswith(f"error: {tmp_path / 'cut'}: was removed")
+    assert line.startswith(f"error: {tmp_path / 'cut'}: was renamed or removed")
     assert "Traceback" not in outcome.err
+
+
+@pytest.mark.quick
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="only Linux tells the new name of a folder")
+@pytest.mark.parametrize("step", [5, 2, 8], ids=["with a checkpoint", "before the first", "in the last step"])
+def test_a_renamed_run_is_whole_under_its_new_name(command: Command, tmp_path: Path, step: int):
+    (tmp_path / "trap").touch()
+    asked = [*TEXTURES, "trainer.val_every_n_steps=4", EVERY_STEP, *trap("rename", step)]
+    outcome = command("train.py", *asked, "hydra.run.dir=cut")
+    assert outcome.code == 1
+    (line,) = [line for line in outcome.error_lines if "error: " in line]
+    assert "cut: was renamed or removed" in line
+    assert "resume='cut elsewhere'" in line
+    assert not (tmp_path / "cut").exists()
+    assert record(tmp_path / "cut elsewhere")["status"] == "interrupted"
+    assert command("train.py", "resume=cut elsewhere", OWN).code == 0
+    assert command("train.py", *asked, "hydra.run.dir=whole").code == 0
+    assert_same_run(tmp_path / "whole", tmp_path / "cut elsewhere")

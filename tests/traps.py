@@ -14,7 +14,7 @@ class Trap(L.Callback):
     """Does `kind` at a step.
 
     Args:
-        kind: nothing, raise, memory, cuda, remove, exit, exit well, or the name of a signal to send to this process.
+        kind: nothing, raise, memory, cuda, remove, rename, exit, exit well, or a signal's name.
         step: the optimizer step; None does it at every step.
         flag: does it only if this file exists, and deletes the file; None does it always.
         word: any value, to make two settings differ.
@@ -44,6 +44,9 @@ class Trap(L.Callback):
             raise torch.OutOfMemoryError("CUDA out of memory: no room for the trap")
         if self.kind == "remove":
             shutil.rmtree(trainer.default_root_dir)
+            return
+        if self.kind == "rename":
+            shutil.move(trainer.default_root_dir, f"{trainer.default_root_dir} elsewhere")
             return
         if self.kind == "exit":
             sys.exit(3)

@@ -258,6 +258,11 @@ def explain(error: BaseException) -> str | None:
         null = next((argument for argument in sys.argv if re.fullmatch(r"[a-z/_]+=null", argument)), "null")
         return f"{null}: a group needs a choice; python {sys.argv[0]} --help lists them"
     if type(error).__module__.partition(".")[0] in ("joblib", "submitit", "ray"):
+        if "(state: CANCELLED" in str(error):  # the log below may tell of an earlier time-out
+            return (
+                "a job was cancelled, as scancel does; it goes on from its last checkpoint: type the same command with the "
+                "same name="
+            )
         if "timed-out" in str(error):
             return (
                 "a job ran out of time (hydra.launcher.timeout_min) and saved its state: type the same command with the "

@@ -20,7 +20,7 @@ from torch import OutOfMemoryError
 
 from segsweep.absent_classes import absence, objective_warning, scored_classes
 from segsweep.callbacks import StopOnSignal
-from segsweep.console import bars
+from segsweep.console import bars, hydra_argument, relative
 from segsweep.data.source import Split
 from segsweep.errors import Interrupted, UserError, first_line
 from segsweep.fingerprint import data_contents
@@ -172,28 +172,35 @@ def recorded(record: RunRecord, run: RunDirectory, config: DictConfig, resumes: 
         write_text(run.config, OmegaConf.to_yaml(config, resolve=True))
         record.write(run.record)
 
-    try:
-        if not resumes:
-            ready()
-        yield ready
-        record.status = "completed"
-    except Interrupted as interruption:
-        record.status, record.error = "interrupted", str(interruption)
-        raise
-    except BaseException as error:
-        record.status, record.error = "failed", f"{type(error).__name__}: {error}"
-        record.traceback = traceback.format_exc()
-        log.debug("the run failed", exc_info=True)
-        if not run.path.exists():
-            raise UserError(f"{run.path}: was removed while the training wrote there; start it again") from error
-        raise
-    finally:
-        record.seconds += time.perf_counter() - started
-        if begun and run.path.exists():
-            try:
-                record.write(run.record)
-            except OSError as error:
-                log.error("%s could not be written: %s", run.record, error)
+    with run.followed() as place:
+        try:
+            if not resumes:
+                ready()
+            yield ready
+            record.status = "completed"
+        except Interrupted as interruption:
+            record.status, record.error = "interrupted", str(interruption)
+            raise
+        except BaseException as error:
+            record.status, record.error = "failed", f"{type(error).__name__}: {error}"
+            record.traceback = traceback.format_exc()
+            log.debug("the run failed", exc_info=True)
+            if (now := place()) != run.path:
+                moved = f"{run.path}: was renamed or removed while the training wrote there; "
+                if now is None:
+                    raise UserError(f"{moved}start it again") from error
+                record.status, record.error, record.traceback = "interrupted", "its directory was renamed", None
+                raise UserError(
+                    f"{moved}go on with python train.py {hydra_argument('resume', relative(now))}"
+                ) from error
+            raise
+        finally:
+            record.seconds += time.perf_counter() - started
+            if begun and (now := place()) is not None:
+                try:
+                    record.write(RunDirectory(now).record)
+                except OSError as error:
+                    log.error("%s could not be written: %s", run.record, error)
 
 
 def inspect_inputs(record: RunRecord, session: Session, settings: dict[str, Any]) -> list[str]:

@@ -953,3 +953,40 @@ def test_a_foreign_sweeper_gets_a_report(sweep: Sweep, tmp_path: Path):
     folder = tmp_path / "multirun/basic"
     assert set(statuses(folder).values()) == {"completed"}
     assert pd.read_csv(folder / "summary.csv")["optim"].sort_values().tolist() == ["adam", "sgd"]
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("moment", ["fit", "store"])
+def test_a_full_disk_ends_a_sweep_in_one_line(sweep: Sweep, tmp_path: Path, monkeypatch, moment: str):
+    from segsweep.runs import RunRecord, stored
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "run.json")
+
+    if moment == "fit":  # neither the training nor its failure can be recorded
+        monkeypatch.setattr(RunRecord, "write", full)
+    else:
+        monkeypatch.setattr(stored, "store_plain", full)
+    outcome = sweep("lr=0.1,0.2", "name=full")
+    assert outcome.code == 1
+    assert [line for line in outcome.error_lines if "error: " not in line] == []
+    assert "No space left" in outcome.error_lines[-1]
+    monkeypatch.undo()
+
+
+@pytest.mark.parametrize("sweeper", ["optuna", "basic"])
+def test_the_folders_of_a_foreign_sweeper_s_jobs_are_named_by_what_varies(sweep: Sweep, tmp_path: Path, sweeper: str):
+    if sweeper == "optuna":
+        pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    lr = {"optuna": "lr=choice(0.1,0.2)", "basic": "lr=0.1,0.2"}[sweeper]
+    more = (
+        ["hydra.sweeper.params={seed:'choice(0,1)'}", "hydra.sweeper.n_trials=3"]
+        if sweeper == "optuna"
+        else ["seed=0,1"]
+    )
+    outcome = sweep(f"hydra/sweeper={sweeper}", lr, *more, "optim=sgd", "momentum=0.5", "name=foreign")
+    assert outcome.code == 0, outcome.err
+    names = {path.parent.name for path in tmp_path.glob("multirun/foreign/*/run.json")}
+    assert names
+    assert names <= {f"lr={rate},seed={seed}" for rate in (0.1, 0.2) for seed in (0, 1)}
+    assert set(statuses(tmp_path / "multirun/foreign")) == names

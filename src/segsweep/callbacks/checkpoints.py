@@ -23,7 +23,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(exist_ok=True)  # not the run directory: it was renamed or removed if it is gone
         try:
             write_whole(path, lambda temporary: super(WholeCheckpointIO, self).save_checkpoint(checkpoint, temporary))
         except RuntimeError as error:

@@ -9,7 +9,7 @@ import shlex
 import shutil
 import stat
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -101,6 +101,26 @@ class RunDirectory:
             UserError: names the path, and says what to type.
         """
         require_inside(self.path, _WRITTEN)
+
+    @contextlib.contextmanager
+    def followed(self) -> Iterator[Callable[[], Path | None]]:
+        """Yields a function that says where the directory is now, even if it was renamed; None if it was removed.
+
+        A new name is found on Linux only. Another directory at the old path does not count.
+        """
+        descriptor = os.open(self.path, os.O_RDONLY)
+
+        def place() -> Path | None:
+            with contextlib.suppress(OSError):
+                for path in (str(self.path), os.readlink(f"/proc/self/fd/{descriptor}")):
+                    if os.path.exists(path) and os.path.samestat(os.stat(path), os.fstat(descriptor)):
+                        return Path(path)
+            return None
+
+        try:
+            yield place
+        finally:
+            os.close(descriptor)
 
     def clear(self) -> None:
         """Deletes the results of a training, but not its log, so that the next one starts from scratch."""

@@ -5,6 +5,7 @@ import os
 import platform
 from pathlib import Path
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -12,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from segsweep.console import mistakes_in_one_line, quoted
 
 _PARENT = "hydra.callbacks.sweep.parent"
+_EXCLUDED = "hydra.job.config.override_dirname.exclude_keys"
 _at_end = contextlib.ExitStack()
 """Holds the directory for a foreign sweeper. `on_multirun_end` cannot release it: Hydra skips that if a job failed."""
 _to_report: list[Path] = []
@@ -38,9 +40,24 @@ class SweepReport(Callback):
         if not str(config.hydra.sweeper.get("_target_")).startswith("hydra_plugins.segsweep_sweepers"):
             from segsweep.sweeps.runner import hold_for_foreign_sweeper
 
+            config.hydra.overrides.hydra.append(quoted(_EXCLUDED, _unvaried(config)))
             with mistakes_in_one_line():  # Hydra would log the error and continue
                 _at_end.enter_context(hold_for_foreign_sweeper(config, folder))
             report_at_end(folder)
+
+
+def _unvaried(config: DictConfig) -> list[str]:
+    """The keys that the names of a foreign sweeper's job folders leave out: those that have one value in all jobs.
+
+    A sweeper such as Optuna gives them to every job, and the name is cut at 120 characters.
+    """
+    from segsweep.runs.stored import typed_overrides
+
+    searched = OmegaConf.select(config, "hydra.sweeper.params")
+    varied = {str(key).lstrip("+") for key in searched} if OmegaConf.is_dict(searched) else set()
+    typed = OverridesParser.create().parse_overrides(typed_overrides(config))
+    fixed = [each.key_or_group for each in typed if not each.is_sweep_override()]
+    return [*OmegaConf.select(config, _EXCLUDED), *(key for key in fixed if key not in varied)]
 
 
 def is_worker(config: DictConfig) -> bool:

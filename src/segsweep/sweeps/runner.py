@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 
 from hydra.core.plugins import Plugins
+from hydra.core.utils import JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
@@ -213,8 +214,9 @@ class SweepRunner:
                 overrides = [[*job.overrides, folder, quoted("hydra.sweep.subdir", job.directory)] for job in batch]
                 with self._signals_stop_jobs(batch):
                     for returned in launcher.launch(overrides, initial_job_idx=batch[0].number):
-                        # Raises an error of the job, except errors of the training, which are in its run.json.
-                        _ = returned.return_value
+                        # Not `return_value`, which prints a line. Errors of the training are in its run.json.
+                        if returned.status is JobStatus.FAILED:
+                            raise returned._return_value
                 if stop and any(self.sweep.refresh(job) is not None and job.status == "failed" for job in batch):
                     return True
         for job in jobs:
