@@ -979,11 +979,7 @@ def test_the_folders_of_a_foreign_sweeper_s_jobs_are_named_by_what_varies(sweep:
     if sweeper == "optuna":
         pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
     lr = {"optuna": "lr=choice(0.1,0.2)", "basic": "lr=0.1,0.2"}[sweeper]
-    more = (
-        ["hydra.sweeper.params={seed:'choice(0,1)'}", "hydra.sweeper.n_trials=3"]
-        if sweeper == "optuna"
-        else ["seed=0,1"]
-    )
+    more = ["seed=choice(0,1)", "hydra.sweeper.n_trials=3"] if sweeper == "optuna" else ["seed=0,1"]
     outcome = sweep(f"hydra/sweeper={sweeper}", lr, *more, "optim=sgd", "momentum=0.5", "name=foreign")
     assert outcome.code == 0, outcome.err
     names = {path.parent.name for path in tmp_path.glob("multirun/foreign/*/run.json")}
