@@ -79,7 +79,7 @@ def test_a_file_that_torch_did_not_save_is_refused_with_what_it_is(tmp_path: Pat
     path.unlink()
     refused(path, "no checkpoint there")
     os.mkfifo(path)
-    refused(path, "device or pipe")
+    refused(path, "pipe, socket or device")
 
 
 def test_a_folder_without_a_checkpoint_is_refused(tmp_path: Path):
