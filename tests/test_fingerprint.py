@@ -181,18 +181,27 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path):
 
 
 def test_a_newer_setting_that_changes_nothing_leaves_every_key_as_it_was(scenes: Path):
-    for overrides in ((), ("data=folder", f"data.root={scenes}")):
+    for overrides in ((), ("loss=bce",), ("loss=dice",), ("data=folder", f"data.root={scenes}", "loss=bce_dice")):
         now = composed(*overrides)
-        data, model = now["data"], now["model"]
-        before = replaced(now, "data", {key: data[key] for key in data if key not in ("limit_samples", "bands")})
+        data, model, loss = now["data"], now["model"], now["loss"]
+        before = replaced(
+            now, "data", {key: data[key] for key in data if key not in ("limit_samples", "bands", "task")}
+        )
         before = replaced(before, "model", {k: model[k] for k in model if k not in ("blocks", "residual", "dilation")})
-        if overrides:
+        before = replaced(before, "loss", {key: loss[key] for key in loss if key != "weights"})
+        if "white" in data:
             before = replaced(before, "data.white", 65535)
         assert result_settings(now) == result_settings(before)
         # The same for the settings stored in sweep.json.
         assert job_key(flatten(now)) == job_key(flatten(before))
         assert differences(flatten(now), flatten(before)) == {}
-        for key, value in (("data.limit_samples", 4), ("data.white", 4095), ("data.bands", [0, 1, 2])):
+        for key, value in (
+            ("data.limit_samples", 4),
+            ("data.white", 4095),
+            ("data.bands", [0, 1, 2]),
+            ("data.task", "binary"),
+            ("loss.weights", "balanced"),
+        ):
             if key in flatten(now):
                 changed = result_settings(replaced(now, key, value))
                 assert set(differences(result_settings(before), changed)) == {key}

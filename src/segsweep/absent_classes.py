@@ -16,7 +16,7 @@ def absence(split: str, names: Sequence[str]) -> str:
 
 def scored_classes(names: Sequence[str], kind: str) -> Sequence[str]:
     """The classes that iou averages: all, or for kind "binary" the positive one."""
-    return names[1:] if kind == "binary" else names
+    return names[1:2] if kind == "binary" else names
 
 
 def rests_on(metric: str, absent: Sequence[str]) -> bool:

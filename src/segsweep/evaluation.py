@@ -214,6 +214,10 @@ def evaluate_runs(
         evaluators.append(Evaluator(loaded, replace(scored, source=same.source), accelerator))
     for note in dict.fromkeys(note for evaluator in evaluators for note in evaluator.data.notes):
         print(note)
+    if len({loaded.kind for loaded in loaded_runs}) > 1:
+        print(
+            "iou, precision, recall and f1 are of the object in a binary run, means over the classes in a multiclass run"
+        )
     if index is not None:
         indices = [index] if isinstance(index, int) else index
         samples = [[evaluator.sample(at) for at in indices] for evaluator in evaluators]

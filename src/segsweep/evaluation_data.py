@@ -110,13 +110,17 @@ def source_settings(run: Run, node: dict[str, Any], changes: Mapping[str, Any]) 
     """The settings `node` of a run's source with `changes`, and the notes on them.
 
     Raises:
-        UserError: a change is unknown or changes nothing that is scored, or the folder is not there.
+        UserError: a change is unknown, changes the task or nothing that is scored, or the folder is not there.
     """
+    if "task" in changes:
+        raise UserError(f"data.task: follows from the run, which is {run.kind}; leave it out")
     if "cache_dir" in node:
         node |= {"cache_dir": "outputs/cache"}  # the path in the checkpoint is untrusted
     notes: list[str] = []
     if "root" in changes and not (reads_files(node) and is_same_folder(changes["root"], node.get("root"))):
         node, notes = other_folder(run, node, changes)
+    if node.get("_target_") == "segsweep.data.FolderSource":
+        node |= {"task": run.kind}
     node |= changes
     require_known_settings({"data": node})
     source_class = SOURCES.get(str(node.get("_target_")), Source)
@@ -136,7 +140,7 @@ def other_folder(run: Run, node: Mapping[str, Any], changes: Mapping[str, Any]) 
         raise UserError(f"data.root={changes['root']}: no such folder")
     known = inspect.signature(FolderSource).parameters if reads_files(node) else ()
     settings = {key: value for key, value in node.items() if key in known}
-    settings |= {"_target_": "segsweep.data.FolderSource", "channels": run.channels}
+    settings |= {"_target_": "segsweep.data.FolderSource", "channels": run.channels, "task": run.kind}
     if "labels" in changes:
         return settings, []
     if (table := find_class_table(root)) is not None:
@@ -167,6 +171,10 @@ def choose_class_table(
         UserError: the classes of `table` are not the run's, or both can read a mask, but differently.
     """
     given, own = settings.get("labels"), read_table(table)
+    if run.kind == "binary" and set(own.names) == set(run.labels.names):
+        own = ClassTable(
+            [own.classes[own.index(name)] for name in run.labels.names]
+        )  # its source changes the order too
     way_out = f"data.labels={given}, if its masks have these" if isinstance(given, str) else "the right data.labels"
     require_same_classes(run.labels, own, str(table), f"give {way_out}")
     if given is None or not (names := recoloured(run.labels, own)):

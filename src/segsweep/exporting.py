@@ -103,10 +103,9 @@ def export(run: Run, format: Format, output: str | Path | None = None, overwrite
 
 def export_metadata(run: Run) -> dict[str, Any]:
     """The metadata of an exported file, as plain data: its input, its output and the classes."""
-    binary = run.kind == "binary"
-    logits = (
-        "one channel: its sigmoid is the probability of class 1" if binary else "a channel a class: softmax over them"
-    )
+    meaning = "a channel a class: softmax over them"
+    if run.kind == "binary":
+        meaning = f"one channel: its sigmoid is the probability of class 1, {run.labels.names[1]}"
     # If the net halves the resolution, the exporter cannot keep a side of only one stride free.
     smallest = int(getattr(run.net, "stride", 1)) + 1
     data = run.config.get("data")
@@ -131,7 +130,7 @@ def export_metadata(run: Run) -> dict[str, Any]:
             "name": "logits",
             "type": "float32",
             "shape": ["batch", run.task.out_channels(run.labels), "height", "width"],
-            "meaning": logits,
+            "meaning": meaning,
         },
         **run.labels.to_dict(),
     }

@@ -28,6 +28,7 @@ NEWER: dict[str, dict[str, tuple[Leaf, Leaf]]] = {
     "": {"data.limit_samples": (None, None), "objective_at": ("best", None)},
     "segsweep.data.FolderSource": {
         "data.bands": (None, None),
+        "data.task": ("auto", None),
         "data.white": (None, 65535),
         "data.folds": (None, None),
         "data.fold": (None, None),
@@ -41,6 +42,9 @@ NEWER: dict[str, dict[str, tuple[Leaf, Leaf]]] = {
         "data.exclude": ("[]", None),
         "data.unpaired": ("error", None),
     },
+    "segsweep.tasks.BCE": {"loss.weights": (None, None)},
+    "segsweep.tasks.BCEDice": {"loss.weights": (None, None)},
+    "segsweep.tasks.Dice": {"loss.weights": (None, None)},
     "segsweep.nets.TextureCNN": {
         "model.blocks": (3, None),
         "model.residual": (False, None),
@@ -103,7 +107,7 @@ def flatten(node: Any, prefix: str = "") -> dict[str, Leaf]:
 def _without_newer(settings: Mapping[str, Leaf]) -> dict[str, Leaf]:
     """Replaces settings in `NEWER` that change nothing by what they count as."""
     found = dict(settings)
-    for target in ("", settings.get("data._target_"), settings.get("model._target_")):
+    for target in ("", *(settings.get(f"{group}._target_") for group in ("data", "model", "loss"))):
         for key, (value, earlier) in NEWER.get(str(target), {}).items():
             if key in found and json.dumps(_canonical(found[key])) == json.dumps(_canonical(value)):  # true is not 1
                 del found[key]

@@ -31,7 +31,8 @@ from segsweep.fingerprint import NAME
 from segsweep.instantiate import build, check_arguments, naming_keys
 from segsweep.keys import FOLDS, alike, no_folds, unknown
 from segsweep.runs import MetricsCSV, ObjectiveAt, RunDirectory, objective_mode
-from segsweep.tasks import TASKS, CrossEntropy, Loss, SegmentationTask
+from segsweep.tasks import LOSSES, TASKS, Loss, SegmentationTask
+from segsweep.tasks.losses import WeightedLoss
 from segsweep.trainer_settings import TrainerSettings, build_trainer
 from segsweep.user_code import is_known
 
@@ -71,7 +72,10 @@ def assemble(
     require_known_settings(settings)
     L.seed_everything(settings["seed"], workers=True, verbose=False)
     trainer_settings: TrainerSettings = build(settings["trainer"], "trainer")
+    settings["data"] = data_for_loss(settings["data"], settings["loss"])
     data = build_data(settings["data"])
+    if "task" in settings["data"]:
+        settings["data"]["task"] = data.source.kind  # for the checkpoint: what reads it need not ask the folder
     processes = trainer_settings.processes
     if data.batch_size % processes:
         raise UserError(
@@ -168,6 +172,13 @@ def _allowed_settings(where: str, node: Mapping[str, Any]) -> list[str] | None:
     return [*parameters, *(LOADING_KEYS if where == "data" else ())]
 
 
+def data_for_loss(node: Mapping[str, Any], loss: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of the `data` settings, with task=auto replaced by multiclass if the loss fits nothing else."""
+    loss_class = LOSSES.get(str(loss.get("_target_")))
+    needs_multiclass = loss_class is not None and "binary" not in loss_class.fits
+    return {**node, "task": "multiclass"} if needs_multiclass and node.get("task") == "auto" else dict(node)
+
+
 def build_data(node: dict[str, Any]) -> SegmentationDataModule:
     """Builds the source that the `data` group names, and the DataModule around it.
 
@@ -210,16 +221,18 @@ def set_balanced_weights(node: dict[str, Any], loss: Loss, source: Source) -> No
     Raises:
         ValueError: the number of weights is not the number of classes.
     """
-    classes = len(source.labels)
-    for part in loss.modules():
-        if isinstance(part, CrossEntropy) and part.weight is not None and len(part.weight) != classes:
-            raise ValueError(f"weights={part.weight.tolist()}: must be {classes} numbers, one for each class")
-    waiting = [part for part in loss.modules() if isinstance(part, CrossEntropy) and part.balanced]
+    names = source.labels.names
+    weighted = [part for part in loss.modules() if isinstance(part, WeightedLoss)]
+    for part in weighted:
+        if part.weight is not None and len(part.weight) != len(names):
+            needed = f"{len(names)} numbers, one for each class ({', '.join(names)})"
+            raise ValueError(f"weights={part.weight.tolist()}: must be {needed}")
+    waiting = [part for part in weighted if part.balanced]
     if waiting:
         node["weights"] = balanced_weights(source.class_counts("train"))
         for part in waiting:
             part.set_weights(node["weights"])
-        numbers = (f"{name} {weight:.2f}" for name, weight in zip(source.labels.names, node["weights"], strict=True))
+        numbers = (f"{name} {weight:.2f}" for name, weight in zip(names, node["weights"], strict=True))
         log.info("class weights: %s", ", ".join(numbers))
 
 

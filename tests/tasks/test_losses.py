@@ -8,14 +8,22 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import ROOT
 from torch import Tensor
 
 from segsweep.classes import IGNORE
-from segsweep.tasks import BCE, LOSSES, MSE, BCEDice, CEDice, CrossEntropy, Dice, Loss
+from segsweep.tasks import BCE, LOSSES, MSE, AutoLoss, BCEDice, CEDice, CrossEntropy, Dice, Loss
+from segsweep.tasks.losses import LOSS_CHOICES
 from segsweep.tasks.metrics import SplitLoss
 
-BINARY: list[Loss] = [MSE(), BCE(), Dice(), BCEDice(dice_weight=0.7)]
-MULTICLASS: list[Loss] = [CrossEntropy(), CrossEntropy([0.2, 1.0, 3.0]), Dice(), CEDice([1.0, 2.0, 3.0], 0.5)]
+BINARY: list[Loss] = [
+    MSE(), BCE(), BCE([0.2, 3.0]), Dice(), Dice(weights=[0.3, 2.0]), BCEDice(dice_weight=0.7),
+    BCEDice(weights=[0.5, 2.0]), AutoLoss([0.2, 3.0]),
+]  # fmt: skip
+MULTICLASS: list[Loss] = [
+    CrossEntropy(), CrossEntropy([0.2, 1.0, 3.0]), Dice(), Dice(weights=[0.2, 1.0, 3.0]), CEDice([1.0, 2.0, 3.0], 0.5),
+    AutoLoss(),
+]  # fmt: skip
 CASES = [(loss, 1) for loss in BINARY] + [(loss, 3) for loss in MULTICLASS]
 
 every_loss = pytest.mark.parametrize(
@@ -70,18 +78,42 @@ def test_cross_entropy_is_torchs_own_with_its_weights(seed: int, weights: list[f
 @settings(max_examples=20, deadline=None)
 def test_equal_weights_are_no_weights(seed: int):
     logits, mask = example(seed, 3)
-    close(CrossEntropy([2.5] * 3)(logits, mask), CrossEntropy()(logits, mask))
+    for weighted in (CrossEntropy, lambda weights=None: Dice(weights=weights)):
+        close(weighted([2.5] * 3)(logits, mask), weighted()(logits, mask))
+    logits, mask = example(seed, 1)
+    close(BCE([2.5] * 2)(logits, mask), BCE()(logits, mask))
 
 
-@given(seeds)
-@settings(max_examples=20, deadline=None)
-def test_binary_cross_entropy_is_that_of_two_classes_with_a_zero_logit(seed: int):
+WEIGHTS = st.lists(st.floats(0.01, 100), min_size=2, max_size=2)
+
+
+@given(seeds, st.none() | WEIGHTS)
+@settings(max_examples=40, deadline=None)
+def test_binary_cross_entropy_is_that_of_two_classes_with_a_zero_logit(seed: int, weights: list[float] | None):
     logits, mask = example(seed, 1)
     two = torch.cat([torch.zeros_like(logits), logits], dim=1)
-    bce, gradient = value_and_gradient(BCE(), logits, mask)
-    cross_entropy, gradient_of_two = value_and_gradient(CrossEntropy(), two, mask)
+    bce, gradient = value_and_gradient(BCE(weights), logits, mask)
+    cross_entropy, gradient_of_two = value_and_gradient(CrossEntropy(weights), two, mask)
     close(bce, cross_entropy)
     close(gradient[:, 0], gradient_of_two[:, 1])
+
+
+@given(seeds, WEIGHTS)
+@settings(max_examples=40, deadline=None)
+def test_weighted_binary_dice_is_that_of_two_classes_with_any_difference_of_logits(seed: int, weights: list[float]):
+    logits, mask = example(seed, 1)
+    shift, _ = example(seed + 1, 1)
+    two = torch.cat([shift, shift + logits], dim=1)
+    close(Dice(weights=weights)(logits, mask), Dice(weights=weights)(two, mask))
+
+
+@given(seeds, st.sampled_from([None, [0.2, 3.0, 1.0]]))
+@settings(max_examples=20, deadline=None)
+def test_the_auto_loss_is_bce_or_cross_entropy_by_the_channels(seed: int, weights: list[float] | None):
+    for channels, other in ((1, BCE(weights)), (3, CrossEntropy(weights))):
+        logits, mask = example(seed, channels)
+        assert torch.equal(AutoLoss(weights)(logits, mask), other(logits, mask))
+        assert torch.equal(AutoLoss(weights).totals(logits, mask), other.totals(logits, mask))
 
 
 @given(seeds, st.sampled_from([0.5, 1.0, 4.0]))
@@ -271,7 +303,7 @@ def test_ignored_images_and_margins_do_not_change_the_loss_of_a_split(loss: Loss
 
 
 @pytest.mark.parametrize(
-    ("loss", "channels"), [case for case in CASES if isinstance(case[0], MSE | BCE | CrossEntropy)]
+    ("loss", "channels"), [case for case in CASES if isinstance(case[0], MSE | BCE | CrossEntropy | AutoLoss)]
 )
 @given(seed=seeds, cut=st.integers(1, 6))
 @settings(max_examples=20, deadline=None)
@@ -323,8 +355,12 @@ def test_binary_loss_refuses_logits_of_several_channels(loss: Loss, channels: in
 
 @pytest.mark.parametrize("weights", [[1.0, 1.0], [1.0] * 4])
 def test_weights_that_are_not_one_a_class_are_refused(weights: list[float]):
-    with pytest.raises(ValueError, match=f"weights has {len(weights)} numbers.* 3 classes"):
-        CrossEntropy(weights)(*example(0, 3))
+    for loss in (CrossEntropy(weights), Dice(weights=weights)):
+        with pytest.raises(ValueError, match=f"weights has {len(weights)} numbers.* 3 classes"):
+            loss(*example(0, 3))
+    for loss in (BCE([1.0]), Dice(weights=[1.0])):
+        with pytest.raises(ValueError, match=r"weights has 1 numbers.* 2 classes"):
+            loss(*example(0, 1))
 
 
 @pytest.mark.parametrize("bad", [0.0, -1.0, math.nan, math.inf])
@@ -335,15 +371,20 @@ def test_settings_that_are_not_positive_and_finite_are_refused_by_name(bad: floa
     for combined in (BCEDice, CEDice):
         with pytest.raises(ValueError, match=r"^dice_weight="):
             combined(dice_weight=bad)
-    for weighted in (CrossEntropy, CEDice):
+    for weighted in (BCE, Dice, BCEDice, CrossEntropy, CEDice, AutoLoss):
         with pytest.raises(ValueError, match=r"^weights="):
-            weighted([1.0, bad])
+            weighted(weights=[1.0, bad])
 
 
 def test_every_loss_is_in_the_table_and_says_what_it_fits():
     assert {type(loss) for loss, _ in CASES} == set(LOSSES.values())
     for loss, channels in CASES:
         assert ("binary" if channels == 1 else "multiclass") in loss.fits
+    for name, loss_class in LOSS_CHOICES.items():
+        assert (
+            f"\n_target_: segsweep.tasks.{loss_class.__name__}\n"
+            in "\n" + (ROOT / f"conf/loss/{name}.yaml").read_text()
+        )
 
 
 def test_no_loss_adds_to_the_state_of_a_task():

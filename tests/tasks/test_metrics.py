@@ -79,6 +79,17 @@ def test_binary_metrics_are_those_of_torchmetrics(example: Example):
             assert ours[name].isnan(), name
 
 
+@given(binary_examples, st.sampled_from([None, 0]))
+@settings(max_examples=40, deadline=None)
+def test_what_both_tasks_measure_is_the_same_of_two_classes(example: Example, background: int | None):
+    binary, multiclass = (example.count(example.metrics(kind, background)).compute() for kind in (True, False))
+    shared = ["accuracy", "iou_micro", "iou/c0", "iou/c1", *([] if background is None else ["foreground_iou"])]
+    same({name: binary[name] for name in shared}, {name: multiclass[name] for name in shared})
+    same({"iou": binary["iou"]}, {"iou": binary["iou/c1"]})
+    if background is not None:
+        same({"iou_image": binary["iou_image"]}, {"iou_image": binary["foreground_iou"]})
+
+
 @given(multiclass_examples)
 @settings(max_examples=40, deadline=None)
 def test_multiclass_metrics_are_those_of_torchmetrics_over_the_classes_present(example: Example):

@@ -21,6 +21,7 @@ from torch.utils.data import Dataset
 
 import segsweep
 from segsweep.classes import ClassTable
+from segsweep.classes.binary import for_task
 from segsweep.classes.masks import histogram
 from segsweep.classes.readers import find_class_table, load_class_table
 from segsweep.classes.rules import MaskRule, MaskSettings
@@ -48,16 +49,19 @@ LabelSpec = str | Sequence[Mapping[str, Any]] | Mapping[str, Any] | ClassTable
 
 @dataclass(frozen=True)
 class FolderSettings(CacheRule, TileRule, CropRule, MaskSettings, ImageRule, SplitRule, LayoutSettings):
-    """All settings of a folder source: two of its own, and those of its base classes, which document them.
+    """All settings of a folder source: three of its own, and those of its base classes, which document them.
 
     Args:
         root: the folder; nothing is written to it. Links that leave it and files of more than 500 million pixels are
             refused.
         labels: a preset's name, a .csv, .json or .txt file, or the classes themselves; None: the table in `root`.
+        task: "binary" for an object and its background, see `classes.binary`; "multiclass" for one channel a class; "auto"
+            is binary if exactly two classes are not ignored.
     """
 
     root: str | Path
     labels: LabelSpec | None = None
+    task: Literal["auto", "binary", "multiclass"] = "auto"
 
     def __post_init__(self) -> None:
         """Checks nothing: `part` builds each base class alone, which checks its own settings."""
@@ -74,7 +78,7 @@ class FolderSource(Source):
     split, before any worker starts.
 
     Args:
-        root, labels: the folder and its classes; see `FolderSettings`.
+        root, labels, task: the folder, its classes and what is predicted; see `FolderSettings`.
         images, masks, image_prefix, image_suffix, mask_prefix, mask_suffix, exclude, unpaired: where the files are and how
             they are named; see `LayoutSettings`.
         split, train, val, test, fractions, whole_groups, split_seed, folds, fold: which files are in which split; see
@@ -87,7 +91,7 @@ class FolderSource(Source):
         cache, cache_gib, cache_dir: see `CacheRule`.
 
     Raises:
-        UserError: a value is outside its range, or there is no valid class table.
+        UserError: a value is outside its range, there is no valid class table, or it does not fit the task.
     """
 
     # The crop size also decides how many validation images share a batch.
@@ -106,6 +110,7 @@ class FolderSource(Source):
         self.labels, preset, self.labels_from = load_labels(self.root, settings.labels)
         self.mask_rule = part(settings, MaskSettings).applied(preset)
         self.mask_rule.check(self.labels)
+        self.kind, self.labels, self.mask_rule = for_task(settings.task, self.labels, self.mask_rule)
         self.decoding = {
             "image": asdict(self.image_rule),
             "mask": self.mask_rule.to_dict(),
@@ -115,10 +120,9 @@ class FolderSource(Source):
         self._reader = PairReader(self.labels, self.image_rule, self.mask_rule, Brightest(self.image_rule.white))
         # A lambda with `self` would make a cycle, and the pixels would stay until it is collected.
         rule = self.image_rule
-        classes = len(self.labels)
         masks = [self.decoding["mask"], self.decoding["labels"]]
         self._sizes = self.facts("size", self.decoding["image"], lambda path: list(image_shape(path, rule)), is_shape)
-        self._counts = self.facts("class counts", masks, self._reader.count, numbers(classes))
+        self._counts = self.facts("class counts", masks, self._reader.count, numbers(len(self.labels)))
         self._shapes: dict[str, list[tuple[int, int]]] = {}
         self._tiles: dict[str, list[Tile]] = {}
         self._arrays: dict[str, Sequence[Pixels]] = {}
@@ -163,9 +167,12 @@ class FolderSource(Source):
         splits = self.splits
         counts = ", ".join(f"{part} {len(splits[part])}" for part in ("train", "val", "test"))
         unused = f", unused {len(splits.unused)}" if splits.unused else ""
+        names = self.labels.names
+        task = f"task: binary: {names[1]} against {names[0]}; data.task=multiclass gives each class a channel"
         return [
-            f"labels: {len(self.labels)} classes ({', '.join(self.labels.names)}), {self.labels_from}",
+            f"labels: {len(names)} classes ({', '.join(names)}), {self.labels_from}",
             *self.found.notes,
+            *([task] if self.kind == "binary" else []),
             f"split: {splits.reason}: {counts}{unused}",
         ]
 
@@ -298,11 +305,9 @@ class FolderSource(Source):
             pairs = self.splits[part]
             sizes = self._sizes.each([pair.image for pair in pairs], f"reading the sizes of images in {part}")
             shapes = [(height, width) for height, width in sizes]
-            small = [
-                message for pair, shape in zip(pairs, shapes, strict=True) if (message := self.too_small(pair, shape))
-            ]
-            if part == "train" and small:
-                raise UserError(small[0])
+            for pair, shape in zip(pairs, shapes, strict=True) if part == "train" else ():
+                if message := self.too_small(pair, shape):
+                    raise UserError(message)
             self._shapes[part] = shapes
         return self._shapes[part]
 

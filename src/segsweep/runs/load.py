@@ -129,11 +129,13 @@ class Run:
     def probabilities(self, image: ArrayLike | Tensor) -> NDArray[np.float32]:
         """Class probabilities float32 [K, H, W] of one image: [C, H, W], or [H, W] where C is 1; uint8, or float in [0, 1].
 
+        Those of the ignored classes of a binary run are 0.
+
         Raises:
             ValueError: another shape, or values outside the range.
         """
-        logits = self.net(self._image(image))
-        return self.task.probabilities(logits)[0].cpu().numpy()
+        found = self.task.probabilities(self.net(self._image(image)))[0].cpu().numpy()
+        return np.pad(found, ((0, len(self.labels) - len(found)), (0, 0), (0, 0)))
 
     @torch.inference_mode()
     def predict(self, image: ArrayLike | Tensor) -> NDArray[np.uint8]:

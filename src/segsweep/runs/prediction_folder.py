@@ -123,7 +123,8 @@ class PredictionFolder:
         Args:
             name: name of the image.
             shape: H and W.
-            bands: the first row of each band and its probabilities [K, h, W]; together all rows, from the top.
+            bands: the first row of each band and its probabilities [K, h, W]; together all rows, from the top. Fewer
+                than K classes: the others are 0.
 
         Raises:
             OSError: the file could not be written; names it.
@@ -142,6 +143,7 @@ class PredictionFolder:
                     for position, rows in enumerate(band.astype(number_type)):
                         file.seek(start + (position * height + top) * width * number_type.itemsize)
                         file.write(rows.tobytes())
+                file.truncate(start + classes * height * width * number_type.itemsize)
 
         _write(self.probability(name), write)
 

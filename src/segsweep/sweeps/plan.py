@@ -1,6 +1,7 @@
 """Plans a sweep: makes jobs from overrides, adds the new ones, and refuses those that do not belong to the sweep."""
 
 import contextlib
+import functools
 import itertools
 import json
 import re
@@ -12,19 +13,20 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from segsweep.data import SOURCES
+from segsweep.data import SOURCES, Source
 from segsweep.data.folds import test_and_val
 from segsweep.data.splits import SplitRule
+from segsweep.datamodule import LOADING_KEYS
 from segsweep.errors import UserError
 from segsweep.fingerprint import Leaf, differences, flatten, job_key, result_settings, typed
-from segsweep.instantiate import naming_keys, to_plain
+from segsweep.instantiate import build, naming_keys, to_plain
 from segsweep.keys import require_known
 from segsweep.runs.stored import is_unresolved, plain_overrides, require_plain_overrides
 from segsweep.sweeps.grouping import Key
 from segsweep.sweeps.ranking import values_key
 from segsweep.sweeps.scored import scored_settings
 from segsweep.sweeps.state import FINAL, Job, SweepDirectory, SweepRecord
-from segsweep.training_setup import check_root, require_known_settings
+from segsweep.training_setup import check_root, data_for_loss, require_known_settings
 from segsweep.user_code import load_code
 
 UNSWEPT = {
@@ -76,10 +78,15 @@ def job_of(config: DictConfig, overrides: Sequence[str], axes: Sequence[str], pr
         # `scored_settings` needs the user's source, for its `unscored`. The job itself reports a mistake in the code.
         with contextlib.suppress(UserError):
             load_code(settings.get("code"))
+    scored = scored_settings(result, str(settings["objective"]))
+    scored.pop("data.task", None)
+    if "task" in settings["data"]:
+        data = json.dumps(data_for_loss(settings["data"], settings["loss"]))
+        if is_binary(data, (result.get("data.content"), result.get("data.labels"))):
+            scored["data.task"] = "binary"
     return Job(
         job_key(result), -1, plain_overrides(overrides, config), "", values, result,
-        {group: choice for group, choice in choices.items() if not group.startswith("hydra/")},
-        scored_settings(result, str(settings["objective"])),
+        {group: choice for group, choice in choices.items() if not group.startswith("hydra/")}, scored,
     )  # fmt: skip
 
 
@@ -95,6 +102,21 @@ def require_chosen_fold(data: Mapping[str, Any]) -> None:
         rule = SplitRule(folds=data.get("folds"), fold=data.get("fold"))
     if rule.folds is not None:
         test_and_val(rule.folds, rule.fold)
+
+
+@functools.cache  # the jobs of a sweep mostly share their data
+def is_binary(data: str, contents: tuple[Leaf, Leaf]) -> bool:
+    """Whether a training is a binary task.
+
+    Args:
+        data: its `data` settings, as JSON. A mistake in them is left to the job.
+        contents: digests of the folder and the class table that they name.
+    """
+    node = {key: value for key, value in json.loads(data).items() if key not in LOADING_KEYS}
+    with contextlib.suppress(UserError):
+        source: Source = build(node, "data")
+        return source.kind == "binary"
+    return False
 
 
 class SeveralProcessesError(UserError):

@@ -104,9 +104,12 @@ def scoring(record: SweepRecord, jobs: Sequence[Job]) -> Scoring:
         # Two groups have the same name: the jobs form no grid, and differ on several axes.
         named, axes = names(varying), varying
     losses = [axis for axis in axes if axis.partition(".")[0] == "loss"]
-    images = [axis for axis in axes if axis not in losses]
+    tasks = [axis for axis in axes if axis in (*losses, "data.task")] if "data.task" in varying else []
+    losses = [axis for axis in losses if axis not in tasks]
+    images = [axis for axis in axes if axis not in (*losses, *tasks)]
     reasons = [f"{', '.join(images)} may change the images that are scored"] if images else []
     reasons += [f"{', '.join(losses)} changes the definition of val/loss"] if losses else []
+    reasons += [f"{', '.join(tasks)} changes the task, and so what the metrics are of"] if tasks else []
     group = {directory: named[scored] for directory, scored in scored_on.items()}
     way = f". To compare over several splits, sweep {FOLDS}=5 {FOLD}=0,1,2,3,4 instead" if DIVIDING & {*images} else ""
     return Scoring(group, tuple(axes), f"{', and '.join(reasons)}: each group is ranked alone{way}")

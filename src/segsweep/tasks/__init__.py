@@ -1,6 +1,6 @@
 """Segmentation tasks with their losses, metrics, optimizers and schedules."""
 
-from segsweep.tasks.losses import BCE, MSE, BCEDice, CEDice, CrossEntropy, Dice, Loss, TaskKind
+from segsweep.tasks.losses import BCE, LOSS_CHOICES, MSE, AutoLoss, BCEDice, CEDice, CrossEntropy, Dice, Loss, TaskKind
 from segsweep.tasks.metrics import RunningMean, SegmentationMetrics
 from segsweep.tasks.optimizers import (
     SGD,
@@ -15,13 +15,11 @@ from segsweep.tasks.optimizers import (
 )
 from segsweep.tasks.segmentation import TASKS, BinaryTask, MulticlassTask, SegmentationTask, Stage
 
-LOSSES: dict[str, type[Loss]] = {
-    f"segsweep.tasks.{loss.__name__}": loss for loss in (MSE, BCE, Dice, BCEDice, CrossEntropy, CEDice)
-}
+LOSSES: dict[str, type[Loss]] = {f"segsweep.tasks.{loss.__name__}": loss for loss in LOSS_CHOICES.values()}
 """The losses that a checkpoint may name."""
 
 __all__ = [
-    "BCE", "LOSSES", "MSE", "SGD", "TASKS", "Adam", "AdamW", "BCEDice", "BinaryTask", "CEDice", "Cosine", "CrossEntropy",
-    "Dice", "Exponential", "Loss", "MulticlassTask", "OneCycle", "OptimizerFactory", "RMSprop", "RunningMean", "Schedule",
-    "SegmentationMetrics", "SegmentationTask", "Stage", "TaskKind",
+    "BCE", "LOSSES", "MSE", "SGD", "TASKS", "Adam", "AdamW", "AutoLoss", "BCEDice", "BinaryTask", "CEDice", "Cosine",
+    "CrossEntropy", "Dice", "Exponential", "Loss", "MulticlassTask", "OneCycle", "OptimizerFactory", "RMSprop",
+    "RunningMean", "Schedule", "SegmentationMetrics", "SegmentationTask", "Stage", "TaskKind",
 ]  # fmt: skip

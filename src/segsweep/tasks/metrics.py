@@ -75,14 +75,14 @@ def class_scores(confusion: Tensor) -> dict[str, Tensor]:
 class SegmentationMetrics(Metric):
     """The metrics of one split, by name.
 
-    Binary (one channel of logits): `iou`, `precision`, `recall` and `f1` of the positive class, `accuracy`, `iou_image`,
-    and `confident_accuracy`: the share of pixels whose probability is within 0.1 of the target. The texture notebook prints
-    that as "precision".
+    Binary (one channel of logits): `iou`, `precision`, `recall` and `f1` of the positive class, and `confident_accuracy`:
+    the share of pixels whose probability is within 0.1 of the target. The texture notebook prints that as "precision".
 
-    Multiclass: `iou`, `precision`, `recall` and `f1` as means over the classes present (with a true pixel in the split),
-    `iou_micro` over all pixels of all classes, `iou/<class>` (NaN for an absent class), `accuracy`, `iou_image`, and, if
-    there is a background class, `foreground_iou`: the iou of everything but background, mean over images. The U-Net report
-    prints that as "IoU".
+    Multiclass: `iou`, `precision`, `recall` and `f1` as means over the classes present (with a true pixel in the split).
+
+    Both: `accuracy`, `iou_image`, `iou_micro` over all pixels of all classes, `iou/<class>` (NaN for an absent class), and,
+    if there is a background class, `foreground_iou`: the iou of everything but background, mean over images. The U-Net
+    report prints that as "IoU".
 
     `iou_image` is the mean over images of the iou of each, without images for which it is undefined.
 
@@ -140,7 +140,7 @@ class SegmentationMetrics(Metric):
             parts = near.view(batches, -1).sum(1), confusion.view(batches, -1).sum(1)
             self.confident_of_batches = torch.stack(parts, 1)
             self.confident += self.confident_of_batches.sum(0)
-        elif self.background is not None:
+        if self.background is not None:
             total = confusion.sum((1, 2))
             true_background = confusion[:, self.background].sum(-1)
             predicted_background = confusion[:, :, self.background].sum(-1)
@@ -165,12 +165,11 @@ class SegmentationMetrics(Metric):
         if self.binary:
             metrics["iou_image"] = torch.where(confusion[1].sum() > 0, metrics["iou_image"], torch.nan)
             metrics["confident_accuracy"] = _ratio(*self.confident)
-        else:
-            metrics["iou_micro"] = _ratio(hits.sum(), 2 * confusion.sum() - hits.sum())
-            metrics |= {f"iou/{name}": scores["iou"][position] for position, name in enumerate(self.class_names)}
-            if self.background is not None:
-                foreground = confusion.sum() - confusion[self.background].sum()
-                metrics["foreground_iou"] = torch.where(foreground > 0, _ratio(*self.foreground_iou), torch.nan)
+        metrics["iou_micro"] = _ratio(hits.sum(), 2 * confusion.sum() - hits.sum())
+        metrics |= {f"iou/{name}": scores["iou"][position] for position, name in enumerate(self.class_names)}
+        if self.background is not None:
+            foreground = confusion.sum() - confusion[self.background].sum()
+            metrics["foreground_iou"] = torch.where(foreground > 0, _ratio(*self.foreground_iou), torch.nan)
         return metrics
 
 

@@ -18,7 +18,7 @@ from segsweep.data.source import Batch
 from segsweep.datamodule import SegmentationDataModule
 from segsweep.errors import DivergedError
 from segsweep.tasks.held_steps import NEVER, HeldSteps, first_bad_step
-from segsweep.tasks.losses import Loss, TaskKind
+from segsweep.tasks.losses import Loss, TaskKind, misfit_line
 from segsweep.tasks.metrics import RunningMean, SegmentationMetrics, SplitLoss
 from segsweep.tasks.optimizers import OptimizerFactory, Schedule
 
@@ -72,10 +72,8 @@ class SegmentationTask(L.LightningModule):
         channels_last: bool = True,
     ) -> None:
         super().__init__()
-        if self.kind not in loss.fits:
-            raise ValueError(
-                f"{type(loss).__name__} is a loss for {' and '.join(sorted(loss.fits))}: the data is {self.kind}"
-            )
+        if wrong := misfit_line(loss, self.kind):
+            raise ValueError(wrong)
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         # The stubs of `Module.to` lack it.
         self.net = net.to(memory_format=self.memory_format)  # type: ignore[call-overload]
@@ -271,7 +269,10 @@ class SegmentationTask(L.LightningModule):
 
 
 class BinaryTask(SegmentationTask):
-    """Two classes, one channel of logits: the logit of class 1."""
+    """An object and its background, one channel of logits: the logit of class 1, the object.
+
+    Ignored classes may follow these two in the class table. They have no probability and no pixels.
+    """
 
     kind = "binary"
 
