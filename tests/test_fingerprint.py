@@ -21,7 +21,7 @@ HARMLESS = {
     "code",  # counts if it defines a target
     "experiment", "study", "debug",  # the settings that they override count
     "data.num_workers", "data.cache", "data.cache_dir", "data.cache_gib",
-    "data.root",  # its content counts
+    "data.root", "init",  # their contents count
     "trainer._target_", "trainer.accelerator", "trainer.strategy", "trainer.threads", "trainer.log_every_n_steps",
     "trainer.progress_bar", "trainer.profile",
     "callbacks.last_checkpoint._target_", "callbacks.last_checkpoint.every_n_steps",

@@ -71,7 +71,7 @@ def result_settings(settings: Mapping[str, Any], contents: Mapping[str, Leaf] | 
 
     Args:
         settings: the resolved configuration, as plain data.
-        contents: a stored result of `data_contents`; None reads the files.
+        contents: digests of the data, from `data_contents`, and of other files; None reads the data.
 
     Raises:
         UserError: the data folder cannot be read.

@@ -26,7 +26,7 @@ from segsweep.errors import UserError
 GROUPS = ("data", "model", "loss", "optim", "scheduler", "trainer", "callbacks", "logger")
 """Groups of a training's configuration."""
 KEYS = {
-    "train": ("lr", "momentum", "seed", "name", "objective", "objective_at", "resume", "on_error", "code", *GROUPS),
+    "train": ("lr", "momentum", "seed", "name", "objective", "objective_at", "resume", "init", "on_error", "code", *GROUPS),
     "check_data": ("seed", "workers", "sheet_pairs", "data"),
     "evaluate": ("run", "split", "index", "pictures", "output", "accelerator", "code", "data"),
     "predict": (
@@ -63,6 +63,7 @@ SYNONYMS = {
     "objective": "metric monitor",
     "name": "run_name exp_name experiment_name",
     "resume": "resume_from checkpoint ckpt ckpt_path",
+    "init": "init_from finetune finetune_from pretrained_weights load_weights",
     "run": "checkpoint ckpt ckpt_path weights model model_path",
     "accelerator": "device cuda gpu",
     "input": "image images folder path source",

@@ -13,8 +13,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
+from segsweep.console import hydra_argument, relative
 from segsweep.errors import DivergedError, UserError, os_error_behind
 from segsweep.fingerprint import ROOT, data_contents, differences, flatten, result_settings
+from segsweep.initial_weights import contents_of
 from segsweep.instantiate import to_plain
 from segsweep.keys import GROUPS
 from segsweep.runs import RunDirectory, RunRecord
@@ -120,10 +122,16 @@ def require_same_result(
         named = {key for key, value in flatten(stored["data"], "data").items() if Path(str(value)).suffix}
         found = data_contents(settings["data"])
         contents = {key: value for key, value in found.items() if key == "data.content" or key in named}
+    same_init = stored.get("init") == settings.get("init")
+    if same_init and (run.last.exists() or record.status == "completed"):
+        contents = {key: value for key, value in contents.items() if key != "init"}
+        now_contents = data_contents(settings["data"])  # the file of init= is no longer needed
+    else:
+        now_contents = contents_of(settings)
     # Without the user's own files: they are named anew on resume, and may have moved.
     before, now = (
         {key: value for key, value in side.items() if not key.startswith("code.")}
-        for side in (result_settings(stored, contents), result_settings(settings))
+        for side in (result_settings(stored, contents), result_settings(settings, now_contents))
     )
     changed = differences(before, now)
     for name in LENGTH:
@@ -137,7 +145,8 @@ def require_same_result(
         more = f", and {len(changed) - 1} more" if len(changed) > 1 else ""
         raise UserError(
             f"{key}: {difference}{more}; {run.path} can only be resumed with the settings that it was started with. "
-            "trainer.max_steps and trainer.max_epochs may be raised; for any other change start a new run"
+            "trainer.max_steps and trainer.max_epochs may be raised; for any other change begin a new run from its "
+            f"weights, with {hydra_argument('init', relative(run.path))} instead of resume="
         )
 
 

@@ -11,9 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-import lightning as L
 import torch
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 from torch import OutOfMemoryError
@@ -23,7 +21,7 @@ from segsweep.callbacks import StopOnSignal
 from segsweep.console import bars, hydra_argument, relative
 from segsweep.data.source import Split
 from segsweep.errors import Interrupted, UserError, first_line
-from segsweep.fingerprint import data_contents
+from segsweep.initial_weights import contents_of
 from segsweep.instantiate import to_plain
 from segsweep.plots import loss_curve, save
 from segsweep.resume import PreviousRun, last_step, previous_run, reopen_failed, require_restorable
@@ -31,15 +29,13 @@ from segsweep.runs import Objective, RunDirectory, RunRecord, git_state, objecti
 from segsweep.runs.files import is_first_process, write_text
 from segsweep.runs.stored import read_plain, require_resolved
 from segsweep.trainer_settings import auto_precision, cpu_threads, quiet_libraries
-from segsweep.training_setup import Session, assemble, check_root, tensorboard_logger
+from segsweep.training_setup import Session, assemble, check_root, tests_in_own_file
 from segsweep.user_code import load_code
 
 log = logging.getLogger(__name__)
 
 OVERFIT_IOU = 0.9
 """An overfit check passes above this iou on its samples."""
-TEST_FILE = ".test"
-"""The end of the name of TensorBoard's file with the values of the test."""
 
 
 def train(
@@ -219,7 +215,7 @@ def inspect_inputs(record: RunRecord, session: Session, settings: dict[str, Any]
     note_absent_classes(record, session)
     if record.contents is None and is_first_process():
         with contextlib.suppress(UserError):  # hashes every file, also unreadable ones that training does not use
-            record.contents = data_contents(settings["data"])
+            record.contents = contents_of(settings)
     device, world_size = session.trainer.strategy.root_device, session.trainer.world_size
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU ({torch.get_num_threads()} threads)"
     record.device = name if world_size == 1 else f"{world_size} x {name}"
@@ -331,20 +327,6 @@ def require_objective(record: RunRecord, session: Session) -> None:
         f"best.ckpt is of step {best.step}, last.ckpt of step {record.steps}. Give a val split that has every class, or "
         "another objective, as in objective=val/loss"
     )
-
-
-def tests_in_own_file(trainer: L.Trainer, run: RunDirectory) -> None:
-    """Makes TensorBoard's values of the test a file of their own, which replaces that of an earlier test of the run.
-
-    TensorBoard would show the values of both: they belong to one step.
-    """
-    others = [logger for logger in trainer.loggers if not isinstance(logger, TensorBoardLogger)]
-    if len(others) == len(trainer.loggers):
-        return
-    if trainer.is_global_zero:
-        for path in run.tensorboard.glob(f"*{TEST_FILE}"):
-            path.unlink()
-    trainer.loggers = [*others, tensorboard_logger(run, filename_suffix=TEST_FILE)]
 
 
 def score_test_split(record: RunRecord, session: Session, run: RunDirectory) -> None:

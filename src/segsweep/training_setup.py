@@ -11,6 +11,7 @@ import lightning as L
 import torch
 from hydra.utils import get_object
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from torch import nn
 
 from segsweep.callbacks import (
     BestCheckpoint,
@@ -28,6 +29,7 @@ from segsweep.data.check import balanced_weights
 from segsweep.datamodule import LOADING_KEYS, SegmentationDataModule
 from segsweep.errors import UserError
 from segsweep.fingerprint import NAME
+from segsweep.initial_weights import load_initial_weights
 from segsweep.instantiate import build, check_arguments, naming_keys
 from segsweep.keys import FOLDS, alike, no_folds, unknown
 from segsweep.runs import MetricsCSV, ObjectiveAt, RunDirectory, objective_mode
@@ -37,6 +39,9 @@ from segsweep.trainer_settings import TrainerSettings, build_trainer
 from segsweep.user_code import is_known
 
 log = logging.getLogger(__name__)
+
+TEST_FILE = ".test"
+"""The end of the name of TensorBoard's file with the values of the test."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,8 @@ def assemble(
             f"data.batch_size={data.batch_size}: must be divisible by the {processes} processes that share it"
         )
     task = build_task(settings, data.source, trainer_settings)
+    if settings.get("init") is not None and step is None:
+        load_initial_weights(settings["init"], task, lambda channels: build_net(settings, data.source, channels))
     data.source = data.source.for_net(task.net)
     objective = settings["objective"]
     if objective not in task.metric_names:
@@ -125,6 +132,20 @@ def assemble(
 def tensorboard_logger(run: RunDirectory, **options: Any) -> TensorBoardLogger:
     """Writes into the run's tensorboard/; `options` go to SummaryWriter."""
     return TensorBoardLogger(run.path, name="", version="", sub_dir="tensorboard", **options)
+
+
+def tests_in_own_file(trainer: L.Trainer, run: RunDirectory) -> None:
+    """Makes TensorBoard's values of the test a file of their own, which replaces that of an earlier test of the run.
+
+    TensorBoard would show the values of both: they belong to one step.
+    """
+    others = [logger for logger in trainer.loggers if not isinstance(logger, TensorBoardLogger)]
+    if len(others) == len(trainer.loggers):
+        return
+    if trainer.is_global_zero:
+        for path in run.tensorboard.glob(f"*{TEST_FILE}"):
+            path.unlink()
+    trainer.loggers = [*others, tensorboard_logger(run, filename_suffix=TEST_FILE)]
 
 
 def require_known_settings(settings: Mapping[str, Any]) -> None:
@@ -205,14 +226,19 @@ def build_task(settings: dict[str, Any], source: Source, trainer_settings: Train
     if wrong := source.unlearnable():
         raise UserError(wrong)
     task_class = TASKS[source.kind]
-    channels = {"in_channels": source.channels, "out_channels": task_class.out_channels(source.labels)}
-    net = build(settings["model"], "model", **channels)
+    net = build_net(settings, source, task_class.out_channels(source.labels))
     loss = build(settings["loss"], "loss")
     schedule = build(settings["scheduler"], "scheduler") if settings["scheduler"].get("_target_") else None
     optimizer = build(settings["optim"], "optim")
     with naming_keys("loss"):
         set_balanced_weights(settings["loss"], loss, source)
         return task_class(net, loss, source.labels, optimizer, schedule, trainer_settings.channels_last)
+
+
+def build_net(settings: dict[str, Any], source: Source, out_channels: int) -> nn.Module:
+    """Builds the net that the `model` group names, from the source's images to so many channels of logits."""
+    net: nn.Module = build(settings["model"], "model", in_channels=source.channels, out_channels=out_channels)
+    return net
 
 
 def set_balanced_weights(node: dict[str, Any], loss: Loss, source: Source) -> None:
@@ -243,13 +269,15 @@ def name_of(settings: Mapping[Any, Any]) -> str | None:
 
 
 def check_root(settings: dict[str, Any]) -> None:
-    """Refuses a wrong value at the root of the configuration. Turns `name` into text, and sets `objective_at`.
+    """Refuses a wrong value at the root of the configuration. Turns `name` and `init` into text, and sets `objective_at`.
 
     Raises:
         UserError: names the key, its value and what would be right.
     """
     settings["name"] = name_of(settings)
     settings.setdefault("objective_at", "best")  # runs of earlier versions have none
+    if isinstance(settings.get("init"), int | float):  # Hydra reads a folder called 2026 as a number
+        settings["init"] = str(settings["init"])
     check_arguments(_root, {name: settings.get(name) for name in inspect.signature(_root).parameters})
     if not 0 <= settings["seed"] < 1 << 32:
         raise UserError(f"seed={settings['seed']}: must be from 0 to {(1 << 32) - 1}")
@@ -259,6 +287,6 @@ def check_root(settings: dict[str, Any]) -> None:
 
 def _root(
     lr: float, momentum: float | None, seed: int, name: str | None, objective: str, objective_at: ObjectiveAt,
-    code: str | list[str] | None,
+    init: str | None, code: str | list[str] | None,
 ) -> None:  # fmt: skip
     """Its signature declares the types of the keys at the root of the configuration."""

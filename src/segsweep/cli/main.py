@@ -173,6 +173,10 @@ class KnownKeys(Callback):
     def on_run_start(self, config: DictConfig, **_: object) -> None:
         with mistakes_in_one_line():  # Hydra only logs an exception of a callback
             require_known(config, self.command, typed_keys(config))
+            if config.get("resume") is not None and config.get("init") is not None:
+                raise UserError(
+                    f"init={config.init}: begins a new run, and resume={config.resume} goes on with one; leave one out"
+                )
             if config.hydra.runtime.choices.get("debug") == "speed":
                 if config.hydra.mode is RunMode.MULTIRUN:
                     raise UserError(

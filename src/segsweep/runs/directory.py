@@ -188,7 +188,7 @@ class RunRecord:
     continued_at: list[int] = field(default_factory=list)
     """The steps at which the run was resumed."""
     contents: dict[str, str] | None = None
-    """Digests of the data at the start of the run, by key; None in files from before they were recorded."""
+    """Digests of the data and of the weights of `init=` at the start, by key; None in files from before these were kept."""
     scored_pixels: dict[str, int] = field(default_factory=dict)
     """By split, how many pixels its metrics count."""
     absent_classes: dict[str, list[str]] = field(default_factory=dict)

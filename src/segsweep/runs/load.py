@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -192,6 +192,26 @@ def load_run(path: str | Path) -> Run:
     Raises:
         UserError: there is no checkpoint, or it is damaged or not one of segsweep.
     """
+    stored = read_stored(checkpoint_of(path))
+    checkpoint, node = stored.checkpoint, dict(stored.config["model"])
+    target = node.pop("_target_")
+    registered(NETS, target, "net", checkpoint)  # refuses other nets
+    out_channels = TASKS[stored.kind].out_channels(stored.labels)
+    arguments = node | {"in_channels": stored.channels, "out_channels": out_channels}
+    try:
+        net = build_net_for(target, arguments, stored.weights, checkpoint.stat().st_size)
+        require_finite(dict(net.named_parameters()))
+    except ValueError as error:
+        raise UserError(f"{checkpoint}: {error}") from error
+    return Run(checkpoint, stored.config, stored.labels, stored.kind, stored.channels, stored.step, net.eval())
+
+
+def checkpoint_of(path: str | Path) -> Path:
+    """The checkpoint file that a run directory (its best.ckpt) or a .ckpt file stands for.
+
+    Raises:
+        UserError: there is none.
+    """
     checkpoint = Path(path)
     if checkpoint.is_dir():
         run = RunDirectory(checkpoint)
@@ -202,14 +222,34 @@ def load_run(path: str | Path) -> Run:
         raise UserError(
             f"{path}: no checkpoint there; give a run directory with checkpoints/best.ckpt, or a .ckpt file"
         )
+    return checkpoint
+
+
+class StoredRun(NamedTuple):
+    """What a checkpoint holds of a run, as in `Run`, with the net's weights instead of the net."""
+
+    checkpoint: Path
+    config: dict[str, Any]
+    labels: ClassTable
+    kind: TaskKind
+    channels: int
+    step: int
+    weights: dict[str, Tensor]
+    """By name in the net; mapped from the file. The shapes are untrusted: a view of a single number can have any."""
+
+
+def read_stored(checkpoint: Path) -> StoredRun:
+    """Reads a checkpoint without building its net.
+
+    Raises:
+        UserError: it is damaged, or not one of segsweep.
+    """
     content = read_run_checkpoint(checkpoint)
     own = content["segsweep"]
     try:
         require_plain(own)
         labels, kind, channels = ClassTable.from_dict(own["labels"]), own["kind"], own["channels"]
-        node = dict(own["config"]["model"])
-        target = node.pop("_target_")
-        out_channels = TASKS[kind].out_channels(labels)
+        _ = TASKS[kind], own["config"]["model"]["_target_"]
         weights = {
             key.removeprefix("net."): value
             for key, value in require_tensors(content["state_dict"]).items()
@@ -221,14 +261,7 @@ def load_run(path: str | Path) -> Run:
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         reason = f"there is no {error}" if isinstance(error, KeyError) else error
         raise UserError(f"{checkpoint}: damaged, or not written by segsweep ({reason})") from error
-    registered(NETS, target, "net", checkpoint)  # refuses other nets
-    arguments = node | {"in_channels": channels, "out_channels": out_channels}
-    try:
-        net = build_net_for(target, arguments, weights, checkpoint.stat().st_size)
-        require_finite(dict(net.named_parameters()))
-    except ValueError as error:
-        raise UserError(f"{checkpoint}: {error}") from error
-    return Run(checkpoint, own["config"], labels, kind, channels, step, net.eval())
+    return StoredRun(checkpoint, own["config"], labels, kind, channels, step, weights)
 
 
 def read_run_checkpoint(path: Path) -> dict[Any, Any]:

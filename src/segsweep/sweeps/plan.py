@@ -19,6 +19,7 @@ from segsweep.data.splits import SplitRule
 from segsweep.datamodule import LOADING_KEYS
 from segsweep.errors import UserError
 from segsweep.fingerprint import Leaf, differences, flatten, job_key, result_settings, typed
+from segsweep.initial_weights import contents_of
 from segsweep.instantiate import build, naming_keys, to_plain
 from segsweep.keys import require_known
 from segsweep.runs.stored import is_unresolved, plain_overrides, require_plain_overrides
@@ -73,7 +74,7 @@ def job_of(config: DictConfig, overrides: Sequence[str], axes: Sequence[str], pr
     for axis in axes:  # if the values of an axis are whole nodes, its value is the node as JSON
         if axis not in choices and (node := {key: flat[key] for key in flat if key.startswith(f"{axis}.")}):
             values[axis] = json.dumps(node, sort_keys=True)
-    result = result_settings(settings)
+    result = result_settings(settings, contents_of(settings))
     if result.get("data._target_") not in SOURCES:
         # `scored_settings` needs the user's source, for its `unscored`. The job itself reports a mistake in the code.
         with contextlib.suppress(UserError):
