@@ -26,11 +26,12 @@ from segsweep.fingerprint import data_contents
 from segsweep.instantiate import to_plain
 from segsweep.plots import loss_curve, save
 from segsweep.resume import PreviousRun, last_step, previous_run, reopen_failed
+from segsweep.root_settings import check_root
 from segsweep.runs import Objective, RunDirectory, RunRecord, git_state, objective_mode, read_metrics, versions
 from segsweep.runs.files import is_first_process, write_text
 from segsweep.runs.stored import read_plain, require_resolved
 from segsweep.trainer_settings import auto_precision, cpu_threads, quiet_libraries
-from segsweep.training_setup import Session, assemble, check_root, tensorboard_logger
+from segsweep.training_setup import Session, assemble, tensorboard_logger
 from segsweep.user_code import load_code
 
 log = logging.getLogger(__name__)
@@ -88,6 +89,8 @@ def train(
             )
         previous = previous_run(settings, run) if resume else None
         if previous is not None and previous.complete:
+            steps = f"{previous.record.steps:,} steps"
+            log.info("%s: was complete already (%s); trainer.max_steps=N trains it further", directory, steps)
             return previous.record
         if previous is None and is_first_process() and run.record.exists():
             raise UserError(f"{directory}: already holds a run; resume={directory} continues it")

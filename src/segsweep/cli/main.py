@@ -1,4 +1,4 @@
-"""Shared by all entry points: resolvers for folder names, the check for unknown keys, and `run`."""
+"""Shared by all entry points: resolvers for folder names, and `run`."""
 
 import hashlib
 import os
@@ -6,39 +6,22 @@ import re
 import signal
 import sys
 from collections.abc import Callable
-from datetime import datetime
 from pathlib import Path
 
-from hydra.experimental.callback import Callback
-from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
-from segsweep.console import explain, fail, mistakes_in_one_line
-from segsweep.errors import UserError
+from segsweep.cli.start import how_to_continue, new_folder, started
+from segsweep.console import explain, fail
+from segsweep.errors import Interrupted, UserError
 from segsweep.fingerprint import NAME
-from segsweep.keys import opened, require_known, typed_keys
+from segsweep.keys import opened
 from segsweep.sweeps.callback import finish_sweep
 
 
-def new_folder(parent: str) -> str:
-    """Makes the folder `<parent>/<date>/<time>`, numbered if it exists, so that two commands never share one."""
-    now = datetime.now()
-    for attempt in range(1, 1000):
-        folder = Path(parent) / f"{now:%Y-%m-%d}" / (f"{now:%H-%M-%S}" + (f"-{attempt}" if attempt > 1 else ""))
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            if not folder.is_dir():
-                raise
-            continue
-        return str(folder)
-    raise OSError(f"{parent}: no free folder name at {now:%H-%M-%S}")
-
-
-def run_folder(resume: str | None) -> str:
-    """The directory of a single run: a new one, or the one to resume."""
+def run_folder(resume: str | None, name: str | None) -> str:
+    """The directory of a single run: a new one, with the run's name in its name, or the one to resume."""
     if resume is None:
-        return new_folder("outputs")
+        return new_folder("outputs", None if name is None else str(name))
     if not (Path(resume) / "run.json").is_file():
         raise UserError(f"resume={resume}: no run there; give a run directory, which holds a run.json")
     return str(resume)
@@ -74,7 +57,7 @@ def run(main: Callable[[], object]) -> None:
     full_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     # Makes Hydra raise the exception instead of printing it in several lines.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    succeeded = True
+    succeeded, started.what = True, None
     try:
         try:
             main()
@@ -89,33 +72,7 @@ def run(main: Callable[[], object]) -> None:
         signum = getattr(error, "signum", signal.SIGINT if isinstance(error, KeyboardInterrupt) else None)
         if signum is None:
             raise
-        print(f"stopped by {signal.Signals(signum).name}", file=sys.stderr)
+        print(*how_to_continue(Interrupted(signum)), sep="\n", file=sys.stderr)
         sys.exit(128 + signum)
     if not succeeded:
         sys.exit(1)
-
-
-class KnownKeys(Callback):
-    """Refuses unknown keys at the root of the configuration, and a sweep or resumed run with debug=speed.
-
-    It does so before any folder is made; in a sweep once.
-
-    Args:
-        command: name of the configuration, a key of `keys.KEYS`.
-    """
-
-    def __init__(self, command: str) -> None:
-        self.command = command
-
-    def on_run_start(self, config: DictConfig, **_: object) -> None:
-        with mistakes_in_one_line():  # Hydra only logs an exception of a callback
-            require_known(config, self.command, typed_keys(config))
-            if config.hydra.runtime.choices.get("debug") == "speed":
-                if config.hydra.mode is RunMode.MULTIRUN:
-                    raise UserError(
-                        "debug=speed: measures a single training; leave out -m, and use its result in the sweep"
-                    )
-                if config.resume is not None:
-                    raise UserError(f"debug=speed: measures a new training; leave out resume={config.resume}")
-
-    on_multirun_start = on_run_start

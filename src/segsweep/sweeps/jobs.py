@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 
 from segsweep.callbacks import StopOnSignal
 from segsweep.errors import Interrupted, UserError
+from segsweep.root_settings import name_of
 from segsweep.runs import Objective, RunDirectory, RunRecord, objective_mode
 from segsweep.runs.stored import typed_overrides
 from segsweep.sweeps import running
@@ -24,7 +25,6 @@ from segsweep.sweeps.plan import UNSWEPT, job_of, key_of
 from segsweep.sweeps.state import Job, SweepDirectory, SweepRecord, held
 from segsweep.trainer_settings import cpu_threads
 from segsweep.training import train
-from segsweep.training_setup import name_of
 
 log = logging.getLogger(__name__)
 

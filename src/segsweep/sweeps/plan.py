@@ -16,12 +16,13 @@ from segsweep.errors import UserError
 from segsweep.fingerprint import Leaf, differences, flatten, job_key, result_settings, typed
 from segsweep.instantiate import to_plain
 from segsweep.keys import require_known
+from segsweep.root_settings import check_root
 from segsweep.runs.stored import plain_overrides, require_plain_overrides
 from segsweep.sweeps.grouping import Key
 from segsweep.sweeps.ranking import values_key
 from segsweep.sweeps.scored import scored_settings
 from segsweep.sweeps.state import FINAL, Job, SweepDirectory, SweepRecord
-from segsweep.training_setup import check_root, require_known_settings
+from segsweep.training_setup import require_known_settings
 from segsweep.user_code import load_code
 
 UNSWEPT = {

@@ -167,7 +167,7 @@ class SweepRunner:
             return broken_job(overrides, self.record.axes, line)
 
     def _print_plan(self, jobs: Sequence[Job]) -> None:
-        parts = [f"{len(jobs)} job{'s' if len(jobs) != 1 else ''} in {self.sweep.path}"]
+        parts = [f"{len(jobs)} job{'s' if len(jobs) != 1 else ''}"]
         texts = {"completed": "completed before", "interrupted": "resumed", "failed": "failed before"}
         for status, text in texts.items():
             if number := sum(job.status == status and bool(job.settings) for job in jobs):

@@ -13,11 +13,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from segsweep.errors import DivergedError, UserError
 from segsweep.fingerprint import Leaf, typed
+from segsweep.root_settings import name_of
 from segsweep.runs.directory import RunDirectory, RunRecord, objective_mode
 from segsweep.runs.files import write_json
 from segsweep.runs.stored import require_resolved
 from segsweep.trainer_settings import auto_precision
-from segsweep.training_setup import name_of
 
 FORMAT = 1
 FINAL = "final"
