@@ -1,6 +1,7 @@
 """Text for the terminal and train.log: one line for a user's mistake, arguments to paste, the progress bar."""
 
 import contextlib
+import difflib
 import logging
 import re
 import shlex
@@ -232,12 +233,23 @@ def fail(line: str) -> NoReturn:
     sys.exit(1)
 
 
+def several_values(typed: str) -> str:
+    """The line for lr=0.1,0.01: a sweep without -m, or a list without brackets."""
+    script, (key, _, value) = f"python {sys.argv[0]}", typed.removeprefix("++").partition("=")  # `keys.opened` adds ++
+    words = [word.removeprefix("++") for word in sys.argv[1:]]
+    if Path(sys.argv[0]).stem == "train":
+        return f"{typed}: several values need -m; type {script} -m {' '.join(map(shell_word, words))}"
+    return f"{key}={value}: several values need brackets; type {shell_word(f'{key}=[{value}]')}"
+
+
 def explain(error: BaseException) -> str | None:
     """One line for an error that the user can correct; None for a bug of ours."""
     if isinstance(error, MissingConfigException) and error.options:
         group = Path(str(error.missing_cfg_file))
-        choices = ", ".join(error.options)
-        return f"{group.parent}={group.name}: no such choice; there are {choices}"
+        choices = [option for option in error.options if not option.startswith("default_for_")]
+        near = difflib.get_close_matches(group.name.lower(), choices, n=1, cutoff=0.7)
+        did_you_mean = f"did you mean {near[0]}? " if near else ""
+        return f"{group.parent}={group.name}: no such choice; {did_you_mean}there are {', '.join(choices)}"
     if isinstance(error, OverrideParseException):
         typed = str(error.override).removeprefix("++")  # added by `keys.opened`
         return f"{typed}: cannot be read as KEY=VALUE ({one_line(error).split(' See http')[0]})"
@@ -248,6 +260,8 @@ def explain(error: BaseException) -> str | None:
         return found[1]  # raised by a resolver: OmegaConf keeps only the text
     if (found := re.search(r"Could not (?:override|delete from config\.) '([^']+)'", str(error))) is not None:
         return unknown(found[1])
+    if (found := re.match(r"Ambiguous value for argument '(.*)'\n", str(error))) is not None:
+        return several_values(found[1])
     if (found := re.search(r"An item is already at '([^']+)'|Multiple values for ([\w/]+)\.", str(error))) is not None:
         key = found[1] or found[2]
         return f"+{key}: the key exists already; type {key}=... without the +"

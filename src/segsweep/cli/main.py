@@ -10,6 +10,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
+from segsweep.cli.slips import refuse_slips, whole_numbers
 from segsweep.cli.start import how_to_continue, new_folder, started
 from segsweep.console import explain, fail
 from segsweep.errors import Interrupted, UserError
@@ -53,13 +54,15 @@ for _resolver in (run_folder, sweep_folder, hydra_subdir, new_folder, job_folder
 
 def run(main: Callable[[], object]) -> None:
     """Runs a Hydra entry point. A user's mistake prints one line on stderr and exits with code 1, without a traceback."""
-    sys.argv[1:] = opened(Path(sys.argv[0]).stem, sys.argv[1:])
     full_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     # Makes Hydra raise the exception instead of printing it in several lines.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     succeeded, started.what = True, None
     try:
         try:
+            command = Path(sys.argv[0]).stem
+            refuse_slips(command, sys.argv[1:])
+            sys.argv[1:] = opened(command, whole_numbers(sys.argv[1:]))
             main()
         finally:
             succeeded = finish_sweep()

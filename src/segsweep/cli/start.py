@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from segsweep import interrupt
@@ -82,6 +82,8 @@ class KnownKeys(Callback):
                 raise UserError(f"debug=speed: measures a new training; leave out resume={config.resume}")
             if self.command == "train":
                 check_early(config)
+            if config.hydra.mode is not RunMode.MULTIRUN:  # a sweep may vary it
+                require_root(config)
             if config.hydra.mode is RunMode.MULTIRUN and self.command == "train":
                 begin_sweep(config)
 
@@ -100,6 +102,14 @@ def check_early(config: DictConfig) -> None:
     except OmegaConfBaseException:
         return  # a missing value, or an interpolation of a swept key: the job checks it
     check_root(settings)
+
+
+def require_root(config: DictConfig) -> None:
+    """Refuses a data folder that is not given, or empty: `data.root=`."""
+    if not isinstance(data := config.get("data"), DictConfig):
+        return
+    if OmegaConf.is_missing(data, "root") or OmegaConf.select(data, "root") == "":
+        raise UserError("data.root: needs a value; give a folder of images and masks, as in data.root=my_images")
 
 
 def begin_sweep(config: DictConfig) -> None:
