@@ -7,7 +7,7 @@ import re
 import shlex
 import sys
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -18,7 +18,7 @@ from segsweep.errors import DivergedError, UserError, causes, one_line, os_error
 from segsweep.keys import unknown
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from rich.progress import Progress, ProgressColumn
 
 log = logging.getLogger(__name__)
 
@@ -96,11 +96,50 @@ def evaluate_command(run: Path, metrics: Iterable[str], tests: bool) -> str:
 def progress_bar() -> "Progress":
     """A progress bar on stderr; hidden if stderr is no terminal, because in a log it would print a line a second."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.table import Column
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    count = MofNCompleteColumn(table_column=Column(no_wrap=True))
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=None), count, time_left_column())
     console = Console(stderr=True, soft_wrap=True)
     return Progress(*columns, console=console, disable=not sys.stderr.isatty())
+
+
+def time_left_column() -> "ProgressColumn":
+    """The column of a progress bar that says how long it will take; empty until that is known."""
+    from rich.progress import ProgressColumn, Task
+    from rich.table import Column
+    from rich.text import Text
+
+    class TimeLeft(ProgressColumn):
+        max_refresh = 0.5
+
+        def render(self, task: Task) -> Text:
+            left = task.time_remaining
+            return Text("" if left is None or task.finished else time_left(left), style="progress.remaining")
+
+    return TimeLeft(table_column=Column(no_wrap=True))
+
+
+def time_left(seconds: float) -> str:
+    """A duration as "6:01 left" or "1:06:01 left"."""
+    minutes, seconds = divmod(round(seconds), 60)
+    clock = f"{minutes // 60}:{minutes % 60:02d}" if minutes >= 60 else f"{minutes}"
+    return f"{clock}:{seconds:02d} left"
+
+
+def fitting(parts: Mapping[str, int], width: int) -> str:
+    """The parts that fit into `width` characters, in their order, with " · " between them.
+
+    Args:
+        parts: each with its rank; the part of the lowest rank is kept first. An empty part is left out.
+        width: in characters.
+    """
+    kept: set[str] = set()
+    for part in sorted(parts, key=lambda part: parts[part]):
+        if part and len(" · ".join([*kept, part])) <= width:
+            kept.add(part)
+    return " · ".join(part for part in parts if part in kept)
 
 
 class _Terminal:
