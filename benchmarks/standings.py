@@ -4,6 +4,8 @@
     python benchmarks/standings.py power       # how many worse settings are ruled out
     python benchmarks/standings.py looks       # the same, if a person looks more than once
     python benchmarks/standings.py unstable    # how often noise is called a collapse, and a collapse is found
+    python benchmarks/standings.py race        # what grids and races cost, and what they leave
+    python benchmarks/standings.py race_errors # how often a race rules out a best setting, or calls unequal ones equivalent
 
 All take --sweeps N and --json FILE. The design world has the means and spreads of the sweep in docs/results.md: nine
 settings, a correlation of 0.35 between settings with the same seed, and one that collapses in two runs of three.
@@ -16,14 +18,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from measure import environment
 from numpy.typing import NDArray
 from scipy import special
 from torch import device
 
+from segsweep.fingerprint import Leaf
 from segsweep.sweeps.looks import next_level
+from segsweep.sweeps.race import follow, level_of
 from segsweep.sweeps.scale import Scale
-from segsweep.sweeps.statistics import LEVEL, judge, p_best, unstable
+from segsweep.sweeps.state import Race
+from segsweep.sweeps.statistics import LEVEL, equivalent, judge, p_best, unstable
 
 Array = NDArray[np.float64]
 
@@ -31,6 +37,8 @@ MEANS = np.array([0.9832, 0.9830, 0.9824, 0.9812, 0.9786, 0.9735, 0.9562, 0.8536
 SPREADS = np.array([0.0007, 0.0016, 0.003, 0.0003, 0.0019, 0.004, 0.0026, 0.0098, 0.002])
 COLLAPSED, COLLAPSES = 0.487, 8
 CORRELATION = 0.35
+TRUE_MEANS = np.array([*MEANS[:COLLAPSES], MEANS[COLLAPSES] / 3 + COLLAPSED * 2 / 3])
+WORSE = TRUE_MEANS.max() - TRUE_MEANS > 0.002 - 1e-9
 RAW, LOGIT = Scale(), Scale("logit", 256 * 128 * 128)
 
 
@@ -148,7 +156,121 @@ def instability(sweeps: int, generator: np.random.Generator) -> list[dict[str, A
     return rows
 
 
-SIMULATIONS = {"errors": errors, "power": power, "looks": looks, "unstable": instability}
+def run_race(
+    values: Array, plan: Race, screen: int, scale: Scale = RAW
+) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_], NDArray[np.int64]]:
+    """Many races at once.
+
+    Args:
+        values: [sweeps, k, seeds]; the first `screen` seeds screen, the others race.
+        plan: how many settings race, and the looks.
+        screen: 0 lets all settings race.
+        scale: of the tests.
+
+    Returns:
+        Trainings spent [sweeps]; the settings left [sweeps, k]; whether they were called equivalent [sweeps]; the leader
+        [sweeps].
+    """
+    sweeps, k, _ = values.shape
+    order = np.argsort(-values[:, :, :screen].mean(axis=2), axis=1) if screen else np.tile(np.arange(k), (sweeps, 1))
+    kept = order[:, : plan.keep]
+    raced = np.take_along_axis(values[:, :, screen:], kept[:, :, None], axis=1)
+    left, over, same = np.ones(kept.shape, bool), np.zeros(sweeps, bool), np.zeros(sweeps, bool)
+    spent, leader, before = np.full(sweeps, k * screen), np.zeros(sweeps, int), 0
+    for seeds in plan.looks:
+        spent += np.where(over, 0, left.sum(axis=1) * (seeds - before))
+        # A setting that has left rules nothing out: its mean is below all others.
+        here = raced[:, :, :seeds] - ~left[:, :, None]
+        means = np.where(left, here.mean(axis=2), -np.inf)
+        leader = np.where(over, leader, means.argmax(axis=1))
+        with np.errstate(invalid="ignore"):  # of settings that have left
+            left &= (p_of_all(here, scale) > level_of(plan)) | over[:, None]
+        if plan.margin is not None:
+            pairs = plan.keep * (plan.keep - 1) // 2
+            for sweep in np.flatnonzero(~over & (left.sum(axis=1) > 1)):
+                same[sweep] = equivalent(raced[sweep, left[sweep], :seeds], plan.margin, level_of(plan), pairs)
+        over |= same | (left.sum(axis=1) < 2)
+        before = seeds
+    staying = np.zeros((sweeps, k), bool)
+    np.put_along_axis(staying, kept, left, axis=1)
+    return spent, staying, same, np.take_along_axis(kept, leader[:, None], axis=1)[:, 0]
+
+
+def left_after(values: Array, plan: Race) -> NDArray[np.bool_]:
+    """The settings that a race between values [k, seeds] leaves, by the program itself; seed 0 screens."""
+    settings, seeds = (axis.ravel() for axis in np.indices(values.shape))
+    jobs = pd.DataFrame({"place": settings, "seed": seeds, "objective": values.ravel(), "status": "completed"})
+    kept: list[dict[str, Leaf]] = [{"place": int(place)} for place in np.argsort(-values[:, 0])[: plan.keep]]
+    course = follow(
+        jobs, ["place"], Race(plan.keep, plan.looks, plan.margin, kept), name="val/iou", mode="max", scale=LOGIT.name,
+        pixels=LOGIT.pixels,
+    )  # fmt: skip
+    return np.isin(np.arange(len(values)), [int(key[0][1]) for key in course.looks[-1].left])
+
+
+def race(sweeps: int, generator: np.random.Generator) -> list[dict[str, Any]]:
+    """Grids and races in the design world; a grid is a race of all settings without screening, with one look."""
+    plans = {
+        "grid, 3 seeds": (0, Race(9, [3])),
+        "grid, 5 seeds": (0, Race(9, [5])),
+        "grid, 8 seeds": (0, Race(9, [8])),
+        "all race, looks at 3, 5, 8": (0, Race(9, [3, 5, 8])),
+        "keep 3, one look at 5": (1, Race(3, [5])),
+        "keep 3, looks at 3, 5, 8": (1, Race(3, [3, 5, 8])),
+        "keep 4, looks at 3, 5, 8": (1, Race(4, [3, 5, 8])),
+        "keep 4, looks at 3, 5, 8, margin 0.002": (1, Race(4, [3, 5, 8], 0.002)),
+        "keep 4, looks at 4, 8": (1, Race(4, [4, 8])),
+        "keep 5, looks at 3, 5, 8": (1, Race(5, [3, 5, 8])),
+        "screen with 2, keep 4, looks at 3, 5, 8": (2, Race(4, [3, 5, 8])),
+    }
+    rows = []
+    for name, (screen, plan) in plans.items():
+        spent, left, same, leader = run_race(design(generator, sweeps, screen + plan.looks[-1]), plan, screen, LOGIT)
+        rows.append(
+            {
+                "plan": name,
+                "trainings": f"{spent.mean():.1f}",
+                "best is left": float(left[:, 0].mean()),
+                "left": f"{left.sum(axis=1).mean():.2f}",
+                "worse by 0.002 left": f"{left[:, WORSE].sum(axis=1).mean():.3f}",
+                "leader's loss": f"{(TRUE_MEANS.max() - TRUE_MEANS[leader]).mean():.5f}",
+                "equivalent": float(same.mean()),
+            }
+        )
+    return rows
+
+
+def race_errors(sweeps: int, generator: np.random.Generator) -> list[dict[str, Any]]:
+    """How often a given best setting of equal ones is ruled out in a race, and settings just outside of the margin are
+    called equivalent; the settings kept are given.
+    """
+    rows = []
+    for k in (2, 4, 9):
+        for margin in (None, 1.0):
+            plan = Race(k, [3, 5, 8], margin)
+            row: dict[str, Any] = {"settings kept": k, "margin": "none" if margin is None else "1"}
+            for world, spreads in {
+                "equal spreads": np.ones(k),
+                "the best has the smallest": np.geomspace(0.1, 3, k),
+            }.items():
+                values = noise(generator, sweeps, spreads, 8, CORRELATION)
+                row[f"best ruled out, {world}"] = float(1 - run_race(values, plan, 0)[1][:, 0].mean())
+            values = noise(generator, sweeps, np.full(k, 0.5), 8, CORRELATION)
+            values[:, 0] += 1.001
+            _, left, same, _ = run_race(values, plan, 0)
+            row["falsely equivalent"] = float((same & left[:, 0] & (left.sum(axis=1) > 1)).mean())
+            rows.append(row)
+    return rows
+
+
+SIMULATIONS = {
+    "errors": errors,
+    "power": power,
+    "looks": looks,
+    "unstable": instability,
+    "race": race,
+    "race_errors": race_errors,
+}
 
 
 def main() -> None:
@@ -161,6 +283,8 @@ def main() -> None:
     check = design(generator, 20, 4)
     expected = [p_best(LOGIT.forward(values), values.mean(axis=1), 1.0) for values in check]
     assert np.allclose(p_of_all(check, LOGIT), expected)
+    check, plan = design(generator, 10, 9), Race(4, [3, 5, 8], 0.002)
+    assert np.array_equal(run_race(check, plan, 1, LOGIT)[1], [left_after(values, plan) for values in check])
     rows = SIMULATIONS[options.what](options.sweeps, generator)
     header = list(rows[0])
     print("| " + " | ".join(header) + " |", "| " + " | ".join("---" for _ in header) + " |", sep="\n")

@@ -98,7 +98,7 @@ def test_every_command_refuses_an_unknown_key(command: Command, tmp_path: Path, 
     ("sweeper", "swept"),
     [
         ("grid", "+optimizer=sgd,adam"), ("grid", "optimizer=sgd,adam"), ("grid", "+optimizer=sgd lr=0.1,0.2"),
-        ("coordinate", "+optimizer=sgd,adam"), ("optuna", "+optimizer=choice(sgd,adam)"),
+        ("coordinate", "+optimizer=sgd,adam"), ("race", "+optimizer=sgd,adam"), ("optuna", "+optimizer=choice(sgd,adam)"),
     ],
 )  # fmt: skip
 def test_a_sweep_with_an_unknown_key_is_refused_once(command: Command, tmp_path: Path, swept: str, sweeper: str):

@@ -123,6 +123,20 @@ def test_rgb_rates_runs_on_somebodys_folder(command: Command, tmp_path: Path):
     check_report_protocol(tmp_path / "multirun/study")
 
 
+def test_cross_validation_trains_two_rates_on_every_fold_of_somebodys_folder(command: Command, tmp_path: Path):
+    assert params("cross_validation") == {"lr": "0.001,0.003", "data.fold": "0,1,2,3,4"}
+    settings = composed("study=cross_validation", "data.root=scenes", "data.fold=0")
+    assert (settings["data"]["_target_"], settings["data"]["folds"]) == ("segsweep.data.FolderSource", 5)
+    experiment = composed("study=cross_validation", "experiment=dubai", "data.root=scenes", "data.fold=0")
+    assert (experiment["data"]["labels"], experiment["data"]["folds"]) == ("dubai", 5)
+    write_demo_folder(tmp_path / "scenes", scenes=(2, 1, 2), size=48)
+    outcome = command("train.py", "-m", "study=cross_validation", *TINY_RGB, "data.root=scenes")
+    assert outcome.code == 0, outcome.err
+    found = [(job["values"]["lr"], job["values"]["data.fold"]) for job in jobs(tmp_path / "multirun/study")]
+    assert found == [(lr, fold) for lr in (0.001, 0.003) for fold in range(5)]
+    assert "Folds share training images" in outcome.out
+
+
 def test_design_is_the_three_way_grid_with_three_seeds(command: Command, tmp_path: Path):
     assert params("design") == {"optim": "sgd,adam,rmsprop", "lr": "0.001,0.01,0.1", "seed": "0,1,2"}
     assert composed("study=design") == composed()
@@ -182,6 +196,7 @@ def test_hydras_sweeper_is_ours_unless_a_study_or_the_command_line_says_otherwis
 
     assert target() == "GridSweeper"
     assert target("hydra/sweeper=coordinate") == "CoordinateSweeper"
+    assert target("hydra/sweeper=race") == "RaceSweeper"
     assert target("hydra/sweeper=basic") == "BasicSweeper" or overrides
     if not overrides:
         assert target("study=rgb_rates") == "CoordinateSweeper"

@@ -57,7 +57,9 @@ def test_a_run_directory_holds_what_the_contract_says(train: Train):
     assert content["status"] == "completed"
     assert content["seed"] == 3
     assert "seed=3" in content["overrides"]
-    assert content["objective"] == {"name": "val/iou", "mode": "max", "value": content["metrics"]["val/iou"]}
+    objective = content["objective"]
+    assert (objective["name"], objective["mode"], objective["at"]) == ("val/iou", "max", "best")
+    assert objective["value"] == objective["best"] == content["metrics"]["val/iou"]
     assert content["best_checkpoint"] == "checkpoints/best.ckpt"
     assert content["steps"] == 4
     assert content["parameters"] == 13_681

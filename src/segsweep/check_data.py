@@ -36,6 +36,8 @@ def check(config: DictConfig, directory: Path) -> CheckReport:
     """
     settings = to_plain(config)
     require_known_settings(settings)
+    if settings["data"].get("folds") is not None and settings["data"].get("fold") is None:
+        settings["data"]["fold"] = 0  # all folds are shown, whichever is test
     source = build({key: value for key, value in settings["data"].items() if key not in LOADING_KEYS}, "data")
     if not isinstance(source, FolderSource):
         raise UserError("data: check_data looks at files; give data=folder data.root=PATH")
@@ -52,6 +54,8 @@ def print_report(report: CheckReport, console: Console) -> None:
     sizes = [f"{height} x {width} ({count})" for (height, width), count in report.sizes.items()]
     print(f"{shown(report.root)}: {len(report.pairs)} pairs, read in {report.seconds:.1f} s")
     print(f"split: {report.split}: {split}" if report.split else "split: not possible; a mistake says why")
+    for fold in report.folds:
+        print(fold)
     print(f"height x width (images): {', '.join(sizes[:8])}{f', and {len(sizes) - 8} more' if len(sizes) > 8 else ''}")
     print(f"modes: {', '.join(f'{mode} ({count})' for mode, count in report.modes.items())}")
     if tops := [pair.top for pair in report.pairs if pair.top is not None]:

@@ -290,7 +290,7 @@ def explain(error: BaseException) -> str | None:
         did_you_mean = f"did you mean {near[0]}? " if near else ""
         return f"{group.parent}={group.name}: no such choice; {did_you_mean}there are {', '.join(choices)}"
     if isinstance(error, OverrideParseException):
-        typed = str(error.override).removeprefix("++")  # added by `keys.opened`
+        typed = re.sub(r"^\+\+(hydra\.sweeper\.)?", "", str(error.override))  # added by `keys.opened`
         return f"{typed}: cannot be read as KEY=VALUE ({one_line(error).split(' See http')[0]})"
     for cause in causes(error):
         if isinstance(cause, UserError | DivergedError):

@@ -211,7 +211,7 @@ def open_source(run: Run, node: Mapping[str, Any], split: ScoredSplit) -> Source
     try:
         source.prepare()
     except UserError as error:
-        names_split = re.search(r"data\.(split|train|val|test|fractions)\b", str(error))
+        names_split = re.search(r"data\.(split|train|val|test|fractions|folds?)\b", str(error))
         if names_split and isinstance(source, FolderSource):
             raise UserError(f"{error}; or split=all scores every image of a folder") from error
         raise

@@ -25,8 +25,13 @@ TRAINER = (
 HARMLESS = frozenset({"data.num_workers", "data.root", "data.cache", "data.cache_dir", "data.cache_gib"})
 """Settings that do not affect the result. A data folder counts by its content, as `data.content`, not by its path."""
 NEWER: dict[str, dict[str, tuple[Leaf, Leaf]]] = {
-    "": {"data.limit_samples": (None, None)},
-    "segsweep.data.FolderSource": {"data.bands": (None, None), "data.white": (None, 65535)},
+    "": {"data.limit_samples": (None, None), "objective_at": ("best", None)},
+    "segsweep.data.FolderSource": {
+        "data.bands": (None, None),
+        "data.white": (None, 65535),
+        "data.folds": (None, None),
+        "data.fold": (None, None),
+    },
     "segsweep.nets.TextureCNN": {
         "model.blocks": (3, None),
         "model.residual": (False, None),
@@ -59,6 +64,7 @@ def result_settings(settings: Mapping[str, Any], contents: Mapping[str, Leaf] | 
         UserError: the data folder cannot be read.
     """
     chosen: dict[str, Any] = {name: settings.get(name) for name in ROOT}
+    chosen["objective_at"] = settings.get("objective_at", "best")
     chosen |= {name: settings[name] for name in GROUPS if name in settings}
     trainer = settings.get("trainer") or {}
     chosen["trainer"] = {name: trainer[name] for name in TRAINER if name in trainer}

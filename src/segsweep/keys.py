@@ -26,7 +26,7 @@ from segsweep.errors import UserError
 GROUPS = ("data", "model", "loss", "optim", "scheduler", "trainer", "callbacks", "logger")
 """Groups of a training's configuration."""
 KEYS = {
-    "train": ("lr", "momentum", "seed", "name", "objective", "resume", "on_error", "code", *GROUPS),
+    "train": ("lr", "momentum", "seed", "name", "objective", "objective_at", "resume", "on_error", "code", *GROUPS),
     "check_data": ("seed", "workers", "sheet_pairs", "data"),
     "evaluate": ("run", "split", "index", "pictures", "output", "accelerator", "code", "data"),
     "predict": (
@@ -40,8 +40,14 @@ KEYS = {
 OPEN = {"evaluate": "data", "predict": "data"}
 """Groups that are empty in a command's configuration: which keys they take depends on the settings of the run."""
 
+SWEEPER = ("settings_of", "keep")
+"""Keys of train.py that the sweeper reads."""
+
 READING = ("alpha", "exif", "white", "bands")
 """Keys of predict's open group; evaluate accepts every data setting of the run."""
+
+FOLDS = ("data.folds", "data.fold")
+"""Keys of cross-validation, which only a folder has."""
 
 CUTOFF = 0.8
 """Least similarity, 0 to 1, of a suggested key. At 0.7 "dropout" suggests "root", and "pretrained" suggests "trainer"."""
@@ -65,6 +71,7 @@ SYNONYMS = {
     "data.num_workers": "workers n_workers dataloader_num_workers",
     "data.root": "root path folder data_dir data_path data_root dataset_dir dataset_path",
     "data.image_size": "size img_size imgsz crop_size patch_size resolution",
+    "data.folds": "n_folds num_folds kfold k_fold n_splits cross_validation cv",
     "data.labels": "labels classes num_classes class_names",
     "trainer.max_steps": "steps num_steps iterations num_iterations iters max_iters train_steps total_steps",
     "trainer.max_epochs": "epochs num_epochs n_epochs num_train_epochs",
@@ -120,9 +127,15 @@ def _raw(config: DictConfig) -> dict[Any, Any]:
 
 
 def opened(command: str, arguments: Iterable[str]) -> list[str]:
-    """Puts `++` before arguments that set a key in the command's open group, so that Hydra accepts any key there."""
-    group = OPEN.get(command)
-    return [f"++{word}" if group and re.match(rf"{group}\.[^=]+=", word) else word for word in arguments]
+    """Rewrites arguments that Hydra would refuse.
+
+    Puts `++` before those that set a key in the command's open group, so that any key is accepted there. Gives `SWEEPER`
+    keys to the sweeper: they are no settings of a training.
+    """
+    words, group = list(arguments), OPEN.get(command)
+    if command == "train":
+        words = [re.sub(rf"^(?=({'|'.join(SWEEPER)})=)", "++hydra.sweeper.", word) for word in words]
+    return [f"++{word}" if group and re.match(rf"{group}\.[^=]+=", word) else word for word in words]
 
 
 def typed_keys(config: DictConfig) -> list[str]:
@@ -137,6 +150,19 @@ def typed_keys(config: DictConfig) -> list[str]:
     return [key for key in found if "." in key or not loader.get_group_options(key)]  # a group has no dot
 
 
+def no_folds(key: str, data: str) -> str:
+    """One line for `data.folds` or `data.fold` where nothing can be divided.
+
+    Args:
+        key: as typed.
+        data: the choice of the group `data`, or the target of its node.
+    """
+    line = f"{key}: only a folder of images has folds, data=folder data.root=PATH data.folds=5 data.fold=0"
+    if "demo" in data.lower():
+        return f"{line}; the demo's scenes are one once they are written, data.root=outputs/rgb_demo"
+    return f"{line}; images made on the fly have none, because a new seed is new data: type seed=0,1,2"
+
+
 def unknown(key: str, config: DictConfig | None = None) -> str:
     """One line for an unknown key that suggests the nearest known one.
 
@@ -148,7 +174,10 @@ def unknown(key: str, config: DictConfig | None = None) -> str:
     if config is None and (config := _composed()) is None:
         return f"{key}: no such key; {script} --help lists what there is"
     folder, settings, others = _known(config)
-    chosen, near = config.hydra.runtime.choices, nearest(key, settings, others)
+    chosen = config.hydra.runtime.choices
+    if key in FOLDS and str(config.hydra.job.config_name) == "train":
+        return no_folds(key, str(chosen["data"]))
+    near = nearest(key, settings, others)
     if near is None:
         return f"{key}: no such key; {script} --help lists what there is"
     group, _, name = near.partition(".")

@@ -9,6 +9,9 @@ from segsweep.errors import UserError
 from segsweep.fingerprint import NAME
 from segsweep.instantiate import From0Below1, Positive, check_arguments
 
+ObjectiveAt = Literal["best", "last", "mean_last_3"]
+"""Which validation's objective ranks a run: the best one's, the last one's, or the mean of the last three."""
+
 
 def name_of(settings: Mapping[Any, Any]) -> str | None:
     """`name=` as text: Hydra reads a name of digits as a number."""
@@ -17,12 +20,13 @@ def name_of(settings: Mapping[Any, Any]) -> str | None:
 
 
 def check_root(settings: dict[str, Any]) -> None:
-    """Refuses a wrong value at the root of the configuration. Turns `name` into text.
+    """Refuses a wrong value at the root of the configuration. Turns `name` into text, and sets `objective_at`.
 
     Raises:
         UserError: names the key, its value and what would be right.
     """
     settings["name"] = name_of(settings)
+    settings.setdefault("objective_at", "best")  # runs of earlier versions have none
     check_arguments(_root, {name: settings.get(name) for name in inspect.signature(_root).parameters})
     if not 0 <= settings["seed"] < 1 << 32:
         raise UserError(f"seed={settings['seed']}: must be from 0 to {(1 << 32) - 1}")
@@ -36,6 +40,7 @@ def _root(
     seed: int,
     name: str | None,
     objective: str,
+    objective_at: ObjectiveAt,
     on_error: Literal["continue", "stop"] | None,  # an early version had none
     code: str | list[str] | None,
 ) -> None:

@@ -135,7 +135,9 @@ def start_record(
         name=settings["name"],
         seed=settings["seed"],
         overrides=list(overrides),
-        objective=Objective(settings["objective"], objective_mode(str(settings["objective"]))),
+        objective=Objective(
+            settings["objective"], objective_mode(str(settings["objective"])), at=settings["objective_at"]
+        ),
         started=datetime.now().astimezone().isoformat(timespec="seconds"),
         versions=versions(),
         git=git_state(Path(__file__).parent),
@@ -144,7 +146,7 @@ def start_record(
         return record, None
     step, earlier = last_step(settings, run), previous.record
     record.started, record.seconds, record.metrics = earlier.started, earlier.seconds, earlier.metrics
-    record.objective.value, record.steps = earlier.objective.value, earlier.steps
+    record.objective, record.steps = earlier.objective, earlier.steps
     record.best_checkpoint, record.best_step = earlier.best_checkpoint, earlier.best_step
     record.continued_at = [*earlier.continued_at, step]
     record.contents, record.absent_classes = earlier.contents, earlier.absent_classes
@@ -253,7 +255,11 @@ def fit(record: RunRecord, session: Session, run: RunDirectory, stop: StopOnSign
                 record.scored_pixels["val"] = int(session.task.confusions["val"].sum())
             if (best := training_log.best) is not None:
                 record.metrics |= best.metrics
-                record.best_step, record.objective.value = best.step, best.metrics[record.objective.name]
+                objective, recent = record.objective, training_log.recent
+                record.best_step, objective.best = best.step, best.metrics[objective.name]
+                if recent:  # else resumed from a checkpoint of an early version
+                    objective.last, objective.mean_last_3 = recent[-1], math.fsum(recent) / len(recent)
+                objective.value = getattr(objective, objective.at)
             if run.best.exists():
                 record.best_checkpoint = str(run.best.relative_to(run.path))
 

@@ -27,7 +27,7 @@ from segsweep.data.check import balanced_weights
 from segsweep.datamodule import LOADING_KEYS, SegmentationDataModule
 from segsweep.errors import UserError
 from segsweep.instantiate import build, naming_keys
-from segsweep.keys import alike, unknown
+from segsweep.keys import FOLDS, alike, no_folds, unknown
 from segsweep.runs import MetricsCSV, RunDirectory, objective_mode
 from segsweep.tasks import TASKS, CrossEntropy, Loss, SegmentationTask
 from segsweep.trainer_settings import TrainerSettings, build_trainer
@@ -135,6 +135,8 @@ def require_known_settings(settings: Mapping[str, Any]) -> None:
                 continue
             if where == "data" and key == "root":
                 raise UserError(unknown("data.root"))  # says which data has one
+            if f"{where}.{key}" in FOLDS:
+                raise UserError(no_folds(f"{where}.{key}", str(node.get("_target_"))))
             near = alike(key, [*names, *(f"{where}.{name}" for name in names)])  # `SYNONYMS` has both forms
             meant = "" if near is None else f", did you mean {where}.{near.rpartition('.')[2]}"
             raise UserError(f"{where}.{key}: no such setting{meant}; there are {', '.join(names) or 'none'}")

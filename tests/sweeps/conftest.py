@@ -61,7 +61,11 @@ def made(tmp_path: Path) -> Made:
     """Makes a sweep over `axes`. A job has the objective `score(values)`; None means diverged, "pending" not started."""
 
     def make(
-        axes: dict[str, list[Any]], score: Callable[[Values], Any], objective: str = "val/iou", final: bool = False
+        axes: dict[str, list[Any]],
+        score: Callable[[Values], Any],
+        objective: str = "val/iou",
+        final: bool = False,
+        common: Values | None = None,
     ):
         jobs, folder = [], tmp_path / "made"
         folder.mkdir()
@@ -69,7 +73,7 @@ def made(tmp_path: Path) -> Made:
         asked = [(dict(zip(axes, values, strict=True)), None) for values in itertools.product(*axes.values())]
         for number, (values, stage) in enumerate([*asked, *([(asked[0][0], FINAL)] if final else [])]):
             name = ",".join([*([FINAL] if stage else []), *(f"{key}={typed(value)}" for key, value in values.items())])
-            settings = {"optim": "adam", "lr": 0.1, "momentum": None, "seed": 0} | values
+            settings = {"optim": "adam", "lr": 0.1, "momentum": None, "seed": 0} | (common or {}) | values
             scored = {key: value for key, value in values.items() if key.startswith("data.")}
             jobs.append(Job(f"{number:012d}", number, [], name, values, settings, scored=scored, stage=stage))
             if (value := score(values)) == "pending":

@@ -41,9 +41,12 @@ def changes(folder: Path, seen: dict[str, int]) -> int:
     return number
 
 
-def started(folder: Path, name: str) -> subprocess.Popen:
+RACE = ["hydra/sweeper=race", "hydra.sweeper.keep=2", "hydra.sweeper.looks=[2,3]"]
+
+
+def started(folder: Path, name: str, more: list[str]) -> subprocess.Popen:
     return subprocess.Popen(
-        [sys.executable, str(ROOT / "train.py"), "-m", *TINY, *ASKED, f"name={name}"], cwd=folder, text=True,
+        [sys.executable, str(ROOT / "train.py"), "-m", *TINY, *ASKED, *more, f"name={name}"], cwd=folder, text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         start_new_session=True,
     )  # fmt: skip
@@ -68,9 +71,10 @@ def completed(sweep: Path) -> dict[str, bytes]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_a_sweep_that_is_killed_several_times_ends_like_an_uninterrupted_one(tmp_path: Path):
+@pytest.mark.parametrize("more", [[], RACE], ids=["grid", "race"])
+def test_a_sweep_that_is_killed_several_times_ends_like_an_uninterrupted_one(tmp_path: Path, more: list[str]):
     whole, killed = tmp_path / "multirun/whole", tmp_path / "multirun/killed"
-    process = started(tmp_path, "whole")
+    process = started(tmp_path, "whole", more)
     total, seen = 0, {}
     while process.poll() is None:
         total += changes(whole, seen)
@@ -82,7 +86,7 @@ def test_a_sweep_that_is_killed_several_times_ends_like_an_uninterrupted_one(tmp
     rng = random.Random(0)
     done: dict[str, bytes] = {}
     for _ in range(KILLS):
-        process, left, seen = started(tmp_path, "killed"), rng.randint(1, total // 3), {}
+        process, left, seen = started(tmp_path, "killed", more), rng.randint(1, total // 3), {}
         changes(killed, seen)
         while left > 0 and process.poll() is None:
             left -= changes(killed, seen)
@@ -97,7 +101,7 @@ def test_a_sweep_that_is_killed_several_times_ends_like_an_uninterrupted_one(tmp
         assert all(after[name] == text for name, text in done.items())
         done = after
 
-    process = started(tmp_path, "killed")
+    process = started(tmp_path, "killed", more)
     output, _ = process.communicate()
     assert process.returncode == 0, output
     assert "Traceback" not in output
@@ -111,6 +115,7 @@ def test_a_sweep_that_is_killed_several_times_ends_like_an_uninterrupted_one(tmp
     for job in [*jobs[0], *jobs[1]]:
         job["overrides"] = [override for override in job["overrides"] if not override.startswith("name=")]
     assert jobs[0] == jobs[1]
+    assert content(whole)["race"] == content(killed)["race"]
     tables = [pd.read_csv(sweep / "summary.csv").drop(columns="seconds") for sweep in (whole, killed)]
     pd.testing.assert_frame_equal(*tables, check_exact=True)
     # At least one kill interrupted a training.

@@ -103,6 +103,19 @@ def test_a_launcher_leaves_the_files_of_the_basic_one_and_continues_under_a_name
 
 
 @installed("joblib")
+def test_a_race_under_joblib_is_that_of_the_basic_launcher(tmp_path: Path):
+    asked = ["hydra/sweeper=race", "lr=0.1,0.01,0.001", "hydra.sweeper.keep=2", "hydra.sweeper.looks=[2,3]", ONE_THREAD]
+    assert run(tmp_path, *asked, "name=basic").code == 0
+    outcome = run(tmp_path, *asked, "name=joblib", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    assert outcome.code == 0, outcome.err
+    one, other = tmp_path / "multirun/basic", tmp_path / "multirun/joblib"
+    assert statuses(one) == statuses(other)
+    assert content(one)["race"] == content(other)["race"]
+    assert all(same_weights(one / name, other / name) for name in statuses(one))
+    assert (one / "settings.csv").read_bytes() == (other / "settings.csv").read_bytes()
+
+
+@installed("joblib")
 def test_on_error_stop_begins_no_further_job_in_any_process(tmp_path: Path):
     overrides = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=1", "on_error=stop", "lr=-1,0.001,0.01", "name=stop"]
     outcome = run(tmp_path, *overrides)

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import json
+import math
 import os
 import re
 import shlex
@@ -94,6 +95,9 @@ def test_summary_csv_has_the_values_of_the_run_directories(finished: Finished):
                 row[name] = best[name]
             elif name.startswith(("test/", "train/")):
                 row[name] = history[name].dropna().iloc[-1]
+        scored = history["val/iou"].dropna()
+        row |= {"objective_best": scored.max(), "objective_last": scored.iloc[-1]}
+        row["objective_mean_last_3"] = math.fsum(scored[-3:]) / len(scored[-3:])
         row |= {"status": "completed", "seconds": record["seconds"], "directory": folder}
         row["checkpoint"] = f"{folder}/checkpoints/best.ckpt"
         assert (sweep / row["checkpoint"]).is_file()

@@ -53,6 +53,8 @@ class TrainingLog(Callback):
         self.objective = objective
         self.mode = mode
         self.best: Best | None = None
+        self.recent: list[float] = []
+        """The objective of the last three validations, the latest at the end."""
         self.latest: dict[str, float] = {}
         self.train_seconds = 0.0
         self.train_steps = 0
@@ -97,8 +99,10 @@ class TrainingLog(Callback):
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         metrics = self._collected(trainer, "val/")
         self._write(trainer, metrics)
-        if trainer.state.fn == "fit" and self._is_best(metrics[self.objective]):
-            self.best = Best(trainer.global_step, metrics)
+        if trainer.state.fn == "fit":
+            self.recent = [*self.recent, metrics[self.objective]][-3:]
+            if self._is_best(metrics[self.objective]):
+                self.best = Best(trainer.global_step, metrics)
         self._mark = time.perf_counter()
 
     def _is_best(self, value: float) -> bool:
@@ -112,6 +116,7 @@ class TrainingLog(Callback):
         best = None if self.best is None else {"step": self.best.step, "metrics": self.best.metrics}
         return {
             "best": best,
+            "recent": list(self.recent),
             "latest": dict(self.latest),
             "train_seconds": self.train_seconds,
             "train_steps": self.train_steps,
@@ -123,6 +128,7 @@ class TrainingLog(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best = None if state_dict["best"] is None else Best(**state_dict["best"])
         # Checkpoints of an early version lack the keys read by `get`.
+        self.recent = list(state_dict.get("recent", []))
         self.latest = dict(state_dict.get("latest", {}))
         self.train_seconds, self.train_steps = state_dict["train_seconds"], state_dict["train_steps"]
         seconds, steps = state_dict.get("window", (self.train_seconds, self.train_steps))

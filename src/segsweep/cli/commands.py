@@ -205,12 +205,9 @@ def evaluate(config: DictConfig) -> None:
         check_arguments(evaluate_runs, settings, known=("folder",))
 
         def folder() -> Path:
-            try:
-                results.mkdir(parents=True, exist_ok=chosen is not None)
-            except FileExistsError:
-                if chosen is not None:
-                    raise
-                return Path(new_folder("outputs", "evaluation"))  # an evaluation of the same second has taken it
+            if chosen is None and results.exists():  # an evaluation of the same second has taken it
+                return Path(new_folder("outputs", "evaluation"))
+            results.mkdir(parents=True, exist_ok=True)
             return results
 
         evaluate_runs(folder, **settings)

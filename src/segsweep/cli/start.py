@@ -59,7 +59,7 @@ FIRST_PROCESS = os.environ.get("LOCAL_RANK", "0") == "0"
 
 
 class KnownKeys(Callback):
-    """Refuses unknown keys, wrong values at the root, and a sweep or a resumed run with debug=speed; says what starts.
+    """Refuses unknown keys, wrong values at the root, and keys that do not go together; says which sweep starts.
 
     It does so before any folder is made; in a sweep once.
 
@@ -82,6 +82,7 @@ class KnownKeys(Callback):
                 raise UserError(f"debug=speed: measures a new training; leave out resume={config.resume}")
             if self.command == "train":
                 check_early(config)
+                require_joint_axis(config)
             if config.hydra.mode is not RunMode.MULTIRUN:  # a sweep may vary it
                 require_root(config)
             if config.hydra.mode is RunMode.MULTIRUN and self.command == "train":
@@ -97,7 +98,9 @@ def check_early(config: DictConfig) -> None:
         UserError: names the key and the value.
     """
     try:
-        settings: dict[str, Any] = {str(key): config[key] for key in ("lr", "momentum", "seed", "name", "objective")}
+        settings: dict[str, Any] = {
+            str(key): config[key] for key in ("lr", "momentum", "seed", "name", "objective", "objective_at")
+        }
         settings |= {"on_error": config.on_error, "code": None if config.code is None else ""}
     except OmegaConfBaseException:
         return  # a missing value, or an interpolation of a swept key: the job checks it
@@ -110,6 +113,34 @@ def require_root(config: DictConfig) -> None:
         return
     if OmegaConf.is_missing(data, "root") or OmegaConf.select(data, "root") == "":
         raise UserError("data.root: needs a value; give a folder of images and masks, as in data.root=my_images")
+
+
+def require_joint_axis(config: DictConfig) -> None:
+    """Refuses settings_of and keep where nothing reads them.
+
+    Args:
+        config: with Hydra's node.
+
+    Raises:
+        UserError: names the key and what to type.
+    """
+    sweeper, chosen = config.hydra.sweeper, config.hydra.runtime.choices.get("hydra/sweeper")
+    settings_of, keep = sweeper.get("settings_of"), sweeper.get("keep")
+    if "settings_of" not in sweeper:
+        if keep is not None and chosen != "race":  # a race has a `keep` of its own
+            raise UserError(f"keep={keep}: needs a sweep to take settings from; add settings_of=multirun/NAME")
+        return
+    if settings_of in (None, ""):
+        raise UserError("settings_of: needs a value; give a sweep directory, as in settings_of=multirun/first")
+    if config.hydra.mode is not RunMode.MULTIRUN:
+        raise UserError(f"settings_of={settings_of}: starts a sweep; add -m")
+    if chosen != "grid":
+        raise UserError(f"settings_of={settings_of}: needs hydra/sweeper=grid; leave out hydra/sweeper={chosen}")
+    if sweeper.get("final"):
+        raise UserError(
+            f"settings_of={settings_of}: has no final training; leave out hydra.sweeper.final, or take the best setting "
+            "with keep=1 and a new seed"
+        )
 
 
 def begin_sweep(config: DictConfig) -> None:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from segsweep.absent_classes import absence
 from segsweep.classes.masks import MaskReading, read_mask
 from segsweep.data.folder import FolderSource, is_shape, numbers
+from segsweep.data.folds import absences
 from segsweep.data.images import ImageReading, read_image
 from segsweep.data.pairs import Pair, scan
 from segsweep.data.reading import require_match, room_for
@@ -61,6 +62,8 @@ class CheckReport:
     classes: tuple[str, ...]
     split: str
     """How the pairs were split, in words."""
+    folds: tuple[str, ...]
+    """The folds of a cross-validation, in words."""
     pairs: tuple[PairReport, ...]
     errors: tuple[str, ...]
     warnings: tuple[str, ...]
@@ -188,11 +191,14 @@ def check_folder(source: FolderSource, workers: int | None = None) -> CheckRepor
     file_warnings = [*pairing.skipped, *(warning for report in reports for warning in report.warnings)]
     if doubt := brightest.doubt():
         file_warnings.append(doubt)
-    in_two_splits, repeated = find_duplicates(reports)
+    folds = splits.folds if splits else ()
+    in_fold = {name: f"fold {at}" for at, fold in enumerate(folds) for name in fold.pairs}
+    in_two_splits, repeated = find_duplicates([replace(at, split=in_fold.get(at.name, at.split)) for at in reports])
     return CheckReport(
         str(source.root),
         tuple(source.labels.names),
         splits.reason if splits else "",
+        tuple(f"fold {number}: {fold}" for number, fold in enumerate(folds)),
         tuple(reports),
         (*errors, *(error for report in reports for error in report.errors), *in_two_splits),
         # Only the first lines are printed, so those that concern the whole folder come first.
@@ -316,6 +322,8 @@ def folder_warnings(source: FolderSource, splits: Splits | None, reports: Sequen
             warnings.append(
                 f"{shown(source.root)}: the class {name} has no pixels in train, but in {where}; choose another split"
             )
+    if splits and splits.folds:
+        return warnings + absences(splits.folds, {each.name: each.pixels for each in read}, source.labels.names)
     for part in ("val", "test"):
         absent = [name for name, counts in masks_with.items() if counts and not counts[part]]
         if absent and any(report.split == part for report in read):

@@ -75,7 +75,8 @@ class FolderSource(Source):
     Args:
         root, labels: the folder and its classes; see `FolderSettings`.
         images, masks, image_suffix, mask_suffix: where the files are; see `Layout`.
-        split, train, val, test, fractions, whole_groups, split_seed: which files are in which split; see `SplitRule`.
+        split, train, val, test, fractions, whole_groups, split_seed, folds, fold: which files are in which split; see
+            `SplitRule`.
         channels, alpha, exif, white, bands: how images are read; see `ImageRule`.
         by, ignore_colors, ignore_ids, map_colors, map_ids, snap: how masks are read; see `MaskRule`. None: the value of
             the preset in `labels`, else the default of `MaskRule`.

@@ -1,6 +1,5 @@
 """Divides pairs into train, val and test. No file is in two of them, and no group unless asked for."""
 
-import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from segsweep.data.folds import Fold, divide, group_below, in_words, require_fold, shuffled, test_and_val
 from segsweep.data.pairs import Pair
 from segsweep.errors import UserError, shown
 from segsweep.instantiate import From0To1, checked
@@ -18,6 +18,7 @@ PARTS = ("train", "val", "test")
 LARGEST_LIST = 64 << 20
 """Most bytes of a list file; enough for a line for each of some hundred thousand pairs."""
 FOLDER_NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
+SPLIT_FOLDERS = {name: part for part, names in FOLDER_NAMES.items() for name in names}
 
 
 @checked
@@ -33,9 +34,11 @@ class SplitRule:
             drawn from train if it is missing; else fraction.
         train, val, test: names of groups, or list files (below the root or the current folder).
         fractions: shares of the pairs for train, val and test, with sum 1.
-        whole_groups: whether "fraction" keeps groups together; None: only if every pair has a group and there are at
-            least as many groups as parts.
-        split_seed: seed of "fraction", and of the crops for batch-norm statistics.
+        whole_groups: whether "fraction" and folds keep groups together; None: only if every pair has a group and there
+            are at least as many groups as parts; for folds, if there are several.
+        split_seed: seed of "fraction" and folds, and of the crops for batch-norm statistics.
+        folds: cross-validation instead of `split`: the number of parts of about the same size; None: none.
+        fold: the part that is test. The next one is val, after the last the first; the others train.
 
     Raises:
         UserError: the values contradict each other.
@@ -48,8 +51,11 @@ class SplitRule:
     fractions: Annotated[Sequence[From0To1], Field(min_length=3, max_length=3)] = (0.7, 0.15, 0.15)
     whole_groups: bool | None = None
     split_seed: int = 0
+    folds: int | None = None
+    fold: int | None = None
 
     def __post_init__(self) -> None:
+        require_fold(self.folds, self.fold)
         if not math.isclose(sum(self.fractions), 1, abs_tol=1e-6):
             raise UserError(f"data.fractions={list(self.fractions)}: must have the sum 1 (train, val, test)")
         given = [part for part in PARTS if getattr(self, part)]
@@ -75,6 +81,7 @@ class Splits:
     test: tuple[Pair, ...]
     unused: tuple[Pair, ...]
     reason: str
+    folds: tuple[Fold, ...] = ()  # all parts of a cross-validation
 
     def __getitem__(self, part: str) -> tuple[Pair, ...]:
         return {"train": self.train, "val": self.val, "test": self.test}[part]
@@ -89,10 +96,11 @@ def split_pairs(pairs: Sequence[Pair], root: Path | str, rule: SplitRule = Split
     """
     pairs = sorted(pairs, key=lambda pair: pair.name)
     root = Path(root)
+    if rule.folds is not None:
+        return by_fold(pairs, root, rule)
     by = infer_split(pairs, root, rule) if rule.split == "auto" else rule.split
     if by == "folders":
-        part_of = {name: part for part, names in FOLDER_NAMES.items() for name in names}
-        chosen = {pair.name: part_of[pair.group.lower()] for pair in pairs if pair.group.lower() in part_of}
+        chosen = {pair.name: SPLIT_FOLDERS[pair.group.lower()] for pair in pairs if pair.group.lower() in SPLIT_FOLDERS}
         reason = "by the folders " + ", ".join(sorted({pair.group for pair in pairs}))
     elif by == "groups":
         chosen = by_group(pairs, {part: getattr(rule, part) for part in PARTS})
@@ -199,18 +207,36 @@ def by_fraction(group_of: Mapping[str, str], rule: SplitRule, fractions: Sequenc
         )
     missing = {part: fraction * len(group_of) for part, fraction in zip(PARTS, fractions, strict=True)}
     chosen: dict[str, str] = {}
-    # Ordered by a hash of the name: a pair keeps its place when others are added or removed.
-    order = sorted(
-        units, key=lambda unit: hashlib.sha256(f"{rule.split_seed}:{unit}".encode("utf-8", "surrogatepass")).digest()
-    )
     first = [part for part in ("val", "test", "train") if part in parts]
-    for position, unit in enumerate(order):
+    for position, unit in enumerate(shuffled(units, rule.split_seed)):
         # First one unit for each part, so that none is empty; then each goes to the part that lacks most.
         part = first[position] if position < len(first) else max(parts, key=lambda part: missing[part])
         missing[part] -= len(units[unit])
         chosen.update(dict.fromkeys(units[unit], part))
     shares = "/".join(f"{fraction:g}" for fraction in fractions)
     return chosen, f"by fraction {shares} of {'whole groups' if together else 'files'}, seed {rule.split_seed}"
+
+
+def by_fold(pairs: Sequence[Pair], root: Path, rule: SplitRule) -> Splits:
+    """Divides pairs into `rule.folds`. Raises UserError if no fold is chosen, groups are too few, or a file is in two."""
+    assert rule.folds is not None
+    test, val = test_and_val(rule.folds, rule.fold)
+    folders = sorted({pair.group for pair in pairs if pair.group.lower() in SPLIT_FOLDERS})
+    if all(SPLIT_FOLDERS[folder.lower()] != "train" for folder in folders):
+        folders = []  # a group named test among others is a group
+    groups = {pair.name: group_below(pair.name, folders) for pair in pairs}
+    folds = divide(groups, rule.folds, rule.whole_groups, rule.split_seed)
+    fold_of = {name: number for number, fold in enumerate(folds) for name in fold.pairs}
+    members = [tuple(pair for pair in pairs if fold_of[pair.name] == number) for number in range(rule.folds)]
+    require_distinct_files({f"fold {number}": own for number, own in enumerate(members)})
+    train = tuple(pair for pair in pairs if fold_of[pair.name] not in (test, val))
+    if rule.names or rule.split not in ("auto", "fraction"):
+        instead = [f"data.{part}" for part in PARTS if getattr(rule, part)] or [f"data.split={rule.split}"]
+    else:
+        lists = [path.name for paths in find_lists(root, rule).values() for path in paths]
+        instead = lists or folders or ["data.fractions"]
+    reason = f"by {in_words(folds, test, val)}, seed {rule.split_seed}, instead of {', '.join(map(shown, instead))}"
+    return Splits(train, members[val], members[test], (), reason, folds)
 
 
 def find_lists(root: Path, rule: SplitRule) -> dict[str, list[Path]]:

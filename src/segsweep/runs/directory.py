@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 
 from segsweep.errors import UserError
 from segsweep.instantiate import check_arguments
+from segsweep.root_settings import ObjectiveAt
 from segsweep.runs.files import read_text, write_json
 from segsweep.runs.metrics_csv import LARGEST_FILE
 
@@ -74,11 +75,21 @@ def objective_mode(name: str) -> Literal["min", "max"]:
 
 @dataclass
 class Objective:
-    """The metric that runs are compared by; `value` is the best checkpoint's."""
+    """The metric that runs are compared by. Its `value` ranks the run: `best`, `last` or `mean_last_3`, as `at` says."""
 
     name: str
     mode: Literal["min", "max"]
     value: float | None = None
+    at: ObjectiveAt = "best"
+    best: float | None = None
+    last: float | None = None
+    mean_last_3: float | None = None
+    """With fewer than three validations, the mean of all."""
+
+    @property
+    def label(self) -> str:
+        """The name in tables and sentences: "val/iou", "val/iou (last)"."""
+        return self.name + {"best": "", "last": " (last)", "mean_last_3": " (mean of last 3)"}[self.at]
 
 
 @dataclass

@@ -63,11 +63,11 @@ def sweep_curves(results: Results) -> Figure | None:
     if len(others := table[~table["directory"].isin(list(drawn))]):
         counts = pd.Series(outcomes(others)).value_counts(sort=False)
         title += f" (not drawn: {', '.join(f'{count} {outcome}' for outcome, count in counts.items())})"
-    apart = compared is not None and bool(compared.parts)
+    apart = compared is not None and (bool(compared.parts) or bool(compared.shared))
     return curves(
         drawn, columns, settings=settings, groups=groups, lines=lines, title=title, enlarge=True,
         diverged=[name for name in drawn if is_diverged(rows[name]["error"])],
-        # Jobs that were scored on different images have no common best.
+        # Jobs that were scored on different images, as folds are, have no common best.
         best=None if apart else {objective: record.mode, "train/loss_running": "min"},
     )  # fmt: skip
 
@@ -87,7 +87,7 @@ def sweep_heatmap(results: Results) -> Figure | None:
     ended = table[counted].copy()
     if not axes or not len(ended):
         return None
-    name = record.objective["name"]
+    name = record.label
     parts = {} if compared is None else compared.parts
     inner = [axis for axis in axes if not parts or any(axis in part.settings for part in parts.values())]
     columns = "lr" if "lr" in inner else [_GROUP, *inner][-1]
@@ -96,13 +96,22 @@ def sweep_heatmap(results: Results) -> Figure | None:
     if parts:
         rows = _GROUP if inner else ""
     rest = [axis for axis in others if axis != rows]
-    title = name if compared is None or compared.replicates < 2 else f"mean {name} over {compared.replicates} seeds"
-    if (rest or parts) and compared is not None:
+    title = (
+        name
+        if compared is None or compared.replicates < 2
+        else f"mean {name} over {compared.replicates} {compared.replicate}s"
+    )
+    if compared is not None and (rest or parts or compared.shared or record.race is not None):
         # The best mean over the seeds: the best single run may be a lucky seed of a worse setting.
         ended = compared.table.assign(
             status=[count_missing(reasons) or "completed" for reasons in compared.table["missing"]]
         )
         ended[name] = ended["mean"].where(ended["missing"] == "")
+        if "out_at" in ended:  # of a race: one seed is no mean, and those ruled out have fewer seeds
+            screened = ended["out_at"] == "screening"
+            ended[name] = ended[name].where(~screened)
+            ended["status"] = ended["status"].where(~screened, "screened out")
+            title = f"mean {name} over the racing seeds"
         ended[_GROUP] = [group for group, part in (parts or {"": compared}).items() for _ in range(len(part.table))]
         ended[""] = ""
         # A cell shows the best of its settings with all replicates. If it has no such setting, it says why.
@@ -126,7 +135,7 @@ def sweep_heatmap(results: Results) -> Figure | None:
         title += f", {MOST_VALUES} of {values:,} {axis}" if values > MOST_VALUES else ""
     note = f"\n★ {'highest' if record.mode == 'max' else 'lowest'}" if ended[name].notna().any() else ""
     if parts and compared is not None:
-        note = f"\n{compared.why}"
+        note = f"\n{compared.why.partition('. ')[0]}"
     by_setting = {} if compared is None or parts else compared.by_setting()
     standings = [by_setting.get(tuple(entry_key(row[axis]) for axis in axes)) for _, row in ended.iterrows()]
     ended["mark"] = ["" if found is None else _MARKS.get(found["standing"], "") for found in standings]

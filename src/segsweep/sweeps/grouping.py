@@ -12,7 +12,7 @@ import pandas as pd
 
 from segsweep.sweeps.report_text import entry_text, setting_name
 from segsweep.sweeps.scale import Scale
-from segsweep.sweeps.statistics import t_quantile
+from segsweep.sweeps.statistics import standard_error, t_quantile
 
 NOT_RUN = "not run"
 """The reason given for a missing replicate that has no job."""
@@ -66,13 +66,13 @@ class Group:
         """
         return (self.lost, len(self.missing), -sign * self.mean if self.scores else math.inf, self.key)
 
-    def columns(self, seed: str, scale: Scale) -> dict[str, Any]:
-        """The row of `Comparison.table` before any test. `missing` uses the key `seed`, the interval the scale."""
+    def columns(self, seed: str, scale: Scale, shared: float) -> dict[str, Any]:
+        """The row of `Comparison.table` before any test. `missing` uses the key `seed`; the interval uses the others."""
         values = np.array(list(self.scores.values()))
         n, std, low, high = len(values), math.nan, math.nan, math.nan
         if n > 1:
             std, on_scale = float(values.std(ddof=1)), scale.forward(values)
-            half = t_quantile(n) * on_scale.std(ddof=1) / math.sqrt(n)
+            half = t_quantile(n) * standard_error(on_scale, shared)
             low, high = (float(scale.back(on_scale.mean() + end)) for end in (-half, half))
         reasons = ", ".join(f"{seed}={key[2]} {why}" for key, why in sorted(self.missing.items()))
         return {

@@ -17,7 +17,7 @@ from segsweep.fingerprint import typed
 from segsweep.runs import RunRecord
 from segsweep.sweeps.ranking import values_key
 from segsweep.sweeps.results import Results
-from segsweep.sweeps.state import FINAL, Job, SweepRecord, is_diverged
+from segsweep.sweeps.state import FINAL, REPLICATES, Job, SweepRecord, is_diverged
 
 SUFFIX = ".hparams"
 ALWAYS = ("optim", "lr", "momentum", "seed")
@@ -38,12 +38,14 @@ def write_hparams(results: Results) -> None:
     started = [job for job in record.jobs if job.directory in runs]
     rows = hparams_rows(record, started)
     metrics: dict[str, dict[str, float]] = {}
+    # The column with the metric's name is of the best checkpoint, which does not rank jobs under objective_at=last.
+    column = "objective" if "at" in record.objective else record.objective["name"]
     for job in started:
         if job.status == "completed":
             run = runs[job.directory]
             final = {k: v for k, v in run.metrics.items() if k.startswith(("val/", "test/")) or k in FIRST}
             if run.objective.value is not None:
-                final[run.objective.name] = run.objective.value
+                final[column] = run.objective.value
             metrics[job.directory] = final
     settings = {} if results.compared is None else results.compared.by_setting()
     if any(setting["standing"] != "untested" for setting in settings.values()):
@@ -53,7 +55,7 @@ def write_hparams(results: Results) -> None:
             if setting is not None and job.directory in metrics and not math.isnan(setting["p_best"]):
                 metrics[job.directory]["p_best"] = setting["p_best"]
     # TensorBoard takes the columns from the run that it reads first, so the file of every run has all columns.
-    columns = hparams_columns(rows, [name for names in metrics.values() for name in names], record.objective["name"])
+    columns = hparams_columns(rows, [name for names in metrics.values() for name in names], column)
     for job, row in zip(started, rows, strict=True):
         folder = sweep.run(job).tensorboard
         folder.mkdir(parents=True, exist_ok=True)
@@ -80,8 +82,8 @@ def hparams_rows(record: SweepRecord, jobs: list[Job]) -> list[Row]:
         values = [record.value_of(job, key) for job in jobs]
         if key not in record.axes and all(value is None for value in values):
             continue
-        # A seed is written as text, because the tab would show it as 0.0000.
-        numbers = key != "seed" and all(type(value) in (int, float) for value in values)
+        # Seeds and folds are written as text, because the tab would show them as 0.0000.
+        numbers = key not in REPLICATES and all(type(value) in (int, float) for value in values)
         for row, value in zip(rows, values, strict=True):
             row[key] = float(value) if numbers else typed(value)  # type: ignore[arg-type]
     for row, job in zip(rows, jobs, strict=True):
@@ -149,7 +151,7 @@ def event_file(
         value = Summary.Value(tag=tag, metadata=SummaryMetadata(plugin_data=data), tensor=metadata.NULL_TENSOR)
         events.append(Event(wall_time=started, summary=Summary(value=[value])))
     for name, number in metrics.items():
-        if logged and _tag(name) == name and name != "p_best":
+        if logged and _tag(name) == name and name not in ("p_best", "objective"):
             continue  # the training has logged it
         scalar = Summary(value=[Summary.Value(tag=_tag(name), simple_value=number)])
         step = run.steps if run.best_step is None or _tag(name) == name else run.best_step

@@ -96,8 +96,12 @@ class Sweep:
             UserError: no job is completed yet, or the jobs were scored on different images.
         """
         if self.results.best is None:
+            if self.comparison.shared:
+                raise UserError(f"{self.path}: each fold is scored on other images; .run(directory) gives any job")
             if why := self.comparison.why:
-                raise UserError(f"{self.path}: {why}, so there is no best job; .run(directory) gives any job")
+                raise UserError(
+                    f"{self.path}: {why.partition('. ')[0]}, so there is no best job; .run(directory) gives any job"
+                )
             raise UserError(f"{self.path}: no job is completed yet, so there is no best job")
         return self.run(self.results.best)
 

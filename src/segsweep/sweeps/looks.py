@@ -43,8 +43,10 @@ def look_now(record: SweepRecord) -> Look | None:
     """The look that a report takes now, by the statuses of the jobs.
 
     It is a new one if all jobs that were asked for have ended, and no look was over the same jobs with the same statuses.
-    Else it is the last one; None before the first.
+    Else it is the last one; None before the first, and for a race, whose plan fixes its looks.
     """
+    if record.race is not None:
+        return None
     known, jobs = _looks(record), record.compared_jobs
     # An interrupted trial of a foreign sweeper, such as Optuna's, is not tried again.
     waiting = {"other": ("pending", "running")}

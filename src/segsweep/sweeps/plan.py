@@ -5,6 +5,7 @@ import itertools
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -12,12 +13,14 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from segsweep.data import SOURCES
+from segsweep.data.folds import test_and_val
+from segsweep.data.splits import SplitRule
 from segsweep.errors import UserError
 from segsweep.fingerprint import Leaf, differences, flatten, job_key, result_settings, typed
-from segsweep.instantiate import to_plain
+from segsweep.instantiate import naming_keys, to_plain
 from segsweep.keys import require_known
 from segsweep.root_settings import check_root
-from segsweep.runs.stored import plain_overrides, require_plain_overrides
+from segsweep.runs.stored import is_unresolved, plain_overrides, require_plain_overrides
 from segsweep.sweeps.grouping import Key
 from segsweep.sweeps.ranking import values_key
 from segsweep.sweeps.scored import scored_settings
@@ -28,6 +31,7 @@ from segsweep.user_code import load_code
 UNSWEPT = {
     "name": "a sweep has one name",
     "objective": "jobs with different objectives cannot be ranked together",
+    "objective_at": "jobs that are ranked by different validations cannot be ranked together",
     "resume": "it continues a single run; a sweep is continued by the same command with the same name=",
     "on_error": "it applies to the whole sweep",
     "debug": "a sweep has one choice of it",
@@ -54,6 +58,7 @@ def job_of(config: DictConfig, overrides: Sequence[str], axes: Sequence[str], pr
     settings = to_plain(OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]))
     check_root(settings)
     require_known_settings(settings)
+    require_chosen_fold(settings.get("data") or {})
     trainer = settings.get("trainer") or {}
     if trainer.get("strategy") == "ddp" or trainer.get("devices") not in (1, None):
         raise SeveralProcessesError(
@@ -77,6 +82,20 @@ def job_of(config: DictConfig, overrides: Sequence[str], axes: Sequence[str], pr
         {group: choice for group, choice in choices.items() if not group.startswith("hydra/")},
         scored_settings(result, str(settings["objective"])),
     )  # fmt: skip
+
+
+def require_chosen_fold(data: Mapping[str, Any]) -> None:
+    """Refuses a cross-validation that cannot be before any job starts, in one line instead of one for each job.
+
+    Raises:
+        UserError: see `require_fold` and `test_and_val`.
+    """
+    if data.get("_target_") != "segsweep.data.FolderSource":
+        return
+    with naming_keys("data"):
+        rule = SplitRule(folds=data.get("folds"), fold=data.get("fold"))
+    if rule.folds is not None:
+        test_and_val(rule.folds, rule.fold)
 
 
 class SeveralProcessesError(UserError):
@@ -231,6 +250,12 @@ def _give_own_keys(record: SweepRecord, wanted: Sequence[Job]) -> None:
 def key_of(override: str) -> str:
     """The key that an override sets: "lr" of "lr=0.1", and of "+lr=0.1"."""
     return override.lstrip("+").split("=", 1)[0]
+
+
+def with_interpolations(record: SweepRecord) -> list[str]:
+    """The unswept overrides of a sweep's command that refer to other settings, as in `data.split_seed=${seed}`."""
+    unswept = (override for override in record.overrides if key_of(override) not in record.axes)
+    return [override for override in unswept if is_unresolved(override)]
 
 
 def _first_differences(found: Mapping[str, str]) -> str:

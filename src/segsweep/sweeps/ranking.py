@@ -53,12 +53,15 @@ class Comparison:
         identical: groups of settings with exactly the same value for every seed that they share.
         parts: if jobs were scored on different images, the comparison of each group scored on the same ones, by the group's
             name. Then `table` has the rows one group after the other, `compared` is 0 and nothing is best.
-        why: one sentence for a person that names the settings that make these groups.
+        why: one line for a person that names the settings that make these groups.
         level: the chance that a setting which is truly the best is ruled out.
         scale: the scale of tests and intervals; see `Scale`.
         look: which look at the sweep it is, from 1 on; None outside of sweeps.
         later: jobs that ended after this look, and are not in it.
         tested: whether settings were tested, not only ranked.
+        shared: above 0 if the replicates are the folds of a cross-validation; see `statistics.standard_error`.
+        corrected_for: in a race, how many settings `p_best` is corrected for; None for those compared.
+        notes: more sentences for the verdict.
     """
 
     table: pd.DataFrame
@@ -77,6 +80,14 @@ class Comparison:
     look: int | None = None
     later: int = 0
     tested: bool = True
+    shared: float = 0.0
+    corrected_for: int | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def replicate(self) -> str:
+        """What a replicate is called: seed or fold."""
+        return "fold" if self.shared else "seed"
 
     @property
     def rankings(self) -> Sequence["Comparison"]:
@@ -131,6 +142,7 @@ def compare(
     scale: ScaleName = "raw",
     pixels: int = PIXELS,
     test: bool = True,
+    shared: float = 0.0,
 ) -> Comparison:
     """Ranks the settings of a sweep, and tests which of them can be dropped without dropping the best.
 
@@ -167,6 +179,8 @@ def compare(
         scale: the scale of tests and intervals: log for losses, logit for shares. Means and differences keep their unit.
         pixels: pixels of the scored split; on the logit scale, 0 and 1 count as half a pixel away from it.
         test: False ranks the settings and tests nothing, for jobs that are still being trained.
+        shared: above 0 if the replicates are folds; see `statistics.standard_error`. Jobs with several seeds in a fold:
+            `folds.compare_folds`.
 
     Raises:
         ValueError: there are no jobs; a column is missing, named twice or named like one of `COLUMNS`; a job has no seed;
@@ -181,11 +195,11 @@ def compare(
         group.restrict(seeds)
     groups.sort(key=lambda group: group.rank(1 if mode == "max" else -1))
     full = [group for group in groups if not group.missing]
-    rows = [group.columns(seed, Scale(scale, pixels)) for group in groups]
+    rows = [group.columns(seed, Scale(scale, pixels), shared) for group in groups]
     if full:
         if test:
             values = np.array([[group.scores[key] for key in sorted(seeds)] for group in full])
-            tested = judged(values, mode, Scale(scale, pixels), level)
+            tested = judged(values, mode, Scale(scale, pixels), level, shared)
             rows[: len(full)] = [row | more for row, more in zip(rows, tested, strict=False)]
         for group, row in zip(groups, rows, strict=True):
             if common := [
@@ -201,24 +215,28 @@ def compare(
     winner = dict(full[0].settings) if full else None
     return Comparison(
         table, winner, name or value, mode, len(seeds), len(full), tuple(settings), left_out, same,
-        level=level, scale=scale, tested=test,
+        level=level, scale=scale, tested=test, shared=shared,
     )  # fmt: skip
 
 
-def judged(values: NDArray[np.float64], mode: Mode, scale: Scale, level: float) -> list[dict[str, Any]]:
+def judged(
+    values: NDArray[np.float64], mode: Mode, scale: Scale, level: float, shared: float = 0.0
+) -> list[dict[str, Any]]:
     """The columns of `Comparison.table` that tests give, for settings that have all replicates.
 
     Args:
         values: [k, n], in the metric's unit, best mean first.
         mode: "max" if more is better.
         scale: of the tests.
-        level: as in `compare`.
+        level, shared: as in `compare`.
     """
     sign = 1 if mode == "max" else -1
     on_scale, means = sign * scale.forward(values), values.mean(axis=1)
-    p_best = statistics.p_best(on_scale, sign * means, level)
-    collapsed = statistics.unstable(values, mode)
-    rows = statistics.judge(on_scale, level)
+    p_best = statistics.p_best(on_scale, sign * means, level, shared)
+    # Some folds are harder than others for every setting: each is seen beside the best value of its fold.
+    best = (values.max(axis=0) if mode == "max" else values.min(axis=0)) if shared else np.ones(values.shape[1])
+    collapsed = statistics.unstable(values / np.where(best > 0, best, 1), mode)
+    rows = statistics.judge(on_scale, level, shared)
     for place, row in enumerate(rows):
         row |= {"p_best": float(p_best[place]), "unstable": bool(collapsed[place])}
         if "detectable" in row:

@@ -13,12 +13,13 @@ from segsweep.runs.files import write_text, write_whole
 from segsweep.sweeps.figures import draw
 from segsweep.sweeps.hparams import write_hparams
 from segsweep.sweeps.looks import look_now
+from segsweep.sweeps.next_steps import next_training
 from segsweep.sweeps.report_text import Table, failure_lines, final_trainings, jobs_table, settings_table
 from segsweep.sweeps.results import Results
 from segsweep.sweeps.state import SweepDirectory
 
 _MOST_ROWS = 30  # of a printed table
-_DISPENSABLE = ("seconds", "test/loss", "test/iou", "n", "± std", "difference")
+_DISPENSABLE = ("seconds", "test/loss", "test/iou", "n", "± std", "difference", "test/iou ± std")
 """Columns to leave out, in this order, until the table fits the terminal."""
 
 
@@ -54,7 +55,7 @@ def markdown(results: Results) -> str:
     counts = ", ".join(f"{number} {status}" for status, number in table["status"].value_counts().items())
     better = "the higher the better" if record.mode == "max" else "the lower the better"
     lines = [f"# {record.name or sweep.path.name}", "", f"    python train.py -m {shlex.join(record.overrides)}", ""]
-    lines += [f"{len(table)} jobs: {counts}. Objective: {record.objective['name']}, {better}.", ""]
+    lines += [f"{len(table)} jobs: {counts}. Objective: {record.label}, {better}.", ""]
     if absent := results.absence_lines:
         lines += [*(f"\\{MARK.strip()} {line}." for line in absent), ""]
     if compared is not None:
@@ -62,6 +63,9 @@ def markdown(results: Results) -> str:
         lines += [f"**{first}**", "", *(f"- {line}" for line in others), ""]
     if final := final_trainings(record, table):
         lines += [" ".join(final), ""]
+    following = next_training(results)
+    if following is not None and following.why:
+        lines += [following.why, ""]
     if (best := results.best) is not None:
         checkpoint = table.set_index("directory")["checkpoint"][best]
         lines += [f"The run to take: `{best}`" + (f" (`{checkpoint}`)." if checkpoint else "."), ""]
@@ -83,10 +87,10 @@ def markdown(results: Results) -> str:
 def marked(content: Table, results: Results) -> Table:
     """Marks the objective in the table's header if it leaves out a class that val lacks."""
     header, rows = content
-    name = results.record.objective["name"]
+    record = results.record
     absent = [each for classes in results.absent.values() for each in classes]
-    mark = MARK if rests_on(name.removeprefix("val/"), absent) else ""
-    return [cell + mark if cell == name else cell for cell in header], rows
+    mark = MARK if rests_on(record.objective["name"].removeprefix("val/"), absent) else ""
+    return [cell + mark if cell == record.label else cell for cell in header], rows
 
 
 def print_report(results: Results) -> None:
@@ -94,7 +98,9 @@ def print_report(results: Results) -> None:
     console = Console(soft_wrap=True)
     for line in report_lines(results):
         console.print(line, highlight=False)
-    sweep = results.sweep
+    sweep, following = results.sweep, next_training(results)
+    if following is not None and following.why:
+        console.print(following.why, highlight=False, markup=False)
     shown = relative(sweep.path)
     files = (sweep.summary_md, sweep.summary_csv, sweep.settings_csv, sweep.curves, sweep.heatmap)
     print(f"Everything is in {shown}: {', '.join(path.name for path in files if path.exists())}")
@@ -104,6 +110,8 @@ def print_report(results: Results) -> None:
         job = results.record.job_at(best)
         tests = job is not None and bool(job.settings.get("trainer.test"))
         print(f"  {evaluate_command(shown / best, results.runs[best].metrics, tests)}")
+    if following is not None and following.command is not None:
+        print(f"  {following.command}")
 
 
 def report_lines(results: Results, width: int | None = None) -> list[Text]:

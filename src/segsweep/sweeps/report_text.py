@@ -21,6 +21,9 @@ _MOST_JOBS = 3  # that an error line names
 _OTHER_METRICS = ("test/iou", "test/loss", "train/loss_running")
 """The metrics of the table of jobs, besides the objective."""
 
+OBJECTIVES = {"objective_best": "best", "objective_last": "last", "objective_mean_last_3": "mean of last 3"}
+"""Columns of the table of jobs with the objective at each validation that may rank them, and their titles."""
+
 Table = tuple[list[str], list[list[str]]]
 """Header and rows."""
 
@@ -55,6 +58,10 @@ def verdict_sentences(comparison: "Comparison") -> list[str]:
             lines.append(f"{heading}: {'; '.join(named)}.")
     if comparison.compared > 1 and not alone and table["p_best"].notna().any():
         lines += _test_lines(comparison)
+    first = table.iloc[0]
+    if pd.notna(first.get("test/iou std")):
+        mean, std = (_rounded(first[f"test/iou {name}"], first["test/iou std"]) for name in ("mean", "std"))
+        lines.append(f"On test, which ranks nothing: {setting_name(first, settings)} has test/iou {mean} ± {std}.")
     if comparison.later:
         jobs = "1 job that ended after this verdict; it counts" if comparison.later == 1 else (
             f"{comparison.later} jobs that ended after this verdict; they count"
@@ -71,10 +78,10 @@ def verdict_sentences(comparison: "Comparison") -> list[str]:
         has = "has" if len(keys) == 1 else "have"
         others = f" (and so in {len(classes) - 1} more cases)" if len(classes) > 1 else ""
         lines.append(
-            f"{', '.join(keys)} {has} no effect here: exactly the same {comparison.name} for every seed with "
-            f"{_first(classes[0], _MOST_SETTINGS)}{others}."
+            f"{', '.join(keys)} {has} no effect here: exactly the same {comparison.name} for every "
+            f"{comparison.replicate} with {_first(classes[0], _MOST_SETTINGS)}{others}."
         )
-    return lines
+    return [*lines, *comparison.notes]
 
 
 def setting_name(values: Mapping[str, Any] | pd.Series, settings: Sequence[str]) -> str:
@@ -105,6 +112,8 @@ def _ranking_line(comparison: "Comparison") -> str:
     line = f"{setting_name(first, comparison.settings)} has the {extreme} {value}"
     if not comparison.tested:
         return f"So far {line}; the report tests settings when all jobs have ended."
+    if comparison.shared:
+        return f"{line}. One fold does not show how far values vary, so nothing is ruled out; train the other folds."
     return (
         f"{line}. One seed does not show how far values vary by chance, so nothing is ruled out; train the best settings "
         "with seeds that had no part in picking them."
@@ -117,32 +126,44 @@ def _value(row: pd.Series, comparison: "Comparison") -> str:
         return f"{comparison.name} {row['mean']:.4g}"
     mean, std = _rounded(row["mean"], row["std"]), _rounded(row["std"], row["std"])
     marked = ", but unstable" if row["unstable"] and row["standing"] != "unstable" else ""
-    return f"{comparison.name} {mean} ± {std} over {row['n']} seeds{marked}"
+    return f"{comparison.name} {mean} ± {std} over {row['n']} {comparison.replicate}s{marked}"
 
 
 def _note(row: pd.Series, comparison: "Comparison") -> str:
     """What to know of a setting in its group: its value, its difference to the leader, why it is unstable or not tested."""
+    left = f", at {row['out_at']}" if row.get("out_at") else ""  # of a race
     if row["missing"]:
-        return str(row["missing"])
+        return str(row["missing"]) + left
+    if row.get("out_at") == "screening":
+        return f"{comparison.name} {row['mean']:.4g}, screened out by one seed"
     if row["standing"] in ("leader", "unstable"):
         return _value(row, comparison)
     if row["standing"] == "untested":
-        return f"{row['difference']:+.2g} for every seed, so chance cannot be judged"
+        return f"{row['difference']:+.2g} for every {comparison.replicate}, so chance cannot be judged"
     if row["detectable"] == 0:
         return "the same values"
-    return f"{row['difference']:+.2g}" + (", unstable" if row["unstable"] else "")
+    return f"{row['difference']:+.2g}" + (", unstable" if row["unstable"] else "") + left
 
 
 def _test_lines(comparison: "Comparison") -> list[str]:
     """How sure the groups are, which settings are worse than the leader, and what could have shown."""
     table, settings, compared = comparison.table, comparison.settings, comparison.compared
     scale = {"raw": "", "log": ", on the logarithmic scale", "logit": ", on the logit scale"}[comparison.scale]
-    level = f"{comparison.level * 100:g} %"
-    look = "" if comparison.look is None else f"This is verdict {comparison.look} over this sweep, at level {level}. "
+    level = f"{comparison.level * 100:.3g} %"
+    what = "verdict {} over this sweep" if comparison.corrected_for is None else "look {} of this race"
+    look = "" if comparison.look is None else f"This is {what.format(comparison.look)}, at level {level}. "
+    number = comparison.corrected_for or compared
     lines = [
         f"{look}Ruled out means that another setting beats it seed by seed (one-sided paired t-tests{scale}, corrected for "
-        f"{compared} settings); the best setting is ruled out in at most {level} of such verdicts."
+        f"{number} settings); the best setting is ruled out in at most {level} of such verdicts."
     ]
+    if comparison.shared:
+        level = f"about {level}"
+        lines = [
+            f"Ruled out means that another setting beats it fold by fold (one-sided paired t-tests{scale}, with Nadeau and "
+            f"Bengio's variance, corrected for {compared} settings, level {level}). Folds share training images, so the "
+            "level is only approximate."
+        ]
     rows = table.iloc[1:compared]
     if len(worse := rows[(rows["verdict"] == "worse") & (rows["standing"] == "ruled out")]):
         correction = f", {comparison.correction}" if comparison.pairs > 1 else ""
@@ -150,7 +171,7 @@ def _test_lines(comparison: "Comparison") -> list[str]:
         leader = setting_name(table.iloc[0], settings)
         lines.append(f"Worse than {leader} (two-sided paired t-tests{correction}, {level}): {names}.")
     needed = rows["detectable"][rows["standing"].isin(["contender", "unstable"]) & (rows["detectable"] > 0)]
-    seeds = f"With {comparison.replicates} seeds"
+    seeds = f"With {comparison.replicates} {comparison.replicate}s"
     if len(shown := needed[np.isfinite(needed)]):
         low, high = f"{shown.min():.2g}", f"{shown.max():.2g}"
         span = (
@@ -202,6 +223,7 @@ def settings_table(compared: "Comparison", details: bool) -> Table:
     spread = ["std", f"95 % interval{on_scale}", "difference", "p_best"] if details else ["± std", "difference"]
     places = decimals(compared.table["mean"])
     rows = []
+    tested = "test/iou mean" in compared.table
     ranked = (ranks for part in compared.rankings for ranks in enumerate(part.table.iterrows(), start=1))
     for rank, (_, row) in ranked:
         mean, std, low, high, difference = (
@@ -209,14 +231,16 @@ def settings_table(compared: "Comparison", details: bool) -> Table:
         )
         difference = "" if rank == 1 else difference  # the best has no difference to itself
         cells = [str(rank), *(entry_text(row[axis]) for axis in axes), str(row["n"])]
+        test = [" ± ".join(number(row[f"test/iou {name}"], 4) for name in ("mean", "std"))] if tested else []
         if details:
             interval = f"{low} to {high}" if low else ""
-            cells += [mean, std, interval, difference, number(row["p_best"], 4)]
-            cells.append(row["standing"] + (f" ({row['missing']})" if row["missing"] else ""))
+            cells += [mean, std, interval, difference, number(row["p_best"], 4), *test]
+            why = row["missing"] or row.get("out_at")
+            cells.append(row["standing"] + (f" ({why})" if why else ""))
         else:
-            cells += [mean, std, difference, count_missing(row["missing"]) or row["standing"]]
+            cells += [mean, std, difference, *test, count_missing(row["missing"]) or row["standing"]]
         rows.append(cells)
-    return ["rank", *axes, "n", compared.name, *spread, "standing"], rows
+    return ["rank", *axes, "n", compared.name, *spread, *(["test/iou ± std"] if tested else []), "standing"], rows
 
 
 def count_missing(reasons: str) -> str:
@@ -226,9 +250,10 @@ def count_missing(reasons: str) -> str:
 
 
 def jobs_table(record: SweepRecord, table: pd.DataFrame, details: bool) -> Table:
-    """A row per job, best first; `details` adds the running training loss."""
+    """A row per job, best first; `details` adds the running training loss, and the objective by `OBJECTIVES`."""
     metrics = _OTHER_METRICS if details else _OTHER_METRICS[:2]
     others = [name for name in metrics if name in table and name != record.objective["name"]]
+    others = [name for name in OBJECTIVES if details and name in table] + others
     places = {name: decimals(table[name]) for name in ("objective", *others)}
     rows = []
     for (_, row), outcome in zip(table.iterrows(), outcomes(table), strict=True):
@@ -236,7 +261,8 @@ def jobs_table(record: SweepRecord, table: pd.DataFrame, details: bool) -> Table
         seconds = "" if pd.isna(row["seconds"]) else f"{row['seconds']:.0f}"
         values = [entry_text(row[axis]) for axis in record.axes]
         rows.append([rank, *values, *(number(row[name], places[name]) for name in places), seconds, outcome])
-    return ["rank", *record.axes, record.objective["name"], *others, "seconds", "status"], rows
+    titles = [OBJECTIVES.get(name, name) for name in others]
+    return ["rank", *record.axes, record.label, *titles, "seconds", "status"], rows
 
 
 def final_trainings(record: SweepRecord, table: pd.DataFrame) -> list[str]:
@@ -248,7 +274,7 @@ def final_trainings(record: SweepRecord, table: pd.DataFrame) -> list[str]:
         job = record.job_at(row["directory"])
         seed = "" if job is None else f", seed={entry_text(record.value_of(job, 'seed'))}"
         setting = setting_name(row, record.settings_axes) + seed
-        values = {record.objective["name"]: row["objective"], **{name: row.get(name) for name in _OTHER_METRICS[:2]}}
+        values = {record.label: row["objective"], **{name: row.get(name) for name in _OTHER_METRICS[:2]}}
         found = ", ".join(f"{name} {value:.4g}" for name, value in values.items() if not pd.isna(value))
         sentences.append(f"Final training with {setting}: {found or row['status']}.")
     return sentences
@@ -283,7 +309,7 @@ def job_line(record: SweepRecord, job: Job, found: RunRecord, tally: Tally) -> s
     """
     value = found.objective.value
     if found.status == "completed":
-        name = found.objective.name
+        name = found.objective.label
         # The IoU of a class without a pixel in the split is not defined; run.json has null for it.
         outcome = f"{name} is not defined on this validation split" if value is None else f"{name} {value:.4f}"
     else:

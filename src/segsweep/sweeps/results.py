@@ -1,8 +1,8 @@
 """The results of a sweep, read once: a table of its jobs, the comparison of its settings, the run to take."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -13,11 +13,12 @@ from segsweep.absent_classes import absence
 from segsweep.runs import RunRecord, read_metrics
 from segsweep.sweeps.looks import Look, last_look
 from segsweep.sweeps.plan import key_of
+from segsweep.sweeps.race import Course, follow
 from segsweep.sweeps.ranking import Comparison
-from segsweep.sweeps.report_text import entry_text, outcomes
+from segsweep.sweeps.report_text import OBJECTIVES, entry_text, outcomes, setting_name
 from segsweep.sweeps.scale import PIXELS, scale_of
 from segsweep.sweeps.scored import compare_apart, scoring
-from segsweep.sweeps.state import ENDED, FINAL, SweepDirectory, SweepRecord
+from segsweep.sweeps.state import ENDED, FINAL, FOLD, FOLDS, Job, SweepDirectory, SweepRecord
 from segsweep.sweeps.statistics import LEVEL
 
 
@@ -60,14 +61,31 @@ class Results:
     @cached_property
     def compared(self) -> Comparison | None:
         """The ranking of the settings, and the verdict of the look; None before a job is completed."""
+        if self.course is not None:
+            return self.course.compared
+        return comparison(self.record, self.table, self.look, self.pixels)
+
+    @cached_property
+    def course(self) -> Course | None:
+        """How a race went since the cut; None before it, and for other sweeps."""
+        record, race = self.record, self.record.race
+        if race is None or not race.kept:
+            return None
+        jobs, name = self.table[self.table["stage"] != FINAL], record.objective["name"]
+        return follow(
+            jobs.assign(status=outcomes(jobs)), record.settings_axes, race, name=record.label, mode=record.mode,
+            scale=scale_of(name, jobs["objective"]), pixels=self.pixels,
+        )  # fmt: skip
+
+    @property
+    def pixels(self) -> int:
+        """How many pixels of val the jobs were scored on; the fewest, if they differ."""
         pixels = (run.scored_pixels.get("val", 0) for run in self.runs.values() if run.status == "completed")
-        return comparison(
-            self.record, self.table, self.look, min((number for number in pixels if number), default=PIXELS)
-        )
+        return min((number for number in pixels if number), default=PIXELS)
 
     @property
     def has_replicates(self) -> bool:
-        """Whether a setting has completed more than one seed, so that a table of settings says more than one of jobs."""
+        """Whether a setting has completed several seeds or folds: a table of settings says more than one of jobs."""
         return self.compared is not None and bool(self.record.settings_axes) and self.compared.table["n"].max() > 1
 
     @cached_property
@@ -78,7 +96,7 @@ class Results:
     @cached_property
     def absent(self) -> dict[str, list[str]]:
         """The classes without a pixel in val, by the group of jobs scored on the same images."""
-        group = scoring(self.record, self.record.jobs).group
+        group = scored_images(self.record, self.record.jobs)
         completed = self.table[self.table["status"] == "completed"]
         first = completed.groupby(self.table["directory"].map(group))["directory"].first()
         absent = {str(name): self.runs[directory].absent_classes.get("val", []) for name, directory in first.items()}
@@ -99,11 +117,20 @@ class Results:
         return found
 
 
+def scored_images(record: SweepRecord, jobs: Sequence[Job]) -> dict[str, str]:
+    """The name of the images that each job was scored on, by its directory: its group and its fold."""
+    group = scoring(record, jobs).group
+    if FOLD not in record.axes:
+        return group
+    fold = {job.directory: f"{FOLD}={entry_text(record.value_of(job, FOLD))}" for job in jobs}
+    return {directory: ", ".join(filter(None, (name, fold[directory]))) for directory, name in group.items()}
+
+
 def summary(record: SweepRecord, runs: Mapping[str, RunRecord]) -> pd.DataFrame:
     """The content of summary.csv: a row per job, completed jobs best first, then failed, then unfinished ones.
 
-    Jobs are ranked within their group of jobs scored on the same images, one group after the other. Unfinished jobs and
-    final trainings have no rank; final trainings come last.
+    Jobs are ranked among those scored on the same images, one group or fold after the other. Unfinished jobs and final
+    trainings have no rank; final trainings come last.
 
     Args:
         record: sweep.json, up to date.
@@ -118,12 +145,13 @@ def summary(record: SweepRecord, runs: Mapping[str, RunRecord]) -> pd.DataFrame:
         if (run := runs.get(job.directory)) is not None:
             if job.status == "completed":
                 row |= {"objective": run.objective.value, "metrics": dict(run.metrics)}
+                row |= {name: getattr(run.objective, name.removeprefix("objective_")) for name in OBJECTIVES}
             row["seconds"] = run.seconds
             row["checkpoint"] = f"{job.directory}/{run.best_checkpoint}" if run.best_checkpoint else None
         rows.append(row)
 
     order = {"completed": 0, "failed": 1}
-    group = scoring(record, [job for job in record.jobs if job.stage != FINAL]).group
+    group = scored_images(record, [job for job in record.jobs if job.stage != FINAL])
     places = {name: place for place, name in enumerate(dict.fromkeys(group.values()))}
 
     def place(row: dict[str, Any]) -> tuple[int, int, float]:
@@ -143,10 +171,11 @@ def summary(record: SweepRecord, runs: Mapping[str, RunRecord]) -> pd.DataFrame:
     metrics = list(dict.fromkeys(name for row in rows for name in row["metrics"]))
     stage = ["stage"] if any(row["stage"] is not None for row in rows) else []
     last = ["status", "seconds", "checkpoint", "directory", "error"]
-    columns = ["rank", *stage, *record.axes, "objective", *metrics, *last]
+    each = [name for name in OBJECTIVES if any(row.get(name) is not None for row in rows)]
+    columns = ["rank", *stage, *record.axes, "objective", *each, *metrics, *last]
     table = pd.DataFrame([{**row, **row["metrics"]} for row in rows], columns=columns)
     table["rank"] = table["rank"].astype("Int64")
-    table["objective"] = table["objective"].astype(float)
+    table = table.astype(dict.fromkeys(["objective", *each], float))
     return table
 
 
@@ -156,8 +185,8 @@ def best_directory(record: SweepRecord, table: pd.DataFrame, compared: Compariso
     It need not be the best of all jobs, which may be a lucky seed of a worse setting.
 
     Returns:
-        Its directory; None before a job is completed, and if the jobs were scored on different images, because then none is
-        better than another.
+        Its directory; None before a job is completed, and if the jobs were scored on different images, as folds are:
+        then none is better than another.
     """
     completed = table[table["status"] == "completed"]
     if compared is not None and compared.parts:
@@ -175,7 +204,7 @@ def best_directory(record: SweepRecord, table: pd.DataFrame, compared: Compariso
         jobs = {job.directory: job for job in record.jobs}
         final = final[[has_best(row, jobs[row["directory"]].overrides) for _, row in final.iterrows()]]
         completed = completed[[has_best(row, []) for _, row in completed.iterrows()]]
-    taken = final if len(final) else completed
+    taken = final if len(final) or FOLD in record.axes else completed
     return str(taken["directory"].iloc[0]) if len(taken) else None
 
 
@@ -204,16 +233,45 @@ def comparison(
         jobs = jobs[seen].copy()
     if not (jobs["status"] == "completed").any():
         return None
-    if "seed" not in jobs:
+    if "seed" not in jobs and FOLD not in jobs:
         jobs["seed"] = 0
     jobs["status"] = outcomes(jobs)
     directories = set(jobs["directory"])
     found = scoring(record, [job for job in record.jobs if job.directory in directories])
     jobs["scored"] = [found.group[directory] for directory in jobs["directory"]]
+    if FOLD in record.axes:
+        folds = {job.directory: record.value_of(job, FOLDS) for job in record.jobs}
+        jobs[FOLDS] = pd.to_numeric(jobs["directory"].map(folds))
     name = record.objective["name"]
-    compared = compare_apart(
-        jobs, record.settings_axes, scored="scored", why=found.why, apart=found.axes,
-        mode=record.mode, name=name, scale=scale_of(name, jobs["objective"]), pixels=pixels,
-        level=LEVEL if look is None else look.level, test=look is not None,
-    )  # fmt: skip
+    options: dict[str, Any] = {
+        "scored": "scored", "why": found.why, "apart": found.axes, "mode": record.mode, "name": record.label,
+        "scale": scale_of(name, jobs["objective"]), "pixels": pixels, "level": LEVEL if look is None else look.level,
+    }  # fmt: skip
+    compared = compare_apart(jobs, record.settings_axes, **options, test=look is not None)
+    if "objective_last" in jobs and jobs["objective_last"].notna().equals(jobs["objective"].notna()):
+        by_last = compare_apart(jobs, record.settings_axes, "objective_last", **options, test=False)
+        compared = note_last_leader(compared, by_last, name)
     return compared if look is None else compared.at_look(look.number, later)
+
+
+def note_last_leader(compared: Comparison, by_last: Comparison, name: str) -> Comparison:
+    """Adds a sentence to the verdict if the ranking by the last validation has another leader.
+
+    Args:
+        compared: the ranking of the sweep.
+        by_last: the ranking of the same jobs by the objective of their last validations.
+        name: the metric.
+    """
+    parts = {group: note_last_leader(part, by_last.parts[group], name) for group, part in compared.parts.items()}
+    compared = replace(compared, parts=parts)
+    if compared.best is None or by_last.best is None:
+        return compared
+    leader, other = (setting_name(best, compared.settings) for best in (compared.best, by_last.best))
+    if leader == other:
+        return compared
+    means = {setting_name(row, compared.settings): row["mean"] for _, row in by_last.table.iterrows()}
+    note = (
+        f"By the last validation of each job, {other} leads ({name} {means[other]:.4g} there, {means[leader]:.4g} with "
+        f"{leader}); objective_at=last ranks by it, since the best of many validations flatters settings that vary."
+    )
+    return replace(compared, notes=(note,))

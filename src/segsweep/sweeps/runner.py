@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import re
 import signal
 import sys
 import threading
@@ -64,7 +65,7 @@ class SweepRunner:
             axes: the swept keys.
 
         Raises:
-            UserError: a key cannot be swept, or another process runs the same sweep.
+            UserError: a key cannot be swept, another process runs the same sweep, or one is a race and the other is none.
         """
         new = not self.sweep.path.exists() or not any(self.sweep.path.iterdir())
         refused = [f"{key}: cannot be swept, {reason}" for key, reason in UNSWEPT.items() if key in axes]
@@ -79,7 +80,12 @@ class SweepRunner:
             try:
                 known = self.sweep.record.exists()
                 self.record = self.sweep.read() if known else SweepRecord.new(self.config, self.sweeper)
-                self.record.overrides = list(typed)
+                if self.record.jobs and (self.record.race is None) == (self.sweeper == "race"):
+                    kind = "no race" if self.record.race is None else "a race, which only hydra/sweeper=race continues"
+                    raise UserError(f"{self.sweep.path}: that sweep is {kind}; give another name")
+                # The choice of the sweeper is part of the command, but not among the overrides that Hydra gives a sweeper.
+                chosen = [each for each in self.config.hydra.overrides.hydra if re.match(r"hydra[./]sweeper", each)]
+                self.record.overrides = [*chosen, *typed]
                 self.record.axes = list(dict.fromkeys([*self.record.axes, *axes]))
                 # Drop jobs that could not be composed: if this command asks for them, they are planned again.
                 self.record.jobs = [job for job in self.record.jobs if job.settings]
@@ -103,7 +109,7 @@ class SweepRunner:
             UserError: an unswept setting differs from the sweep's, a job needs several processes, no job can be composed,
                 or a job did not end.
         """
-        wanted = [self._compose_or_break(overrides) for overrides in job_overrides]
+        wanted = self.composed(job_overrides)
         if wanted and not any(job.settings for job in wanted):
             raise UserError(wanted[0].error)
         for job in wanted:
@@ -146,10 +152,14 @@ class SweepRunner:
 
     def scoring(self, job_overrides: Sequence[Sequence[str]]) -> Scoring:
         """Groups the jobs with these overrides by the images that are scored. Skips jobs that cannot be composed."""
-        jobs = [job for job in map(self._compose_or_break, job_overrides) if job.settings]
+        jobs = [job for job in self.composed(job_overrides) if job.settings]
         for number, job in enumerate(jobs):
             job.directory = str(number)
         return scoring(self.record, jobs)
+
+    def composed(self, job_overrides: Sequence[Sequence[str]]) -> list[Job]:
+        """The jobs with these overrides; a `broken_job` for overrides that contain a mistake."""
+        return [self._compose_or_break(overrides) for overrides in job_overrides]
 
     def _compose(self, overrides: Sequence[str]) -> Job:
         config = self.context.config_loader.load_sweep_config(self.config, list(overrides))
@@ -173,7 +183,7 @@ class SweepRunner:
             if number := sum(job.status == status and bool(job.settings) for job in jobs):
                 parts.append(f"{number} {text}")
         print("Sweep: " + ", ".join(parts), flush=True)
-        if OmegaConf.select(self.config, "trainer.precision") == "auto":
+        if OmegaConf.select(self.config, "trainer.precision") == "auto" and not self.planned:
             here, kept = auto_precision(self.config.trainer.accelerator), self.record.precision
             if here != kept:
                 print(f"trainer.precision=auto: {kept}, as when the sweep began; a new sweep here would take {here}")

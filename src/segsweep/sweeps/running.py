@@ -109,6 +109,7 @@ class RunningSweep:
             self._open.pop(job.directory, None)
         else:
             self._open[job.directory] = known
+            known.printed = False  # a job that is tried again gets another line
         self._changed = True
         return known.run
 

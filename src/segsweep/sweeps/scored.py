@@ -1,17 +1,22 @@
 """Groups jobs by the images that they were scored on. Only jobs of one group are ranked together."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import pandas as pd
 
 from segsweep.data import SOURCES, Source
+from segsweep.data.splits import SplitRule
 from segsweep.fingerprint import Leaf
+from segsweep.sweeps.folds import compare_folds
 from segsweep.sweeps.grouping import Key, entry_key
 from segsweep.sweeps.ranking import Comparison, compare, values_key
 from segsweep.sweeps.report_text import entry_text
-from segsweep.sweeps.state import Job, SweepRecord
+from segsweep.sweeps.state import FOLD, FOLDS, REPLICATES, Job, SweepRecord
+
+DIVIDING = {f"data.{entry.name}" for entry in fields(SplitRule)} - {FOLD, FOLDS}
+"""Settings that say which images are in which split, without those of a cross-validation."""
 
 
 def scored_settings(settings: Mapping[str, Leaf], objective: str) -> dict[str, Leaf]:
@@ -38,7 +43,7 @@ class Scoring:
     Args:
         group: the name of each job's group, by the job's directory: "data.split_seed=0"; "" if there is only one group.
         axes: the swept keys that make the groups.
-        why: one line for a person that names these keys; "" if there is only one group.
+        why: one line for a person that names these keys, and then the way to compare; "" if there is only one group.
     """
 
     group: dict[str, str]
@@ -50,7 +55,8 @@ def scoring(record: SweepRecord, jobs: Sequence[Job]) -> Scoring:
     """Groups jobs that were scored on the same images.
 
     A setting that follows the seed, as in `data.split_seed=${seed}`, makes no groups: settings are compared seed by seed,
-    and for each seed all of them are scored on the same images.
+    and for each seed all of them are scored on the same images. A swept `data.fold` makes none either: they are compared
+    fold by fold.
 
     Args:
         record: the sweep of the jobs.
@@ -70,9 +76,9 @@ def scoring(record: SweepRecord, jobs: Sequence[Job]) -> Scoring:
     keys = dict.fromkeys(key for job in composed for key in job.scored)
     # Most keys are equal in all jobs. `!=` finds those fast; entry_key takes longer.
     differing = [key for key in keys if any(job.scored.get(key) != composed[0].scored.get(key) for job in composed)]
-    by_seed = grouped_by(["seed"]) if differing else []
+    replicates = grouped_by([axis for axis in REPLICATES if axis == "seed" or axis in record.axes]) if differing else []
     varying = [
-        key for key in differing if any(len({entry_key(value(job, key)) for job in same}) > 1 for same in by_seed)
+        key for key in differing if any(len({entry_key(value(job, key)) for job in same}) > 1 for same in replicates)
     ]
     if not varying:
         return Scoring(dict.fromkeys((job.directory for job in jobs), ""))
@@ -92,7 +98,7 @@ def scoring(record: SweepRecord, jobs: Sequence[Job]) -> Scoring:
                 own[axis][entry_text(value(job, axis))] = None
         return {group: ", ".join(f"{axis}={','.join(own[axis])}" for axis in axes) for group, own in texts.items()}
 
-    axes = [axis for axis in record.axes if axis != "seed" and makes_groups(axis)] or varying
+    axes = [axis for axis in record.axes if axis not in REPLICATES and makes_groups(axis)] or varying
     named = names(axes)
     if len(set(named.values())) < len(named):
         # Two groups have the same name: the jobs form no grid, and differ on several axes.
@@ -102,7 +108,8 @@ def scoring(record: SweepRecord, jobs: Sequence[Job]) -> Scoring:
     reasons = [f"{', '.join(images)} may change the images that are scored"] if images else []
     reasons += [f"{', '.join(losses)} changes the definition of val/loss"] if losses else []
     group = {directory: named[scored] for directory, scored in scored_on.items()}
-    return Scoring(group, tuple(axes), f"{', and '.join(reasons)}: each group is ranked alone")
+    way = f". To compare over several splits, sweep {FOLDS}=5 {FOLD}=0,1,2,3,4 instead" if DIVIDING & {*images} else ""
+    return Scoring(group, tuple(axes), f"{', and '.join(reasons)}: each group is ranked alone{way}")
 
 
 def compare_apart(
@@ -118,7 +125,7 @@ def compare_apart(
     """Compares the settings within each group of jobs that were scored on the same images, never between groups.
 
     Args:
-        jobs, settings, value, options: see `compare`.
+        jobs, settings, value, options: see `compare`; with a column `data.folds`, see `compare_folds`.
         scored: the column with the name of each job's group. With one group, the result is that of `compare`.
         why: one line that names the settings that make the groups.
         apart: these settings. If one has a single value in a group, sentences about the group leave it out.
@@ -126,16 +133,17 @@ def compare_apart(
     Raises:
         ValueError: see `compare`.
     """
+    compare_one = compare_folds if FOLDS in jobs and FOLD in jobs else compare
     by_name = dict(tuple(jobs.groupby(scored, sort=False))) if scored in jobs else {}
     if len(by_name) < 2:
-        return compare(jobs, settings, value, **options)
+        return compare_one(jobs, settings, value, **options)
 
     def first_setting(name: Any) -> tuple[Key, ...]:
         return min(tuple(entry_key(row[column]) for column in settings) for _, row in by_name[name].iterrows())
 
     parts: dict[str, Comparison] = {}
     for name in sorted(by_name, key=first_setting):
-        part = compare(by_name[name], settings, value, **options)
+        part = compare_one(by_name[name], settings, value, **options)
         shown = [c for c in settings if c not in apart or len({entry_key(entry) for entry in part.table[c]}) > 1]
         parts[str(name)] = replace(part, settings=tuple(shown))
     first = next(iter(parts.values()))
@@ -143,5 +151,5 @@ def compare_apart(
     replicates = max(part.replicates for part in parts.values())
     return Comparison(
         table, None, first.name, first.mode, replicates, 0, tuple(settings), (), (), parts, why,
-        level=first.level, scale=first.scale, tested=first.tested,
+        level=first.level, scale=first.scale, tested=first.tested, shared=first.shared,
     )  # fmt: skip

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from segsweep.errors import DivergedError, UserError
 from segsweep.fingerprint import Leaf, typed
 from segsweep.root_settings import name_of
-from segsweep.runs.directory import RunDirectory, RunRecord, objective_mode
+from segsweep.runs.directory import Objective, RunDirectory, RunRecord, objective_mode
 from segsweep.runs.files import write_json
 from segsweep.runs.stored import require_resolved
 from segsweep.trainer_settings import auto_precision
@@ -22,6 +22,9 @@ from segsweep.trainer_settings import auto_precision
 FORMAT = 1
 FINAL = "final"
 """The stage of a training with the best values after a search; it is not ranked with the jobs of the search."""
+FOLD, FOLDS = "data.fold", "data.folds"
+REPLICATES = ("seed", FOLD)
+"""Swept keys that make replicates of a setting, not settings."""
 _SHARED = ("settings", "choices", "scored")
 ENDED = ("completed", "failed")
 """Statuses of jobs that will not change by waiting."""
@@ -48,7 +51,8 @@ class Job:
     """The settings that change the scored images; see `segsweep.sweeps.scored`."""
     status: JobStatus = "pending"
     stage: str | None = None
-    """The axis that a coordinate search tried with the job; FINAL; "other" for a job of a foreign sweeper; else None."""
+    """What asked for the job first: an axis of a coordinate search; "screening" or "look 1" of a race; FINAL; "other" for a
+    foreign sweeper; else None."""
     error: str | None = None
 
     @property
@@ -62,13 +66,28 @@ def is_diverged(error: str | None) -> bool:
 
 
 @dataclass
+class Race:
+    """The plan of a race and its cut; see `segsweep.sweeps.race`."""
+
+    keep: int
+    """How many settings race after the screening."""
+    looks: list[int]
+    """After how many racing seeds the settings are tested; rising."""
+    margin: float | None = None
+    """Settings that differ by up to this, in the objective's unit, are equivalent; None tests no equivalence."""
+    kept: list[dict[str, Leaf]] = field(default_factory=list)
+    """The values of each setting that races. Empty before the cut; after it they stay."""
+    screened_out: list[dict[str, Leaf]] = field(default_factory=list)
+
+
+@dataclass
 class SweepRecord:
     """The content of sweep.json."""
 
     overrides: list[str]
     """The overrides of the command that started or continued the sweep last."""
     objective: dict[str, str]
-    """"name" and "mode", min or max."""
+    """"name", "mode", min or max, and "at" if that is not best; see `Objective`."""
     jobs: list[Job] = field(default_factory=list)
     axes: list[str] = field(default_factory=list)
     """The swept keys, in the order in which they were typed."""
@@ -82,14 +101,18 @@ class SweepRecord:
     asked: list[str] = field(default_factory=list)
     """Keys of the jobs that the last command asked for."""
     looks: list[dict[str, Any]] = field(default_factory=list)
-    """The verdicts so far; see `segsweep.sweeps.looks`."""
+    """The verdicts so far; see `segsweep.sweeps.looks`. A race has none here: its plan fixes its looks."""
+    settings_of: dict[str, Any] | None = None
+    """The settings taken from another sweep; see `segsweep.sweeps.settings_of`."""
+    race: Race | None = None
 
     @classmethod
     def new(cls, config: DictConfig, sweeper: str) -> "SweepRecord":
         """The record of a sweep that starts now, without jobs."""
-        objective = str(config.objective)
+        objective, at = str(config.objective), str(config.get("objective_at", "best"))
+        ranking = {"name": objective, "mode": objective_mode(objective)}
         return cls(
-            [], {"name": objective, "mode": objective_mode(objective)}, name=name_of(config),
+            [], ranking | ({} if at == "best" else {"at": at}), name=name_of(config),
             started=datetime.now().astimezone().isoformat(timespec="seconds"), sweeper=sweeper,
             precision=auto_precision(OmegaConf.select(config, "trainer.accelerator")),
         )  # fmt: skip
@@ -100,14 +123,19 @@ class SweepRecord:
         return "min" if self.objective["mode"] == "min" else "max"
 
     @property
+    def label(self) -> str:
+        """The objective in tables and sentences; see `Objective`."""
+        return Objective(**self.objective).label  # type: ignore[arg-type]
+
+    @property
     def compared_jobs(self) -> list[Job]:
         """All jobs except final trainings and those that could not be composed."""
         return [job for job in self.jobs if job.settings and job.stage != FINAL]
 
     @property
     def settings_axes(self) -> list[str]:
-        """The swept keys that make a setting: all except the seed, which makes replicates."""
-        return [axis for axis in self.axes if axis != "seed"]
+        """The swept keys that make a setting: all except seed and fold, which make replicates."""
+        return [axis for axis in self.axes if axis not in REPLICATES]
 
     def job_at(self, directory: str) -> Job | None:
         return next((job for job in self.jobs if job.directory == directory), None)
@@ -136,7 +164,8 @@ class SweepRecord:
                 for name, common in shared.items()
             }
             jobs.append({**vars(job), **own})
-        return {"format": FORMAT, **{**vars(self), "jobs": jobs}, "shared": shared}
+        race = None if self.race is None else vars(self.race)
+        return {"format": FORMAT, **{**vars(self), "jobs": jobs, "race": race}, "shared": shared}
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> "SweepRecord":
@@ -145,11 +174,13 @@ class SweepRecord:
         if (version := content.pop("format")) != FORMAT:
             raise ValueError(f"has format {version}, and this version of segsweep reads format {FORMAT}")
         shared = content.pop("shared")
+        _ = Objective(**content["objective"]).label
+        race = content.pop("race", None)  # an earlier version wrote none
         jobs = [Job(**job) for job in content.pop("jobs")]
         for job in jobs:
             for name in _SHARED:  # an early version wrote no "scored"
                 setattr(job, name, shared.get(name, {}) | getattr(job, name))
-        return cls(jobs=jobs, **content)
+        return cls(jobs=jobs, race=None if race is None else Race(**race), **content)
 
 
 @dataclass(frozen=True)
