@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from segsweep.console import explain, hydra_argument, quoted
 from segsweep.errors import Interrupted, UserError
+from segsweep.locks import held
 from segsweep.resume import reopen_failed
 from segsweep.sweeps import running
 from segsweep.sweeps.launchers import batches, engine_of, jobs_at_once, runs_locally, settle_optuna
@@ -25,7 +26,7 @@ from segsweep.sweeps.plan import UNSWEPT, SeveralProcessesError, add_jobs, broke
 from segsweep.sweeps.results import Results
 from segsweep.sweeps.running import RunningSweep, watched
 from segsweep.sweeps.scored import Scoring, scoring
-from segsweep.sweeps.state import ENDED, Job, SweepDirectory, SweepRecord, held
+from segsweep.sweeps.state import ENDED, Job, SweepDirectory, SweepRecord
 from segsweep.trainer_settings import auto_precision
 
 

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from segsweep.errors import DivergedError, UserError
 from segsweep.fingerprint import Leaf, typed
+from segsweep.locks import held
 from segsweep.root_settings import name_of
 from segsweep.runs.directory import Objective, RunDirectory, RunRecord, objective_mode
 from segsweep.runs.files import write_json
@@ -304,14 +305,3 @@ class SweepDirectory:
                 yield lock
         except Timeout as error:
             raise UserError(f"{self.path}: another process runs this sweep; wait for it, or stop it") from error
-
-
-def held(lock: Path) -> bool:
-    """Whether a process holds this lock file."""
-    if not lock.exists():
-        return False
-    try:
-        with FileLock(lock, timeout=0):
-            return False
-    except (Timeout, OSError):
-        return True
