@@ -1,6 +1,7 @@
 """Constants and helpers of several tests."""
 
 import dataclasses
+import shlex
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -33,6 +34,16 @@ class Outcome:
 
 
 Command = Callable[..., Outcome]
+
+SENDERS = {"SIGINT": "Ctrl-C", "SIGTERM": "SIGTERM"}
+"""How messages name a signal."""
+
+
+def printed_arguments(stopped: Outcome) -> list[str]:
+    """The arguments of the command that a stopped one printed last, as bash reads them."""
+    before, _, typed = stopped.error_lines[-1].partition(f" with: python {ROOT / 'train.py'} ")
+    assert before in ("continue", "start again"), stopped.err
+    return shlex.split(typed)
 
 
 def write_bmp(path: Path, values: np.ndarray, palette: list[tuple[int, int, int]], bits: int) -> None:

@@ -1,14 +1,15 @@
 """The command line: one line for a mistake, complete help, arguments to paste."""
 
 import gc
+import re
 import subprocess
 import sys
 
 import pytest
 from support import ROOT, SMALL
 
-from segsweep.cli.main import importing
-from segsweep.console import explain, hydra_argument
+from segsweep.cli.start import importing
+from segsweep.console import explain, hydra_argument, quoted
 
 MISTAKES = {
     "optim=foo": ["optim=foo", "adam, adamw, rmsprop, sgd"],
@@ -143,7 +144,7 @@ def test_a_folder_that_holds_a_run_is_not_written_over(command, train):
 
 
 def test_runs_of_the_same_second_get_folders_of_their_own(tmp_path):
-    from segsweep.cli.main import new_folder
+    from segsweep.cli.start import new_folder
 
     parent = str(tmp_path / "outputs")
     assert len({new_folder(parent) for _ in range(5)}) == 5
@@ -214,3 +215,42 @@ def test_errors_that_cause_each_other_do_not_hang_explain():
     one, other = ValueError("one"), RuntimeError("other")
     one.__cause__, other.__cause__ = other, one
     assert explain(one) is None
+
+
+def test_a_named_run_has_a_folder_with_its_name(command, tmp_path):
+    for name in ("mine", "7", "it is"):
+        outcome = command("train.py", *SMALL, "trainer.max_steps=1", quoted("name", name))
+        assert outcome.code == 0, outcome.err
+        (folder,) = (tmp_path / "outputs").glob(f"*/??-??-??-{name}")
+        assert outcome.out.splitlines()[0] == f"training in {folder.relative_to(tmp_path)}"
+
+
+def test_every_command_begins_with_what_it_does_and_where(command, train, tmp_path):
+    train()
+    first = command("train.py", "resume=run").out.splitlines()
+    assert first[0] == "resuming the run in run"
+    assert "was complete already" in first[1]
+    (tmp_path / "photo").mkdir()
+    begins = {
+        ("evaluate.py", "run=run", "split=val"): r"evaluating run on val; the results go to (outputs/.*-evaluation)",
+        ("evaluate.py", "run=run", "output=there"): r"evaluating run on test; the results go to (there)",
+        ("check_data.py", "data.root=photo"): r"checking photo; the report goes to (outputs/.*-check)",
+        ("predict.py", "run=run", "input=photo", "output=o"): "predicting masks for photo; they go to o",
+        ("export.py", "run=run", "format=torch_export"): "exporting run as torch_export to its folder",
+    }
+    for typed, line in begins.items():
+        found = re.fullmatch(line, command(*typed).out.splitlines()[0])
+        assert found, typed
+        assert not found.groups() or (tmp_path / found[1]).is_dir()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("typed", ["lr=-1", "momentum=1", "seed=-1", "name=a/b", "on_error=later", "-m lr=0 seed=0,1"])
+def test_a_wrong_value_at_the_root_is_answered_without_torch_and_leaves_no_folder(tmp_path, typed):
+    code = f"import sys, runpy; sys.argv = ['train.py', *{typed.split()!r}]\n"
+    code += f"try: runpy.run_path({str(ROOT / 'train.py')!r}, run_name='__main__')\n"
+    code += "except SystemExit as e: print(e.code, 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.stdout.strip() == "1 False", done.stderr
+    assert done.stderr.startswith(f"error: {typed.removeprefix('-m ').split()[0]}: ")
+    assert list(tmp_path.iterdir()) == []

@@ -2,15 +2,21 @@
 
 import io
 import logging
+import re
 import sys
 from collections.abc import Iterator
+from random import Random
+from types import SimpleNamespace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from segsweep import console
-from segsweep.console import LongWork, bars, counted, draw, erase, explain
+from segsweep.callbacks import ConsoleProgress, TrainingLog
+from segsweep.console import LongWork, bars, counted, draw, erase, explain, fitting, progress_bar, time_left
 
 
 class Terminal(io.StringIO):
@@ -111,3 +117,50 @@ def test_a_job_that_submitit_lost_is_explained_by_its_state(text: str, word: str
     assert line is not None
     assert word in line
     assert ("timeout_min" in line) == (word == "timeout_min")
+
+
+@given(st.lists(st.text(st.characters(categories=["L"]), max_size=20), unique=True), st.integers(-5, 60), st.randoms())
+def test_parts_are_kept_by_rank_as_long_as_they_fit(parts: list[str], width: int, random: Random) -> None:
+    ranks = dict(zip(parts, random.sample(range(len(parts)), len(parts)), strict=True))
+    line = fitting(ranks, width)
+    kept = line.split(" · ") if line else []
+    assert len(line) <= max(width, 0)
+    assert kept == [part for part in parts if part in kept]
+    for part in set(parts) - set(kept) - {""}:  # there was no room beside the parts that rank before it
+        assert len(" · ".join([*(each for each in kept if ranks[each] < ranks[part]), part])) > width
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.4, "0:00"), (61, "1:01"), (3599.7, "1:00:00"), (36061, "10:01:01")])
+def test_the_time_that_is_left_is_labelled(seconds: float, text: str) -> None:
+    assert time_left(seconds) == f"{text} left"
+
+
+@pytest.mark.parametrize("steps", [100, 100_000])
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_the_line_of_a_training_fits_the_terminal(monkeypatch: pytest.MonkeyPatch, width: int, steps: int) -> None:
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", str(width))
+    log = TrainingLog(objective="val/iou")
+    log.latest, log.train_seconds, log.train_steps = {"train/iou": 0.5, "val/iou": 0.6}, 7000.0, 7
+    progress = ConsoleProgress(log, "val/iou")
+    trainer = SimpleNamespace(is_global_zero=True, estimated_stepping_batches=steps, global_step=steps // 2)
+    progress.on_train_start(trainer, None)
+    progress._draw(trainer, 0.25)
+    progress.on_exception(trainer, None, KeyboardInterrupt())
+    last = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue()).split("\r")[-1].rstrip("\n")
+    assert len(last) <= width
+    assert f"{steps // 2}/{steps}" in last
+    assert "val/iou 0.6000" in last
+    assert ("train/iou 0.5000" in last) == (width >= 80)
+    assert ("steps/s" in last) == (width >= 120)
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_the_bar_of_other_work_fits_the_terminal(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setenv("COLUMNS", str(width))
+    bar = progress_bar()
+    bar.add_task("images for batch-norm statistics", total=1000, completed=999)
+    lines = "".join(segment.text for segment in bar.console.render(bar.get_renderable())).splitlines()
+    assert ["999/1000" in line and len(line) <= width for line in lines] == [True]

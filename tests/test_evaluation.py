@@ -374,6 +374,30 @@ def test_without_an_output_a_new_folder_is_made(command, train, tmp_path: Path):
     assert {path.name for path in folder.iterdir()} == {"evaluation.json", "confusion.png"}
 
 
+def test_runs_of_different_tasks_have_tables_of_their_own_and_runs_that_are_left_out_are_named(
+    command, train, tmp_path: Path
+):
+    train(folder="all/textures")
+    train_on_scenes(command, tmp_path).rename(tmp_path / "all/scenes")
+    shutil.copytree(tmp_path / "all/textures", tmp_path / "all/cut")
+    (tmp_path / "all/cut/checkpoints/best.ckpt").unlink()
+    (tmp_path / "all/sweep").mkdir()
+    (tmp_path / "all/sweep/sweep.json").write_text("{}")
+    outcome = command("evaluate.py", "run=all/*", "output=out", "accelerator=cpu", "pictures=1")
+    assert outcome.code == 0, outcome.err
+    lines = outcome.out.splitlines()
+    assert [line.split(" ")[2] for line in lines if line.startswith("left out: ")] == ["all/cut", "all/sweep"]
+    assert sum(line.endswith("; iou is their mean:") for line in lines) == 1
+    assert sum(line.endswith("; iou is that of texture 1:") for line in lines) == 1
+    assert not any("textures" in line and "scenes" in line for line in lines)
+    assert set(pd.read_csv(tmp_path / "out/evaluation.csv")["task"]) == {"binary", "6 classes"}
+    for path in (tmp_path / "out").rglob("*.*"):
+        assert path.name in lines[-1]
+    both = command("evaluate.py", "run=[all/textures,all/cut/checkpoints/last.ckpt]", "accelerator=cpu", "pictures=0")
+    assert "their mean" not in both.out
+    assert "left out" not in both.out
+
+
 def test_evaluation_from_python(train):
     run = load_run(train())
     evaluation = evaluate(run, data_of(run, {"test_size": 3}), accelerator="cpu")

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import torch
 from same_runs import assert_same_result, assert_same_run, result_of
-from support import ROOT, SMALL, Command
+from support import ROOT, SENDERS, SMALL, Command, printed_arguments
 from torch import Tensor, nn
 
 import segsweep.nets
@@ -135,13 +135,13 @@ def test_stopped_at_any_moment_and_continued_is_the_same_run(
         settings = [*asked, *trap(signal, step, hook), f"data.num_workers={workers}", f"hydra.run.dir=cut{number}"]
         stopped = command("train.py", *settings)
         assert stopped.code == {"SIGINT": 130, "SIGTERM": 143}[signal], (hook, stopped.err)
-        assert stopped.error_lines[-1] == f"stopped by {signal}"
+        assert stopped.error_lines[-2].startswith(f"stopped by {SENDERS[signal]} at step ")
         assert not (tmp_path / "trap").exists()
         cut = tmp_path / f"cut{number}"
         assert record(cut)["status"] == "interrupted"
         saved = torch.load(cut / "checkpoints/last.ckpt", weights_only=True)["global_step"]
         assert saved == record(cut)["steps"]
-        continued = command("train.py", f"resume=cut{number}", OWN)
+        continued = command("train.py", *printed_arguments(stopped))
         assert continued.code == 0, (hook, continued.err)
         assert record(cut)["continued_at"] == [saved]
         assert_same_run(tmp_path / "whole", cut)
@@ -153,10 +153,13 @@ def test_stopped_and_continued_more_than_once_is_the_same_run(command: Command, 
     (tmp_path / "trap").touch()
     other = ["+callbacks.again._target_=traps.Trap", f"+callbacks.again.kind={kind}", "+callbacks.again.flag=again"]
     settings = [*TEXTURES, *trap(kind, 2), *other, "+callbacks.again.step=5"]
-    assert command("train.py", *settings, "hydra.run.dir=cut").code > 128
+    stopped = command("train.py", *settings, "hydra.run.dir=cut")
+    assert stopped.code > 128
+    assert stopped.error_lines[-2] == f"stopped by {SENDERS[kind]} at step 2; the checkpoint is in cut"
+    assert printed_arguments(stopped) == ["resume=cut", OWN]
     (tmp_path / "again").touch()
-    assert command("train.py", "resume=cut", OWN).code > 128
-    assert command("train.py", "resume=cut", OWN).code == 0
+    assert command("train.py", *printed_arguments(stopped)).code > 128
+    assert command("train.py", *printed_arguments(stopped)).code == 0
     assert record(tmp_path / "cut")["continued_at"] == [2, 5]
     assert command("train.py", *settings, "hydra.run.dir=whole").code == 0
     assert_same_run(tmp_path / "whole", tmp_path / "cut")

@@ -1,12 +1,13 @@
 """Text for the terminal and train.log: one line for a user's mistake, arguments to paste, the progress bar."""
 
 import contextlib
+import difflib
 import logging
 import re
 import shlex
 import sys
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -17,7 +18,7 @@ from segsweep.errors import DivergedError, UserError, causes, one_line, os_error
 from segsweep.keys import unknown
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from rich.progress import Progress, ProgressColumn
 
 log = logging.getLogger(__name__)
 
@@ -95,11 +96,50 @@ def evaluate_command(run: Path, metrics: Iterable[str], tests: bool) -> str:
 def progress_bar() -> "Progress":
     """A progress bar on stderr; hidden if stderr is no terminal, because in a log it would print a line a second."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.table import Column
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    count = MofNCompleteColumn(table_column=Column(no_wrap=True))
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=None), count, time_left_column())
     console = Console(stderr=True, soft_wrap=True)
     return Progress(*columns, console=console, disable=not sys.stderr.isatty())
+
+
+def time_left_column() -> "ProgressColumn":
+    """The column of a progress bar that says how long it will take; empty until that is known."""
+    from rich.progress import ProgressColumn, Task
+    from rich.table import Column
+    from rich.text import Text
+
+    class TimeLeft(ProgressColumn):
+        max_refresh = 0.5
+
+        def render(self, task: Task) -> Text:
+            left = task.time_remaining
+            return Text("" if left is None or task.finished else time_left(left), style="progress.remaining")
+
+    return TimeLeft(table_column=Column(no_wrap=True))
+
+
+def time_left(seconds: float) -> str:
+    """A duration as "6:01 left" or "1:06:01 left"."""
+    minutes, seconds = divmod(round(seconds), 60)
+    clock = f"{minutes // 60}:{minutes % 60:02d}" if minutes >= 60 else f"{minutes}"
+    return f"{clock}:{seconds:02d} left"
+
+
+def fitting(parts: Mapping[str, int], width: int) -> str:
+    """The parts that fit into `width` characters, in their order, with " · " between them.
+
+    Args:
+        parts: each with its rank; the part of the lowest rank is kept first. An empty part is left out.
+        width: in characters.
+    """
+    kept: set[str] = set()
+    for part in sorted(parts, key=lambda part: parts[part]):
+        if part and len(" · ".join([*kept, part])) <= width:
+            kept.add(part)
+    return " · ".join(part for part in parts if part in kept)
 
 
 class _Terminal:
@@ -232,12 +272,23 @@ def fail(line: str) -> NoReturn:
     sys.exit(1)
 
 
+def several_values(typed: str) -> str:
+    """The line for lr=0.1,0.01: a sweep without -m, or a list without brackets."""
+    script, (key, _, value) = f"python {sys.argv[0]}", typed.removeprefix("++").partition("=")  # `keys.opened` adds ++
+    words = [word.removeprefix("++") for word in sys.argv[1:]]
+    if Path(sys.argv[0]).stem == "train":
+        return f"{typed}: several values need -m; type {script} -m {' '.join(map(shell_word, words))}"
+    return f"{key}={value}: several values need brackets; type {shell_word(f'{key}=[{value}]')}"
+
+
 def explain(error: BaseException) -> str | None:
     """One line for an error that the user can correct; None for a bug of ours."""
     if isinstance(error, MissingConfigException) and error.options:
         group = Path(str(error.missing_cfg_file))
-        choices = ", ".join(error.options)
-        return f"{group.parent}={group.name}: no such choice; there are {choices}"
+        choices = [option for option in error.options if not option.startswith("default_for_")]
+        near = difflib.get_close_matches(group.name.lower(), choices, n=1, cutoff=0.7)
+        did_you_mean = f"did you mean {near[0]}? " if near else ""
+        return f"{group.parent}={group.name}: no such choice; {did_you_mean}there are {', '.join(choices)}"
     if isinstance(error, OverrideParseException):
         typed = re.sub(r"^\+\+(hydra\.sweeper\.)?", "", str(error.override))  # added by `keys.opened`
         return f"{typed}: cannot be read as KEY=VALUE ({one_line(error).split(' See http')[0]})"
@@ -248,6 +299,8 @@ def explain(error: BaseException) -> str | None:
         return found[1]  # raised by a resolver: OmegaConf keeps only the text
     if (found := re.search(r"Could not (?:override|delete from config\.) '([^']+)'", str(error))) is not None:
         return unknown(found[1])
+    if (found := re.match(r"Ambiguous value for argument '(.*)'\n", str(error))) is not None:
+        return several_values(found[1])
     if (found := re.search(r"An item is already at '([^']+)'|Multiple values for ([\w/]+)\.", str(error))) is not None:
         key = found[1] or found[2]
         return f"+{key}: the key exists already; type {key}=... without the +"

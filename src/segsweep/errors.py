@@ -42,7 +42,7 @@ class Interrupted(BaseException):
     """
 
     def __init__(self, signum: int, between_steps: bool = False) -> None:
-        super().__init__(f"stopped by {signal.Signals(signum).name}")
+        super().__init__(f"stopped by {'Ctrl-C' if signum == signal.SIGINT else signal.Signals(signum).name}")
         self.signum = signum
         self.between_steps = between_steps
 

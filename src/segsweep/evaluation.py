@@ -3,7 +3,6 @@
 Shapes: C image channels, K classes, H x W pixels.
 """
 
-import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -15,29 +14,22 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.measure import Measurement
-from rich.table import Table
 
-from segsweep.absent_classes import MARK, absence, rests_on, scored_classes
+from segsweep.absent_classes import scored_classes
 from segsweep.callbacks import ScoringProgress
 from segsweep.callbacks.image_scores import ImageScore, ImageScores, score_images
 from segsweep.errors import UserError
 from segsweep.evaluation_data import ScoredData, ScoredSplit, data_of
+from segsweep.evaluation_tables import print_scores
 from segsweep.instantiate import AtLeast0, checked, naming_keys
 from segsweep.plots import confusion, overlay_panels, save, scored_samples
 from segsweep.runs.files import write_json, write_text
-from segsweep.runs.find import find_runs, short_names
+from segsweep.runs.find import find_runs, left_out, short_names
 from segsweep.runs.load import Run, build_registered, load_run
 from segsweep.tasks import LOSSES, SGD, SegmentationTask
 from segsweep.tasks.losses import TaskKind
 from segsweep.tasks.metrics import class_scores
 from segsweep.trainer_settings import TrainerSettings, build_trainer, device_of, quiet_libraries, trained_precision
-
-SIDE_BY_SIDE = 6
-"""Up to so many runs have a column each in the printed table. More have a row each, with the metrics in `ROW_METRICS`."""
-
-ROW_METRICS = ("loss", "iou", "iou_image", "accuracy", "precision", "recall", "f1")
 
 
 @dataclass(frozen=True)
@@ -63,6 +55,11 @@ class Evaluation:
         """The classes without a pixel in the split, of those that iou averages."""
         pixels = dict(zip(self.names, self.confusion.sum(1).tolist(), strict=True))
         return tuple(name for name in scored_classes(self.names, self.kind) if not pixels[name])
+
+    @property
+    def task(self) -> str:
+        """What the net decides, in words: "binary", "6 classes"."""
+        return "binary" if self.kind == "binary" else f"{len(self.names)} classes"
 
     @cached_property
     def per_class(self) -> dict[str, dict[str, float]]:
@@ -212,6 +209,8 @@ def evaluate_runs(
         # The runs of one sweep share their source, so that its files are decoded once.
         same = next((other.data for other in evaluators if other.data.settings == scored.settings), scored)
         evaluators.append(Evaluator(loaded, replace(scored, source=same.source), accelerator))
+    for line in left_out(run):
+        print(f"left out: {line}")
     for note in dict.fromkeys(note for evaluator in evaluators for note in evaluator.data.notes):
         print(note)
     if len({loaded.kind for loaded in loaded_runs}) > 1:
@@ -232,7 +231,10 @@ def evaluate_runs(
         write_pictures(where if len(runs) == 1 else where / each.name, each, pictures)
     write_numbers(where, runs)
     print_scores(runs)
-    print(f"Everything is in {where}")
+    written = ", ".join(sorted(path.name for path in where.iterdir() if path.is_file()))
+    pictures_of = sorted({path.name for each in runs for path in (where / each.name).glob("*.png")})
+    below = f"; in a folder for each run: {', '.join(pictures_of)}" if len(runs) > 1 else ""
+    print(f"Everything is in {where}: {written}{below}")
 
 
 def write_samples(folder: Path, run: Run, indices: Sequence[int], samples: Sequence[PredictedSample]) -> None:
@@ -293,55 +295,13 @@ def write_numbers(folder: Path, runs: Sequence[ScoredRun]) -> None:
         return
     write_json(folder / "evaluation.json", {"split": split, "runs": contents})
     rows = [
-        {"run": scored.name, "checkpoint": content["checkpoint"], "step": content["step"]} | scored.evaluation.metrics
+        {
+            "run": scored.name,
+            "task": scored.evaluation.task,
+            "checkpoint": content["checkpoint"],
+            "step": content["step"],
+        }
+        | scored.evaluation.metrics
         for scored, content in zip(runs, contents, strict=True)
     ]
     write_text(folder / "evaluation.csv", pd.DataFrame(rows).to_csv(index=False))
-
-
-def print_scores(runs: Sequence[ScoredRun]) -> None:
-    """Prints the metrics of one run and of its classes; of up to `SIDE_BY_SIDE` runs as columns; of more as rows."""
-    split = runs[0].evaluator.data.name
-    evaluations = [scored.evaluation for scored in runs]
-    if len(runs) == 1:
-        run, evaluation = runs[0].evaluator.run, evaluations[0]
-        print(f"{run.checkpoint}, step {run.step}")
-        table = Table("metric", split)
-        for metric in evaluation.metrics:
-            if "/" not in metric:  # metrics of one class are in the table of classes
-                table.add_row(metric, metric_text(evaluation, metric, 6))
-        print_table(table)
-        columns = ("iou", "precision", "recall", "f1")
-        table = Table("class", "true pixels", *columns)
-        total = max(int(evaluation.confusion.sum()), 1)
-        for name, scores in evaluation.per_class.items():
-            numbers = ("absent" if math.isnan(scores[column]) else f"{scores[column]:.6f}" for column in columns)
-            table.add_row(name, f"{100 * scores['pixels'] / total:.2f} %", *numbers)
-    elif len(runs) <= SIDE_BY_SIDE:
-        table = Table(f"metric ({split})", *(scored.name for scored in runs))
-        for metric in dict.fromkeys(metric for evaluation in evaluations for metric in evaluation.metrics):
-            table.add_row(metric, *(metric_text(evaluation, metric, 4) for evaluation in evaluations))
-    else:
-        table = Table(f"run ({split})", *ROW_METRICS)
-        for scored in runs:
-            table.add_row(scored.name, *(metric_text(scored.evaluation, metric, 4) for metric in ROW_METRICS))
-    print_table(table)
-    for absent in dict.fromkeys(evaluation.absent for evaluation in evaluations):
-        if absent:
-            print(f"{MARK.strip()} {absence(split, absent)}")
-
-
-def metric_text(evaluation: Evaluation, metric: str, digits: int) -> str:
-    """A metric as a table shows it: marked if it leaves out absent classes, "" if the run does not have the metric."""
-    if (value := evaluation.metrics.get(metric)) is None:
-        return ""
-    missing = "absent" if "/" in metric else "undefined"
-    number = missing if math.isnan(value) else f"{value:.{digits}f}"
-    return number + (MARK if rests_on(metric, evaluation.absent) else "")
-
-
-def print_table(table: Table) -> None:
-    """Prints a table in its full width, even if that is wider than the terminal: no number is cut short."""
-    console = Console(markup=False, emoji=False)  # a class may be called [red]
-    wanted = Measurement.get(console, console.options.update(max_width=10_000), table).maximum
-    Console(width=max(console.width, wanted), soft_wrap=True, markup=False, emoji=False).print(table)

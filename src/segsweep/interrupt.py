@@ -1,4 +1,4 @@
-"""Ends a command in one line at Ctrl-C and SIGTERM, from its first import on.
+"""Ends a command without a traceback at Ctrl-C and SIGTERM, from its first import on.
 
 Entry points import this module before all others; importing it sets the handlers. A training and a sweep set their own
 while they run.
@@ -7,9 +7,13 @@ while they run.
 import multiprocessing
 import os
 import signal
+from collections.abc import Callable
 from types import FrameType
 
 from segsweep.errors import Interrupted
+
+last_words: Callable[[Interrupted], list[str]] | None = None
+"""Gives the lines to print, once `cli.start` has set it: they also say how to continue."""
 
 
 def interrupt(signum: int, frame: FrameType | None) -> None:
@@ -20,7 +24,9 @@ def interrupt(signum: int, frame: FrameType | None) -> None:
     """
     while frame is not None:
         if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
-            os.write(2, f"{Interrupted(signum)}\n".encode())
+            stopped = Interrupted(signum)
+            lines = [str(stopped)] if last_words is None else last_words(stopped)
+            os.write(2, "".join(f"{line}\n" for line in lines).encode())
             os._exit(128 + signum)
         frame = frame.f_back
     raise Interrupted(signum)

@@ -53,7 +53,7 @@ CUTOFF = 0.8
 """Least similarity, 0 to 1, of a suggested key. At 0.7 "dropout" suggests "root", and "pretrained" suggests "trainer"."""
 SYNONYMS = {
     "optim": "optimizer optimiser opt solver",
-    "lr": "learning_rate base_lr max_lr initial_lr",
+    "lr": "learning_rate base_lr max_lr initial_lr eta",
     "momentum": "beta1",
     "model": "net network architecture arch backbone",
     "loss": "criterion loss_fn loss_function",
@@ -64,23 +64,30 @@ SYNONYMS = {
     "name": "run_name exp_name experiment_name",
     "resume": "resume_from checkpoint ckpt ckpt_path",
     "init": "init_from finetune finetune_from pretrained_weights load_weights",
-    "run": "checkpoint ckpt ckpt_path weights model model_path",
+    "run": "checkpoint ckpt ckpt_path weights model model_path run_dir",
     "accelerator": "device cuda gpu",
     "input": "image images folder path source",
-    "output": "out out_dir output_dir save_dir",
-    "data.batch_size": "batch bs minibatch train_batch_size",
-    "data.num_workers": "workers",
+    "output": "out out_dir output_dir save_dir dest destination",
+    "data.batch_size": "batch bs minibatch train_batch_size per_device_train_batch_size",
+    "data.num_workers": "workers n_workers dataloader_num_workers",
     "data.root": "root path folder data_dir data_path data_root dataset_dir dataset_path",
     "data.image_size": "size img_size imgsz crop_size patch_size resolution",
     "data.folds": "n_folds num_folds kfold k_fold n_splits cross_validation cv",
     "data.labels": "labels classes num_classes class_names",
-    "trainer.max_steps": "steps num_steps iterations num_iterations iters max_iters",
-    "trainer.max_epochs": "epochs num_epochs n_epochs",
+    "trainer.max_steps": "steps num_steps iterations num_iterations iters max_iters train_steps total_steps",
+    "trainer.max_epochs": "epochs num_epochs n_epochs num_train_epochs",
     "trainer.accelerator": "device cuda gpu",
     "trainer.devices": "gpus num_gpus",
     "trainer.gradient_clip_val": "clip grad_clip gradient_clip clip_grad",
     "trainer.precision": "amp fp16 bf16 mixed_precision",
+    "trainer.compile": "torch_compile",
+    "trainer.val_every_n_steps": "val_check_interval eval_steps eval_interval val_interval",
+    "trainer.log_every_n_steps": "log_interval logging_steps log_every",
     "optim.weight_decay": "wd l2",
+    "data.images": "image_dir images_dir img_dir",
+    "data.masks": "mask_dir masks_dir",
+    "overwrite": "force",
+    "format": "fmt",
 }
 """Names of a key in other projects; the first key that the command has is suggested."""
 
@@ -167,13 +174,9 @@ def unknown(key: str, config: DictConfig | None = None) -> str:
     script = f"python {sys.argv[0]}"
     if config is None and (config := _composed()) is None:
         return f"{key}: no such key; {script} --help lists what there is"
-    folder = next(Path(source.path) for source in config.hydra.runtime.config_sources if source.provider == "main")
-    settings = {str(name): value for name, value in _raw(config).items() if name != "hydra"}
-    command, chosen = str(config.hydra.job.config_name), config.hydra.runtime.choices
-    if (group := OPEN.get(command)) is not None:
-        settings[group] = dict.fromkeys(READING if command == "predict" else _choice_by_key(folder / group))
-    others = {group: _choice_by_key(folder / group) for group in GROUPS if group in chosen and group in settings}
-    if key in FOLDS and command == "train":
+    folder, settings, others = _known(config)
+    chosen = config.hydra.runtime.choices
+    if key in FOLDS and str(config.hydra.job.config_name) == "train":
         return no_folds(key, str(chosen["data"]))
     near = nearest(key, settings, others)
     if near is None:
@@ -188,6 +191,25 @@ def unknown(key: str, config: DictConfig | None = None) -> str:
         return f"{key}: has no choices here; type its settings one by one, as {key}.KEY=VALUE"
     choices = ", ".join(sorted(path.stem for path in (folder / near).glob("*.yaml"))) if near in chosen else ""
     return f"{key}: no such key; did you mean {near}{choices and f' ({choices})'}?"
+
+
+def meant(key: str) -> str:
+    """The known key that is nearest to a key of this process's command; the key itself if none is similar."""
+    if (config := _composed()) is None:
+        return key
+    _, settings, others = _known(config)
+    return nearest(key, settings, others) or key
+
+
+def _known(config: DictConfig) -> tuple[Path, dict[str, Any], dict[str, dict[str, str]]]:
+    """The folder of a command's configuration, its settings, and by group the keys of the other choices."""
+    folder = next(Path(source.path) for source in config.hydra.runtime.config_sources if source.provider == "main")
+    settings = {str(name): value for name, value in _raw(config).items() if name != "hydra"}
+    command, chosen = str(config.hydra.job.config_name), config.hydra.runtime.choices
+    if (group := OPEN.get(command)) is not None:
+        settings[group] = dict.fromkeys(READING if command == "predict" else _choice_by_key(folder / group))
+    others = {group: _choice_by_key(folder / group) for group in GROUPS if group in chosen and group in settings}
+    return folder, settings, others
 
 
 def nearest(key: str, settings: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]] | None = None) -> str | None:

@@ -25,11 +25,12 @@ from segsweep.initial_weights import contents_of
 from segsweep.instantiate import to_plain
 from segsweep.plots import loss_curve, save
 from segsweep.resume import PreviousRun, last_step, previous_run, reopen_failed, require_restorable
+from segsweep.root_settings import check_root
 from segsweep.runs import Objective, RunDirectory, RunRecord, git_state, objective_mode, read_metrics, versions
 from segsweep.runs.files import is_first_process, write_text
 from segsweep.runs.stored import read_plain, require_resolved
 from segsweep.trainer_settings import auto_precision, cpu_threads, quiet_libraries
-from segsweep.training_setup import Session, assemble, check_root, tests_in_own_file
+from segsweep.training_setup import Session, assemble, tests_in_own_file
 from segsweep.user_code import load_code
 
 log = logging.getLogger(__name__)
@@ -85,6 +86,8 @@ def train(
             )
         previous = previous_run(settings, run) if resume else None
         if previous is not None and previous.complete:
+            steps = f"{previous.record.steps:,} steps"
+            log.info("%s: was complete already (%s); trainer.max_steps=N trains it further", directory, steps)
             return previous.record
         if previous is None and is_first_process() and run.record.exists():
             raise UserError(f"{directory}: already holds a run; resume={directory} continues it")

@@ -2,7 +2,6 @@
 
 import inspect
 import logging
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -28,11 +27,10 @@ from segsweep.data import Source
 from segsweep.data.check import balanced_weights
 from segsweep.datamodule import LOADING_KEYS, SegmentationDataModule
 from segsweep.errors import UserError
-from segsweep.fingerprint import NAME
 from segsweep.initial_weights import load_initial_weights
-from segsweep.instantiate import build, check_arguments, naming_keys
+from segsweep.instantiate import build, naming_keys
 from segsweep.keys import FOLDS, alike, no_folds, unknown
-from segsweep.runs import MetricsCSV, ObjectiveAt, RunDirectory, objective_mode
+from segsweep.runs import MetricsCSV, RunDirectory, objective_mode
 from segsweep.tasks import LOSSES, TASKS, Loss, SegmentationTask
 from segsweep.tasks.losses import WeightedLoss
 from segsweep.trainer_settings import TrainerSettings, build_trainer
@@ -260,33 +258,3 @@ def set_balanced_weights(node: dict[str, Any], loss: Loss, source: Source) -> No
             part.set_weights(node["weights"])
         numbers = (f"{name} {weight:.2f}" for name, weight in zip(names, node["weights"], strict=True))
         log.info("class weights: %s", ", ".join(numbers))
-
-
-def name_of(settings: Mapping[Any, Any]) -> str | None:
-    """`name=` as text: Hydra reads a name of digits as a number."""
-    name = settings.get("name")
-    return None if name is None else str(name)
-
-
-def check_root(settings: dict[str, Any]) -> None:
-    """Refuses a wrong value at the root of the configuration. Turns `name` and `init` into text, and sets `objective_at`.
-
-    Raises:
-        UserError: names the key, its value and what would be right.
-    """
-    settings["name"] = name_of(settings)
-    settings.setdefault("objective_at", "best")  # runs of earlier versions have none
-    if isinstance(settings.get("init"), int | float):  # Hydra reads a folder called 2026 as a number
-        settings["init"] = str(settings["init"])
-    check_arguments(_root, {name: settings.get(name) for name in inspect.signature(_root).parameters})
-    if not 0 <= settings["seed"] < 1 << 32:
-        raise UserError(f"seed={settings['seed']}: must be from 0 to {(1 << 32) - 1}")
-    if settings["name"] is not None and not re.fullmatch(NAME, settings["name"]):
-        raise UserError(f"name={settings['name']}: must be letters, digits, spaces and . , = + - _ only")
-
-
-def _root(
-    lr: float, momentum: float | None, seed: int, name: str | None, objective: str, objective_at: ObjectiveAt,
-    init: str | None, code: str | list[str] | None,
-) -> None:  # fmt: skip
-    """Its signature declares the types of the keys at the root of the configuration."""

@@ -19,10 +19,10 @@ import pandas as pd
 import pytest
 from filelock import FileLock
 from PIL import Image
-from support import Command, Outcome
+from support import SENDERS, Command, Outcome, printed_arguments
 from sweep_support import GRID, TINY, TRAP, Sweep, content, run_record, same_weights, state, statuses
 
-from segsweep.cli import main as resolvers
+from segsweep.cli import start as resolvers
 from segsweep.fingerprint import job_key
 from segsweep.runs import RunDirectory
 from segsweep.sweeps import jobs
@@ -311,7 +311,7 @@ def test_a_mistake_when_a_sweep_continues_deletes_no_checkpoint(sweep: Sweep, tm
 @pytest.mark.quick
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
 def test_a_signal_interrupts_the_job_writes_the_report_and_the_same_command_resumes(
-    sweep: Sweep, tmp_path: Path, name: str, code: int
+    sweep: Sweep, command: Command, tmp_path: Path, name: str, code: int
 ):
     asked = [
         TRAP, f"+callbacks.trap.kind={name}", "+callbacks.trap.flag=stop", "+callbacks.trap.step=3",
@@ -322,14 +322,16 @@ def test_a_signal_interrupts_the_job_writes_the_report_and_the_same_command_resu
     outcome = sweep(*asked, "name=cut")
     whole, cut = tmp_path / "multirun/whole", tmp_path / "multirun/cut"
     assert outcome.code == code
-    assert f"stopped by {name}" in outcome.err
+    assert outcome.error_lines[-2] == f"stopped by {SENDERS[name]}; 0 of 3 jobs are completed, in multirun/cut"
+    assert "left" not in outcome.out
     assert "Traceback" not in outcome.err + outcome.out
     assert list(statuses(cut).values()) == ["interrupted", "pending", "pending"]
     assert run_record(cut / "lr=0.001")["status"] == "interrupted"
     assert "1 interrupted" in (cut / "summary.md").read_text()
     assert pd.read_csv(cut / "summary.csv")["status"].tolist() == ["interrupted", "pending", "pending"]
-    outcome = sweep(*asked, "name=cut")
+    outcome = command("train.py", *printed_arguments(outcome))
     assert outcome.code == 0, outcome.err
+    assert outcome.out.startswith("continuing the sweep in multirun/cut\n")
     assert "1 resumed" in outcome.out
     assert run_record(cut / "lr=0.001")["continued_at"] == [3]
     for folder in statuses(whole):
@@ -393,7 +395,7 @@ def test_a_signal_before_a_job_has_started_stops_the_sweep(sweep: Sweep, tmp_pat
         patch.setattr(jobs, "train", waits)
         outcome = sweep("lr=0.001,0.01", ONE_STEP, "name=cut")
     assert outcome.code == 130
-    assert outcome.error_lines == ["stopped by SIGINT"]
+    assert outcome.error_lines[0] == "stopped by Ctrl-C; 0 of 2 jobs are completed, in multirun/cut"
     assert set(statuses(tmp_path / "multirun/cut").values()) == {"pending"}
 
 

@@ -10,9 +10,10 @@ from typing import Any, Literal
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Column
 
-from segsweep.console import LongWork, draw, erase
+from segsweep.console import LongWork, draw, erase, fitting, time_left, time_left_column
 from segsweep.errors import os_error_behind
 from segsweep.instantiate import AtLeast1, checked
 from segsweep.runs import MetricsCSV
@@ -186,10 +187,10 @@ class ConsoleProgress(Callback):
         if not (self.bar and trainer.is_global_zero):
             return
         self._progress = Progress(
-            BarColumn(bar_width=12),  # the numbers need the room on a terminal of 80 columns
-            MofNCompleteColumn(),
+            BarColumn(bar_width=None),  # the room that the numbers leave
+            MofNCompleteColumn(table_column=Column(no_wrap=True)),
             TextColumn("{task.fields[numbers]}"),
-            TimeRemainingColumn(),
+            time_left_column(),
             console=Console(stderr=True),
             refresh_per_second=5,
         )
@@ -205,12 +206,17 @@ class ConsoleProgress(Callback):
     def _draw(self, trainer: L.Trainer, loss: float) -> None:
         assert self._progress is not None
         latest, speed = self.training_log.latest, self.training_log.steps_per_second
-        numbers = [f"loss {loss:.4f}"]
-        numbers += [f"iou {latest['train/iou']:.4f}"] if "train/iou" in latest else []
-        numbers += [f"{self.objective} {latest[self.objective]:.4f}"] if self.objective in latest else []
-        numbers += [f"{speed:.1f} steps/s"] if speed else []
         bar = self._progress.tasks[0]
-        self._progress.update(bar.id, completed=trainer.global_step, numbers=" · ".join(numbers))
+        others = 4 + 2 * len(str(total_steps(trainer))) + 1 + len("0:00:00 left") + 3  # bar, count, time, spaces
+        objective = f"{self.objective} {latest[self.objective]:.4f}" if self.objective in latest else ""
+        parts = {
+            f"loss {loss:.4f}": 1,
+            f"train/iou {latest['train/iou']:.4f}" if "train/iou" in latest else "": 2,
+            objective: 0,
+            f"{speed:.1f} steps/s" if speed else "": 3,
+        }
+        numbers = fitting(parts, self._progress.console.width - others)
+        self._progress.update(bar.id, completed=trainer.global_step, numbers=numbers)
         self._drawn = time.monotonic()
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -221,9 +227,7 @@ class ConsoleProgress(Callback):
         line = f"step {done}/{total}  loss {latest.get('train/loss', math.nan):.4f}"
         line += "".join(f"  {name} {latest[name]:.4f}" for name in ("train/iou", self.objective) if name in latest)
         if speed:
-            minutes, seconds = divmod(round((total - done) / speed), 60)
-            clock = f"{minutes // 60}:{minutes % 60:02d}" if minutes >= 60 else f"{minutes}"
-            line += f"  {speed:.1f} steps/s  {clock}:{seconds:02d} left"
+            line += f"  {speed:.1f} steps/s  {time_left((total - done) / speed)}"
         log.log(logging.DEBUG if self._progress is not None else logging.INFO, line)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -15,7 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from segsweep.absent_classes import MARK, absence, rests_on
-from segsweep.cli.main import importing, new_folder
+from segsweep.cli.start import free_folder, importing, new_folder, say, started
 from segsweep.console import evaluate_command, fail, mistakes_in_one_line, progress_bar, relative, shell_word
 from segsweep.errors import UserError
 
@@ -32,14 +32,19 @@ def train(config: DictConfig) -> float | None:
 
     A single run prints its metrics and the next commands to type. A failed overfit check exits with code 1.
     """
+    hydra = HydraConfig.get()
+    directory, resume = Path(hydra.runtime.output_dir), config.resume is not None
+    timing = hydra.runtime.choices.get("debug") == "speed"
+    if hydra.mode is not RunMode.MULTIRUN:
+        started.what, started.folder = None if timing else "run", directory
+        verb = "timing training steps" if timing else "resuming the run" if resume else "training"
+        say(f"{verb} in {relative(directory)}")
     with importing():
         from segsweep.resume import resumed_config
         from segsweep.runs.files import is_first_process
         from segsweep.runs.stored import store_plain, typed_overrides
         from segsweep.training import train as train_run
 
-    hydra = HydraConfig.get()
-    directory, resume = Path(hydra.runtime.output_dir), config.resume is not None
     full = config.copy()
     OmegaConf.set_struct(full, False)
     full.hydra = hydra
@@ -50,7 +55,7 @@ def train(config: DictConfig) -> float | None:
 
         store_plain(directory, full)
         return run_job(config, full, SweepDirectory(Path(str(full.hydra.sweep.dir))), RunDirectory(directory))
-    if hydra.runtime.choices.get("debug") == "speed":
+    if timing:
         speed(config, directory, store_plain(directory, full))
         return None
     with mistakes_in_one_line():
@@ -151,10 +156,11 @@ def print_speeds(report: "Report") -> None:
 
 def check_data(config: DictConfig) -> None:
     """Checks every file of a data folder, and exits with code 1 if it finds mistakes."""
+    directory = Path(HydraConfig.get().runtime.output_dir)
+    say(f"checking {config.data.get('root')}; the report goes to {relative(directory)}")
     with importing():
         from segsweep.check_data import check
 
-    directory = Path(HydraConfig.get().runtime.output_dir)
     with mistakes_in_one_line():
         report = check(config, directory)
     print(f"The report and a contact sheet are in {relative(directory)}")
@@ -169,9 +175,11 @@ def evaluate(config: DictConfig) -> None:
     with mistakes_in_one_line(), remove_if_empty(made):
         settings = plain_settings(config, run=A_RUN)
         output = Path(settings.pop("output") or made)
-        chosen = None if output == Path.cwd() else output
+        chosen = None if output == Path.cwd() else relative(output)
         if chosen is not None and (chosen / "evaluation.json").exists():
             raise UserError(f"{chosen}: holds an evaluation already; give another output, or none")
+        results = chosen or free_folder("outputs", "evaluation")
+        say(f"evaluating {named(settings['run'])} on {settings['split']}; the results go to {results}")
         with importing():
             from segsweep.evaluation import evaluate_runs
             from segsweep.instantiate import check_arguments
@@ -179,12 +187,19 @@ def evaluate(config: DictConfig) -> None:
         check_arguments(evaluate_runs, settings, known=("folder",))
 
         def folder() -> Path:
-            if chosen is None:
-                return Path(new_folder("outputs"))
-            chosen.mkdir(parents=True, exist_ok=True)
-            return relative(chosen)
+            if chosen is None and results.exists():  # an evaluation of the same second has taken it
+                return Path(new_folder("outputs", "evaluation"))
+            results.mkdir(parents=True, exist_ok=True)
+            return results
 
         evaluate_runs(folder, **settings)
+
+
+def named(run: object) -> str:
+    """`run=` as text: the first of several, and the number of the others."""
+    if isinstance(run, list) and run:
+        return str(run[0]) + (f" and {len(run) - 1} more" if len(run) > 1 else "")
+    return str(run)
 
 
 @contextlib.contextmanager
@@ -205,6 +220,7 @@ def predict(config: DictConfig) -> None:
         settings = plain_settings(
             config, run=A_RUN, input="an image or a folder of images", output="a folder for the masks"
         )
+        say(f"predicting masks for {settings['input']}; they go to {settings['output']}")
         with importing():
             from segsweep.instantiate import check_arguments
             from segsweep.prediction import predict as predict_images
@@ -262,6 +278,7 @@ def export(config: DictConfig) -> None:
     """Writes the net as a file that runs without segsweep."""
     with mistakes_in_one_line():
         settings = plain_settings(config, run=A_RUN)
+        say(f"exporting {named(settings['run'])} as {settings['format']} to {settings['output'] or 'its folder'}")
         with importing():
             from segsweep.exporting import TOLERANCE
             from segsweep.exporting import export as export_run

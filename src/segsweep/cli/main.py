@@ -1,84 +1,29 @@
-"""Shared by all entry points: resolvers for folder names, the check for unknown keys, and `run`."""
+"""Shared by all entry points: resolvers for folder names, and `run`."""
 
-import contextlib
-import gc
 import hashlib
-import json
 import os
 import re
-import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from datetime import datetime
+from collections.abc import Callable
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-from hydra.experimental.callback import Callback
-from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
-from segsweep.console import explain, fail, mistakes_in_one_line
-from segsweep.errors import UserError
+from segsweep.cli.slips import refuse_slips, whole_numbers
+from segsweep.cli.start import how_to_continue, new_folder, started
+from segsweep.cli.unbegun import made, remove_unbegun
+from segsweep.console import explain, fail
+from segsweep.errors import Interrupted, UserError
 from segsweep.fingerprint import NAME
-from segsweep.keys import opened, require_known, typed_keys
+from segsweep.keys import opened
 from segsweep.sweeps.callback import finish_sweep
 
 
-def new_folder(parent: str) -> str:
-    """Makes the folder `<parent>/<date>/<time>`, numbered if it exists, so that two commands never share one."""
-    now = datetime.now()
-    for attempt in range(1, 1000):
-        folder = Path(parent) / f"{now:%Y-%m-%d}" / (f"{now:%H-%M-%S}" + (f"-{attempt}" if attempt > 1 else ""))
-        absent = _absent(folder)
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            if not folder.is_dir():
-                raise
-            continue
-        _made.extend(absent)
-        return str(folder)
-    raise OSError(f"{parent}: no free folder name at {now:%H-%M-%S}")
-
-
-_made: list[Path] = []
-"""Folders that were not there before this command, outer ones first."""
-_AT_START = (".hydra", ".lock", ".sweep.lock", "multirun.yaml", "config.yaml", "run.json")
-"""What the folder of a run or sweep has before anything is built, beside the log."""
-
-
-def _absent(folder: Path) -> list[Path]:
-    """Those of a folder and the folders above it that do not exist, outer ones first."""
-    return [path for path in (*reversed(folder.parents), folder) if not os.path.lexists(path)]
-
-
-def remove_unbegun() -> None:
-    """Removes the folder of a run or sweep that never began, if this command made it, and the empty folders above it.
-
-    Such a folder holds what is written at the start, and a run.json that only says which mistake ended the run.
-    """
-    at_start = {*_AT_START, f"{Path(sys.argv[0]).stem}.log"}
-    with contextlib.suppress(OSError, Timeout):
-        if not _made or {path.name for path in _made[-1].iterdir()} - at_start:
-            return
-        lock = _made[-1] / ".lock"
-        with (
-            FileLock(lock, timeout=0) if lock.exists() else contextlib.nullcontext()
-        ):  # another process may train there
-            if (record := _made[-1] / "run.json").exists():
-                content = json.loads(record.read_text(encoding="utf-8"))
-                if content["status"] != "failed" or content["device"] is not None:
-                    return
-            shutil.rmtree(_made[-1])
-        for folder in reversed(_made[:-1]):
-            folder.rmdir()
-
-
-def run_folder(resume: str | None) -> str:
-    """The directory of a single run: a new one, or the one to resume."""
+def run_folder(resume: str | None, name: str | None) -> str:
+    """The directory of a single run: a new one, with the run's name in its name, or the one to resume."""
     if resume is None:
-        return new_folder("outputs")
+        return new_folder("outputs", None if name is None else str(name))
     if not (Path(resume) / "run.json").is_file():
         raise UserError(f"resume={resume}: no run there; give a run directory, which holds a run.json")
     return str(resume)
@@ -108,33 +53,18 @@ for _resolver in (run_folder, sweep_folder, hydra_subdir, new_folder, job_folder
     OmegaConf.register_new_resolver(_resolver.__name__, _resolver, use_cache=True, replace=True)
 
 
-@contextlib.contextmanager
-def importing() -> Iterator[None]:
-    """Pauses garbage collection while torch and Lightning are imported, and exempts what they made from it.
-
-    The collector would pass over these million objects during the import and again at the exit, and find nothing to free.
-    """
-    if "torch" in sys.modules:  # another job of this process came first: freezing again would keep that job's garbage
-        yield
-        return
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()
-
-
 def run(main: Callable[[], object]) -> None:
     """Runs a Hydra entry point. A user's mistake prints one line on stderr and exits with code 1, without a traceback."""
-    sys.argv[1:] = opened(Path(sys.argv[0]).stem, sys.argv[1:])
     full_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     # Makes Hydra raise the exception instead of printing it in several lines.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    succeeded = True
-    _made.clear()
+    succeeded, started.what = True, None
+    made.clear()
     try:
         try:
+            command = Path(sys.argv[0]).stem
+            refuse_slips(command, sys.argv[1:])
+            sys.argv[1:] = opened(command, whole_numbers(sys.argv[1:]))
             main()
         finally:
             succeeded = finish_sweep()
@@ -151,76 +81,9 @@ def run(main: Callable[[], object]) -> None:
         signum = getattr(error, "signum", signal.SIGINT if isinstance(error, KeyboardInterrupt) else None)
         if signum is None:
             raise
+        lines = how_to_continue(Interrupted(signum))
         remove_unbegun()
-        print(f"stopped by {signal.Signals(signum).name}", file=sys.stderr)
+        print(*lines, sep="\n", file=sys.stderr)
         sys.exit(128 + signum)
     if not succeeded:
         sys.exit(1)
-
-
-class KnownKeys(Callback):
-    """Refuses unknown keys at the root of the configuration, and keys that do not go together.
-
-    It does so before any folder is made; in a sweep once. Refuses a run directory with links that lead out of it.
-
-    Args:
-        command: name of the configuration, a key of `keys.KEYS`.
-    """
-
-    def __init__(self, command: str) -> None:
-        self.command = command
-
-    def on_run_start(self, config: DictConfig, **_: object) -> None:
-        with mistakes_in_one_line():  # Hydra only logs an exception of a callback
-            require_known(config, self.command, typed_keys(config))
-            if config.get("resume") is not None and config.get("init") is not None:
-                raise UserError(
-                    f"init={config.init}: begins a new run, and resume={config.resume} goes on with one; leave one out"
-                )
-            if config.hydra.runtime.choices.get("debug") == "speed":
-                if config.hydra.mode is RunMode.MULTIRUN:
-                    raise UserError(
-                        "debug=speed: measures a single training; leave out -m, and use its result in the sweep"
-                    )
-                if config.resume is not None:
-                    raise UserError(f"debug=speed: measures a new training; leave out resume={config.resume}")
-            if self.command == "train":
-                require_joint_axis(config)
-            sweep = config.hydra.mode is RunMode.MULTIRUN
-            folder = Path(str(config.hydra.sweep.dir if sweep else config.hydra.run.dir))
-            _made.extend(_absent(folder))
-            if self.command == "train" and not sweep and folder.is_dir() and any(folder.iterdir()):
-                with importing():
-                    from segsweep.runs import RunDirectory
-
-                RunDirectory(folder).require_inside()  # before Hydra opens train.log there
-
-    on_multirun_start = on_run_start
-
-
-def require_joint_axis(config: DictConfig) -> None:
-    """Refuses settings_of and keep where nothing reads them.
-
-    Args:
-        config: with Hydra's node.
-
-    Raises:
-        UserError: names the key and what to type.
-    """
-    sweeper, chosen = config.hydra.sweeper, config.hydra.runtime.choices.get("hydra/sweeper")
-    settings_of, keep = sweeper.get("settings_of"), sweeper.get("keep")
-    if "settings_of" not in sweeper:
-        if keep is not None and chosen != "race":  # a race has a `keep` of its own
-            raise UserError(f"keep={keep}: needs a sweep to take settings from; add settings_of=multirun/NAME")
-        return
-    if settings_of in (None, ""):
-        raise UserError("settings_of: needs a value; give a sweep directory, as in settings_of=multirun/first")
-    if config.hydra.mode is not RunMode.MULTIRUN:
-        raise UserError(f"settings_of={settings_of}: starts a sweep; add -m")
-    if chosen != "grid":
-        raise UserError(f"settings_of={settings_of}: needs hydra/sweeper=grid; leave out hydra/sweeper={chosen}")
-    if sweeper.get("final"):
-        raise UserError(
-            f"settings_of={settings_of}: has no final training; leave out hydra.sweeper.final, or take the best setting "
-            "with keep=1 and a new seed"
-        )

@@ -1,6 +1,7 @@
 """What one training leaves on disk, and how to read it back."""
 
-from segsweep.runs.directory import Objective, ObjectiveAt, RunDirectory, RunRecord, git_state, objective_mode, versions
+from segsweep.root_settings import ObjectiveAt
+from segsweep.runs.directory import Objective, RunDirectory, RunRecord, git_state, objective_mode, versions
 from segsweep.runs.metrics_csv import MetricsCSV, read_metrics
 
 __all__ = [

@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 
 from segsweep.errors import UserError
 from segsweep.instantiate import check_arguments
+from segsweep.root_settings import ObjectiveAt
 from segsweep.runs.files import remove_litter, write_json
 from segsweep.runs.stored import read_json
 
@@ -140,10 +141,6 @@ def objective_mode(name: str) -> Literal["min", "max"]:
     """Losses are minimised, all other metrics maximised."""
     # "val/iou/Forest loss" is the iou of a class, not a loss.
     return "min" if re.fullmatch(r"\w+/\w*loss(_running)?", name) else "max"
-
-
-ObjectiveAt = Literal["best", "last", "mean_last_3"]
-"""Which validation's objective ranks a run: the best one's, the last one's, or the mean of the last three."""
 
 
 @dataclass

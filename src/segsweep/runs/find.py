@@ -33,13 +33,47 @@ def find_runs(given: str | Sequence[str]) -> list[Path]:
         runs = [match for match in matches if match.suffix == ".ckpt" or RunDirectory(match).best.is_file()]
         if not runs:
             what = f"{len(matches)} paths, but no run with a best.ckpt" if matches else "nothing"
-            raise UserError(f"{entry}: matches {what}")
+            below = next(
+                (run for match in matches for run in _runs_below(match) if RunDirectory(run).best.is_file()), None
+            )
+            match = next((match for match in matches if below is not None and match in below.parents), None)
+            deeper = "" if below is None or match is None else "/*" * len(below.relative_to(match).parts)
+            raise UserError(f"{entry}: matches {what}" + (f"; give \"run='{entry}{deeper}'\"" if deeper else ""))
         found += runs
     # A run that is named twice, by a path and by a pattern, counts once.
     once: dict[Path, Path] = {}
     for path in found:
         once.setdefault(path.resolve(), path)
     return list(once.values())
+
+
+def left_out(given: str | Sequence[str]) -> list[str]:
+    """The runs and sweeps that patterns match but `find_runs` leaves out, each with the reason."""
+    lines: dict[str, None] = {}
+    for entry in [given] if isinstance(given, str) else [str(entry) for entry in given]:
+        if Path(entry).exists() or not glob.has_magic(entry):
+            continue
+        for match in map(Path, sorted(glob.glob(entry, recursive=True))):
+            run = RunDirectory(match)
+            if (match / "sweep.json").is_file():
+                lines[f"{match} (a sweep; its runs are \"run='{match}/*'\")"] = None
+            elif run.record.is_file() and not run.best.is_file():
+                lines[f"{match} ({_state(run)}, so far without a best.ckpt)"] = None
+    return list(lines)
+
+
+def _state(run: RunDirectory) -> str:
+    """What run.json says of a run without a checkpoint: "status failed: ..."."""
+    try:
+        record = RunRecord.read(run.record)
+    except (OSError, ValueError):
+        return "its run.json cannot be read"
+    return f"status {record.status}" + (f": {record.error.splitlines()[0]}" if record.error else "")
+
+
+def _runs_below(path: Path) -> list[Path]:
+    """The run directories one and two folders below."""
+    return sorted(record.parent for pattern in ("*/run.json", "*/*/run.json") for record in path.glob(pattern))
 
 
 def short_names(paths: Sequence[Path]) -> list[str]:
@@ -62,17 +96,15 @@ def require_checkpoint(path: Path) -> None:
     if not path.is_dir() or run.best.is_file() or run.last.is_file():
         return
     if run.record.is_file():
-        try:
-            record = RunRecord.read(run.record)
-            state = f"status {record.status}" + (f": {record.error.splitlines()[0]}" if record.error else "")
-        except (OSError, ValueError):
-            state = "its run.json cannot be read"
-        raise UserError(f"{path}: this run has no checkpoint ({state}); give a run that was validated at least once")
-    runs = sorted(record.parent for pattern in ("*/run.json", "*/*/run.json") for record in path.glob(pattern))
+        raise UserError(
+            f"{path}: this run has no checkpoint ({_state(run)}); give a run that was validated at least once"
+        )
+    runs = _runs_below(path)
     count = f"{len(runs)} run{'' if len(runs) == 1 else 's'}"
     # Names of jobs hold '=' and ',', so Hydra needs quotes around the path.
     finished = [run for run in runs if RunDirectory(run).best.is_file()]
-    example = f", as in \"run='{finished[0]}'\", or all with \"run='{path}/*'\"" if finished else ""
+    every = "/".join("*" for _ in finished[0].relative_to(path).parts) if finished else "*"
+    example = f", as in \"run='{finished[0]}'\", or all with \"run='{path}/{every}'\"" if finished else ""
     if (path / "sweep.json").is_file() or (path / "multirun.yaml").is_file():
         raise UserError(f"{path}: is a sweep of {count}; give one of its runs{example}")
     if runs:

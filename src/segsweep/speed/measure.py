@@ -23,11 +23,11 @@ from segsweep.errors import UserError
 from segsweep.fingerprint import typed as as_typed
 from segsweep.image_files.limits import available_cores
 from segsweep.instantiate import build, to_plain
+from segsweep.root_settings import check_root
 from segsweep.runs import versions
 from segsweep.runs.files import write_json
 from segsweep.speed.bench import Bench, Combination, GivenFailedError, Row
 from segsweep.trainer_settings import TrainerSettings
-from segsweep.training_setup import check_root
 
 log = logging.getLogger(__name__)
 

@@ -14,16 +14,17 @@ from omegaconf import DictConfig
 
 from segsweep.callbacks import StopOnSignal
 from segsweep.errors import Interrupted, UserError
+from segsweep.locks import held
+from segsweep.root_settings import name_of
 from segsweep.runs import Objective, RunDirectory, RunRecord, objective_mode
 from segsweep.runs.stored import read_yaml, typed_overrides
 from segsweep.sweeps import running
 from segsweep.sweeps.callback import is_worker
 from segsweep.sweeps.launchers import engine_of, jobs_at_once, lock_watcher, runs_locally, threads_of_job
 from segsweep.sweeps.plan import UNSWEPT, job_of, key_of
-from segsweep.sweeps.state import Job, SweepDirectory, SweepRecord, held
+from segsweep.sweeps.state import Job, SweepDirectory, SweepRecord
 from segsweep.trainer_settings import cpu_threads
 from segsweep.training import train
-from segsweep.training_setup import name_of
 
 log = logging.getLogger(__name__)
 

@@ -10,9 +10,10 @@ from typing import Literal
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from segsweep.image_files.limits import available_cores
+from segsweep.locks import held
 from segsweep.runs import objective_mode
 from segsweep.sweeps.plan import key_of
-from segsweep.sweeps.state import Job, held
+from segsweep.sweeps.state import Job
 
 Engine = Literal["basic", "joblib", "submitit_local", "submitit_slurm", "ray", "other"]
 

@@ -22,12 +22,13 @@ from segsweep.fingerprint import Leaf, differences, flatten, job_key, result_set
 from segsweep.initial_weights import contents_of
 from segsweep.instantiate import build, naming_keys, to_plain
 from segsweep.keys import require_known
+from segsweep.root_settings import check_root
 from segsweep.runs.stored import is_unresolved, plain_overrides, require_plain_overrides
 from segsweep.sweeps.grouping import Key
 from segsweep.sweeps.ranking import values_key
 from segsweep.sweeps.scored import scored_settings
 from segsweep.sweeps.state import FINAL, Job, SweepDirectory, SweepRecord
-from segsweep.training_setup import check_root, data_for_loss, require_known_settings
+from segsweep.training_setup import data_for_loss, require_known_settings
 from segsweep.user_code import load_code
 
 UNSWEPT = {

@@ -321,7 +321,7 @@ def job_line(record: SweepRecord, job: Job, found: RunRecord, tally: Tally) -> s
     of = "" if other else f"/{len(record.jobs)}"
     axes = [f"{axis}={typed(record.value_of(job, axis))}" for axis in record.axes] if other else []
     parts = [f"[{tally.done}{of}] {', '.join(axes) or job.name}", outcome, clock(found.seconds)]
-    if tally.left and tally.seconds is not None and not other:
+    if tally.left and tally.seconds is not None and not other and job.status != "interrupted":
         parts.append(f"about {clock(tally.seconds * tally.left / min(record.at_once, tally.left))} left")
     return shown(" · ".join(parts))
 

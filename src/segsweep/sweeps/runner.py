@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from segsweep.console import explain, hydra_argument, quoted
 from segsweep.errors import Interrupted, UserError, shown
+from segsweep.locks import held
 from segsweep.resume import reopen_failed
 from segsweep.sweeps import running
 from segsweep.sweeps.launchers import batches, engine_of, jobs_at_once, runs_locally, settle_optuna
@@ -26,7 +27,7 @@ from segsweep.sweeps.plan import UNSWEPT, SeveralProcessesError, add_jobs, broke
 from segsweep.sweeps.results import Results
 from segsweep.sweeps.running import RunningSweep, watched
 from segsweep.sweeps.scored import Scoring, scoring
-from segsweep.sweeps.state import ENDED, Job, SweepDirectory, SweepRecord, held
+from segsweep.sweeps.state import ENDED, Job, SweepDirectory, SweepRecord
 from segsweep.trainer_settings import auto_precision
 
 
@@ -176,7 +177,7 @@ class SweepRunner:
             return broken_job(overrides, self.record.axes, line)
 
     def _print_plan(self, jobs: Sequence[Job]) -> None:
-        parts = [f"{len(jobs)} job{'s' if len(jobs) != 1 else ''} in {self.sweep.path}"]
+        parts = [f"{len(jobs)} job{'s' if len(jobs) != 1 else ''}"]
         texts = {"completed": "completed before", "interrupted": "resumed", "failed": "failed before"}
         for status, text in texts.items():
             if number := sum(job.status == status and bool(job.settings) for job in jobs):

@@ -13,11 +13,12 @@ from omegaconf import DictConfig, OmegaConf
 from segsweep.errors import DivergedError, UserError
 from segsweep.fingerprint import Leaf, typed
 from segsweep.instantiate import AtLeast0, AtLeast1, check_arguments
+from segsweep.locks import held
+from segsweep.root_settings import name_of
 from segsweep.runs.directory import Objective, RunDirectory, RunRecord, objective_mode, require_inside
 from segsweep.runs.files import remove_litter, write_json
 from segsweep.runs.stored import read_json, require_resolved
 from segsweep.trainer_settings import auto_precision
-from segsweep.training_setup import name_of
 
 FORMAT = 1
 FINAL = "final"
@@ -331,14 +332,3 @@ class SweepDirectory:
                 yield lock
         except Timeout as error:
             raise UserError(f"{self.path}: another process runs this sweep; wait for it, or stop it") from error
-
-
-def held(lock: Path) -> bool:
-    """Whether a process holds this lock file."""
-    if not lock.exists():
-        return False
-    try:
-        with FileLock(lock, timeout=0):
-            return False
-    except (Timeout, OSError):
-        return True
