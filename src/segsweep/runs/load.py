@@ -21,12 +21,11 @@ from segsweep.errors import UserError
 from segsweep.instantiate import check_arguments, naming_keys
 from segsweep.nets import NETS, TextureCNN, UNet, load_published
 from segsweep.nets.registry import build_net_for, load_state, misfit
-from segsweep.plots import curves
 from segsweep.runs.checkpoint import read_checkpoint, require_plain, require_tensors
 from segsweep.runs.directory import RunDirectory, RunRecord
 from segsweep.runs.image_input import ImageInput, image_tensor
 from segsweep.runs.metrics_csv import read_metrics
-from segsweep.runs.run_card import run_card
+from segsweep.runs.run_card import run_card, run_curves
 from segsweep.tasks import TASKS, SegmentationTask, TaskKind
 
 if TYPE_CHECKING:
@@ -110,17 +109,13 @@ class Run:
         Raises:
             UserError: as `history`, or neither was logged.
         """
-        objective = str(self.config.get("objective", "val/iou")).partition("/")[2]
-        logged = {}
-        for split in ("train", "val"):
-            names = {column: str(column).removeprefix(f"{split}/") for column in self.history}
-            logged[split] = self.history.rename(columns=names)
-        metrics = [
-            name for name in dict.fromkeys(["loss", objective]) if any(name in table for table in logged.values())
-        ]
-        if not metrics:
+        objective = str(self.config.get("objective", "val/iou"))
+        figure = run_curves(
+            self.history, objective, f"training and validation; the checkpoint is of step {self.step:,}"
+        )
+        if figure is None:
             raise UserError(f"{self.directory}: nothing to draw, neither loss nor {objective} was logged")
-        return curves(logged, metrics, title=f"training and validation; the checkpoint is of step {self.step:,}")
+        return figure
 
     @property
     def task(self) -> type[SegmentationTask]:

@@ -3,12 +3,17 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from matplotlib.figure import Figure
+
 from segsweep.cards import Card
 from segsweep.console import relative
 from segsweep.errors import UserError
+from segsweep.plots import curves
 from segsweep.runs.directory import RunRecord
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from segsweep.runs.load import Run
 
 _CLASSES = 6
@@ -40,6 +45,23 @@ def run_card(run: "Run") -> Card:
     scores = {name: record.metrics.get(name) for name in chosen}
     lines.append(", ".join(f"{name} {value:.4f}" for name, value in scores.items() if value is not None) or "no scores")
     return Card(f"Run {relative(run.directory)}", lines, ("metric", "val", "test"), score_rows(record))
+
+
+def run_curves(history: "pd.DataFrame", objective: str, title: str) -> Figure | None:
+    """The loss and the objective's metric against steps, in training and in validation; None if neither was logged.
+
+    Args:
+        history: from `read_metrics`.
+        objective: as in objective=val/iou.
+        title: above both panels.
+    """
+    metric = objective.partition("/")[2]
+    logged = {}
+    for split in ("train", "val"):
+        columns = {column: str(column).removeprefix(f"{split}/") for column in history}
+        logged[split] = history.rename(columns=columns)
+    names = [name for name in dict.fromkeys(["loss", metric]) if any(name in table for table in logged.values())]
+    return curves(logged, names, title=title) if names else None
 
 
 def score_rows(record: RunRecord) -> list[list[str]]:
