@@ -17,7 +17,7 @@ from segsweep.runs import read_metrics
 # would come before the 99th. Only tests train so many runs in one process.
 event_file_writer._global_uid = event_file_writer.AtomicCounter(1_000_000)
 
-CLOCK = ["train/steps_per_second", "steps_per_second"]
+CLOCK = ["steps_per_second", "epoch_seconds", "1: train/steps_per_second", "1: train/epoch_seconds"]
 
 
 def leaves(value: Any, where: str = "") -> Iterator[tuple[str, Any]]:

@@ -23,6 +23,7 @@ import pytest
 from support import ROOT, SMALL
 from tornado.websocket import WebSocketClientConnection, websocket_connect  # of jupyter_client, which nbclient needs
 
+from segsweep.callbacks.tensorboard import scalar_tag
 from segsweep.runs import read_metrics
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -227,7 +228,7 @@ def run_server(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     with tensorboard(run / "tensorboard", tmp_path_factory.mktemp("run_server")) as address:
         # A training writes these last.
         eventually(
-            "the test's scalars", lambda: "test/loss" in fetch(address + "data/plugin/scalars/tags").get(".", {})
+            "the test's scalars", lambda: "3: test/loss" in fetch(address + "data/plugin/scalars/tags").get(".", {})
         )
         yield address
 
@@ -287,8 +288,8 @@ def test_the_logged_metrics_are_points_of_the_server_s_curves(run: Path, run_ser
 def test_scalars_are_grouped_by_split(run: Path, run_server: str, browser: Browser, tab: str, counted: str):
     columns = read_metrics(run / "metrics.csv").columns
     # TensorBoard shows the learning rate and the speed in the group train.
-    groups = Counter(name.partition("/")[0] if "/" in name else "train" for name in columns.drop(["step", "epoch"]))
-    assert set(groups) == {"train", "val", "test"}
+    groups = Counter(scalar_tag(name).partition("/")[0] for name in columns.drop(["step", "epoch"]))
+    assert sorted(groups) == ["1: train", "2: val", "3: test"]
     browser.open(f"{run_server}#{tab}")
     browser.shows(
         f"groups {dict(groups)}",
@@ -332,11 +333,11 @@ def test_hparams_has_a_row_for_each_job_with_its_settings_and_result(sweep: Path
     browser.open(f"{sweep_server}#hparams")
     page = browser.shows("a row for each job", lambda page: set(JOBS) <= set(page["texts"]))
     texts = page["texts"][page["texts"].index("Trial ID") :]
-    assert texts[2:7] == ["lr", "optim", "seed", "status", "val/iou"]
+    assert texts[2:5] == ["lr", "optim", "val/iou"]
     summary = pd.read_csv(sweep / "summary.csv").set_index("directory")
     for job, (rate, optimizer) in JOBS.items():
-        lr, optim, seed, status, iou = texts[texts.index(job) + 1 :][:5]
-        assert (float(lr), optim, seed, status) == (float(rate), optimizer, "0", "completed")
+        lr, optim, iou = texts[texts.index(job) + 1 :][:3]
+        assert (float(lr), optim) == (float(rate), optimizer)
         assert float(iou) == pytest.approx(summary["val/iou"][job], abs=1e-4)
 
 

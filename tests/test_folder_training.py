@@ -159,7 +159,7 @@ def test_tensorboard_shows_overlays_and_the_confusion_matrix(command, scenes: Pa
     assert command("train.py", *TINY, *FAST, "hydra.run.dir=run").code == 0
     events = EventAccumulator(str(tmp_path / "run/tensorboard"), size_guidance={"images": 0}).Reload()
     tags = events.Tags()["images"]
-    assert {"confusion/val", "confusion/test"} <= set(tags)
+    assert {"confusion/1: val", "confusion/2: test"} <= set(tags)
     assert "samples/0: image, mask, prediction, error, overlay" in tags
 
 

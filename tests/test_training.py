@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 from support import ROOT, SMALL
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -27,6 +29,7 @@ from segsweep.console import LogFile
 from segsweep.data import Textures
 from segsweep.errors import UserError
 from segsweep.runs import read_metrics
+from segsweep.training_setup import build_data
 
 Train = Callable[..., Path]
 
@@ -228,8 +231,12 @@ def test_tensorboard_holds_losses_metrics_rate_speed_pictures_and_graph(train: T
     events = EventAccumulator(str(run / "tensorboard"), size_guidance={"images": 0}).Reload()
     tags = events.Tags()
     table = read_metrics(run / "metrics.csv")
-    for name in ("train/loss", "val/iou", "lr", "steps_per_second", "test/iou"):
-        tag = name if "/" in name else f"train/{name}"  # no group of its own in TensorBoard
+    names = {
+        "train/loss": "1: train/loss", "val/iou": "2: val/iou", "test/iou": "3: test/iou", "lr": "1: train/lr",
+        "steps_per_second": "1: train/steps_per_second", "gradient_norm": "1: train/gradient_norm",
+        "epoch_seconds": "1: train/epoch_seconds",
+    }  # fmt: skip
+    for name, tag in names.items():
         assert tag in tags["scalars"]
         logged = [(event.step, event.value) for event in events.Scalars(tag)]
         written = table.loc[table[name].notna(), ["step", name]].to_numpy()
@@ -237,6 +244,50 @@ def test_tensorboard_holds_losses_metrics_rate_speed_pictures_and_graph(train: T
     assert len([name for name in tags["images"] if name.startswith("samples/")]) == 4
     assert [event.step for event in events.Images(tags["images"][0])] == [2, 4]
     assert tags["graph"]
+    text = events.Tensors("configuration/text_summary")[0].tensor_proto.string_val[0].decode()
+    assert yaml.safe_load(textwrap.dedent(text)) == yaml.safe_load((run / "config.yaml").read_text())
+    assert b"callbacks.drawn" in events.Tensors("typed/text_summary")[0].tensor_proto.string_val[0]
+
+
+@pytest.mark.quick
+def test_the_logged_gradient_norm_is_how_far_plain_sgd_moves_the_weights(train: Train):
+    """Before clipping."""
+    rate, every = 0.5, "trainer.log_every_n_steps=1"
+    same = ["optim=sgd", f"lr={rate}", "trainer.precision=32-true", "trainer.test=false", every]
+    runs = [train(*same, f"trainer.max_steps={steps}", folder=f"{steps}") for steps in (2, 3)]
+    before, after = (load_run(run / "checkpoints/last.ckpt").net for run in runs)
+    pairs = zip(before.parameters(), after.parameters(), strict=True)
+    moved = torch.cat([(new - old).detach().double().flatten() for old, new in pairs]).norm()
+    logged = read_metrics(runs[1] / "metrics.csv").set_index("step")["gradient_norm"]
+    assert logged[3] == pytest.approx(float(moved) / rate, rel=1e-3)
+    clipped = train(*same, "trainer.max_steps=1", "trainer.gradient_clip_val=1e-6", folder="clipped")
+    assert read_metrics(clipped / "metrics.csv")["gradient_norm"].iloc[0] == logged[1]
+
+
+def pixels(path: Path) -> np.ndarray:
+    return np.asarray(Image.open(path).convert("RGB"))
+
+
+@pytest.mark.quick
+def test_a_run_leaves_its_curves_and_samples_of_several_classes(train: Train):
+    run = train("data.val_size=12", "data.limit_samples=12")
+    for name in ("curves.png", "samples.png"):
+        assert 300 < pixels(run / name).shape[1] < 1500
+        assert len(np.unique(pixels(run / name).reshape(-1, 3), axis=0)) > 20
+    data = build_data(yaml.safe_load((run / "config.yaml").read_text())["data"])
+    batch = data.shown_batch(4)
+    classes = [len(mask.unique()) for mask in data.samples("val", range(12)).mask]
+    several = [index for index, number in enumerate(classes) if number > 1]
+    others = [index for index, number in enumerate(classes) if number == 1]
+    assert batch.indices.tolist() == sorted([*several, *others][:4])
+
+
+def test_a_picture_that_cannot_be_written_fails_no_run(train: Train, tmp_path: Path):
+    (tmp_path / "run/curves.png").mkdir(parents=True)
+    run = train()
+    assert record(run)["status"] == "completed"
+    assert (run / "samples.png").is_file()
+    assert "curves: not drawn" in (run / "train.log").read_text()
 
 
 def test_a_checkpoint_answers_without_its_run_directory(train: Train, tmp_path: Path):

@@ -16,10 +16,20 @@ _HOMES = {
     "Run": "segsweep.runs.load", "load_run": "segsweep.runs.load", "load_weights": "segsweep.runs.load",
     "Sweep": "segsweep.sweeps.load", "load_sweep": "segsweep.sweeps.load",
 }  # fmt: skip
+_MODULES = (
+    "data", "datamodule", "evaluation", "evaluation_data", "exporting", "nets", "plots", "prediction", "sweeps",
+)  # fmt: skip
+"""Modules for use from Python (docs/api.md)."""
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *_MODULES])  # for tab completion; the others are imported when they are first used
 
 
 def __getattr__(name: str) -> object:
     # Importing torch takes seconds; --help and a mistyped key need not wait for it.
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
+    if name in _MODULES:
+        return import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -10,6 +10,7 @@ import lightning as L
 import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
+from segsweep.classes import IGNORE
 from segsweep.data.crops import Crops
 from segsweep.data.source import Batch, Source, Split, TrainBatches
 from segsweep.errors import UserError
@@ -208,6 +209,24 @@ class SegmentationDataModule(L.LightningDataModule):
         """The first `size` samples of a split; of a fixed split its first batch of at most that size."""
         indices = range(size) if split == "train" else self.batches(split, size)[0]
         return self.samples(split, indices, device)
+
+    def shown_batch(self, size: int, device: torch.device | str = "cpu") -> Batch:
+        """At most `size` samples to look at, all of one height and width, the same at every call.
+
+        The first of val that have several classes, of `4 * size` looked at; else any. In an overfit check its samples.
+        """
+        if self.overfit_samples:
+            return self.first_batch("train", min(size, self.overfit_samples), device)
+        candidates = self.batches("val", min(4 * size, self.size("val")))[0]
+        several: list[int] = []
+        for index in candidates:
+            mask = self.samples("val", [index]).mask
+            if len(mask[mask != IGNORE].unique()) > 1:
+                several.append(index)
+            if len(several) == size:
+                break
+        chosen = [*several, *(index for index in candidates if index not in several)][:size]
+        return self.samples("val", sorted(chosen), device)
 
     def calibration_images(self, batches: int, device: torch.device) -> Iterator[torch.Tensor]:
         """Yields batches of images float32 [B, C, H, W] to estimate batch-norm statistics on; the same at every call."""

@@ -21,6 +21,7 @@ from segsweep.data.source import Split
 from segsweep.datamodule import LOADING_KEYS, SegmentationDataModule
 from segsweep.errors import UserError, shown
 from segsweep.instantiate import checked, naming_keys
+from segsweep.runs.image_input import reads_files
 from segsweep.runs.load import Run, build_registered
 from segsweep.training_setup import require_known_settings
 
@@ -236,12 +237,6 @@ def open_source(run: Run, node: Mapping[str, Any], split: ScoredSplit) -> Source
 def is_same_folder(one: Any, other: Any) -> bool:
     """Whether two settings of `data.root` name the same folder."""
     return isinstance(other, str) and Path(str(one)).expanduser().resolve() == Path(other).expanduser().resolve()
-
-
-def reads_files(node: Mapping[str, Any]) -> bool:
-    """Whether a node of `data` settings builds a `FolderSource`."""
-    target = node.get("_target_")
-    return isinstance(target, str) and target in SOURCES and issubclass(SOURCES[target], FolderSource)
 
 
 def require_same_classes(expected: ClassTable, found: ClassTable, where: str, way_out: str) -> None:

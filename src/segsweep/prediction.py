@@ -7,7 +7,7 @@ import itertools
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -18,13 +18,12 @@ from numpy.typing import NDArray
 from segsweep.data.images import ImageRule, image_shape
 from segsweep.data.reading import InputImage, find_inputs, read_input
 from segsweep.errors import UserError
-from segsweep.evaluation_data import reads_files
 from segsweep.image_files.arrays import Brightest
 from segsweep.image_files.limits import available_cores, parallel_map
-from segsweep.instantiate import check_arguments
 from segsweep.nets.tiling import ReceptiveField, check_blending, least_blended, margin_of, overlap_of
 from segsweep.prediction_net import NetPrecision, PredictionNet
 from segsweep.runs.files import write_json
+from segsweep.runs.image_input import input_rule, reads_files
 from segsweep.runs.load import Run
 from segsweep.runs.prediction_folder import Precision, PredictionFolder
 from segsweep.trainer_settings import cpu_threads, device_of
@@ -200,10 +199,7 @@ class ImageReader:
     @classmethod
     def of(cls, run: Run, changes: Mapping[str, Any]) -> "ImageReader":
         node = run.settings("data")
-        names = {entry.name for entry in fields(ImageRule)} - {"channels"}
-        settings = {name: node[name] for name in names if name in node} | dict(changes)
-        check_arguments(ImageRule, settings, prefix="data.", known=("channels",))
-        rule = ImageRule(channels=run.channels, **settings)
+        rule = input_rule(node, run.channels, changes)
         # Training on files may have shown the net colour images turned to gray; training on textures has not.
         gray_only = not reads_files(node)
         images, masks = (

@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+import yaml
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 from torch import OutOfMemoryError
 
 from segsweep.absent_classes import absence, objective_warning, scored_classes
 from segsweep.callbacks import StopOnSignal
+from segsweep.callbacks.tensorboard import write_texts
 from segsweep.console import bars, hydra_argument, relative
 from segsweep.data.source import Split
 from segsweep.errors import Interrupted, UserError, first_line
@@ -30,6 +32,7 @@ from segsweep.runs import Objective, RunDirectory, RunRecord, git_state, objecti
 from segsweep.runs.files import is_first_process, write_text
 from segsweep.runs.stored import read_plain, require_resolved
 from segsweep.trainer_settings import auto_precision, cpu_threads, quiet_libraries
+from segsweep.training_pictures import draw_run
 from segsweep.training_setup import Session, assemble, tests_in_own_file
 from segsweep.user_code import load_code
 
@@ -47,6 +50,7 @@ def train(
     resume: bool | None = False,
     wait: bool = False,
     stop: StopOnSignal | None = None,
+    draw_after: float = 0.0,
 ) -> RunRecord:
     """Trains a configuration, tests its best checkpoint, and writes a run directory.
 
@@ -59,6 +63,7 @@ def train(
             directory is locked: it reopens a failed run (`reopen_failed`), and resumes if there is a run.
         wait: wait for another process that trains in `directory`, instead of refusing.
         stop: ends the training early; None stops at SIGINT and SIGTERM.
+        draw_after: draws curves.png and samples.png only of a training that took at least so many seconds.
 
     Returns:
         The content of run.json.
@@ -70,7 +75,7 @@ def train(
         Interrupted: a signal stopped the training. last.ckpt holds the state after the last finished step; after a second
             signal, that of the last save.
     """
-    settings = to_plain(config)
+    started, settings = time.perf_counter(), to_plain(config)
     check_root(settings)
     run = RunDirectory(directory)
     require_resolved(run.config, settings)
@@ -103,7 +108,7 @@ def train(
             stop.raise_if_told()
             cautions = inspect_inputs(record, session, settings)
             ready()
-            announce(record, session, cautions, step)
+            announce(record, session, settings, cautions, step)
             fit(record, session, run, stop, step)
             if session.data.overfit_samples:
                 check_overfit(record, session, run)
@@ -111,6 +116,8 @@ def train(
                 note_absent_classes(record, session)
                 require_objective(record, session)
             score_test_split(record, session, run)
+            if time.perf_counter() - started >= draw_after:
+                draw_run(record, session, run)
         return record
 
 
@@ -227,8 +234,10 @@ def inspect_inputs(record: RunRecord, session: Session, settings: dict[str, Any]
     return cautions
 
 
-def announce(record: RunRecord, session: Session, cautions: list[str], step: int | None) -> None:
-    """Logs what is trained, on which data, and all warnings about these."""
+def announce(
+    record: RunRecord, session: Session, settings: dict[str, Any], cautions: list[str], step: int | None
+) -> None:
+    """Logs what is trained, on which data, and all warnings about these; writes the settings to TensorBoard."""
     for line in session.data.source.describe():
         log.info(line)
     absent = [absence(split, names) for split, names in record.absent_classes.items() if names]
@@ -241,6 +250,9 @@ def announce(record: RunRecord, session: Session, cautions: list[str], step: int
     )  # fmt: skip
     if step is not None:
         log.info("resumed at step %s", f"{step:,}")
+        return
+    configuration = yaml.safe_dump(settings, sort_keys=False)
+    write_texts(session.trainer, {"typed": " ".join(record.overrides) or "nothing", "configuration": configuration})
 
 
 def fit(record: RunRecord, session: Session, run: RunDirectory, stop: StopOnSignal, step: int | None) -> None:

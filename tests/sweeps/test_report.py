@@ -449,3 +449,21 @@ def test_an_unfinished_sweep_and_a_page_without_marks_are_refused_and_nothing_is
         page_maker().put_in(before, "other", "text")
     assert (docs / "results.md").read_text() == before
     assert not [*(docs / "images").iterdir(), *(docs / "measured").iterdir()]
+
+
+def test_a_sweep_is_a_sequence_of_its_completed_runs_and_shows_itself_briefly(grid: Path):
+    sweep = load_sweep(grid)
+    completed = sweep.summary[sweep.summary["status"] == "completed"]
+    assert len(sweep) == len(sweep.runs) == len(completed) > 1
+    directories = [run.directory.name for run in sweep]
+    assert directories == list(completed["directory"]) == [run.directory.name for run in sweep.runs]
+    assert sweep[-1].directory.name == directories[-1]
+    assert [run.directory.name for run in sweep.runs[:2]] == directories[:2]
+    with pytest.raises(IndexError):
+        sweep[len(sweep)]
+    text = repr(sweep)
+    assert len(text.splitlines()) <= 6
+    assert "swept: optim=sgd,adam lr=0.001,0.01" in text
+    assert "grid" in text
+    assert "data:image/png" in sweep._repr_html_()
+    assert f"<td>{completed['objective'].iloc[0]:.4f}</td>" in sweep._repr_html_()

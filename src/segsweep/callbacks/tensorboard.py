@@ -3,7 +3,9 @@
 Shapes: N samples, B images, C channels, H x W pixels, T thresholds.
 """
 
+import textwrap
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import lightning as L
@@ -16,13 +18,12 @@ from torch import Tensor
 
 from segsweep.classes import IGNORE
 from segsweep.data import Batch
-from segsweep.data.source import Split
 from segsweep.datamodule import SegmentationDataModule
 from segsweep.instantiate import AtLeast1, checked
 from segsweep.plots import (
     ERROR_COLORS,
     class_colors,
-    confusion,
+    confusion_thumbnail,
     drawn_channels,
     error_map,
     mask_to_rgb,
@@ -37,13 +38,29 @@ def writers(trainer: L.Trainer) -> list[Any]:
     return [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
 
 
+def write_texts(trainer: L.Trainer, texts: Mapping[str, str]) -> None:
+    """Writes texts by tag for TensorBoard's TEXT tab, in a fixed-width font."""
+    for writer in writers(trainer):
+        for tag, text in texts.items():
+            writer.add_text(tag, textwrap.indent(text, "    "))
+
+
+GROUPS = {"train": "1: train", "val": "2: val", "test": "3: test"}
+"""TensorBoard sorts groups of tags by the alphabet, which would show the single points of test first."""
+
+
+def scalar_tag(name: str) -> str:
+    """The tag of a metric in TensorBoard: "val/iou" is "2: val/iou". A name without a group goes to train."""
+    group, slash, rest = name.partition("/")
+    return f"{GROUPS.get(group, group)}/{rest}" if slash else f"{GROUPS['train']}/{name}"
+
+
 @checked
 class SamplePanel(Callback):
     """Draws the same validation samples after each validation: image, true mask, prediction, error and overlay.
 
     Args:
-        samples: most samples to draw: the first validation batch of at most this size, all of one height and width; in an
-            overfit check, the first training samples.
+        samples: most samples to draw; see `SegmentationDataModule.shown_batch`.
 
     Raises:
         ValueError: `samples` is below 1.
@@ -60,9 +77,7 @@ class SamplePanel(Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it, its class does not declare it
         assert isinstance(data, SegmentationDataModule)
         if self._batch is None:
-            split: Split = "train" if data.overfit_samples else "val"
-            size = data.overfit_samples or data.size("val")
-            self._batch = data.first_batch(split, min(self.samples, size), pl_module.device)
+            self._batch = data.shown_batch(self.samples, pl_module.device)
         with trainer.precision_plugin.forward_context():
             prediction = pl_module.predict(pl_module(self._batch.image))
         labels = pl_module.labels
@@ -90,10 +105,14 @@ class ConfusionPicture(Callback):
         assert isinstance(task, SegmentationTask)
         if task.kind == "binary" or not trainer.is_global_zero or not (found := writers(trainer)):
             return
-        figure = confusion(task.confusions[stage].cpu().numpy(), task.labels.names, title=f"{stage}: true by predicted")
+        # TensorBoard shows a picture some 300 pixels wide until it is clicked.
+        figure = confusion_thumbnail(
+            task.confusions[stage].cpu().numpy(), task.labels.names, title=f"{stage}, per cent"
+        )
         pixels = to_image(figure)
+        tag = f"confusion/{'1: val' if stage == 'val' else '2: test'}"
         for writer in found:
-            writer.add_image(f"confusion/{stage}", pixels, trainer.global_step, dataformats="HWC")
+            writer.add_image(tag, pixels, trainer.global_step, dataformats="HWC")
 
 
 def panel_row(

@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import Callback
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Column
+from torch import Tensor
 
+from segsweep.callbacks.tensorboard import scalar_tag
 from segsweep.console import LongWork, draw, erase, fitting, time_left, time_left_column
 from segsweep.errors import os_error_behind
 from segsweep.instantiate import AtLeast1, checked
@@ -35,7 +38,9 @@ class TrainingLog(Callback):
     """Writes metrics to the loggers: of train every `every_n_steps` and before each validation, of val and test after each.
 
     The step of a row is the number of optimizer steps done. Nothing is logged in between: calling Lightning's `log` in
-    every step would cost as much as the rest of its loop.
+    every step would cost as much as the rest of its loop. `gradient_norm` is of the logged step, before clipping, and
+    missing in rows that only a validation asked for; `epoch_seconds` is what an epoch takes at the speed of the row,
+    without validations.
 
     Args:
         every_n_steps: optimizer steps between rows of training metrics, which are means since the previous row.
@@ -66,6 +71,7 @@ class TrainingLog(Callback):
         self._steps_per_epoch = 1
         self._mark = 0.0
         self._window = (0.0, 0)
+        self._gradient_norm: Tensor | None = None
 
     @property
     def steps_per_second(self) -> float | None:
@@ -75,6 +81,16 @@ class TrainingLog(Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.started = True
         self._mark = time.perf_counter()
+        self._watch_next_step(trainer)
+
+    def _watch_next_step(self, trainer: L.Trainer) -> None:
+        """Measures the gradients of the next step if that is logged; Lightning skips a hook that is None."""
+        due = (trainer.global_step + 1) % self.every_n_steps == 0
+        self.on_before_optimizer_step = self._measure_gradients if due else None  # type: ignore[assignment, method-assign]
+
+    def _measure_gradients(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Any) -> None:
+        gradients = [weight.grad for weight in pl_module.parameters() if weight.grad is not None]
+        self._gradient_norm = torch.nn.utils.get_total_norm(gradients)
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
         assert isinstance(pl_module, SegmentationTask)
@@ -84,6 +100,7 @@ class TrainingLog(Callback):
         self._mark = now
         if trainer.global_step % self.every_n_steps == 0:
             self._write_training(trainer, pl_module)
+        self._watch_next_step(trainer)
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         # Training metrics of the same step as the validation's.
@@ -96,6 +113,10 @@ class TrainingLog(Callback):
         metrics["lr"] = task.optimizers().param_groups[0]["lr"]  # type: ignore[union-attr]
         seconds, steps = self.train_seconds - self._window[0], self.train_steps - self._window[1]
         metrics["steps_per_second"] = steps / seconds if seconds else math.nan
+        metrics["epoch_seconds"] = int(trainer.num_training_batches) * seconds / steps
+        if self._gradient_norm is not None:
+            metrics["gradient_norm"] = float(self._gradient_norm)
+            self._gradient_norm = None
         self._window = (self.train_seconds, self.train_steps)
         self._write(trainer, metrics)
 
@@ -154,9 +175,8 @@ class TrainingLog(Callback):
         self._steps_per_epoch = steps_per_epoch or self._steps_per_epoch
         epoch = max(trainer.global_step - 1, 0) // self._steps_per_epoch
         for logger in trainer.loggers:
-            # TensorBoard would give a name without a group a group of its own, above all others.
-            grouped = {name if "/" in name else f"train/{name}": value for name, value in metrics.items()}
-            row = metrics | {"epoch": epoch} if isinstance(logger, MetricsCSV) else grouped
+            tagged = {scalar_tag(name): value for name, value in metrics.items()}
+            row = metrics | {"epoch": epoch} if isinstance(logger, MetricsCSV) else tagged
             try:
                 logger.log_metrics(row, step=trainer.global_step)
                 logger.save()

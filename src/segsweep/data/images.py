@@ -103,26 +103,39 @@ def read_image(path: Path, rule: ImageRule = ImageRule()) -> ImageReading:
 
 def _read_with_pillow(path: Path, rule: ImageRule) -> ImageReading:
     with open_image(path, FORMATS) as image:
-        stated, deep = orientation(path, image), is_deep_colour(image)
-        if stated != 1 and rule.exif == "refuse":
-            raise UserError(
-                f"{path}: has EXIF orientation {stated}; set data.exif=apply to turn it as viewers do,"
-                " or data.exif=ignore if its mask was drawn on the pixels as stored"
-            )
-        if stated != 1 and rule.exif == "ignore" and image.format == "TIFF":
-            raise UserError(
-                f"{path}: is a TIFF with orientation {stated}, which cannot be ignored; set data.exif=apply"
-            )
-        if deep and rule.white not in (None, FULL):
-            is_tiff = image.format == "TIFF"
-            way_out = "choose bands with data.bands=[0,1,2]" if is_tiff else "save it as TIFF or as 8-bit"
-            raise UserError(
-                f"{path}: holds 16-bit colour, to which data.white={rule.white:g} cannot be applied; {way_out}, or"
-                " leave out data.white"
-            )
-        mode = f"{image.mode};16" if deep else image.mode
-        image.load()
-        pixels, top = _to_channels(upright(image, stated) if rule.exif == "apply" else image, path, rule)
+        return read_pillow_image(image, rule, path, orientation(path, image))
+
+
+def read_pillow_image(image: Image.Image, rule: ImageRule, path: Path, stated: int) -> ImageReading:
+    """Decodes an image that Pillow has opened.
+
+    Args:
+        image: open or loaded.
+        rule: how it is read.
+        path: its file, for errors.
+        stated: its EXIF orientation, 1 to 8.
+
+    Raises:
+        UserError: as `read_image`.
+    """
+    deep = is_deep_colour(image)
+    if stated != 1 and rule.exif == "refuse":
+        raise UserError(
+            f"{path}: has EXIF orientation {stated}; set data.exif=apply to turn it as viewers do,"
+            " or data.exif=ignore if its mask was drawn on the pixels as stored"
+        )
+    if stated != 1 and rule.exif == "ignore" and image.format == "TIFF":
+        raise UserError(f"{path}: is a TIFF with orientation {stated}, which cannot be ignored; set data.exif=apply")
+    if deep and rule.white not in (None, FULL):
+        is_tiff = image.format == "TIFF"
+        way_out = "choose bands with data.bands=[0,1,2]" if is_tiff else "save it as TIFF or as 8-bit"
+        raise UserError(
+            f"{path}: holds 16-bit colour, to which data.white={rule.white:g} cannot be applied; {way_out}, or"
+            " leave out data.white"
+        )
+    mode = f"{image.mode};16" if deep else image.mode
+    image.load()
+    pixels, top = _to_channels(upright(image, stated) if rule.exif == "apply" else image, path, rule)
     if deep:  # Pillow keeps the upper 8 bits
         top = float(pixels.max()) * 256 + 255
     return ImageReading(np.ascontiguousarray(pixels), mode, stated, rule.exif == "apply", top)

@@ -12,16 +12,17 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from segsweep.classes import IGNORE, ClassTable
 from segsweep.classes.masks import MaskReading, read_mask
 from segsweep.classes.rules import MaskRule
-from segsweep.data.images import ImageReading, ImageRule, read_image, room_needed
+from segsweep.data.images import ImageReading, ImageRule, read_image, read_pillow_image, room_needed
 from segsweep.data.pairs import IMAGE_TYPES, Pair
 from segsweep.errors import UserError, shown
 from segsweep.image_files.arrays import Brightest
 from segsweep.image_files.limits import budget
-from segsweep.image_files.pillow import TURNED
+from segsweep.image_files.pillow import ORIENTATION, TURNED
 
 
 def read_pair(
@@ -191,11 +192,11 @@ def find_inputs(path: Path, folders: Mapping[str, str] = {"images": "masks"}, ou
     return inputs
 
 
-def read_input(path: Path, rule: ImageRule, gray_only: bool = False) -> ImageReading:
+def read_input(source: Path | Image.Image, rule: ImageRule, gray_only: bool = False) -> ImageReading:
     """Decodes one image into writable memory, as torch asks.
 
     Args:
-        path: the image file.
+        source: the image file, or the same image opened with Pillow.
         rule: how the run reads its own images.
         gray_only: refuse a colour image if the rule asks for one channel, instead of taking its luma: for a net trained
             on gray images only. A gray image saved as RGB is accepted.
@@ -204,7 +205,12 @@ def read_input(path: Path, rule: ImageRule, gray_only: bool = False) -> ImageRea
         UserError: as `read_image`, or a colour image is refused.
     """
     gray_only = gray_only and rule.channels == 1 and rule.bands is None
-    reading = read_image(path, replace(rule, channels=3) if gray_only else rule)
+    asked = replace(rule, channels=3) if gray_only else rule
+    if isinstance(source, Image.Image):
+        path = Path(getattr(source, "filename", None) or "the image")
+        reading = read_pillow_image(source, asked, path, source.getexif().get(ORIENTATION, 1))
+    else:
+        path, reading = source, read_image(source, asked)
     pixels = reading.pixels
     if gray_only:
         if not ((pixels[0] == pixels[1]).all() and (pixels[0] == pixels[2]).all()):

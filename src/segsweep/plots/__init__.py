@@ -12,7 +12,7 @@ Arguments that many functions share:
 """
 
 from segsweep.plots.arrays import class_colors, drawn_channels, mask_to_rgb
-from segsweep.plots.confusion import border_distance, border_errors, confusion, row_shares
+from segsweep.plots.confusion import border_distance, border_errors, confusion, confusion_thumbnail, row_shares
 from segsweep.plots.curves import curves, loss_curve
 from segsweep.plots.heatmap import heatmap, heatmap_cells
 from segsweep.plots.network import feature_maps, filters
@@ -28,6 +28,7 @@ __all__ = [
     "border_errors",
     "class_colors",
     "confusion",
+    "confusion_thumbnail",
     "contact_sheet",
     "curves",
     "drawn_channels",

@@ -84,6 +84,48 @@ def confusion(matrix: ArrayLike, class_names: Sequence[str], *, title: str | Non
     return figure
 
 
+@styled
+def confusion_thumbnail(matrix: ArrayLike, class_names: Sequence[str], *, title: str) -> Figure:
+    """Draws a confusion matrix of 340 x 370 pixels, to be read at that size: whole per cents of the true class's pixels.
+
+    With more than 12 classes only the colours are drawn. The row of a class without true pixels is hatched.
+
+    Args:
+        matrix, class_names: as `confusion` takes them.
+        title: above it, short.
+
+    Raises:
+        ValueError: as `confusion`.
+    """
+    shares = row_shares(matrix)
+    number = len(shares)
+    if len(class_names) != number:
+        raise ValueError(f"class_names has {len(class_names)} names for {number} classes; give one each.")
+    figure = new_figure(3.4, 3.7)
+    axes = figure.add_subplot()
+    names = [shorten(str(name), 10) for name in class_names] if number <= 12 else [""] * number
+    matrix_axes(axes, names, names, fontsize=9)
+    for label in axes.get_xticklabels():
+        label.set(rotation=90)
+    for row, column in np.ndindex(shares.shape):
+        share = float(shares[row, column])
+        if np.isnan(share):
+            if column == 0:
+                hatched_cells(axes, row, 0, number, "absent", 9)
+            continue
+        color = matplotlib.colormaps["Blues"](share)
+        axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=color, edgecolor="white", linewidth=0.8))
+        if number <= 12 and share >= 0.005:
+            size = 12 if number <= 6 else 8
+            axes.text(
+                column, row, f"{100 * share:.0f}", fontsize=size, color=text_color(color), ha="center", va="center"
+            )
+    axes.set_ylabel("true class")
+    axes.set_xlabel("predicted class")
+    figure.suptitle(title)
+    return figure
+
+
 def _draw_shares(axes: Axes, counts: NDArray[np.int64], shares: NDArray[np.float64], detailed: bool) -> None:
     """Draws a cell for each pair of classes, coloured by its share."""
     font = 8.5 if detailed else 6.5

@@ -29,6 +29,7 @@ from segsweep.plots.style import (
     MARKERS,
     PALE,
     counted,
+    legend_below,
     new_figure,
     plain,
     shorten,
@@ -117,10 +118,7 @@ def curves(
             axes.set_title(f"enlarged {view.title}: {inside} of {len(view.panel.curves)} curves end here", loc="left")
             view.draw(axes, view.near, inches * 0.6, x_label, enlarged=True)
     if handles := _legend(panels, styles, band, limits):
-        widths = [0.065 * len(str(handle.get_label())) + 0.55 for handle in handles]  # in inches, about
-        rooms = {n: sum(max(each) for each in np.array_split(widths, n)) for n in range(1, len(handles) + 1)}
-        ncols = max(n for n, room in rooms.items() if n == 1 or room <= figure.get_figwidth())
-        figure.legend(handles=handles, loc="outside lower center", ncols=ncols)
+        legend_below(figure, handles)
     number = counted(len(histories), "run")
     if settings is not None and len(order) < len(histories):
         number += f", {counted(len(order), 'setting')}"

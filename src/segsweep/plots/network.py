@@ -67,7 +67,7 @@ def filters(weights: ArrayLike, *, title: str = "convolution filters") -> Figure
 
 
 @styled
-def feature_maps(maps: ArrayLike, *, title: str = "feature maps", clip: float = 0.0) -> Figure:
+def feature_maps(maps: ArrayLike, *, title: str = "feature maps", clip: float = 0.01) -> Figure:
     """Draws the channels of one sample's activations, in reading order, on one scale.
 
     Only the first 64 are drawn; the title says so.
@@ -75,8 +75,9 @@ def feature_maps(maps: ArrayLike, *, title: str = "feature maps", clip: float = 
     Args:
         maps: [C, H, W] or [1, C, H, W].
         title: the layer's name; its sizes are added.
-        clip: the share of the values that the scale leaves out at either end, so that a few large ones do not make all
-            others look alike. Values beyond the scale are black or white, and the colour bar ends in an arrow.
+        clip: the share of the values that the scale leaves out at either end, so that a few large ones, often at the rim,
+            do not make all others look alike; 0 leaves out none. Values beyond the scale are black or white, and the
+            colour bar ends in an arrow.
 
     Raises:
         ValueError: another shape, no values, NaN or infinite ones, or `clip` outside [0, 0.5).

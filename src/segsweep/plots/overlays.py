@@ -20,7 +20,7 @@ from segsweep.plots.arrays import (
     require_one_each,
     thinned,
 )
-from segsweep.plots.style import counted, new_figure, shorten, show_colors, show_image, styled
+from segsweep.plots.style import counted, legend_below, new_figure, shorten, show_colors, show_image, styled
 
 
 def overlay(
@@ -96,7 +96,7 @@ def overlay_panels(
     show_image(axes[3], overlay(picture, guess, palette, background=background, ignore=ignore))
     for panel, name in zip(axes, ("image", "true mask", "predicted mask", "prediction over image"), strict=True):
         panel.set_title(name)
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 6))
+    legend_below(figure, handles)
     if title is not None:
         figure.suptitle(title)
     return figure
@@ -147,7 +147,7 @@ def contact_sheet(
         show_colors(middle, mask_to_rgb(truth, palette, ignore))
         show_image(right, overlay(picture, truth, palette, background=background, ignore=ignore))
         middle.set_title(f"pair {index}" if names is None else shorten(str(names[index]), 46), fontsize=7, pad=2)
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 3 * across))
+    legend_below(figure, handles)
     every = len(chosen) == number
     shown = counted(number, "pair") if every else f"{len(chosen)} of {number} pairs, spread evenly"
     figure.suptitle(f"image, mask and overlay: {shown}")

@@ -23,7 +23,7 @@ from segsweep.plots.arrays import (
     thinned,
 )
 from segsweep.plots.overlays import overlay
-from segsweep.plots.style import new_figure, shorten, show_colors, show_image, styled
+from segsweep.plots.style import legend_below, new_figure, shorten, show_colors, show_image, styled
 
 RIGHT, WRONG, IGNORED = 0, 1, 2
 """The values of an error map."""
@@ -70,6 +70,7 @@ def samples(
     class_names: Sequence[str] | None = None,
     ignore: int | None = IGNORE,
     titles: Sequence[str] | None = None,
+    title: str | None = None,
     max_rows: int = 8,
 ) -> Figure:
     """Draws a row per sample: image, true mask and, if predictions are given, prediction and error map.
@@ -81,6 +82,7 @@ def samples(
         masks, predictions: class ids [N, H, W] or [N, 1, H, W], or a list.
         colors, class_names, ignore: see `segsweep.plots`.
         titles: a name for each sample, such as its file.
+        title: above all rows.
         max_rows: draws only so many samples, and says so in the title.
 
     Raises:
@@ -112,10 +114,11 @@ def samples(
     _column_heads(grid, ["image", "true mask", "prediction", "error"][:columns])
     if guesses:
         handles.append(color_patch(ERROR_COLORS[WRONG], "wrong"))
-    # A narrow figure has room for fewer names side by side.
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 2 * columns - 2))
-    if len(pictures) > max_rows:
-        figure.suptitle(f"the first {max_rows} of {len(pictures)} samples")
+    legend_below(figure, handles)
+    heads = [] if title is None else [title]
+    heads += [f"the first {max_rows} of {len(pictures)} samples"] if len(pictures) > max_rows else []
+    if heads:
+        figure.suptitle(", ".join(heads))
     return figure
 
 
@@ -169,7 +172,7 @@ def scored_samples(
         grid[row, 0].set_title(name, fontsize=8)
         grid[row, 3].set_title(f"iou {scores[row]:.4f}", fontsize=8)
     _column_heads(grid, ["image", "true mask over image", "prediction over image", "error"])
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 7))
+    legend_below(figure, handles)
     if title is not None:
         figure.suptitle(title)
     return figure

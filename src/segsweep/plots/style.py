@@ -122,6 +122,15 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
+def legend_below(figure: Figure, handles: Sequence[Any]) -> None:
+    """Puts a legend under a figure, in as few rows as its width allows and with rows of about equal length."""
+    widths = [0.065 * len(str(handle.get_label())) + 0.55 for handle in handles]  # in inches, about
+    rooms = {n: sum(max(each) for each in np.array_split(widths, n)) for n in range(1, len(handles) + 1)}
+    most = max(n for n, room in rooms.items() if n == 1 or room <= figure.get_figwidth())
+    rows = -(-len(handles) // most)
+    figure.legend(handles=handles, loc="outside lower center", ncols=-(-len(handles) // rows))
+
+
 def bare(axes: Axes) -> None:
     """Removes ticks and frame."""
     axes.set_xticks([])

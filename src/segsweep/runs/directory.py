@@ -71,6 +71,8 @@ class RunDirectory:
         self.best = self.checkpoints / "best.ckpt"
         self.last = self.checkpoints / "last.ckpt"
         self.tensorboard = path / "tensorboard"
+        self.curves = path / "curves.png"
+        self.samples = path / "samples.png"
         self.lock = path / ".lock"
 
     @contextlib.contextmanager
@@ -128,7 +130,7 @@ class RunDirectory:
         for folder in (self.checkpoints, self.tensorboard):
             if folder.exists():
                 shutil.rmtree(folder)
-        for file in (self.record, self.metrics):
+        for file in (self.record, self.metrics, self.curves, self.samples):
             file.unlink(missing_ok=True)
 
 

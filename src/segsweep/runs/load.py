@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from segsweep.classes import ClassTable
@@ -21,10 +21,11 @@ from segsweep.errors import UserError
 from segsweep.instantiate import check_arguments, naming_keys
 from segsweep.nets import NETS, TextureCNN, UNet, load_published
 from segsweep.nets.registry import build_net_for, load_state, misfit
-from segsweep.plots import curves
 from segsweep.runs.checkpoint import read_checkpoint, require_finite, require_plain, require_tensors
 from segsweep.runs.directory import RunDirectory, RunRecord
+from segsweep.runs.image_input import ImageInput, image_tensor
 from segsweep.runs.metrics_csv import read_metrics
+from segsweep.runs.run_card import run_card, run_curves
 from segsweep.tasks import TASKS, SegmentationTask, TaskKind
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ FORMAT = 1
 """Format of the `segsweep` entry in a checkpoint: what this version writes, and the newest that it reads."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
     """A trained run.
 
@@ -108,17 +109,13 @@ class Run:
         Raises:
             UserError: as `history`, or neither was logged.
         """
-        objective = str(self.config.get("objective", "val/iou")).partition("/")[2]
-        logged = {}
-        for split in ("train", "val"):
-            names = {column: str(column).removeprefix(f"{split}/") for column in self.history}
-            logged[split] = self.history.rename(columns=names)
-        metrics = [
-            name for name in dict.fromkeys(["loss", objective]) if any(name in table for table in logged.values())
-        ]
-        if not metrics:
+        objective = str(self.config.get("objective", "val/iou"))
+        figure = run_curves(
+            self.history, objective, f"training and validation; the checkpoint is of step {self.step:,}"
+        )
+        if figure is None:
             raise UserError(f"{self.directory}: nothing to draw, neither loss nor {objective} was logged")
-        return curves(logged, metrics, title=f"training and validation; the checkpoint is of step {self.step:,}")
+        return figure
 
     @property
     def task(self) -> type[SegmentationTask]:
@@ -126,24 +123,30 @@ class Run:
         return TASKS[self.kind]
 
     @torch.inference_mode()
-    def probabilities(self, image: ArrayLike | Tensor) -> NDArray[np.float32]:
-        """Class probabilities float32 [K, H, W] of one image: [C, H, W], or [H, W] where C is 1; uint8, or float in [0, 1].
+    def probabilities(self, image: ImageInput) -> NDArray[np.float32]:
+        """Class probabilities float32 [K, H, W] of one image.
+
+        Args:
+            image: a file, or an image opened with Pillow, read as the training read its own; or an array or tensor
+                [C, H, W], or [H, W] where C is 1, of uint8 or of floats in [0, 1]. The net takes it whole;
+                `segsweep.prediction.predict` cuts large ones into tiles.
 
         Those of the ignored classes of a binary run are 0.
 
         Raises:
-            ValueError: another shape, or values outside the range.
+            UserError: the file cannot be read.
+            ValueError: an array of another shape, or with values outside the range.
         """
         found = self.task.probabilities(self.net(self._image(image)))[0].cpu().numpy()
         return np.pad(found, ((0, len(self.labels) - len(found)), (0, 0), (0, 0)))
 
     @torch.inference_mode()
-    def predict(self, image: ArrayLike | Tensor) -> NDArray[np.uint8]:
+    def predict(self, image: ImageInput) -> NDArray[np.uint8]:
         """Class positions uint8 [H, W] of one image, as `probabilities` takes it."""
         return self.task.predict(self.net(self._image(image)))[0].to(torch.uint8).cpu().numpy()
 
     @torch.inference_mode()
-    def activations(self, image: ArrayLike | Tensor, layer: str) -> NDArray[np.float32]:
+    def activations(self, image: ImageInput, layer: str) -> NDArray[np.float32]:
         """The output of one layer of the net for one image, for `plots.feature_maps`.
 
         Args:
@@ -171,17 +174,24 @@ class Run:
             raise ValueError(f"layer {layer!r} gives no maps [1, channels, height, width].{way_out}")
         return outputs[-1][0].float().cpu().numpy()
 
-    def _image(self, image: ArrayLike | Tensor) -> Tensor:
+    def _image(self, image: ImageInput) -> Tensor:
         """An image as the net takes it: float32 [1, C, H, W] on the net's device."""
-        array = image if isinstance(image, Tensor) else torch.from_numpy(np.ascontiguousarray(image))
-        if array.dtype == torch.uint8:
-            array = array.float() / 255
-        array = array[None] if array.ndim == 2 else array
-        if array.ndim != 3 or len(array) != self.channels:
-            raise ValueError(f"image has shape {list(array.shape)}: give [{self.channels}, height, width]")
-        if not (array.numel() and float(array.min()) >= 0 and float(array.max()) <= 1):
-            raise ValueError("image has values outside [0, 1]: give uint8, or floats in [0, 1]")
-        return array.float()[None].to(next(self.net.parameters()).device)
+        data = self.config.get("data")
+        node = data if isinstance(data, dict) else {}
+        return image_tensor(image, node, self.channels).to(next(self.net.parameters()).device)
+
+    def __repr__(self) -> str:
+        return run_card(self).text()
+
+    def _repr_html_(self) -> str:
+        """The card that Jupyter shows: predictions, or curves if there are none."""
+        samples = RunDirectory(self.directory).samples
+        if samples.is_file():
+            return run_card(self).html(samples)
+        try:
+            return run_card(self).html(self.curves())
+        except ValueError:  # no metrics.csv beside the checkpoint, or nothing to draw in it
+            return run_card(self).html()
 
 
 def load_run(path: str | Path) -> Run:

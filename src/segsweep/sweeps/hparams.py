@@ -5,6 +5,7 @@ import math
 import os
 import socket
 import time
+from collections.abc import Sequence
 from datetime import datetime
 
 from tensorboard.compat.proto.event_pb2 import Event
@@ -13,6 +14,7 @@ from tensorboard.plugins.hparams import api_pb2, metadata
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo, SessionStartInfo
 from tensorboard.summary.writer.record_writer import RecordWriter
 
+from segsweep.callbacks.tensorboard import scalar_tag
 from segsweep.fingerprint import typed
 from segsweep.runs import RunRecord
 from segsweep.sweeps.ranking import values_key
@@ -20,8 +22,8 @@ from segsweep.sweeps.results import Results
 from segsweep.sweeps.state import FINAL, REPLICATES, Job, SweepRecord, is_diverged
 
 SUFFIX = ".hparams"
-ALWAYS = ("optim", "lr", "momentum", "seed")
-"""Columns of the tab even if they were not swept, unless they are null in all jobs."""
+USUAL = ("optim", "lr", "momentum", "seed")
+"""Columns of the tab if the jobs differ in them, though they were not swept by name: experiment=a,b may change them."""
 FIRST = ("val/iou", "val/loss", "test/iou", "test/loss", "train/loss_running")
 """The metrics that follow the objective; then come the others of validation and test."""
 STATUSES = {"completed": api_pb2.STATUS_SUCCESS, "failed": api_pb2.STATUS_FAILURE, "running": api_pb2.STATUS_RUNNING}
@@ -54,6 +56,7 @@ def write_hparams(results: Results) -> None:
             row["standing"] = "untested" if setting is None else setting["standing"]
             if setting is not None and job.directory in metrics and not math.isnan(setting["p_best"]):
                 metrics[job.directory]["p_best"] = setting["p_best"]
+    rows = without_constants(rows, record.axes)
     # TensorBoard takes the columns from the run that it reads first, so the file of every run has all columns.
     columns = hparams_columns(rows, [name for names in metrics.values() for name in names], column)
     for job, row in zip(started, rows, strict=True):
@@ -79,7 +82,7 @@ def hparams_rows(record: SweepRecord, jobs: list[Job]) -> list[Row]:
     A null is written as text, because the tab cannot show it.
     """
     rows: list[Row] = [{} for _ in jobs]
-    for key in dict.fromkeys([*ALWAYS, *record.axes]):
+    for key in dict.fromkeys([*USUAL, *record.axes]):
         values = [record.value_of(job, key) for job in jobs]
         if key not in record.axes and all(value is None for value in values):
             continue
@@ -90,6 +93,12 @@ def hparams_rows(record: SweepRecord, jobs: list[Job]) -> list[Row]:
     for row, job in zip(rows, jobs, strict=True):
         row["status"] = "diverged" if is_diverged(job.error) else job.status
     return rows
+
+
+def without_constants(rows: list[Row], axes: Sequence[str]) -> list[Row]:
+    """The rows without what is the same in all of them, except swept values: it would take an axis of the plot."""
+    kept = [key for key in (rows[0] if rows else ()) if key in axes or len({row[key] for row in rows}) > 1]
+    return [{key: row[key] for key in kept} for row in rows] if kept else rows
 
 
 def hparams_columns(rows: list[Row], names: list[str], objective: str) -> api_pb2.Experiment:
@@ -117,8 +126,10 @@ def hparams_columns(rows: list[Row], names: list[str], objective: str) -> api_pb
 
 
 def _tag(name: str) -> str:
-    """The tag of a final metric: the logged name if its last logged value is the final one, else "<name> (best)"."""
-    return f"{name} (best)" if name.startswith("val/") else name
+    """The tag of a final metric: that of its curve if the last logged value is the final one, else "<tag> (best)"."""
+    if "/" not in name:
+        return name  # p_best is no curve
+    return f"{scalar_tag(name)} (best)" if name.startswith("val/") else scalar_tag(name)
 
 
 def event_file(
@@ -152,10 +163,11 @@ def event_file(
         value = Summary.Value(tag=tag, metadata=SummaryMetadata(plugin_data=data), tensor=metadata.NULL_TENSOR)
         events.append(Event(wall_time=started, summary=Summary(value=[value])))
     for name, number in metrics.items():
-        if logged and _tag(name) == name and name not in ("p_best", "objective"):
+        is_last = not name.startswith("val/")
+        if logged and is_last and name not in ("p_best", "objective"):
             continue  # the training has logged it
         scalar = Summary(value=[Summary.Value(tag=_tag(name), simple_value=number)])
-        step = run.steps if run.best_step is None or _tag(name) == name else run.best_step
+        step = run.steps if run.best_step is None or is_last else run.best_step
         events.append(Event(wall_time=ended, step=step, summary=scalar))
     buffer = io.BytesIO()
     writer = RecordWriter(buffer)

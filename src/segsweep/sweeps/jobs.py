@@ -28,6 +28,9 @@ from segsweep.training import train
 
 log = logging.getLogger(__name__)
 
+DRAWN_AFTER = 75.0
+"""Seconds that a job must take for pictures of its own: they take 1.5 s, which is 2 % of that."""
+
 
 def run_job(config: DictConfig, full: DictConfig, sweep: SweepDirectory, run: RunDirectory) -> float | None:
     """Trains the job of a run directory, unless it is completed.
@@ -90,7 +93,7 @@ def run_job(config: DictConfig, full: DictConfig, sweep: SweepDirectory, run: Ru
             with cpu_threads(threads):
                 if config.trainer.get("precision") == "auto":
                     config.trainer.precision = job.settings["trainer.precision"]
-                train(config, run.path, overrides, resume=None, wait=True, stop=stop)
+                train(config, run.path, overrides, resume=None, wait=True, stop=stop, draw_after=DRAWN_AFTER)
         except (Interrupted, KeyboardInterrupt) as error:
             interrupted = error
         except BaseException as error:  # also SystemExit and MemoryError: one job must not end the others
