@@ -174,7 +174,7 @@ def check_data(config: DictConfig) -> None:
 
     directory = Path(HydraConfig.get().runtime.output_dir)
     with mistakes_in_one_line():
-        report = check(config, directory)
+        report = check(config, directory, HydraConfig.get().overrides.task)
     print(f"The report and a contact sheet are in {relative(directory)}")
     if number := len(report.errors):
         mistakes = f"{number} mistake{'s' if number > 1 else ''}"
