@@ -3,42 +3,55 @@
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import starmap
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
+from segsweep.console import hydra_argument, quoted, relative, shell_word
 from segsweep.data import FolderSource
 from segsweep.data.check import CheckReport, check_folder
+from segsweep.data.first_look import MaskLook
+from segsweep.data.folder_classes import NoClassTableError
 from segsweep.data.reading import read_pair
 from segsweep.datamodule import LOADING_KEYS
-from segsweep.errors import UserError, shown
+from segsweep.errors import UserError, causes, shown
 from segsweep.instantiate import build, to_plain
 from segsweep.plots import contact_sheet, save
-from segsweep.runs.files import write_json
+from segsweep.runs.files import write_json, write_text
 from segsweep.training_setup import require_known_settings
 
 SHOWN = 20
 """Most lines of mistakes, and of warnings, on the terminal; check.json has all."""
 
 
-def check(config: DictConfig, directory: Path) -> CheckReport:
+def check(config: DictConfig, directory: Path, typed: Sequence[str] = ()) -> CheckReport:
     """Checks the folder that the `data` group names; prints the report and writes check.json and contact_sheet.png.
+
+    Where there is no class table, it looks at some masks instead, and writes a table to fill in.
 
     Args:
         config: the configuration composed from conf/check_data.yaml.
         directory: an existing folder to write to.
+        typed: the overrides that the user typed, for the next command to type.
 
     Raises:
-        UserError: the data is not a folder, or has no images or no masks.
+        UserError: the data is not a folder, or has no images, no masks or no class table.
     """
     settings = to_plain(config)
     require_known_settings(settings)
     if settings["data"].get("folds") is not None and settings["data"].get("fold") is None:
         settings["data"]["fold"] = 0  # all folds are shown, whichever is test
-    source = build({key: value for key, value in settings["data"].items() if key not in LOADING_KEYS}, "data")
+    try:
+        source = build({key: value for key, value in settings["data"].items() if key not in LOADING_KEYS}, "data")
+    except UserError as error:
+        for cause in causes(error):
+            if isinstance(cause, NoClassTableError):
+                require_table(cause.look, directory, typed)
+        raise
     if not isinstance(source, FolderSource):
         raise UserError("data: check_data looks at files; give data=folder data.root=PATH")
     report = check_folder(source, settings["workers"])
@@ -46,6 +59,42 @@ def check(config: DictConfig, directory: Path) -> CheckReport:
     print_report(report, Console(soft_wrap=True, markup=False, emoji=False))  # a class may be named like markup
     draw_contact_sheet(source, report, settings["sheet_pairs"], directory / "contact_sheet.png")
     return report
+
+
+def require_table(look: MaskLook, directory: Path, typed: Sequence[str]) -> NoReturn:
+    """Prints what the masks of a folder without a class table hold, and commands to type; writes a table to fill in.
+
+    Raises:
+        UserError: always, for the folder has no class table.
+    """
+
+    def command(**keys: Any) -> str:
+        changed = {f"data.{key}": value for key, value in keys.items()}
+        kept = [word for word in typed if word.partition("=")[0] not in changed]
+        kept = kept or [quoted("data.root", look.root)]
+        return " ".join(["python check_data.py", *map(shell_word, kept), *starmap(hydra_argument, changed.items())])
+
+    for line in look.lines():
+        print(line)
+    for name in look.presets_by_color:
+        print(f"These are the colours of {name}: {command(labels=name)}")
+    if by_id := look.presets_by_id:
+        print("Known tables with these ids (if it is one of them, which ids alone cannot tell):")
+        for name, keys, share in by_id:
+            print(f"  {name} ({share}): {command(labels=name, **keys)}")
+    if look.table is None:
+        raise UserError(
+            f"{shown(look.root)}: holds no class table, and its masks show no classes to list in one; name the folder of"
+            " the masks of classes in data.masks, or a table in data.labels"
+        )
+    path = relative(directory / "classes.csv")
+    write_text(path, look.table)
+    print(f"A table to fill in is in {shown(path)}: name its {len(look.classes)} classes, then type")
+    print(f"  {command(labels=path, **look.keys)}")
+    known = f"take that of {look.presets_by_color[0]}, or " if look.presets_by_color else ""
+    raise UserError(
+        f"{shown(look.root)}: holds no class table; {known}name the classes in {shown(path)}, and type the command above"
+    )
 
 
 def print_report(report: CheckReport, console: Console) -> None:

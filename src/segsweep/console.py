@@ -35,7 +35,7 @@ _PLAIN = re.compile(r"(?!(?:null|true|false|nan|inf)$)[A-Za-z_/.][A-Za-z0-9_/.-]
 
 def hydra_argument(key: str, value: object) -> str:
     """`key=value` to paste into a shell, quoted for Hydra and for the shell."""
-    return shell_word(quoted(key, str(value)))
+    return shell_word(quoted(key, value))
 
 
 def shell_word(argument: str) -> str:

@@ -307,7 +307,7 @@ def test_describe_names_the_class_table_and_the_split(folder: Folder) -> None:
 
 def test_a_folder_without_a_class_table_is_refused_with_the_ways_out(folder: Folder) -> None:
     (folder.root / "classes.csv").unlink()
-    with pytest.raises(UserError, match=r"no class table .* data\.labels"):
+    with pytest.raises(UserError, match=r"no class table.* data\.labels"):
         source(folder)
     assert source(folder, labels=LABELS.to_dict()).labels == LABELS
 

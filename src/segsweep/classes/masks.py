@@ -82,10 +82,9 @@ def read_mask(path: str | PathLike[str], labels: ClassTable, rule: MaskRule | No
         if pixels.lossy:
             raise UserError(f"{path}: is {pixels.lossy}, which changes numbers; use masks saved as PNG.")
         if pixels.kind == "colors":
-            values = values & 255
-            # A gray image saved as RGB still has its ids: r == g == b.
-            if not np.array_equal(values * 0x010101, pixels.values):
+            if (gray := ids_of_gray(pixels)) is None:
                 raise UserError(f"{path}: holds colours, not ids; read it with data.by=color.")
+            values = gray
         positions = look_up_ids(values, labels, rule)
 
     snapped = 0
@@ -94,6 +93,14 @@ def read_mask(path: str | PathLike[str], labels: ClassTable, rule: MaskRule | No
         found = palette[values[wrong]] if mode == "color" and palette is not None else values[wrong]
         unlisted, counts = np.unique(found, return_counts=True)
         if mode == "index" or not rule.snap:
+            if mode == "color" and (ids := ids_of_gray(pixels)) is not None:
+                used = np.unique(ids)
+                if (look_up_ids(used, labels, rule) != UNLISTED).all():
+                    listed = ", ".join(map(str, used[:BLURRED].tolist())) + (", ..." if len(used) > BLURRED else "")
+                    raise UserError(
+                        f"{path}: holds the ids {listed}, which the classes have, and no colours of classes; read it by its"
+                        " ids with data.by=index."
+                    )
             refuse_unlisted(path, mode, unlisted, counts, labels, wrong.size)
         table = table.copy()
         table[unlisted] = table[nearest_listed(unlisted, np.flatnonzero(table != UNLISTED))]
@@ -102,6 +109,21 @@ def read_mask(path: str | PathLike[str], labels: ClassTable, rule: MaskRule | No
     mask = positions.astype(np.uint8)
     counts = histogram(mask)
     return MaskReading(mask, counts[: len(labels)], int(counts[IGNORE]), snapped, mode)
+
+
+def ids_of_gray(pixels: Pixels) -> NDArray[Any] | None:
+    """The ids [H, W] in a mask whose colours are all gray, also if it was saved as RGB: r == g == b; None for any other."""
+    if pixels.kind == "colors":
+        ids = pixels.values & 255
+        return ids if np.array_equal(ids * 0x010101, pixels.values) else None
+    if pixels.palette is None or not is_plain_gray(pixels.palette):
+        return None
+    return pixels.values
+
+
+def is_plain_gray(palette: NDArray[np.int64]) -> bool:
+    """Whether each number in a palette has the gray of its value."""
+    return np.array_equal(palette, np.arange(len(palette)) * 0x010101)
 
 
 def resize_mask(mask: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
@@ -141,7 +163,7 @@ def choose_reading(path: Path, pixels: Pixels, labels: ClassTable, rule: MaskRul
     used = np.flatnonzero(histogram(pixels.values))
     by_index = look_up_ids(used, labels, rule)
     index_fits = bool((by_index != UNLISTED).all())
-    plain_gray = np.array_equal(palette, np.arange(len(palette)) * 0x010101)
+    plain_gray = is_plain_gray(palette)
     if used[-1] >= len(palette):  # a number without a colour has no reading by colour
         by_color = np.full_like(by_index, UNLISTED)
     else:

@@ -162,7 +162,7 @@ def check_data(config: DictConfig) -> None:
         from segsweep.check_data import check
 
     with mistakes_in_one_line():
-        report = check(config, directory)
+        report = check(config, directory, HydraConfig.get().overrides.task)
     print(f"The report and a contact sheet are in {relative(directory)}")
     if number := len(report.errors):
         mistakes = f"{number} mistake{'s' if number > 1 else ''}"

@@ -8,7 +8,7 @@ import copy
 import functools
 import json
 import logging
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -20,16 +20,15 @@ from torch import nn
 from torch.utils.data import Dataset
 
 import segsweep
-from segsweep.classes import ClassTable
 from segsweep.classes.binary import for_task
 from segsweep.classes.masks import histogram
-from segsweep.classes.readers import find_class_table, load_class_table
-from segsweep.classes.rules import MaskRule, MaskSettings
+from segsweep.classes.rules import MaskSettings
 from segsweep.data.augment import apply_jitter, apply_symmetries, to_ids, to_unit
 from segsweep.data.cache import CacheRule, PixelCache
 from segsweep.data.crops import Crop, CropRule, RandomCrops, Tile, TileRule, Tiles, Tiling, symmetries
 from segsweep.data.drawn import Pixels
 from segsweep.data.finding import Found, require_pairs, scan
+from segsweep.data.folder_classes import LabelSpec, load_labels
 from segsweep.data.images import ImageRule, image_shape
 from segsweep.data.layouts import LayoutSettings, layout_settings
 from segsweep.data.pairs import Layout, Pair
@@ -43,8 +42,6 @@ from segsweep.instantiate import checked, flattened, part
 from segsweep.nets.tiling import ReceptiveField
 
 log = logging.getLogger(__name__)
-
-LabelSpec = str | Sequence[Mapping[str, Any]] | Mapping[str, Any] | ClassTable
 
 
 @dataclass(frozen=True)
@@ -74,8 +71,8 @@ class FolderSource(Source):
     Training samples are random crops. Validation and test samples are whole images, or tiles of images larger than
     `tile_size`. The split `bn_calibration` has crops of training images without augmentation, drawn with `split_seed`.
 
-    The constructor reads the class table only. What `cache` keeps is decoded once, at the first call of `dataset` for its
-    split, before any worker starts.
+    The constructor reads the class table only; without one it looks at some masks, to say what they hold. What `cache`
+    keeps is decoded once, at the first call of `dataset` for its split, before any worker starts.
 
     Args:
         root, labels, task: the folder, its classes and what is predicted; see `FolderSettings`.
@@ -107,8 +104,9 @@ class FolderSource(Source):
         self.image_rule, self.crops = part(settings, ImageRule), part(settings, CropRule)
         self.tiling = Tiling(part(settings, TileRule))
         self.channels = self.image_rule.channels
-        self.labels, preset, self.labels_from = load_labels(self.root, settings.labels)
-        self.mask_rule = part(settings, MaskSettings).applied(preset)
+        masks = part(settings, MaskSettings)
+        self.labels, preset, self.labels_from = load_labels(self.root, settings.labels, self.wanted, masks)
+        self.mask_rule = masks.applied(preset)
         self.mask_rule.check(self.labels)
         self.kind, self.labels, self.mask_rule = for_task(settings.task, self.labels, self.mask_rule)
         self.decoding = {
@@ -120,9 +118,10 @@ class FolderSource(Source):
         self._reader = PairReader(self.labels, self.image_rule, self.mask_rule, Brightest(self.image_rule.white))
         # A lambda with `self` would make a cycle, and the pixels would stay until it is collected.
         rule = self.image_rule
-        masks = [self.decoding["mask"], self.decoding["labels"]]
+        classes = len(self.labels)
+        mask_settings = [self.decoding["mask"], self.decoding["labels"]]
         self._sizes = self.facts("size", self.decoding["image"], lambda path: list(image_shape(path, rule)), is_shape)
-        self._counts = self.facts("class counts", masks, self._reader.count, numbers(len(self.labels)))
+        self._counts = self.facts("class counts", mask_settings, self._reader.count, numbers(classes))
         self._shapes: dict[str, list[tuple[int, int]]] = {}
         self._tiles: dict[str, list[Tile]] = {}
         self._arrays: dict[str, Sequence[Pixels]] = {}
@@ -333,20 +332,3 @@ class FolderSource(Source):
             if doubt := self._reader.brightest.doubt():
                 log.warning(doubt)
         return self._arrays[part]
-
-
-def load_labels(root: Path, spec: LabelSpec | None) -> tuple[ClassTable, MaskRule, str]:
-    """The class table, the mask rule of its preset, and where the table is from, in words."""
-    if isinstance(spec, ClassTable):
-        return spec, MaskRule(), "as given"
-    if spec is not None:
-        return *load_class_table(spec), f"from {spec}" if isinstance(spec, str) else "as configured"
-    if not root.is_dir():
-        raise UserError(f"{shown(root)}: no such folder; set data.root to the folder with images and masks")
-    table = find_class_table(root)
-    if table is None:
-        raise UserError(
-            f"{shown(root)}: holds no class table (a .csv or .json file with name and colour of each class);"
-            " add one, or name a preset or a file in data.labels"
-        )
-    return *load_class_table(str(table)), f"from {shown(table)}"

@@ -8,7 +8,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
-from segsweep.console import quoted, shell_word
+from segsweep.console import hydra_argument
 from segsweep.data.pairs import IMAGE_TYPES, File, Layout, Names, Pairing, pair_files, roles_in, stem_and_extension
 from segsweep.data.splits import FOLDER_NAMES
 from segsweep.errors import UserError
@@ -103,7 +103,7 @@ def layout_settings(layout: Layout) -> dict[str, Any]:
 
 def arguments(layout: Layout) -> str:
     """The settings of a layout as arguments to paste into a shell."""
-    return " ".join(shell_word(quoted(f"data.{key}", value)) for key, value in layout_settings(layout).items())
+    return " ".join(hydra_argument(f"data.{key}", value) for key, value in layout_settings(layout).items())
 
 
 def propose(files: Iterable[File], wanted: LayoutSettings, listed: AbstractSet[str] = frozenset()) -> list[Proposal]:
