@@ -194,3 +194,15 @@ def test_the_task_of_a_run_is_not_changed_afterwards(trained, command: Command):
     assert line.startswith("error: data.task: follows from the run, which is binary")
     (line,) = command("train.py", "resume=run", "data.task=multiclass").error_lines
     assert line.startswith("error: data.task: ")
+    resumed = command("train.py", "resume=run", "trainer.max_steps=6")
+    assert resumed.code == 0, resumed.err
+    assert load_run("run").kind == "binary"
+
+
+def test_a_binary_run_is_not_scored_on_a_folder_of_three_classes(trained, command: Command, tmp_path: Path):
+    trained(OBJECT_LAST)
+    write_cracks(tmp_path / "three", WITH_UNSURE)
+    for more in ([], ["data.labels=three/classes.csv"]):
+        (line,) = command("evaluate.py", "run=run", "data.root=three", *more).error_lines
+        assert "its classes are not the run's" in line
+        assert "'unsure' is not a class of the run" in line

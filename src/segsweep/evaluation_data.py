@@ -27,6 +27,9 @@ from segsweep.training_setup import require_known_settings
 
 ScoredSplit = Literal["val", "test", "all"]
 
+TASK = {"binary": "auto", "multiclass": "multiclass"}
+"""`data.task` for the folder of a run, by its kind. With auto, a table of more classes is refused by their names."""
+
 
 @dataclass(frozen=True)
 class ScoredData:
@@ -121,7 +124,7 @@ def source_settings(run: Run, node: dict[str, Any], changes: Mapping[str, Any]) 
     if "root" in changes and not (reads_files(node) and is_same_folder(changes["root"], node.get("root"))):
         node, notes = other_folder(run, node, changes)
     if node.get("_target_") == "segsweep.data.FolderSource":
-        node |= {"task": run.kind}
+        node |= {"task": TASK[run.kind]}
     node |= changes
     require_known_settings({"data": node})
     source_class = SOURCES.get(str(node.get("_target_")), Source)
@@ -141,7 +144,7 @@ def other_folder(run: Run, node: Mapping[str, Any], changes: Mapping[str, Any]) 
         raise UserError(f"data.root={changes['root']}: no such folder")
     known = inspect.signature(FolderSource).parameters if reads_files(node) else ()
     settings = {key: value for key, value in node.items() if key in known}
-    settings |= {"_target_": "segsweep.data.FolderSource", "channels": run.channels, "task": run.kind}
+    settings |= {"_target_": "segsweep.data.FolderSource", "channels": run.channels, "task": TASK[run.kind]}
     if "labels" in changes:
         return settings, []
     if (table := find_class_table(root)) is not None:

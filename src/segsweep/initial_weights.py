@@ -82,7 +82,7 @@ def load_initial_weights(init: str, task: SegmentationTask, build_net: Callable[
         own, line = task.net.state_dict(), f"init: the weights of {stored.checkpoint}, step {stored.step:,}"
         weights = stored.weights
         if (stored.kind, stored.labels.names) != (task.kind, task.labels.names):
-            with torch.random.fork_rng():  # the net is only looked at
+            with torch.random.fork_rng(devices=[]):  # this net is only looked at
                 other = build_net(task.out_channels(task.labels) + 1).state_dict()
             head = {name: value for name, value in own.items() if name in other and other[name].shape != value.shape}
             weights = {name: value for name, value in weights.items() if name not in head} | head

@@ -301,9 +301,11 @@ def check_overfit(record: RunRecord, session: Session, run: RunDirectory) -> Non
     iou = record.metrics["val/iou"]
     record.overfit_check = "passed" if iou > OVERFIT_IOU else "failed"
     foreground = record.metrics.get("val/foreground_iou")
+    task = session.task
+    scored = f"of {task.labels.names[1]}" if task.kind == "binary" else "over the classes present"
     log.info(
-        "overfit check %s: iou %.4f over the classes present (above %s passes)%s on %s samples, step %s of %s, %s; see %s",
-        record.overfit_check, iou, OVERFIT_IOU,
+        "overfit check %s: iou %.4f %s (above %s passes)%s on %s samples, step %s of %s, %s; see %s",
+        record.overfit_check, iou, scored, OVERFIT_IOU,
         "" if foreground is None else f", foreground_iou {foreground:.4f}", session.data.overfit_samples,
         record.best_step, record.steps, type(session.trainer.optimizers[0]).__name__, run.path / "loss_curve.png",
     )  # fmt: skip
