@@ -13,7 +13,9 @@ from rich.table import Table
 
 from segsweep.console import hydra_argument, quoted, relative, shell_word
 from segsweep.data import FolderSource
-from segsweep.data.check import CheckReport, check_folder
+from segsweep.data.check import check_folder
+from segsweep.data.check_report import CheckReport
+from segsweep.data.faults import passed_over_in_one_line, some
 from segsweep.data.first_look import MaskLook
 from segsweep.data.folder_classes import NoClassTableError
 from segsweep.data.reading import read_pair
@@ -25,7 +27,9 @@ from segsweep.runs.files import write_json, write_text
 from segsweep.training_setup import require_known_settings
 
 SHOWN = 20
-"""Most lines of mistakes, and of warnings, on the terminal; check.json has all."""
+"""Most lines of mistakes, and of warnings, on the terminal; check.json has all, with every file."""
+MUCH_IGNORED = 0.05
+"""Masks in which more than this share of the pixels is ignored are named."""
 
 
 def check(config: DictConfig, directory: Path, typed: Sequence[str] = ()) -> CheckReport:
@@ -102,9 +106,9 @@ def print_report(report: CheckReport, console: Console) -> None:
     split = ", ".join(f"{part} {count}" for part, count in report.split_sizes.items())
     sizes = [f"{height} x {width} ({count})" for (height, width), count in report.sizes.items()]
     print(f"{shown(report.root)}: {len(report.pairs)} pairs, read in {report.seconds:.1f} s")
-    for line in report.notes:
+    for line in [*report.notes, *passed_over_in_one_line(report.passed_over, shown(report.root))]:
         print(line)
-    print(f"split: {report.split}: {split}" if report.split else "split: not possible; a mistake says why")
+    print(f"split: {report.split}: {split}" if report.split else "split: not possible; the mistakes say why")
     for fold in report.folds:
         print(fold)
     print(f"height x width (images): {', '.join(sizes[:8])}{f', and {len(sizes) - 8} more' if len(sizes) > 8 else ''}")
@@ -120,7 +124,13 @@ def print_report(report: CheckReport, console: Console) -> None:
         shares = (f"{100 * share:.2f} %" for share in (fraction, *(parts[part][name] for part in parts)))
         table.add_row(name, *shares, str(without), f"{report.class_weights[name]:.2f}")
     console.print(table)
-    for kind, lines in (("warning", report.warnings), ("mistake", report.errors)):
+    if report.ignored:
+        every = sum(pair.ignored for pair in report.pairs)
+        share = every / (every + int(report.class_pixels().sum()))
+        much = [f"{shown(name)} {100 * part:.1f} %" for name, part in report.ignored.items() if part > MUCH_IGNORED]
+        above = f"; above {100 * MUCH_IGNORED:g} % in {len(much):,} masks: {some(much)}" if much else ""
+        print(f"ignored: {100 * share:.2f} % of the pixels, in {len(report.ignored):,} masks{above}")
+    for kind, lines in (("warning", report.doubts), ("mistake", report.mistakes)):
         for line in lines[:SHOWN]:
             print(f"{kind}: {line}")
         if len(lines) > SHOWN:

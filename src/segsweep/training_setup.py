@@ -24,7 +24,7 @@ from segsweep.callbacks import (
     skip_empty_hooks,
 )
 from segsweep.data import Source
-from segsweep.data.check import balanced_weights
+from segsweep.data.check_report import balanced_weights
 from segsweep.datamodule import LOADING_KEYS, SegmentationDataModule
 from segsweep.errors import UserError
 from segsweep.initial_weights import load_initial_weights

@@ -1,5 +1,6 @@
 import hashlib
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,15 @@ from data_folders import Folder
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from rich.console import Console
 from support import Command
 
 import segsweep
 from segsweep import file_facts
+from segsweep.check_data import print_report
 from segsweep.data import check as check_module
-from segsweep.data.check import CheckReport, balanced_weights, check_folder
+from segsweep.data.check import check_folder
+from segsweep.data.check_report import CheckReport, balanced_weights
 from segsweep.data.folder import FolderSource
 from segsweep.errors import UserError
 
@@ -106,6 +110,7 @@ BAD_VALUES: list[tuple[str, Any]] = [
     *((name, value) for name in ("ignored", "snapped") for value in ("x", -1, 1.5, 10**400)),
     *((name, value) for name in ("errors", "warnings") for value in (5, 0, None, "text", [1], {})),
     *((name, value) for name in ("name", "image", "mode", "mask_hash") for value in (None, 1, ["a"])),
+    *(("unlisted", value) for value in (5, [], None, {"#000000": 1})),
     *(("top", value) for value in ("x", [], float("nan"), float("inf"), 10**400)),
 ]
 
@@ -138,6 +143,89 @@ def test_a_later_version_of_the_program_checks_and_counts_again(
         check(folder, cache_dir=str(tmp_path / "cache"))
         FolderSource(str(folder.root), cache_dir=str(tmp_path / "cache")).shapes("train")
         assert len(list((tmp_path / "cache/facts").iterdir())) == stores
+
+
+@pytest.fixture
+def crowd(folder: Folder) -> Folder:
+    """The folder with ten more pairs in train."""
+    for number in range(10):
+        folder.pair(f"more {number}", folder="train/")
+    return folder
+
+
+def _spoilt(folder: Folder, kind: str, change: Any) -> None:
+    for number in range(10):
+        change(folder.root / f"train/{kind}/more {number}.png")
+
+
+CROWDS: dict[str, Any] = {
+    "the file is empty": ("images", lambda path: path.write_bytes(b"")),
+    "every pixel is 7": ("images", lambda path: Image.new("RGB", (24, 20), (7, 7, 7)).save(path)),
+    "is 9 x 9 pixels": ("images", lambda path: Image.fromarray(np.arange(81, dtype=np.uint8).reshape(9, 9)).save(path)),
+    "has a single class (sea)": ("masks", lambda path: Image.new("RGB", (24, 20), (0, 80, 200)).save(path)),
+    "has no mask": ("masks", lambda path: path.unlink()),
+    "4,800 pixels of colour #010203": ("masks", lambda path: Image.new("RGB", (24, 20), (1, 2, 3)).save(path)),
+}
+
+
+@pytest.mark.parametrize("said", CROWDS)
+def test_files_with_the_same_fault_share_a_line_with_their_number_and_three_names(crowd: Folder, said: str) -> None:
+    kind, change = CROWDS[said]
+    _spoilt(crowd, kind, change)
+    if said == "is 9 x 9 pixels":  # images alike would be another fault
+        for number in range(10):
+            noise = np.random.default_rng(number).integers(0, 256, (9, 9, 3), dtype=np.uint8)
+            Image.fromarray(noise).save(crowd.root / f"train/images/more {number}.png")
+    report = check(crowd)
+    full, short = (report.errors, report.mistakes) if report.errors else (report.warnings, report.doubts)
+    lines = [line for line in short if said in line]
+    assert len(lines) == 1
+    assert re.search(r"\b10 (files|masks|images)\b", lines[0])
+    assert sum(f"more {number}.png" in lines[0].partition(": ")[0] for number in range(10)) == 3
+    assert sum(any(f"more {number}.png" in line for line in full) for number in range(10)) == 10
+
+
+def test_a_fault_has_no_line_about_what_follows_from_it(folder: Folder) -> None:
+    """A class has no pixels where the masks that show it cannot be read, and no split can be made of no pairs."""
+    for name in ("train/masks/a", "train/masks/b", "val/masks/c", "test/masks/d"):
+        Image.new("RGB", (24, 20), (1, 2, 3)).save(folder.root / f"{name}.png")
+    report = check(folder)
+    assert (len(report.mistakes), report.doubts) == (1, ())
+    for path in [*folder.root.rglob("masks/*.png")]:
+        path.rename(path.with_name(f"other{path.name}"))
+    found = check(folder, split="fraction")
+    assert len(found.mistakes) == 2  # images without masks, masks without images
+    assert all("4 files" in line for line in found.mistakes)
+
+
+def test_different_faults_keep_their_own_lines(folder: Folder) -> None:
+    for name, color in (("train/masks/a", (1, 2, 3)), ("val/masks/c", (4, 5, 6))):
+        Image.new("RGB", (24, 20), color).save(folder.root / f"{name}.png")
+    (folder.root / "train/images/b.png").write_bytes(b"")
+    report = check(folder)
+    empty, colors = report.mistakes
+    assert "b.png: the file is empty" in empty
+    assert all(word in colors for word in ("2 masks", "480 pixels", "#010203", "#040506"))
+
+
+def test_a_report_names_what_is_passed_over_and_how_much_is_ignored_in_a_line_each(
+    crowd: Folder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(30):
+        (crowd.root / f"train/images/notes {number}.txt").write_text("x")
+    half = np.full((20, 24), 1)
+    half[:10] = 0
+    crowd.mask("train/masks/more 3.png", values=half)
+    report = check(crowd, ignore_colors=["0050C8"])
+    assert len(report.passed_over) == 30
+    assert report.ignored["train/more 3"] == 0.5
+    print_report(report, Console(soft_wrap=True))
+    lines = capsys.readouterr().out.splitlines()
+    (passed,) = [line for line in lines if "passed over" in line]
+    assert "30 files" in passed
+    assert ".txt" in passed
+    (ignored,) = [line for line in lines if line.startswith("ignored: ")]
+    assert "train/more 3 50.0 %" in ignored
 
 
 def _cut(path: Path) -> None:
@@ -218,7 +306,6 @@ DOUBTS: dict[str, Any] = {
     ),
     "train/images/b.png: the pixels of": _same_image_in_train,
     "train/images/a.png: EXIF orientation 3": _exif,
-    "train/images/notes.txt: .txt": lambda f: (f.root / "train/images/notes.txt").write_text("x"),
     "data: 1 pairs": lambda f: f.pair("e", folder="more/"),
     "train/images/a.png: data.white=": lambda f: Image.fromarray(np.arange(480, dtype=np.uint16).reshape(20, 24)).save(
         f.root / "train/images/a.png"
@@ -306,6 +393,8 @@ def test_the_real_folder_is_sound_by_its_published_colours_and_not_by_the_table_
     assert sum(pair.ignored for pair in report.pairs) == 1675
     wrong = check_folder(FolderSource(str(dubai)))
     assert len(wrong.errors) == 54
+    assert len(wrong.mistakes) == 2  # masks of colours, and palettes that have the numbers of classes
+    assert wrong.warnings == ()  # that the classes have no pixels follows from the mistakes
     assert all(word in wrong.errors[0] for word in ("Tile 1/masks/image_part_001.png", "388,530", "#8429F6"))
 
 

@@ -11,7 +11,8 @@ from test_layouts import typed_keys, words_to_add
 from tool_folders import TOOLS, label_studio, save, scene
 
 from segsweep.data import FolderSource
-from segsweep.data.check import CheckReport, check_folder
+from segsweep.data.check import check_folder
+from segsweep.data.check_report import CheckReport
 from segsweep.data.finding import scan
 from segsweep.errors import UserError
 from segsweep.runs.load import load_run

@@ -1,10 +1,11 @@
 """Read masks as positions in the class table; refuse unlisted colours and ids, and say how to map or ignore them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from os import PathLike
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +47,20 @@ class MaskReading:
     ignored: int
     snapped: int
     mode: Reading
+
+
+class UnlistedError(UserError):
+    """A mask holds colours or ids that neither class table nor rule lists.
+
+    `pixels` are the numbers of pixels by colour (`#RRGGBB`) or id, of the `UNLISTED` most frequent ones.
+    """
+
+    def __init__(
+        self, message: str, mode: Reading = "color", values: Sequence[int] = (), counts: Sequence[int] = ()
+    ) -> None:
+        super().__init__(message)
+        most = sorted(zip(counts, values, strict=True), key=lambda entry: -entry[0])[:UNLISTED]
+        self.pixels = {hex_color(int(value)) if mode == "color" else str(value): int(count) for count, value in most}
 
 
 def read_mask(path: str | PathLike[str], labels: ClassTable, rule: MaskRule | None = None) -> MaskReading:
@@ -101,7 +116,8 @@ def read_mask(path: str | PathLike[str], labels: ClassTable, rule: MaskRule | No
                         f"{path}: holds the ids {listed}, which the classes have, and no colours of classes; read it by its"
                         " ids with data.by=index."
                     )
-            refuse_unlisted(path, mode, unlisted, counts, labels, wrong.size)
+            message = unlisted_message(str(path), mode, unlisted, counts, labels, wrong.size)
+            raise UnlistedError(message, mode, unlisted.tolist(), counts.tolist())
         table = table.copy()
         table[unlisted] = table[nearest_listed(unlisted, np.flatnonzero(table != UNLISTED))]
         positions = table[values] if palette is None else table[palette][values]
@@ -269,13 +285,13 @@ def nearest_listed(colors: NDArray[Any], listed: NDArray[Any]) -> NDArray[np.int
     return nearest
 
 
-def refuse_unlisted(
-    path: Path, mode: Reading, values: NDArray[Any], counts: NDArray[np.int64], labels: ClassTable, pixels: int
-) -> NoReturn:
-    """Raise the UserError for a mask with unlisted values: file, counts, nearest classes and what to do.
+def unlisted_message(
+    where: str, mode: Reading, values: NDArray[Any], counts: NDArray[np.int64], labels: ClassTable, pixels: int
+) -> str:
+    """The error about unlisted values: file, counts, nearest classes and what to do.
 
     Args:
-        path: the mask file.
+        where: the mask file, or several.
         mode: whether `values` are colours or ids.
         values: integers [N], the unlisted colours as 0xRRGGBB or ids, each once.
         counts: integers [N], the pixels of each.
@@ -310,7 +326,7 @@ def refuse_unlisted(
             "So many colours come from lossy compression or from resizing with interpolation: use the original masks, or "
             "take the nearest class with data.snap=true."
         )
-    raise UserError(f"{path}: {what}. {doubt}{way_out}")
+    return f"{where}: {what}. {doubt}{way_out}"
 
 
 def nearest_class(value: int, mode: Reading, labels: ClassTable) -> str:

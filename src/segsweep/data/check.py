@@ -5,8 +5,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
-from functools import cached_property
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segsweep.absent_classes import absence
-from segsweep.classes.masks import MaskReading, read_mask
+from segsweep.classes.masks import MaskReading, UnlistedError, read_mask
+from segsweep.data.check_report import CheckReport, PairReport
+from segsweep.data.faults import find_duplicates, in_fewer_lines, mistakes_of_masks
 from segsweep.data.folder import FolderSource
 from segsweep.data.folds import absences
 from segsweep.data.images import ImageReading, read_image
@@ -24,127 +25,6 @@ from segsweep.data.splits import PARTS, Splits, split_pairs
 from segsweep.errors import UserError, shown
 from segsweep.file_facts import FileFacts, file_version, is_shape, numbers
 from segsweep.image_files.arrays import Brightest
-
-
-@dataclass(frozen=True)
-class PairReport:
-    """What was read from one pair. If a file cannot be read, `errors` says why and its fields keep their defaults."""
-
-    name: str
-    image: str
-    mask: str
-    split: str
-    """train, val, test or "unused"."""
-    errors: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-    height: int = 0
-    width: int = 0
-    mode: str = ""
-    """Pillow's mode of the image, or for example "4 bands of uint16"."""
-    top: float | None = None
-    """The largest value in an image file of more than 8 bits, which is read as 8; None for 8 bits."""
-    mask_mode: str = ""
-    """How the mask was read: color or index."""
-    pixels: tuple[int, ...] = ()
-    """Number of pixels of each class, in the order of the class table."""
-    ignored: int = 0
-    snapped: int = 0
-    image_hash: str = ""
-    """SHA-256 of the decoded shape and pixels."""
-    mask_hash: str = ""
-
-
-@dataclass(frozen=True)
-class CheckReport:
-    """All pairs of a folder, with errors and warnings of one line each."""
-
-    root: str
-    classes: tuple[str, ...]
-    split: str
-    """How the pairs were split, in words."""
-    folds: tuple[str, ...]
-    """The folds of a cross-validation, in words."""
-    pairs: tuple[PairReport, ...]
-    errors: tuple[str, ...]
-    warnings: tuple[str, ...]
-    seconds: float
-    notes: tuple[str, ...] = ()
-    """How the pairs were found if that was not typed, and what was left out."""
-
-    @property
-    def ok(self) -> bool:
-        """False if training on this folder would be wrong."""
-        return not self.errors
-
-    @property
-    def sizes(self) -> dict[tuple[int, int], int]:
-        """Number of images by (height, width), the most frequent first."""
-        return dict(Counter((pair.height, pair.width) for pair in self.pairs if pair.height).most_common())
-
-    @property
-    def modes(self) -> dict[str, int]:
-        """Number of images by mode, the most frequent first."""
-        return dict(Counter(pair.mode for pair in self.pairs if pair.mode).most_common())
-
-    @property
-    def split_sizes(self) -> dict[str, int]:
-        """Pairs in train, val and test."""
-        counts = Counter(pair.split for pair in self.pairs)
-        return {part: counts[part] for part in PARTS}
-
-    def class_pixels(self, split: str | None = None) -> NDArray[np.int64]:
-        """Pixels of each class, in one split or in all pairs; int64 [K]."""
-        rows = [pair.pixels for pair in self.pairs if pair.pixels and split in (None, pair.split)]
-        return np.array(rows, dtype=np.int64).reshape(-1, len(self.classes)).sum(0)
-
-    def class_fractions(self, split: str | None = None) -> dict[str, float]:
-        """Each class's share of the pixels that are not ignored, by name; 0 if there are no pixels."""
-        pixels = self.class_pixels(split)
-        fractions = pixels / max(int(pixels.sum()), 1)
-        return {name: float(fraction) for name, fraction in zip(self.classes, fractions, strict=True)}
-
-    @cached_property
-    def images_without(self) -> dict[str, tuple[str, ...]]:
-        """Names of the pairs without a pixel of a class, by class."""
-        read = [pair for pair in self.pairs if pair.pixels]
-        return {
-            name: tuple(pair.name for pair in read if not pair.pixels[position])
-            for position, name in enumerate(self.classes)
-        }
-
-    @property
-    def class_weights(self) -> dict[str, float]:
-        """Balanced loss weights by class, from the training split; see `balanced_weights`."""
-        return dict(zip(self.classes, balanced_weights(self.class_pixels("train")), strict=True))
-
-    def to_dict(self) -> dict[str, Any]:
-        """The report as plain data for JSON."""
-        return {
-            "ok": self.ok,
-            **asdict(self),
-            "sizes": [{"height": h, "width": w, "images": n} for (h, w), n in self.sizes.items()],
-            "modes": self.modes,
-            "split_sizes": self.split_sizes,
-            "class_fractions": self.class_fractions(),
-            "images_without": self.images_without,
-            "class_weights": self.class_weights,
-        }
-
-
-def balanced_weights(pixels: Sequence[int] | NDArray[np.int64]) -> list[float]:
-    """Loss weights inverse to class frequency, so that every class has the same share of the loss.
-
-    The mean weight over all pixels is 1, so the learning rate keeps its meaning. A class without pixels gets 1.
-
-    Args:
-        pixels: number of pixels of each class, [K].
-    """
-    counts = np.asarray(pixels, dtype=np.float64)
-    present = counts > 0
-    weights = np.ones(len(counts))
-    if present.any():
-        weights[present] = counts.sum() / (present.sum() * counts[present])
-    return [float(weight) for weight in weights]
 
 
 def check_folder(source: FolderSource, workers: int | None = None) -> CheckReport:
@@ -157,7 +37,7 @@ def check_folder(source: FolderSource, workers: int | None = None) -> CheckRepor
     counts, training images smaller than a crop (with data.small=refuse), links that leave the folder, a split that cannot
     be made, and the same image, pixel by pixel, in two splits. Warnings: classes without pixels in all masks or in a
     split, masks of one class, images of one value, snapped colours, EXIF orientations, a data.white that is probably
-    wrong, skipped files, pairs in no split, an empty test split, and the same image twice in one split.
+    wrong, pairs in no split, an empty test split, and the same image twice in one split.
 
     Args:
         source: the folder and how to read it. Decoded images are not kept in memory.
@@ -173,7 +53,8 @@ def check_folder(source: FolderSource, workers: int | None = None) -> CheckRepor
     try:
         splits = split_pairs(pairing.pairs, source.root, source.split_rule)
     except UserError as error:
-        errors.append(str(error))
+        if len(pairing.pairs) > len(PARTS) or not errors:  # else pairs are missing, which is said already
+            errors.append(str(error))
     split_of = {pair.name: part for part in PARTS for pair in splits[part]} if splits else {}
 
     reports: list[PairReport] = []
@@ -190,23 +71,33 @@ def check_folder(source: FolderSource, workers: int | None = None) -> CheckRepor
             report = replace(report, errors=(*report.errors, too_small)) if too_small else report
         reports.append(report)
         brightest.add(Path(report.image), report.top, report.mode)
-    file_warnings = [*pairing.skipped, *(warning for report in reports for warning in report.warnings)]
+    file_warnings = [warning for report in reports for warning in report.warnings]
     if doubt := brightest.doubt():
         file_warnings.append(doubt)
     folds = splits.folds if splits else ()
     in_fold = {name: f"fold {at}" for at, fold in enumerate(folds) for name in fold.pairs}
     in_two_splits, repeated = find_duplicates([replace(at, split=in_fold.get(at.name, at.split)) for at in reports])
+    root = shown(source.root)
+    unlisted = {line for at in reports for line in at.errors if at.unlisted and line.startswith(f"{shown(at.mask)}: ")}
+    errors += [*(error for report in reports for error in report.errors), *in_two_splits]
+    # What concerns the whole folder comes first.
+    warnings = [*folder_warnings(source, splits, reports), *file_warnings, *repeated]
     return CheckReport(
         str(source.root),
         tuple(source.labels.names),
         splits.reason if splits else "",
         tuple(f"fold {number}: {fold}" for number, fold in enumerate(folds)),
         tuple(reports),
-        (*errors, *(error for report in reports for error in report.errors), *in_two_splits),
-        # Only the first lines are printed, so those that concern the whole folder come first.
-        (*folder_warnings(source, splits, reports), *file_warnings, *repeated),
+        tuple(errors),
+        tuple(warnings),
         time.perf_counter() - start,
+        (
+            *in_fewer_lines([line for line in errors if line not in unlisted], root),
+            *mistakes_of_masks(reports, source.labels, root),
+        ),
+        tuple(in_fewer_lines(warnings, root)),
         pairing.notes,
+        pairing.skipped,
     )
 
 
@@ -240,6 +131,7 @@ def is_sound(value: Any, classes: int) -> bool:
     top, warnings = fact["top"], fact["warnings"]
     return (
         fact["errors"] == []
+        and fact["unlisted"] == {}
         and isinstance(warnings, list)
         and all(isinstance(text, str) for text in [*texts, *warnings])
         and numbers(classes)(fact["pixels"])
@@ -275,6 +167,7 @@ def check_pair(pair: Pair, source: FolderSource) -> dict[str, Any]:
         mask = read_mask(pair.mask, source.labels, source.mask_rule)
     except UserError as error:
         errors.append(str(error))
+        found["unlisted"] = error.pixels if isinstance(error, UnlistedError) else {}
     else:
         found |= {"pixels": tuple(mask.counts.tolist()), "ignored": mask.ignored, "snapped": mask.snapped}
         found |= {"mask_mode": mask.mode, "mask_hash": pixel_hash(mask.mask)}
@@ -311,6 +204,8 @@ def folder_warnings(source: FolderSource, splits: Splits | None, reports: Sequen
     if splits and not splits.test:
         warnings.append(f"{shown(source.root)}: the split {splits.reason} leaves test empty, so nothing can be tested")
     read = [report for report in reports if report.pixels]
+    if len(read) < len(reports):  # a class may be in the masks that could not be read
+        return warnings
     masks_with = {
         name: Counter(report.split for report in read if report.pixels[position])
         for position, name in enumerate(source.labels.names)
@@ -332,22 +227,3 @@ def folder_warnings(source: FolderSource, splits: Splits | None, reports: Sequen
         if absent and any(report.split == part for report in read):
             warnings.append(absence(part, absent))
     return warnings
-
-
-def find_duplicates(reports: Sequence[PairReport]) -> tuple[list[str], list[str]]:
-    """Lines about images with the same pixels: in two splits, and in one."""
-    in_two_splits, in_one = [], []
-    first: dict[str, PairReport] = {}
-    for report in reports:
-        if not report.image_hash or report.split == "unused":
-            continue
-        other = first.setdefault(report.image_hash, report)
-        if other is report:
-            continue
-        masks = "" if report.mask_hash == other.mask_hash else ", but with another mask"
-        line = f"{shown(report.image)} ({report.split}): has the pixels of {shown(other.image)} ({other.split}){masks}"
-        if report.split == other.split:
-            in_one.append(f"{line}; remove one of them")
-        else:
-            in_two_splits.append(f"{line}; an image must not be in two splits: remove one of them")
-    return in_two_splits, in_one
