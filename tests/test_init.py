@@ -18,9 +18,10 @@ from segsweep import cli  # noqa: F401  (registers resolvers)
 from segsweep.console import quoted
 from segsweep.initial_weights import contents_of
 from segsweep.instantiate import to_plain
+from segsweep.root_settings import check_root
 from segsweep.runs import RunDirectory
 from segsweep.trainer_settings import quiet_libraries
-from segsweep.training_setup import assemble, check_root
+from segsweep.training_setup import assemble
 
 STILL = ["optim=sgd", "lr=1e-30", "trainer.precision=32-true"]
 """Settings that move no weight, so that the first weights are the last."""
