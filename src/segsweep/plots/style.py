@@ -2,6 +2,7 @@
 
 import os
 import uuid
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -225,7 +226,9 @@ def save(figure: Figure, path: str | os.PathLike[str], dpi: float = 150) -> Path
     metadata = {"png": {"Software": None}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(format_name)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
-        figure.savefig(temporary, format=format_name, dpi=dpi, facecolor="white", metadata=metadata)
+        with warnings.catch_warnings():  # letters that the font lacks are drawn as boxes
+            warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from", UserWarning)
+            figure.savefig(temporary, format=format_name, dpi=dpi, facecolor="white", metadata=metadata)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
