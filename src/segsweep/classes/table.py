@@ -113,7 +113,7 @@ def is_background(name: str) -> bool:
 
 def readable_colors(names: Sequence[str]) -> list[Color]:
     """A colour for each class, no two alike: black for a background, easily told apart for the first 20 others."""
-    further = (color for color in map(voc_color, range(1, 256)) if color not in _READABLE)
+    further = (color for color in map(voc_color, range(1, 1 << 24)) if color not in _READABLE)
     free = itertools.chain(_READABLE, further)
     black = next((at for at, name in enumerate(names) if is_background(name)), None)
     return [(0, 0, 0) if at == black else next(free) for at in range(len(names))]
