@@ -20,7 +20,7 @@ from segsweep.data.first_look import MaskLook
 from segsweep.data.folder_classes import NoClassTableError
 from segsweep.data.reading import read_pair
 from segsweep.datamodule import LOADING_KEYS
-from segsweep.errors import UserError, causes, shown
+from segsweep.errors import UserError, causes, short, shown
 from segsweep.instantiate import build, to_plain
 from segsweep.plots import contact_sheet, save
 from segsweep.runs.files import write_json, write_text
@@ -78,23 +78,23 @@ def require_table(look: MaskLook, directory: Path, typed: Sequence[str]) -> NoRe
         kept = kept or [quoted("data.root", look.root)]
         return " ".join(["python check_data.py", *map(shell_word, kept), *starmap(hydra_argument, changed.items())])
 
-    for line in look.lines():
-        print(line)
-    for name in look.presets_by_color:
-        print(f"These are the colours of {name}: {command(labels=name)}")
+    lines = look.lines()
+    lines += [f"These are the colours of {name}: {command(labels=name)}" for name in look.presets_by_color]
     if by_id := look.presets_by_id:
-        print("Known tables with these ids (if it is one of them, which ids alone cannot tell):")
-        for name, keys, share in by_id:
-            print(f"  {name} ({share}): {command(labels=name, **keys)}")
+        lines.append("Known tables with these ids (if it is one of them, which ids alone cannot tell):")
+        lines += [f"  {name} ({share}): {command(labels=name, **keys)}" for name, keys, share in by_id]
+    path = relative(directory / "classes.csv")
+    if look.table is not None:
+        write_text(path, look.table)
+        lines.append(f"A table to fill in is in {path}: name its {len(look.classes)} classes, then type")
+        lines.append(f"  {command(labels=path, **look.keys)}")
+    for line in lines:
+        print(shown(line))
     if look.table is None:
         raise UserError(
             f"{shown(look.root)}: holds no class table, and its masks show no classes to list in one; name the folder of"
             " the masks of classes in data.masks, or a table in data.labels"
         )
-    path = relative(directory / "classes.csv")
-    write_text(path, look.table)
-    print(f"A table to fill in is in {shown(path)}: name its {len(look.classes)} classes, then type")
-    print(f"  {command(labels=path, **look.keys)}")
     known = f"take that of {look.presets_by_color[0]}, or " if look.presets_by_color else ""
     raise UserError(
         f"{shown(look.root)}: holds no class table; {known}name the classes in {shown(path)}, and type the command above"
@@ -107,8 +107,8 @@ def print_report(report: CheckReport, console: Console) -> None:
     sizes = [f"{height} x {width} ({count})" for (height, width), count in report.sizes.items()]
     print(f"{shown(report.root)}: {len(report.pairs)} pairs, read in {report.seconds:.1f} s")
     for line in [*report.notes, *passed_over_in_one_line(report.passed_over, shown(report.root))]:
-        print(line)
-    print(f"split: {report.split}: {split}" if report.split else "split: not possible; the mistakes say why")
+        print(shown(line))
+    print(f"split: {short(report.split)}: {split}" if report.split else "split: not possible; the mistakes say why")
     for fold in report.folds:
         print(fold)
     print(f"height x width (images): {', '.join(sizes[:8])}{f', and {len(sizes) - 8} more' if len(sizes) > 8 else ''}")
@@ -154,7 +154,7 @@ def draw_contact_sheet(source: FolderSource, report: CheckReport, pairs: int, pa
         _Lazy(len(found), lambda index: read(index)[0].pixels),
         _Lazy(len(found), lambda index: read(index)[1].mask),
         labels.colors,
-        names=[pair.name for pair in found],
+        names=[shown(pair.name) for pair in found],
         class_names=labels.names,
         background=labels.background_index,
         max_pairs=pairs,

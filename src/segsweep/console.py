@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
-from segsweep.errors import DivergedError, UserError, causes, one_line, os_error_behind, shown
+from segsweep.errors import DivergedError, UserError, causes, one_line, os_error_behind, short, shown
 from segsweep.keys import unknown
 
 if TYPE_CHECKING:
@@ -268,7 +268,7 @@ def mistakes_in_one_line() -> Iterator[None]:
 
 def fail(line: str) -> NoReturn:
     """Prints an error line on stderr and exits with code 1."""
-    print(f"error: {shown(line)}", file=sys.stderr)
+    print(f"error: {short(shown(line))}", file=sys.stderr)
     sys.exit(1)
 
 
@@ -307,6 +307,11 @@ def explain(error: BaseException) -> str | None:
     if isinstance(error, HydraException | OmegaConfBaseException):
         reason = f" ({one_line(error.__cause__)})" if isinstance(error.__cause__, OmegaConfBaseException) else ""
         return f"{one_line(error)}{reason}; python {sys.argv[0]} --help lists what there is"
+    if isinstance(error, ValueError) and "integer string conversion" in str(
+        error
+    ):  # Python's limit, met by Hydra's parser
+        typed = next((argument for argument in sys.argv if re.search(r"\d{4301}", argument)), "a setting")
+        return f"{typed.partition('=')[0]}: has a number of more than 4,300 digits; type a smaller one"
     if isinstance(error, ValueError) and "Config group override" in str(error):
         null = next((argument for argument in sys.argv if re.fullmatch(r"[a-z/_]+=null", argument)), "null")
         return f"{null}: a group needs a choice; python {sys.argv[0]} --help lists them"

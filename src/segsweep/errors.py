@@ -1,5 +1,6 @@
 """Exceptions for a user's mistake, a diverged loss and a signal; and one printable line for any error."""
 
+import re
 import signal
 from collections.abc import Iterator
 from typing import Any
@@ -13,6 +14,12 @@ def shown(text: object) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in str(text))
 
 
+def short(line: str) -> str:
+    """A line of at most `LONGEST` characters: cut in the middle, and in numbers that are longer than any file name."""
+    line = re.sub(r"\d{256,}", lambda found: f"{found[0][:20]}... ({len(found[0]):,} digits)", line)
+    return line if len(line) <= LONGEST else f"{line[: LONGEST - 600]} ... {line[-590:]}"
+
+
 class UserError(ValueError):
     """A mistake in the configuration or the data that the user can correct.
 
@@ -21,8 +28,7 @@ class UserError(ValueError):
     """
 
     def __init__(self, message: object) -> None:
-        line = shown(message)
-        super().__init__(line if len(line) <= LONGEST else f"{line[: LONGEST - 600]} ... {line[-590:]}")
+        super().__init__(short(shown(message)))
 
 
 class DivergedError(RuntimeError):

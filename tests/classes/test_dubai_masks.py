@@ -52,7 +52,7 @@ def test_black_pixels_are_refused_if_the_rule_does_not_list_them(masks):
             read_mask(path, labels, MaskRule(by="color"))
         except UserError as error:
             message = str(error).removeprefix(f"{path}: ")
-            assert 'data.ignore_colors=["#000000"]' in message
+            assert "data.ignore_colors=['#000000']" in message
             refused.append((f"{path.parts[-3]}/{path.name}", message.split()[0]))
     assert refused == [
         ("Tile 3/image_part_006.png", "302"),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from mask_support import assert_says
 
-from segsweep.classes import IGNORE, PRESETS, ClassTable, LabelClass
+from segsweep.classes import IGNORE, PRESETS, ClassTable, LabelClass, read_table
 from segsweep.errors import UserError
 
 ROAD = LabelClass(7, "road", (128, 64, 128))
@@ -26,7 +26,8 @@ WALK = LabelClass(8, "walk", (244, 35, 232))
         (lambda: LabelClass(0, "a", (1, 2, 256)), ("class 'a'", "256", "0..255")),
         (lambda: LabelClass(0, "a", (0.5, 0.2, 0.1)), ("class 'a'", "0.5", "0..255")),
         (lambda: LabelClass(0, "a", (1, 2)), ("class 'a'", "(1, 2)", "'#RRGGBB' (in quotes)", "[r, g, b]")),
-        (lambda: LabelClass(0, "a", 123456), ("class 'a'", "123456", "'#RRGGBB' (in quotes)")),
+        (lambda: LabelClass(0, "a", 12345), ("class 'a'", "12345", "'#RRGGBB' (in quotes)")),
+        (lambda: LabelClass(0, "a", float("1E2040")), ("class 'a'", "inf", "0xRRGGBB")),
         (lambda: LabelClass(0, "a", "#12345"), ("class 'a'", "'#12345'", "'#RRGGBB' or [r, g, b]")),
         (lambda: LabelClass(-1, "a", (1, 2, 3)), ("class 'a'", "id -1", "0..65535")),
         (lambda: LabelClass(65536, "a", (1, 2, 3)), ("class 'a'", "id 65536", "0..65535")),
@@ -79,3 +80,10 @@ def test_a_mask_with_other_values_is_not_drawn(wrong):
 def test_background_index_is_the_position_of_the_background_class():
     assert ClassTable([ROAD, WALK]).background_index is None
     assert [ClassTable([ROAD, WALK], name).background_index for name in ("road", "walk")] == [0, 1]
+
+
+def test_a_table_of_too_many_ids_without_colours_is_refused_in_one_line(tmp_path):
+    path = tmp_path / "classes.csv"
+    path.write_text("".join(f"{number},class {number}\n" for number in range(300)))
+    with pytest.raises(UserError, match=r"classes\.csv: .*300 classes.*255"):
+        read_table(path)

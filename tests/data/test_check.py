@@ -1,5 +1,6 @@
 import hashlib
 import json
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -411,3 +412,48 @@ def test_names_of_classes_and_files_are_printed_as_they_are(folder: Folder, tmp_
     assert all(name in outcome.out for name in names)
     assert "[x]\\n-.png: " in outcome.out
     assert len(outcome.error_lines) == 1
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("table", [True, False])
+def test_names_that_are_no_text_or_hold_control_characters_are_escaped_and_kept(
+    folder: Folder, tmp_path: Path, command: Command, table: bool, recwarn: pytest.WarningsRecorder
+) -> None:
+    names = [b"caf\xe9\xff", b"a\x1b[31m\n\x07", "日本 😀".encode()]  # the last has letters that no font here has
+    for old, name in zip("ab", names, strict=False):
+        for kind in (b"images", b"masks"):
+            path = os.fsencode(folder.root) + b"/train/" + kind + b"/"
+            os.rename(path + old.encode() + b".png", path + name + b".png")
+    folder.pair(os.fsdecode(names[2]), folder="train/")
+    if not table:
+        (folder.root / "classes.csv").unlink()
+        (folder.root / "train/masks" / os.fsdecode(names[0] + b".png")).write_bytes(b"")
+    outcome = command("check_data.py", f"data.root={folder.root}", "hydra.run.dir=check")
+    assert outcome.code == (0 if table else 1), outcome.err
+    assert all(line.isprintable() for line in outcome.out.splitlines())
+    assert not [warning for warning in recwarn if "Glyph" in str(warning.message)]
+    if table:
+        pairs = json.loads((tmp_path / "check/check.json").read_text())["pairs"]
+        assert {f"train/{os.fsdecode(name)}" for name in names} <= {pair["name"] for pair in pairs}
+        assert all(Path(pair["image"]).is_file() for pair in pairs)
+    else:
+        assert "caf\\udce9\\udcff" in outcome.out
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("digits", [300, 4000, 5000])
+@pytest.mark.parametrize("key", ["data.split_seed", "data.image_size", "data.ignore_ids", "data.root", "table"])
+def test_a_long_number_does_not_fill_the_terminal(folder: Folder, command: Command, key: str, digits: int) -> None:
+    typed = [f"{key}={'7' * digits}"]
+    if key == "table":
+        (folder.root / "classes.csv").write_text(f"id,name\n0,sand\n{'7' * digits},sea\n")
+        typed = []
+    if key != "data.root":
+        typed.append(f"data.root={folder.root}")
+    outcome = command("check_data.py", *typed, "hydra.run.dir=check")
+    # Any seed is right, and images may be smaller than a crop.
+    assert outcome.code == (0 if key in ("data.split_seed", "data.image_size") and digits < 5000 else 1)
+    assert "7" * 256 not in outcome.out + outcome.err
+    assert max(map(len, [*outcome.out.splitlines(), *outcome.err.splitlines()])) < 500
+    if outcome.code:
+        assert ("classes.csv" if key == "table" else key) in "".join(outcome.error_lines)

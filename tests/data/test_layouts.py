@@ -53,7 +53,9 @@ def plain(value: object) -> Any:
     """The value without Hydra's marks of quotes."""
     if isinstance(value, list):
         return [plain(entry) for entry in value]
-    return value if isinstance(value, int) else str(getattr(value, "text", value))
+    if isinstance(value, dict):
+        return {plain(key): plain(entry) for key, entry in value.items()}
+    return value if isinstance(value, int | float) else str(getattr(value, "text", value))
 
 
 def words_to_add(message: str) -> list[str]:

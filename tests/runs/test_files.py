@@ -20,7 +20,7 @@ from segsweep.sweeps.state import SweepDirectory
 
 finite = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False)
 plain = st.recursive(
-    finite | st.text(),
+    finite | st.text() | st.binary().map(os.fsdecode),  # as names of files
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=12,
 )

@@ -265,7 +265,7 @@ def test_after_several_seeds_the_contenders_are_trained_with_as_many_new_seeds_a
     table = sweep.comparison.table.set_index("optim")
     assert table["standing"].to_dict() == {"sgd": "leader", "adam": "contender", "rmsprop": "ruled out"}
     found = following(tmp_path / "made")
-    number = int(re.search(r"optim=adam (\d+)", found.why)[1])
+    number = int(re.search(r"(\d+) for optim=adam", found.why)[1])
     values = {name: np.array([score({"optim": name, "seed": seed}) for seed in range(4)]) for name in ("sgd", "adam")}
     logits = {name: np.log(found / (1 - found)) for name, found in values.items()}
     differences = logits["sgd"] - logits["adam"]

@@ -1,6 +1,5 @@
-"""Read masks as positions in the class table; refuse unlisted colours and ids, and say how to map or ignore them."""
+"""Read masks as positions in the class table; refuse unlisted colours and ids."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from os import PathLike
@@ -14,14 +13,9 @@ from PIL import Image
 from segsweep.classes.mask_files import Pixels, read_pixels
 from segsweep.classes.presets import preset_hint
 from segsweep.classes.rules import SMALLEST_ID, MaskRule, Reading
-from segsweep.classes.table import IGNORE, LARGEST_ID, ClassTable, hex_color, pack, parse_color, unpack
+from segsweep.classes.table import IGNORE, LARGEST_ID, ClassTable, hex_color, pack, parse_color
+from segsweep.classes.unlisted import BLURRED, UnlistedError, unlisted_message
 from segsweep.errors import UserError
-
-SHOWN = 3
-"""How many unlisted values an error names, the most frequent first."""
-
-BLURRED = 16
-"""More unlisted colours than this in one file come from compression or resizing, not from forgotten classes."""
 
 UNLISTED = 256
 """In lookup tables: a colour or id that neither class table nor rule lists. Larger than any value in a mask."""
@@ -47,20 +41,6 @@ class MaskReading:
     ignored: int
     snapped: int
     mode: Reading
-
-
-class UnlistedError(UserError):
-    """A mask holds colours or ids that neither class table nor rule lists.
-
-    `pixels` are the numbers of pixels by colour (`#RRGGBB`) or id, of the `UNLISTED` most frequent ones.
-    """
-
-    def __init__(
-        self, message: str, mode: Reading = "color", values: Sequence[int] = (), counts: Sequence[int] = ()
-    ) -> None:
-        super().__init__(message)
-        most = sorted(zip(counts, values, strict=True), key=lambda entry: -entry[0])[:UNLISTED]
-        self.pixels = {hex_color(int(value)) if mode == "color" else str(value): int(count) for count, value in most}
 
 
 def read_mask(path: str | PathLike[str], labels: ClassTable, rule: MaskRule | None = None) -> MaskReading:
@@ -116,7 +96,7 @@ def read_mask(path: str | PathLike[str], labels: ClassTable, rule: MaskRule | No
                         f"{path}: holds the ids {listed}, which the classes have, and no colours of classes; read it by its"
                         " ids with data.by=index."
                     )
-            message = unlisted_message(str(path), mode, unlisted, counts, labels, wrong.size)
+            message = unlisted_message(str(path), mode, unlisted, counts, wrong.size, labels, rule)
             raise UnlistedError(message, mode, unlisted.tolist(), counts.tolist())
         table = table.copy()
         table[unlisted] = table[nearest_listed(unlisted, np.flatnonzero(table != UNLISTED))]
@@ -283,57 +263,3 @@ def nearest_listed(colors: NDArray[Any], listed: NDArray[Any]) -> NDArray[np.int
         nearest[nearer] = candidate
         smallest[nearer] = distance[nearer]
     return nearest
-
-
-def unlisted_message(
-    where: str, mode: Reading, values: NDArray[Any], counts: NDArray[np.int64], labels: ClassTable, pixels: int
-) -> str:
-    """The error about unlisted values: file, counts, nearest classes and what to do.
-
-    Args:
-        where: the mask file, or several.
-        mode: whether `values` are colours or ids.
-        values: integers [N], the unlisted colours as 0xRRGGBB or ids, each once.
-        counts: integers [N], the pixels of each.
-        labels: the class table.
-        pixels: the number of pixels of the file, listed or not.
-    """
-    number, order = len(values), np.argsort(-counts, kind="stable")
-    shown = values[order[:SHOWN]].tolist()
-    texts = [hex_color(value) if mode == "color" else str(value) for value in shown]
-    parts: list[str] = []
-    for value, text, count in zip(shown, texts, counts[order[:SHOWN]].tolist(), strict=True):
-        kind = "colour" if mode == "color" else "id"
-        amount = f"{count:,} of" if parts else f"{count:,} pixel{'s' if count > 1 else ''} of {kind}"
-        which = ", which is no class" if number == 1 else ""
-        parts.append(f"{amount} {text}{which} (nearest: {nearest_class(value, mode, labels)})")
-    if rest := number - len(shown):
-        parts.append(f"{int(counts[order[SHOWN:]].sum()):,} of {rest:,} other{'s' if rest > 1 else ''}")
-    what = ", ".join(parts) + (", which are no classes" if number > 1 else "")
-
-    doubt = ""
-    # One unlisted colour on most of a mask is usually unlabelled background; several suggest another class table.
-    if number > 1 and 2 * counts.sum() > pixels:
-        known = preset_hint(values) if mode == "color" else ""
-        doubt = f"Most pixels are of no class: is data.labels the table of these masks? {known}Otherwise: "
-
-    it = "it" if number == 1 else "them"
-    key = "colors" if mode == "color" else "ids"
-    listed = ",".join(f'"{text}"' if mode == "color" else text for text in texts) + (",..." if rest else "")
-    way_out = f"Map {it} in data.map_{key}, or ignore {it} with data.ignore_{key}=[{listed}]."
-    if mode == "color" and number > BLURRED:
-        way_out = (
-            "So many colours come from lossy compression or from resizing with interpolation: use the original masks, or "
-            "take the nearest class with data.snap=true."
-        )
-    return f"{where}: {what}. {doubt}{way_out}"
-
-
-def nearest_class(value: int, mode: Reading, labels: ClassTable) -> str:
-    """Name and id, or name and colour, of the class nearest to an unlisted id or colour."""
-    if mode == "index":
-        entry = min(labels.classes, key=lambda entry: abs(entry.id - value))
-        return f"{entry.name} {entry.id}"
-    distances = ((labels.colors.astype(int) - unpack(value)) ** 2).sum(axis=1)
-    entry = labels.classes[int(distances.argmin())]
-    return f"{entry.name} {hex_color(entry.color)}"

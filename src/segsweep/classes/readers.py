@@ -100,7 +100,7 @@ def read_table_and_rule(path: str | PathLike[str]) -> tuple[ClassTable, MaskRule
             return _with_background(table_from_entries(found, strict=False)[0], by)
         rows = csv_rows(text)
         has_header = not _holds_values(rows[0])
-        roles = header_roles(rows[0]) if has_header else guessed_roles(rows[0])
+        roles = header_roles(rows[0]) if has_header else guessed_roles(rows)
         entries = [{role: cell for role, cell in zip(roles, row, strict=True) if role} for row in rows[has_header:]]
         return table_from_entries(entries, strict=False)
     except json.JSONDecodeError as error:
@@ -241,10 +241,14 @@ def header_roles(header: list[str]) -> list[str | None]:
     return roles
 
 
-def guessed_roles(row: list[str]) -> list[str | None]:
-    """The meaning of each column without a header, from the first row; raises UserError unless only one is possible."""
+def guessed_roles(rows: list[list[str]]) -> list[str | None]:
+    """The meaning of each column without a header, from all rows; raises UserError unless only one is possible."""
+    row = rows[0]
+    # RRGGBB may be digits alone, or a word such as facade: it is a colour in the only column of nothing else.
+    only_colors = [at for at, column in enumerate(zip(*rows, strict=True)) if all(map(is_hex, column))]
     kinds = "".join(
-        "x" if is_hex(cell) and "#" in cell else "n" if whole_number(cell) is not None else "t" for cell in row
+        "x" if is_hex(cell) and ("#" in cell or only_colors == [at]) else "n" if whole_number(cell) is not None else "t"
+        for at, cell in enumerate(row)
     )
     meanings: dict[str, list[str | None]] = {
         "tnnn": ["name", "red", "green", "blue"],

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
 from segsweep.classes.table import LARGEST_ID, ClassTable, hex_color, parse_color, whole_number
+from segsweep.console import hydra_argument
 from segsweep.errors import UserError
 from segsweep.instantiate import checked
 
@@ -51,11 +52,12 @@ class MaskRule:
         for key in ("ignore_colors", "ignore_ids"):
             value = getattr(self, key)
             if isinstance(value, str | Mapping) or not isinstance(value, Sequence):
-                raise UserError(f"{key}={value!r}: is not a list; put brackets around it.")
+                typed = hydra_argument(f"data.{key}", [value])
+                raise UserError(f"{key}={value!r}: is not a list; put brackets around it: {typed}.")
         for key in ("map_colors", "map_ids"):
             if not isinstance(value := getattr(self, key), Mapping):
-                example = "'#000000'" if key == "map_colors" else "9"
-                raise UserError(f"{key}={value!r}: is not a mapping to class names, such as {{{example}: Road}}.")
+                example = hydra_argument(f"data.{key}", {"0x000000" if key == "map_colors" else "9": "Road"})
+                raise UserError(f"{key}={value!r}: is not a mapping to class names; write it as {example}.")
         plain: dict[str, Any] = {
             "ignore_colors": tuple(hex_color(parse_color(color)) for color in self.ignore_colors),
             "ignore_ids": tuple(parse_id(number) for number in self.ignore_ids),
@@ -112,9 +114,9 @@ class MaskSettings:
     """
 
     by: Literal["auto", "color", "index"] | None = None
-    ignore_colors: Sequence[str] | None = None
+    ignore_colors: Sequence[str | float] | None = None
     ignore_ids: Sequence[int] | None = None
-    map_colors: Mapping[str, str] | None = None
+    map_colors: Mapping[str | float, str] | None = None
     map_ids: Mapping[int, str] | None = None
     snap: bool | None = None
 

@@ -14,11 +14,11 @@ from segsweep.errors import UserError
 Color = tuple[int, int, int]
 """Red, green, blue, each 0..255."""
 
-_HEX = re.compile(r"#?([0-9a-fA-F]{6})")
+_HEX = re.compile(r"(?:#|0x)?([0-9a-fA-F]{6})")
 
 
 def is_hex(text: str) -> bool:
-    """Whether the text is `#RRGGBB` or `RRGGBB`."""
+    """Whether the text is `#RRGGBB`, `RRGGBB` or `0xRRGGBB`."""
     return _HEX.fullmatch(text.strip()) is not None
 
 
@@ -34,11 +34,15 @@ def whole_number(value: Any) -> int | None:
 
 
 def parse_color(value: Any) -> Color:
-    """A colour from `[r, g, b]` or `'#RRGGBB'`.
+    """A colour from `[r, g, b]` or `'#RRGGBB'`, also without # or with 0x, as Hydra and YAML read it.
 
     Raises:
         UserError: another form, or a component that is not a whole number in 0..255.
     """
+    if isinstance(value, int) and re.fullmatch("[0-9]{6}", str(value)):  # RRGGBB of digits alone
+        value = str(value)
+    if isinstance(value, float):  # 1E2040, or 112e33
+        raise UserError(f"{value!r} is a number, no colour; write RRGGBB as 0xRRGGBB where it looks like a number.")
     if isinstance(value, str):
         if (match := _HEX.fullmatch(value.strip())) is None:
             raise UserError(f"{value!r} is not a colour; write it as '#RRGGBB' or [r, g, b].")

@@ -1,6 +1,7 @@
 """Shared by all entry points: resolvers for folder names, and `run`."""
 
 import hashlib
+import io
 import os
 import re
 import signal
@@ -55,6 +56,8 @@ for _resolver in (run_folder, sweep_folder, hydra_subdir, new_folder, job_folder
 
 def run(main: Callable[[], object]) -> None:
     """Runs a Hydra entry point. A user's mistake prints one line on stderr and exits with code 1, without a traceback."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal may lack letters of file names
+        sys.stdout.reconfigure(errors="backslashreplace")
     full_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     # Makes Hydra raise the exception instead of printing it in several lines.
     os.environ["HYDRA_FULL_ERROR"] = "1"

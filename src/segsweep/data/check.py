@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segsweep.absent_classes import absence
-from segsweep.classes.masks import MaskReading, UnlistedError, read_mask
+from segsweep.classes.masks import MaskReading, read_mask
+from segsweep.classes.unlisted import UnlistedError
 from segsweep.data.check_report import CheckReport, PairReport
 from segsweep.data.faults import find_duplicates, in_fewer_lines, mistakes_of_masks
 from segsweep.data.folder import FolderSource
@@ -93,7 +94,7 @@ def check_folder(source: FolderSource, workers: int | None = None) -> CheckRepor
         time.perf_counter() - start,
         (
             *in_fewer_lines([line for line in errors if line not in unlisted], root),
-            *mistakes_of_masks(reports, source.labels, root),
+            *mistakes_of_masks(reports, source.labels, source.mask_rule, root),
         ),
         tuple(in_fewer_lines(warnings, root)),
         pairing.notes,

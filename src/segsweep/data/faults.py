@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from segsweep.classes import ClassTable
-from segsweep.classes.masks import unlisted_message
+from segsweep.classes import ClassTable, MaskRule
+from segsweep.classes.unlisted import unlisted_message
 from segsweep.data.check_report import PairReport
 from segsweep.errors import shown
 
@@ -44,7 +44,7 @@ def some(names: Sequence[str]) -> str:
     return ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
 
 
-def mistakes_of_masks(reports: Sequence[PairReport], labels: ClassTable, root: str) -> list[str]:
+def mistakes_of_masks(reports: Sequence[PairReport], labels: ClassTable, rule: MaskRule, root: str) -> list[str]:
     """A line for all masks with colours that are no classes, and one for all with such ids, with the sums of the pixels."""
     found = []
     for mode in ("color", "index"):
@@ -65,7 +65,7 @@ def mistakes_of_masks(reports: Sequence[PairReport], labels: ClassTable, root: s
         names = some([shown(report.mask).removeprefix(f"{root}/") for report in masks])
         pixels = sum(report.height * report.width for report in masks)
         values, counts = np.array(list(total.keys())), np.array(list(total.values()))
-        found.append(unlisted_message(f"{len(masks):,} masks ({names})", mode, values, counts, labels, pixels))
+        found.append(unlisted_message(f"{len(masks):,} masks ({names})", mode, values, counts, pixels, labels, rule))
     return found
 
 

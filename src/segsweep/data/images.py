@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import Field
 
-from segsweep.console import quoted
+from segsweep.console import hydra_argument, quoted
 from segsweep.errors import UserError
 from segsweep.image_files.arrays import FULL, is_npy, npy_header, read_npy, to_uint8
 from segsweep.image_files.pillow import TURNED, is_deep_colour, open_image, orientation, upright
@@ -128,7 +128,7 @@ def read_pillow_image(image: Image.Image, rule: ImageRule, path: Path, stated: i
         raise UserError(f"{path}: is a TIFF with orientation {stated}, which cannot be ignored; set data.exif=apply")
     if deep and rule.white not in (None, FULL):
         is_tiff = image.format == "TIFF"
-        way_out = "choose bands with data.bands=[0,1,2]" if is_tiff else "save it as TIFF or as 8-bit"
+        way_out = "choose bands with 'data.bands=[0,1,2]'" if is_tiff else "save it as TIFF or as 8-bit"
         raise UserError(
             f"{path}: holds 16-bit colour, to which data.white={rule.white:g} cannot be applied; {way_out}, or"
             " leave out data.white"
@@ -232,7 +232,7 @@ def chosen_bands(path: Path, number: int, rule: ImageRule) -> Sequence[int]:
         return range(number)
     if number == 1 and rule.channels == 3:
         return (0, 0, 0)
-    first = quoted("data.bands", list(range(min(number, rule.channels))))
+    first = hydra_argument("data.bands", list(range(min(number, rule.channels))))
     if number > rule.channels:
         others = f"choose some with {first}"
     else:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from segsweep.console import hydra_argument, quoted
 from segsweep.data.folds import Fold, divide, group_below, in_words, require_fold, shuffled, test_and_val
 from segsweep.data.lists import FOLDER_NAMES, PARTS, by_list, find_list, part_lists
 from segsweep.data.pairs import Pair
@@ -55,11 +56,12 @@ class SplitRule:
     def __post_init__(self) -> None:
         require_fold(self.folds, self.fold)
         if not math.isclose(sum(self.fractions), 1, abs_tol=1e-6):
-            raise UserError(f"data.fractions={list(self.fractions)}: must have the sum 1 (train, val, test)")
+            raise UserError(f"{quoted('data.fractions', self.fractions)}: must have the sum 1 (train, val, test)")
         given = [part for part in PARTS if getattr(self, part)]
         if self.split in ("folders", "fraction") and given:
             raise UserError(
-                f"data.{given[0]} is given, but data.split={self.split} does not use it; set data.split=groups or lists"
+                f"data.{given[0]} is given, but data.split={self.split} does not use it;"
+                " set data.split=groups or data.split=lists"
             )
         if self.split == "groups" and not given:
             raise UserError("data.split=groups: set data.train, data.val and data.test to names of groups")
@@ -127,7 +129,7 @@ def split_pairs(pairs: Sequence[Pair], root: Path | str, rule: SplitRule = Split
                 "folders": f"put pairs in a folder named {part}, or set data.split=fraction",
                 "groups": f"name a group with pairs in data.{part}",
                 "lists": f"name pairs in a list for data.{part}",
-                "fraction": f"give {part} more in data.fractions",
+                "fraction": f"type {hydra_argument('data.fractions', [0.8, 0.2, 0])} or other shares of train and val",
             }[by]
             raise UserError(f"{shown(root)}: the split {reason} leaves {part} empty (of {len(pairs)} pairs); {remedy}")
     require_distinct_files(members)
@@ -199,9 +201,12 @@ def by_fraction(group_of: Mapping[str, str], rule: SplitRule, fractions: Sequenc
         units.setdefault(group if together else name, []).append(name)
     if len(units) < len(parts):
         what = "groups" if together else "pairs"
+        ways = ["type data.whole_groups=false"] if together and len(group_of) >= len(parts) else []
+        if len(units) == 2 and len(parts) == 3:  # train and val must not be empty
+            ways.append(f"type {hydra_argument('data.fractions', [0.5, 0.5, 0])} to go without test")
         raise UserError(
-            f"data.fractions={list(rule.fractions)}: {len(units)} {what} would leave one of {', '.join(parts)} empty;"
-            f" set a fraction to 0{', or data.whole_groups=false' if together else ''}"
+            f"{quoted('data.fractions', rule.fractions)}: {len(units)} {what} would leave one of"
+            f" {', '.join(parts)} empty; {' or '.join([*ways, f'add {what}'])}"
         )
     missing = {part: fraction * len(group_of) for part, fraction in zip(PARTS, fractions, strict=True)}
     chosen: dict[str, str] = {}

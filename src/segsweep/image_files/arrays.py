@@ -195,7 +195,7 @@ class Brightest:
         self._may_warn = False
         white = f"set data.white={(1 << bits) - 1}"
         if self._reduced is not None and _is_tiff(self._reduced):
-            white += " and data.bands=[0,1,2]"  # its fourth band is transparency
+            white += " and 'data.bands=[0,1,2]'"  # its fourth band is transparency
         elif self._reduced is not None:
             white = f"save 16-bit colour such as {shown(self._reduced)} as TIFF and {white}"
         return (

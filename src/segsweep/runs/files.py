@@ -86,8 +86,12 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes plain data as JSON. A number that is not finite becomes null, since JSON has no NaN."""
-    write_text(path, json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    """Writes plain data as JSON. A number that is not finite becomes null, since JSON has no NaN.
+
+    Bytes of file names that are no text, which Python keeps as surrogates, are escaped; reading gives them back.
+    """
+    text = json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False)
+    write_text(path, re.sub("[\ud800-\udfff]", lambda found: f"\\u{ord(found[0]):04x}", text) + "\n")
 
 
 def _finite(value: Any) -> Any:

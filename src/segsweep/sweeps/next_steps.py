@@ -64,9 +64,9 @@ def next_training(results: Results) -> NextTraining | None:
         return None
     needed = _seeds_needed(results, compared, taken)
     names = {place: setting_name(row, compared.settings) for place, row in taken.iterrows()}
-    about = "; ".join(f"{names[place]} {number or f'more than {MOST_SEEDS}'}" for place, number in needed.items())
+    about = "; ".join(f"{number or f'more than {MOST_SEEDS}'} for {names[place]}" for place, number in needed.items())
     why = (
-        f"In a new sweep of the leader and the contenders, about so many seeds would rule out (in 80 % of cases, if the "
+        "In a new sweep of the leader and the contenders, about so many seeds would decide (in 80 % of cases, if the "
         f"differences are as they look now): {about}."
     )
     if not (known := sorted(number for number in needed.values() if number is not None)):
