@@ -41,7 +41,7 @@ MISTAKES = {
     "model.channels=0": ["model.channels=0"],
     "model.kernel_size=4": ["model.kernel_size=4"],
     "model.norm=layer": ["model.norm=layer", "'shared'"],
-    "loss=cross_entropy": ["CrossEntropy", "binary"],
+    "loss=cross_entropy": ["cross_entropy", "binary", "loss=bce"],
     "loss.smooth=1": ["smooth"],
     "objective=val/iuo": ["objective=val/iuo", "val/iou"],
     "scheduler=exponential scheduler.gamma=2": ["scheduler.gamma=2"],
@@ -105,14 +105,14 @@ def test_a_run_that_failed_after_it_began_keeps_its_folder(command, tmp_path):
 
 
 def test_a_folder_in_which_another_process_trains_is_not_removed(command, tmp_path, monkeypatch):
-    from segsweep.cli import main
+    from segsweep.cli import unbegun
     from segsweep.runs import RunDirectory
 
-    monkeypatch.setattr(main, "_made", [tmp_path / "run"])
+    monkeypatch.setattr(unbegun, "made", [tmp_path / "run"])
     with RunDirectory(tmp_path / "run").locked():
-        main.remove_unbegun()
+        unbegun.remove_unbegun()
         assert (tmp_path / "run/.lock").exists()
-    main.remove_unbegun()
+    unbegun.remove_unbegun()
     assert not (tmp_path / "run").exists()
 
 
