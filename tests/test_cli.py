@@ -167,10 +167,14 @@ def test_help_names_every_group_choice_and_root_key(command):
 def test_a_training_starts_without_pandas_and_without_collecting_what_it_imports(tmp_path):
     code = f"import gc, runpy, sys; sys.argv = ['train.py', *{[*SMALL, 'trainer.max_steps=1']!r}]\n"
     code += f"runpy.run_path({str(ROOT / 'train.py')!r}, run_name='__main__')\n"
-    code += "print('pandas' in sys.modules, gc.get_freeze_count() > 100_000, gc.isenabled())"
+    code += "print(gc.get_freeze_count() > 100_000, gc.isenabled())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "False True True"
+    assert done.stdout.splitlines()[-1] == "True True"
+    # The pictures at the end need pandas; the start does not.
+    code = "import segsweep.training, sys; print('pandas' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True)
+    assert done.stdout.strip() == "False"
 
 
 def test_a_later_job_of_a_process_leaves_its_garbage_to_the_collector():
@@ -241,7 +245,8 @@ def test_every_command_begins_with_what_it_does_and_where(command, train, tmp_pa
     for typed, line in begins.items():
         found = re.fullmatch(line, command(*typed).out.splitlines()[0])
         assert found, typed
-        assert not found.groups() or (tmp_path / found[1]).is_dir()
+        # A check that finds no image writes nothing, and leaves no folder.
+        assert not found.groups() or typed[0] == "check_data.py" or (tmp_path / found[1]).is_dir()
 
 
 @pytest.mark.slow
