@@ -409,11 +409,12 @@ def test_the_documented_python_works(command, tmp_path: Path, monkeypatch: pytes
     train_on_scenes(command, tmp_path)
     monkeypatch.chdir(tmp_path)
     shutil.copytree(tmp_path / "scenes/test/images", tmp_path / "photos")
+    shutil.copy(min((tmp_path / "photos").iterdir()), tmp_path / "photos/a.png")
     document = (ROOT / "docs/using_a_run.md").read_text()
     (code,) = re.findall(r"```python\n(.*?)```", document, re.DOTALL)
     names = {"image": np.zeros((3, 20, 30), dtype=np.uint8), "mask": np.zeros((20, 30), dtype=np.uint8)}
     exec(code.replace("outputs/<date>/<time>", "run"), names)
-    assert len(list((tmp_path / "result/masks").iterdir())) == 3
+    assert len(list((tmp_path / "result/masks").iterdir())) == 4
 
 
 def test_a_doubt_about_white_is_one_plain_warning_on_stderr(command: Command, tmp_path: Path):

@@ -353,7 +353,7 @@ def test_without_a_terminal_there_is_no_bar(command, tmp_path: Path):
     train_on_scenes(command, tmp_path)
     outcome = command("predict.py", "run=run", "input=scenes", "output=2026")
     assert (outcome.code, outcome.err) == (0, "")
-    assert len(outcome.out.splitlines()) == 1
+    assert len(outcome.out.splitlines()) == 3  # what it does, what it did, what it passed over
     # The masks beside the images are not inputs.
     assert len(files(tmp_path / "2026/masks")) == 8
 

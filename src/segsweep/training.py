@@ -92,7 +92,8 @@ def train(
         previous = previous_run(settings, run) if resume else None
         if previous is not None and previous.complete:
             steps = f"{previous.record.steps:,} steps"
-            log.info("%s: was complete already (%s); trainer.max_steps=N trains it further", directory, steps)
+            # Not logged: train.log is left as it is.
+            print(f"{directory}: was complete already ({steps}); trainer.max_steps=N trains it further", flush=True)
             return previous.record
         if previous is None and is_first_process() and run.record.exists():
             raise UserError(f"{directory}: already holds a run; resume={directory} continues it")
