@@ -209,10 +209,11 @@ def test_a_training_that_ends_by_epochs_between_validations_ends_with_one(train:
     assert record(run)["status"] == "completed"
 
 
-def test_a_mistake_found_while_building_is_recorded(command, tmp_path: Path):
-    assert command("train.py", *SMALL, "hydra.run.dir=run", "data.sigma1=-1").code == 1
-    assert record(tmp_path / "run")["status"] == "failed"
-    assert "data.sigma1=-1" in record(tmp_path / "run")["error"]
+def test_a_mistake_found_while_building_leaves_no_folder(command, tmp_path: Path):
+    outcome = command("train.py", *SMALL, "hydra.run.dir=run", "data.sigma1=-1")
+    assert outcome.code == 1
+    assert "data.sigma1=-1" in outcome.error_lines[0]
+    assert not (tmp_path / "run").exists()
 
 
 def test_overfit_learns_its_two_samples(train: Train):
