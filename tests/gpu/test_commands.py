@@ -169,7 +169,7 @@ def test_predictions_on_a_device_are_those_of_the_run_where_they_are_decided(
     command: Command, tmp_path: Path, device: str
 ):
     where = f"trainer.accelerator={accelerator(device)}"
-    longer = ["lr=0.01", "trainer.max_steps=100", "data.samples_per_epoch=200"]
+    longer = ["lr=0.01", "trainer.max_steps=100", "data.samples_per_epoch=200", "trainer.precision=32-true"]
     run = load_run(train_on_scenes(command, tmp_path, where, *longer))
     photos, images = tmp_path / "photos", {}
     photos.mkdir()
