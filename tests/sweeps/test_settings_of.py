@@ -129,7 +129,7 @@ def test_a_sweep_of_taken_settings_is_a_sweep_to_take_from(grid: Path, command: 
         (["-m", "settings_of=multirun/grid", "keep=2", "hydra/sweeper=coordinate"], ["hydra/sweeper=grid", "coordinate"]),
         (["-m", "settings_of=multirun/grid", "keep=2", "hydra.sweeper.final=[seed=9]"], ["hydra.sweeper.final"]),
         (["-m", "settings_of=multirun/grid", "keep=2", "name=grid"], ["multirun/grid", "another name"]),
-        (["-m", "settings_of=["], ["settings_of=[: cannot be read"]),
+        (["-m", "settings_of=["], ["settings_of=[", "is not closed"]),
     ],
 )  # fmt: skip
 def test_a_mistake_ends_in_one_line_and_leaves_nothing(grid: Path, command: Command, tmp_path: Path, typed, parts):
