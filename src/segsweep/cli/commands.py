@@ -157,7 +157,7 @@ def print_speeds(report: "Report") -> None:
 def check_data(config: DictConfig) -> None:
     """Checks every file of a data folder, and exits with code 1 if it finds mistakes."""
     directory = Path(HydraConfig.get().runtime.output_dir)
-    say(f"checking {config.data.get('root')}; the report goes to {relative(directory)}")
+    say(f"checking {config.data.get('root')!s:.200}; the report goes to {relative(directory)}")
     with importing():
         from segsweep.check_data import check
 
