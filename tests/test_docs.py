@@ -17,6 +17,7 @@ from support import ROOT, SMALL, Command
 from segsweep import cli  # noqa: F401  (registers resolvers)
 from segsweep.data.demo import write_demo_folder
 from segsweep.instantiate import to_plain
+from segsweep.keys import opened
 from segsweep.nets import TextureCNN
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -79,16 +80,18 @@ def commands() -> list[tuple[str, str]]:
 @pytest.mark.quick
 @pytest.mark.parametrize(("page", "line"), commands(), ids=lambda value: value)
 def test_a_documented_training_is_composed(page: str, line: str, tmp_path: Path):
-    needing = ("--help", "resume=", "init=", "settings_of=", "--config-dir", "hydra/launcher", "optuna", "...", "NAME")
+    needing = ("--help", "resume=", "--config-dir", "hydra/launcher", "optuna", "...", "NAME")
     if any(word in line for word in needing):
         pytest.skip("needs a run, a plugin or a file; another test runs it")
     typed = [argument for argument in shlex.split(line) if argument != "-m"]
-    typed = [argument.replace("=PATH", f"={tmp_path}").replace("=OUT", f"={tmp_path}") for argument in typed]
+    for word, value in (("=PATH", f"={tmp_path}"), ("=OUT", f"={tmp_path}"), ("outputs/<date>/<time>", "outputs/run")):
+        typed = [argument.replace(word, value) for argument in typed]
+    typed = opened("train", typed)
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         overrides = []
         for override in OverridesParser.create().parse_overrides(typed):
-            if override.get_key_element().startswith("hydra"):
+            if override.get_key_element().lstrip("+").startswith("hydra"):
                 continue
             first = next(iter(override.sweep_string_iterator())) if override.is_sweep_override() else None
             overrides.append(f"{override.get_key_element()}={first}" if first else override.input_line)

@@ -97,7 +97,7 @@ def test_every_validation_and_the_test_have_a_curve_through_the_logged_precision
 
 @pytest.mark.parametrize(("split", "name"), [("val", "last"), ("test", "best")])
 def test_the_curve_is_that_of_the_saved_weights_probabilities(train: Train, split: str, name: str):
-    folder = train(*SPLITS, "lr=0.05")
+    folder = train(*SPLITS, "lr=0.05", "trainer.precision=32-true")
     run = load_run(folder / f"checkpoints/{name}.ckpt")
     images, masks = (torch.cat(parts) for parts in zip(*batches(run, split), strict=True))
     probability = np.stack([run.probabilities(image)[1] for image in images]).astype(np.float64)

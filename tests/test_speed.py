@@ -128,7 +128,9 @@ class NoAutocast(nets.TextureCNN):
 @pytest.mark.usefixtures("short", "no_compiler")
 def test_a_combination_that_fails_is_noted(command: Command, tmp_path: Path):
     (tmp_path / "mine.py").write_text(NET)
-    outcome = command("train.py", "debug=speed", *TINY, "code=mine.py", "model._target_=mine.NoAutocast")
+    outcome = command(
+        "train.py", "debug=speed", *TINY, "trainer.precision=32-true", "code=mine.py", "model._target_=mine.NoAutocast"
+    )
     assert outcome.code == 0, outcome.err
     rows = json.loads((tmp_path / "speed/speed.json").read_text())["rows"]
     for row in rows:

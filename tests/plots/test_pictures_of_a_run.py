@@ -36,7 +36,7 @@ def test_a_run_whose_objective_is_the_loss_has_one_panel(train):
 def test_curves_of_a_run_that_logged_nothing_to_draw_are_refused(train):
     run = load_run(train())
     (run.directory / "metrics.csv").write_text("step,epoch,lr\n1,0,0.1\n")
-    with pytest.raises(UserError, match="neither loss nor iou was logged"):
+    with pytest.raises(UserError, match="neither loss nor val/iou was logged"):
         run.curves()
 
 

@@ -20,6 +20,7 @@ from scipy.stats import nct, t
 from support import ROOT, Command
 from sweep_support import TRAP, Made, Sweep, content, run_record, same_weights, state, statuses
 
+from segsweep import user_code
 from segsweep.keys import opened
 from segsweep.sweeps.load import load_sweep
 from segsweep.sweeps.looks import FIRST_LEVEL, look_now
@@ -185,7 +186,10 @@ def test_a_stored_override_runs_no_code_and_is_not_resolved(
 
 
 @pytest.mark.slow
-def test_what_a_stored_sweep_may_not_say_is_typed_again_and_printed(sweep: Sweep, command: Command, tmp_path: Path):
+def test_what_a_stored_sweep_may_not_say_is_typed_again_and_printed(
+    sweep: Sweep, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.delitem(user_code._loaded, "traps", raising=False)  # another test may have named the file
     asked = [TRAP, "+callbacks.trap.kind=nothing", "data.sigma1=${base}", "+base=2.5"]
     outcome = sweep(*asked, "lr=0.001,0.01", SHORT, "name=first")
     assert outcome.code == 0, outcome.err
