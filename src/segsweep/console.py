@@ -272,10 +272,15 @@ def fail(line: str) -> NoReturn:
     sys.exit(1)
 
 
+def as_typed(word: str) -> str:
+    """An argument without what `keys.opened` has put before it."""
+    return re.sub(r"^\+\+(hydra\.sweeper\.(?=settings_of=|keep=))?", "", word)
+
+
 def several_values(typed: str) -> str:
     """The line for lr=0.1,0.01: a sweep without -m, or a list without brackets."""
-    script, (key, _, value) = f"python {sys.argv[0]}", typed.removeprefix("++").partition("=")  # `keys.opened` adds ++
-    words = [word.removeprefix("++") for word in sys.argv[1:]]
+    script, (key, _, value) = f"python {sys.argv[0]}", as_typed(typed).partition("=")
+    words = [as_typed(word) for word in sys.argv[1:]]
     if Path(sys.argv[0]).stem == "train":
         return f"{typed}: several values need -m; type {script} -m {' '.join(map(shell_word, words))}"
     return f"{key}={value}: several values need brackets; type {shell_word(f'{key}=[{value}]')}"
@@ -290,7 +295,7 @@ def explain(error: BaseException) -> str | None:
         did_you_mean = f"did you mean {near[0]}? " if near else ""
         return f"{group.parent}={group.name}: no such choice; {did_you_mean}there are {', '.join(choices)}"
     if isinstance(error, OverrideParseException):
-        typed = re.sub(r"^\+\+(hydra\.sweeper\.)?", "", str(error.override))  # added by `keys.opened`
+        typed = as_typed(str(error.override))
         return f"{typed}: cannot be read as KEY=VALUE ({one_line(error).split(' See http')[0]})"
     for cause in causes(error):
         if isinstance(cause, UserError | DivergedError):

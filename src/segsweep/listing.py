@@ -83,7 +83,8 @@ def directories(folder: Path) -> Iterator[tuple[Path, Literal["run", "sweep"]]]:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object; an empty one if the file cannot be read, because one damaged run must not hide the others."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8")) if path.stat().st_size <= LARGEST else None
+        fits = path.is_file() and path.stat().st_size <= LARGEST  # reading a pipe would wait for ever
+        content = json.loads(path.read_text(encoding="utf-8")) if fits else None
     except (OSError, ValueError, RecursionError):
         content = None
     return content if isinstance(content, dict) else {}

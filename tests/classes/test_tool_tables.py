@@ -123,6 +123,7 @@ def test_a_table_linked_from_outside_the_folder_is_refused(tmp_path: Path, to: s
     ("name", "content", "parts"),
     [
         ("labelmap.txt", "", ("no class",)),
+        ("class_names.txt", "__ignore__\n", ("no class",)),
         ("labelmap.txt", "Cat:1,2,3::\nDog:::\n", ("'Dog'", "no colour", "Dog:r,g,b::")),
         ("labelmap.txt", "Cat:1,2,300::\n", ("'Cat'", "'300'")),
         ("class_names.txt", "a\nb\na\n", ("'a'", "rename")),

@@ -72,7 +72,7 @@ def test_a_launcher_leaves_the_files_of_the_basic_one_and_continues_under_a_name
     expected, _ = basic
     chosen = [f"hydra/launcher={launcher}", *settings, ONE_THREAD, "name=grid"]
     # A job that fails is recorded, the others run.
-    first = run(tmp_path, *chosen, "optim=sgd,adam", "lr=0.001,-1")
+    first = run(tmp_path, *chosen, "optim=sgd,adam", "lr=0.001,1e30")
     assert first.code == 1
     sweep = tmp_path / "multirun/grid"
     assert sorted(statuses(sweep).values()) == ["completed", "completed", "failed", "failed"]
@@ -94,7 +94,7 @@ def test_a_launcher_leaves_the_files_of_the_basic_one_and_continues_under_a_name
         assert {file.name for file in (sweep / name).iterdir()} == {file.name for file in (expected / name).iterdir()}
     own = {".submitit"} if launcher.startswith("submitit") else set()
     left = {file.name for file in sweep.iterdir()} - own - {file.name for file in expected.iterdir()}
-    assert left <= {"optim=sgd,lr=-1", "optim=adam,lr=-1"}
+    assert left <= {"optim=sgd,lr=1e+30", "optim=adam,lr=1e+30"}
     ours, theirs = (
         table[table["status"] == "completed"].drop(columns=["seconds", "error", "rank"]).reset_index(drop=True)
         for table in (pd.read_csv(sweep / "summary.csv"), pd.read_csv(expected / "summary.csv"))
@@ -117,7 +117,7 @@ def test_a_race_under_joblib_is_that_of_the_basic_launcher(tmp_path: Path):
 
 @installed("joblib")
 def test_on_error_stop_begins_no_further_job_in_any_process(tmp_path: Path):
-    overrides = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=1", "on_error=stop", "lr=-1,0.001,0.01", "name=stop"]
+    overrides = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=1", "on_error=stop", "lr=1e30,0.001,0.01", "name=stop"]
     outcome = run(tmp_path, *overrides)
     assert outcome.code == 1
     assert list(statuses(tmp_path / "multirun/stop").values()) == ["failed", "pending", "pending"]

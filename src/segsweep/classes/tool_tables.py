@@ -34,7 +34,7 @@ def entries_of_text(text: str) -> Entries | None:
     """
     rows = [line.strip() for line in text.splitlines()]
     rows = [row for row in rows if row and not row.startswith("#")]
-    if not rows:
+    if set(rows) <= {_IGNORED}:
         raise UserError("holds no class; write a name a line, for the ids 0, 1, 2, ...")
     lines = [" ".join(row.split()) for row in rows]  # the patterns' time would be quadratic in a run of spaces
     for pattern, separator in ((_CVAT, ","), (_CAMVID, None)):

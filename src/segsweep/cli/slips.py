@@ -13,7 +13,7 @@ from hydra.errors import HydraException
 
 from segsweep.console import hydra_argument, quoted, shell_word
 from segsweep.errors import UserError
-from segsweep.keys import KEYS, meant
+from segsweep.keys import KEYS, SWEEPER, meant
 
 FLAGS = (
     "--help", "-h", "--hydra-help", "--version", "--resolve", "--run", "-r", "--multirun", "-m", "--shell-completion",
@@ -25,13 +25,13 @@ VALUED = (
     "--experimental-rerun", "--info", "-i",
 )  # fmt: skip
 """Hydra's options with a value, in the same word after `=` or in the next."""
-TEXT = ("name", "run", "input", "output", "resume", "code", "data.root", "data.labels")
+TEXT = ("name", "run", "input", "output", "resume", "code", "init", "settings_of", "data.root", "data.labels")
 """Keys whose values may hold spaces."""
 PATH_KEYS = {"evaluate": "run", "export": "run", "check_data": "data.root"}
 """The key that a path without one is meant for; train and predict have several."""
 
 _WHOLE = re.compile(r"(?<![\w.+-])(\d+(?:\.\d*)?(?:[eE]\+?\d+)?)(?![\w.])")
-_COUNTS = re.compile(r"\+{0,2}[\w.]*(?:steps|epochs|samples|size)=")
+_COUNTS = re.compile(r"\+{0,2}[\w.]*(?:steps|epochs|samples|samples_per_epoch|size)=")
 
 
 def whole_numbers(words: Sequence[str]) -> list[str]:
@@ -108,7 +108,7 @@ def bare(command: str, words: Sequence[str], at: int) -> str:
     if key in TEXT:
         return f"{before} {word}: a space ends a value; type {hydra_argument(key, f'{value} {word}')}"
     near = meant(word)
-    if near.partition(".")[0] in KEYS[command]:
+    if near.partition(".")[0] in (*KEYS[command], *(SWEEPER if command == "train" else ())):
         value = rest[0] if rest and "=" not in rest[0] and not rest[0].startswith("-") else "VALUE"
         return f"{word}: needs a value; type {near}={value}"
     return f"{word}: is not KEY=VALUE; {script} --help lists the keys"
@@ -121,6 +121,10 @@ def path_argument(command: str, words: Sequence[str], word: str) -> str:
     if command == "train":
         if path.suffix == ".py":
             return hydra_argument("code", word)
+        if (path / "sweep.json").exists():
+            return f"-m {hydra_argument('settings_of', word)}"
+        if path.suffix == ".ckpt":
+            return hydra_argument("init", word)
         return hydra_argument("resume", word) if is_run else f"data=folder {hydra_argument('data.root', word)}"
     if command == "predict":
         given = any(each.startswith("input=") for each in words)

@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from segsweep import interrupt
 from segsweep.cli.unbegun import absent, made
-from segsweep.console import mistakes_in_one_line, quoted, relative, shell_word
+from segsweep.console import as_typed, mistakes_in_one_line, quoted, relative, shell_word
 from segsweep.errors import Interrupted, UserError
 from segsweep.keys import require_known, typed_keys
 from segsweep.root_settings import check_root
@@ -207,7 +207,7 @@ def how_to_continue(interruption: Interrupted) -> list[str]:
         content = json.loads((folder / f"{what}.json").read_text(encoding="utf-8"))
         if what == "sweep":
             completed = sum(job["status"] == "completed" for job in content["jobs"])
-            words = sys.argv[1:]
+            words = [as_typed(word) for word in sys.argv[1:]]
             if content["name"] is None and not any(word.startswith("hydra.sweep.dir=") for word in words):
                 words.append(quoted("hydra.sweep.dir", shown))
             typed = " ".join(map(shell_word, words))

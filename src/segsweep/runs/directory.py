@@ -24,9 +24,9 @@ from segsweep.runs.files import remove_litter, write_json
 from segsweep.runs.stored import read_json
 
 _WRITTEN = (
-    "run.json", "config.yaml", "metrics.csv", ".lock", "train.log", "loss_curve.png", "tensorboard", "checkpoints",
-    "checkpoints/best.ckpt", "checkpoints/last.ckpt", ".hydra", ".hydra/config.yaml", ".hydra/hydra.yaml",
-    ".hydra/overrides.yaml",
+    "run.json", "config.yaml", "metrics.csv", ".lock", "train.log", "loss_curve.png", "curves.png", "samples.png",
+    "tensorboard", "checkpoints", "checkpoints/best.ckpt", "checkpoints/last.ckpt",
+    ".hydra", ".hydra/config.yaml", ".hydra/hydra.yaml", ".hydra/overrides.yaml",
 )  # fmt: skip
 """The files and folders of a run directory that a training writes to; a folder precedes its files."""
 

@@ -3,7 +3,6 @@
 import contextlib
 import logging
 import os
-import re
 import signal
 import traceback
 from collections.abc import Callable, Iterator
@@ -21,7 +20,7 @@ from segsweep.runs.stored import read_yaml, typed_overrides
 from segsweep.sweeps import running
 from segsweep.sweeps.callback import is_worker
 from segsweep.sweeps.launchers import engine_of, jobs_at_once, lock_watcher, runs_locally, threads_of_job
-from segsweep.sweeps.plan import UNSWEPT, job_of, key_of
+from segsweep.sweeps.plan import UNSWEPT, job_of, key_of, sweeper_overrides
 from segsweep.sweeps.state import Job, SweepDirectory, SweepRecord
 from segsweep.trainer_settings import cpu_threads
 from segsweep.training import train
@@ -178,9 +177,8 @@ def _find_job(full: DictConfig, sweep: SweepDirectory, run: RunDirectory) -> tup
     multirun = sweep.path / "multirun.yaml"  # written by `runner.hold_for_foreign_sweeper`
     # Read as plain YAML, so that nothing in it is resolved again.
     typed = read_yaml(multirun)["hydra"]["overrides"] if multirun.exists() else None
-    # Keep the choice of the sweeper: it is part of the command.
     if typed:
-        first.overrides = [*(o for o in typed["hydra"] if re.match(r"hydra[./]sweeper", o)), *typed["task"]]
+        first.overrides = [*sweeper_overrides(typed["hydra"]), *typed["task"]]
     record = sweep.update(add, first)
     if current is not None:
         current.adopt(record)

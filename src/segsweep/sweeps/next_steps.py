@@ -82,7 +82,8 @@ def _seeds_needed(results: Results, compared: Comparison, taken: pd.DataFrame) -
         # In a race the seeds of the screening have picked the settings, so they do not count.
         raced = job.status == "completed" and record.value_of(job, "seed") != SCREENING_SEED
         counts = raced if look is None else job.number in look.completed
-        if counts and (value := results.runs[job.directory].objective.value) is not None:
+        run = results.runs.get(job.directory)  # None if its folder was removed since
+        if counts and run is not None and (value := run.objective.value) is not None:
             seeds = scores.setdefault(values_key(record, job, compared.settings), {})
             seeds[entry_key(record.value_of(job, "seed"))] = value
     scale = Scale(compared.scale, results.pixels)

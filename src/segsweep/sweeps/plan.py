@@ -5,7 +5,7 @@ import functools
 import itertools
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -13,6 +13,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from segsweep.console import as_typed
 from segsweep.data import SOURCES, Source
 from segsweep.data.folds import test_and_val
 from segsweep.data.splits import SplitRule
@@ -268,6 +269,14 @@ def _give_own_keys(record: SweepRecord, wanted: Sequence[Job]) -> None:
             job.key = known[values]
         elif len(asked[plain]) > 1 or any(key != plain for key in known.values()):
             job.key = job_key(job.settings | {f"swept {axis}": value for axis, value in job.values.items()})
+
+
+def sweeper_overrides(overrides: Iterable[str]) -> list[str]:
+    """Those that choose and set the sweeper, as typed. They are part of the command, but Hydra gives them no sweeper."""
+    words = [as_typed(each) for each in overrides if re.match(r"(\+\+)?hydra[./]sweeper", each)]
+    if any(word.startswith("settings_of=") for word in words):  # `Taken.typed` adds these two
+        words = [word for word in words if not word.startswith(("settings_of=", "keep="))]
+    return words
 
 
 def key_of(override: str) -> str:

@@ -7,7 +7,6 @@ on as if it had not been, and a look that a failed job joins later spends nothin
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from segsweep.sweeps.grouping import UNFINISHED, Key, entry_key
 from segsweep.sweeps.ranking import Comparison, Mode, compare
 from segsweep.sweeps.report_text import setting_name
 from segsweep.sweeps.scale import PIXELS, ScaleName
-from segsweep.sweeps.state import Race
+from segsweep.sweeps.state import Race, rising
 from segsweep.sweeps.statistics import LEVEL, equivalent
 
 SCREENING_SEED = 0
@@ -101,8 +100,7 @@ def planned(keep: Any, looks: Any, margin: Any, settings: int) -> Race:
             f"hydra.sweeper.keep={keep}: must be from 2 to the number of settings, {settings}; give "
             f"hydra.sweeper.keep={min(KEEP, settings)}"
         )
-    rising = isinstance(looks, Sequence) and len(looks) > 0 and all(map(is_count, looks))
-    if not rising or looks[0] < 2 or any(one >= other for one, other in pairwise(looks)):
+    if not rising(looks):
         shown = str(looks).replace(" ", "")
         raise UserError(
             f"hydra.sweeper.looks={shown}: must be rising numbers of seeds, from 2 on; give 'hydra.sweeper.looks=[3,5,8]'"

@@ -1,6 +1,7 @@
 """Turns the results of a sweep into tables, sentences and lines of text. It reads no file and decides nothing."""
 
 import math
+import textwrap
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -315,7 +316,9 @@ def job_line(record: SweepRecord, job: Job, found: RunRecord, tally: Tally) -> s
         outcome = f"{name} is not defined on this validation split" if value is None else f"{name} {value:.4f}"
     else:
         reason = " ".join((found.error or "its process has died").split())
-        outcome = reason if job.status == "interrupted" else f"failed: {reason[:160]}"
+        outcome = (
+            reason if job.status == "interrupted" else f"failed: {textwrap.shorten(reason, 240, placeholder=' ...')}"
+        )
     # A foreign sweeper does not tell how many jobs will follow, and its overrides include settings that it does not vary.
     other = job.stage == "other"
     of = "" if other else f"/{len(record.jobs)}"

@@ -255,7 +255,8 @@ def comparison(
         # A job that failed then and has completed since would change the verdict of that look.
         failed = np.array([each in look.failed for each in numbers], dtype=bool)
         jobs["status"] = jobs["status"].where(~failed, "failed")
-        jobs["objective"] = jobs["objective"].where(~failed)
+        for column in ("objective", *(name for name in OBJECTIVES if name in jobs)):
+            jobs[column] = jobs[column].where(~failed)
         jobs = jobs[seen].copy()
     if not (jobs["status"] == "completed").any():
         return None
@@ -293,9 +294,9 @@ def note_last_leader(compared: Comparison, by_last: Comparison, name: str) -> Co
     if compared.best is None or by_last.best is None:
         return compared
     leader, other = (setting_name(best, compared.settings) for best in (compared.best, by_last.best))
-    if leader == other:
-        return compared
     means = {setting_name(row, compared.settings): row["mean"] for _, row in by_last.table.iterrows()}
+    if means[leader] == means[other]:
+        return compared
     note = (
         f"By the last validation of each job, {other} leads ({name} {means[other]:.4g} there, {means[leader]:.4g} with "
         f"{leader}); objective_at=last ranks by it, since the best of many validations flatters settings that vary."

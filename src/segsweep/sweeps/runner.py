@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import re
 import signal
 import sys
 import threading
@@ -23,7 +22,15 @@ from segsweep.locks import held
 from segsweep.resume import reopen_failed
 from segsweep.sweeps import running
 from segsweep.sweeps.launchers import batches, engine_of, jobs_at_once, runs_locally, settle_optuna
-from segsweep.sweeps.plan import UNSWEPT, SeveralProcessesError, add_jobs, broken_job, job_of, require_same_kind
+from segsweep.sweeps.plan import (
+    UNSWEPT,
+    SeveralProcessesError,
+    add_jobs,
+    broken_job,
+    job_of,
+    require_same_kind,
+    sweeper_overrides,
+)
 from segsweep.sweeps.results import Results
 from segsweep.sweeps.running import RunningSweep, watched
 from segsweep.sweeps.scored import Scoring, scoring
@@ -84,9 +91,7 @@ class SweepRunner:
                     kind = "no race" if self.record.race is None else "a race, which only hydra/sweeper=race continues"
                     raise UserError(f"{self.sweep.path}: that sweep is {kind}; give another name")
                 self.sweep.require_inside(job.directory for job in self.record.jobs if job.settings)
-                # The choice of the sweeper is part of the command, but not among the overrides that Hydra gives a sweeper.
-                chosen = [each for each in self.config.hydra.overrides.hydra if re.match(r"hydra[./]sweeper", each)]
-                self.record.overrides = [*chosen, *typed]
+                self.record.overrides = [*sweeper_overrides(self.config.hydra.overrides.hydra), *typed]
                 self.record.axes = list(dict.fromkeys([*self.record.axes, *axes]))
                 # Drop jobs that could not be composed: if this command asks for them, they are planned again.
                 self.record.jobs = [job for job in self.record.jobs if job.settings]

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf, open_dict
 
 from segsweep.console import hydra_argument, quoted, shell_word
 from segsweep.errors import UserError
-from segsweep.instantiate import to_plain
+from segsweep.instantiate import check_arguments, to_plain
 from segsweep.runs.stored import require_plain_overrides
 from segsweep.sweeps.grouping import entry_key
 from segsweep.sweeps.plan import key_of, with_interpolations
@@ -73,9 +73,12 @@ def join_settings(
         taken = take(Path(str(settings_of)), keep)
     else:
         try:
+            check_arguments(Taken, stored, prefix="settings_of.")
             taken = Taken(**stored)
-        except TypeError as error:
-            raise UserError(f"{runner.sweep.record}: settings_of: damaged ({error})") from error
+            if not taken.settings:
+                raise UserError("settings_of.settings: is empty")
+        except UserError as error:
+            raise UserError(f"{runner.sweep.record}: is damaged ({error})") from error
         if (taken.sweep, taken.keep) != (str(Path(str(settings_of))), keep):
             raise UserError(
                 f"{runner.sweep.path}: took its settings by {' '.join(map(shell_word, taken.typed))}; type that, "

@@ -1,9 +1,10 @@
 """sweep.json: the jobs of a sweep and the status of each. If it differs from a job's run.json, run.json is right."""
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path, PurePath
 from typing import Any, Literal
 
@@ -84,6 +85,12 @@ class Race:
     kept: list[dict[str, Leaf]] = field(default_factory=list)
     """The values of each setting that races. Empty before the cut; after it they stay."""
     screened_out: list[dict[str, Leaf]] = field(default_factory=list)
+
+
+def rising(looks: Any) -> bool:
+    """Whether these can be the looks of a race: rising numbers of seeds, from 2 on."""
+    counts = isinstance(looks, Sequence) and len(looks) > 0 and all(type(look) is int for look in looks)
+    return counts and looks[0] > 1 and all(one < other for one, other in pairwise(looks))
 
 
 @dataclass
@@ -189,6 +196,13 @@ class SweepRecord:
         race = content.pop("race", None)  # an earlier version wrote none
         if race is not None:
             check_arguments(Race, race, prefix="race.")
+            settings = set(content["axes"]) - {*REPLICATES}
+            if (
+                not rising(race["looks"])
+                or len(race["kept"]) == 1
+                or any(set(each) != settings for each in race["kept"])
+            ):
+                raise ValueError("race: its looks do not rise, or its settings do not fit the axes")
         check_arguments(cls, content)
         check_arguments(Objective, content["objective"], prefix="objective.")
         return cls(jobs=jobs, race=None if race is None else Race(**race), **content)

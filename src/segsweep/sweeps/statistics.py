@@ -181,7 +181,7 @@ def equivalent(values: NDArray[np.float64], margin: float, level: float, pairs: 
     differences, rounding = values[:, None] - values, _rounding(values)
     mean, rounding = differences.mean(axis=2), np.maximum(rounding[:, None], rounding)
     constant = np.ptp(differences, axis=2) <= rounding
-    bound = mean - special.stdtrit(n - 1, level / pairs) * differences.std(axis=2, ddof=1) / math.sqrt(n)
+    bound = mean - special.stdtrit(n - 1, level / pairs) * standard_error(differences)
     bound = np.where(constant, np.where(np.abs(mean) <= rounding, 0.0, math.inf), bound)
     return bool((bound <= margin).all())
 
