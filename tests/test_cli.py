@@ -160,7 +160,7 @@ def test_help_names_every_group_choice_and_root_key(command):
             assert choice.stem in outcome.out
     for key in ("lr", "momentum", "seed", "name", "objective"):
         assert f"\n  {key} " in outcome.out
-    assert outcome.out.count("python train.py ") >= 5
+    assert outcome.out.count(f"python {ROOT}/train.py ") >= 5
 
 
 @pytest.mark.slow

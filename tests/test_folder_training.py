@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from support import SMALL
+from support import ROOT, SMALL
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from segsweep import load_run
@@ -221,7 +221,7 @@ def test_without_a_test_split_the_test_is_skipped_with_a_message(command, scenes
     assert "no test: the test split is empty" in outcome.out
     assert not any(name.startswith("test/") for name in record(tmp_path / "run")["metrics"])
     (line,) = [line for line in outcome.out.splitlines() if "evaluate.py" in line]
-    assert line == "  python evaluate.py run=run split=val"
+    assert line == f"  python {ROOT}/evaluate.py run=run split=val"
     assert command(*line.split()[1:], "output=out").code == 0
     outcome = command("train.py", "-m", *TINY, *FAST, "seed=0,1", "name=two")
     (line,) = [line for line in outcome.out.splitlines() if "evaluate.py" in line]

@@ -1,4 +1,4 @@
-"""`python -m segsweep runs` lists what there is, whatever the files hold."""
+"""`segsweep runs` lists what there is, whatever the files hold."""
 
 import json
 import subprocess

@@ -46,7 +46,7 @@ def composed(arguments: list[str]) -> dict[str, Any]:
 
 def recommended(out: str) -> list[str]:
     """The arguments of the printed command."""
-    (line,) = [line for line in out.splitlines() if line.startswith("  python train.py")]
+    (line,) = [line for line in out.splitlines() if line.startswith(f"  python {ROOT}/train.py")]
     return shlex.split(line)[2:]
 
 

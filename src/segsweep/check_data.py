@@ -22,6 +22,7 @@ from segsweep.data.reading import read_pair
 from segsweep.datamodule import LOADING_KEYS
 from segsweep.errors import UserError, causes, short, shown
 from segsweep.instantiate import build, to_plain
+from segsweep.invocation import to_type
 from segsweep.plots import contact_sheet, save
 from segsweep.runs.files import write_json, write_text
 from segsweep.training_setup import require_known_settings
@@ -76,7 +77,7 @@ def require_table(look: MaskLook, directory: Path, typed: Sequence[str]) -> NoRe
         changed = {f"data.{key}": value for key, value in keys.items()}
         kept = [word for word in typed if word.partition("=")[0] not in changed]
         kept = kept or [quoted("data.root", look.root)]
-        return " ".join(["python check_data.py", *map(shell_word, kept), *starmap(hydra_argument, changed.items())])
+        return " ".join([to_type("check_data"), *map(shell_word, kept), *starmap(hydra_argument, changed.items())])
 
     lines = look.lines()
     lines += [f"These are the colours of {name}: {command(labels=name)}" for name in look.presets_by_color]

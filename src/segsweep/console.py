@@ -15,6 +15,7 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf.errors import OmegaConfBaseException
 
 from segsweep.errors import DivergedError, UserError, causes, one_line, os_error_behind, short, shown
+from segsweep.invocation import called, to_type
 from segsweep.keys import unknown
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def evaluate_command(run: Path, metrics: Iterable[str], tests: bool) -> str:
         tests: the setting trainer.test.
     """
     untested = tests and not any(name.startswith("test/") for name in metrics)
-    return f"python evaluate.py {hydra_argument('run', run)}{' split=val' if untested else ''}"
+    return f"{to_type('evaluate')} {hydra_argument('run', run)}{' split=val' if untested else ''}"
 
 
 def progress_bar() -> "Progress":
@@ -279,10 +280,11 @@ def as_typed(word: str) -> str:
 
 def several_values(typed: str) -> str:
     """The line for lr=0.1,0.01: a sweep without -m, or a list without brackets."""
-    script, (key, _, value) = f"python {sys.argv[0]}", as_typed(typed).partition("=")
-    words = [as_typed(word) for word in sys.argv[1:]]
-    if Path(sys.argv[0]).stem == "train":
-        return f"{typed}: several values need -m; type {script} -m {' '.join(map(shell_word, words))}"
+    command, words = called()
+    key, _, value = as_typed(typed).partition("=")
+    if command == "train":
+        again = " ".join(shell_word(as_typed(word)) for word in words)
+        return f"{typed}: several values need -m; type {to_type()} -m {again}"
     return f"{key}={value}: several values need brackets; type {shell_word(f'{key}=[{value}]')}"
 
 
@@ -311,7 +313,7 @@ def explain(error: BaseException) -> str | None:
         return f"+{key}: the key exists already; type {key}=... without the +"
     if isinstance(error, HydraException | OmegaConfBaseException):
         reason = f" ({one_line(error.__cause__)})" if isinstance(error.__cause__, OmegaConfBaseException) else ""
-        return f"{one_line(error)}{reason}; python {sys.argv[0]} --help lists what there is"
+        return f"{one_line(error)}{reason}; {to_type()} --help lists what there is"
     if isinstance(error, ValueError) and "integer string conversion" in str(
         error
     ):  # Python's limit, met by Hydra's parser
@@ -319,7 +321,7 @@ def explain(error: BaseException) -> str | None:
         return f"{typed.partition('=')[0]}: has a number of more than 4,300 digits; type a smaller one"
     if isinstance(error, ValueError) and "Config group override" in str(error):
         null = next((argument for argument in sys.argv if re.fullmatch(r"[a-z/_]+=null", argument)), "null")
-        return f"{null}: a group needs a choice; python {sys.argv[0]} --help lists them"
+        return f"{null}: a group needs a choice; {to_type()} --help lists them"
     if type(error).__module__.partition(".")[0] in ("joblib", "submitit", "ray"):
         if "(state: CANCELLED" in str(error):  # the log below may tell of an earlier time-out
             return (

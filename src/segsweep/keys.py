@@ -7,7 +7,6 @@ import contextlib
 import difflib
 import re
 import shlex
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from segsweep.errors import UserError
+from segsweep.invocation import called, conf_folder, to_type
 
 GROUPS = ("data", "model", "loss", "optim", "scheduler", "trainer", "callbacks", "logger")
 """Groups of a training's configuration."""
@@ -171,7 +171,7 @@ def unknown(key: str, config: DictConfig | None = None) -> str:
         key: as typed, without `+`: "optimizer", "data.batchsize".
         config: the command's, with Hydra's node; None composes it from the command line of this process.
     """
-    script = f"python {sys.argv[0]}"
+    script = to_type()
     if config is None and (config := _composed()) is None:
         return f"{key}: no such key; {script} --help lists what there is"
     folder, settings, others = _known(config)
@@ -184,7 +184,7 @@ def unknown(key: str, config: DictConfig | None = None) -> str:
     group, _, name = near.partition(".")
     if near not in dict(_flat(settings)):
         choice, now = others[group][name], f"{group}={chosen[group]}"
-        arguments = [re.sub(rf"^\+*{re.escape(key)}=", f"{near}=", word) for word in sys.argv[1:]]
+        arguments = [re.sub(rf"^\+*{re.escape(key)}=", f"{near}=", word) for word in called()[1]]
         typed = shlex.join([f"{group}={choice}", *arguments])
         return f"{key}: no such key with {now}; add {group}={choice}: {script} {typed}"
     if near == key:
@@ -280,10 +280,10 @@ def _choice_by_key(folder: Path) -> dict[str, str]:
 
 def _composed() -> DictConfig | None:
     """The command's configuration with the typed choices from groups; None if Hydra cannot compose it."""
-    command, folder = Path(sys.argv[0]).stem, Path(sys.argv[0]).resolve().parent / "conf"
-    if command not in KEYS or not folder.is_dir():
+    (command, words), folder = called(), conf_folder()
+    if command not in KEYS:
         return None
-    typed = [word for word in sys.argv[1:] if re.fullmatch(r"\+?[a-z_]+=[\w/]+", word)]
+    typed = [word for word in words if re.fullmatch(r"\+?[a-z_]+=[\w/]+", word)]
     typed = [word for word in typed if (folder / word.lstrip("+").partition("=")[0]).is_dir()]
     for overrides in (typed, []):
         ready = GlobalHydra.instance().is_initialized()

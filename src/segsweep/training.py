@@ -25,6 +25,7 @@ from segsweep.data.source import Split
 from segsweep.errors import Interrupted, UserError, first_line
 from segsweep.initial_weights import contents_of
 from segsweep.instantiate import to_plain
+from segsweep.invocation import to_type
 from segsweep.plots import loss_curve, save
 from segsweep.resume import PreviousRun, last_step, previous_run, reopen_failed, require_restorable
 from segsweep.root_settings import check_root
@@ -198,7 +199,7 @@ def recorded(record: RunRecord, run: RunDirectory, config: DictConfig, resumes: 
                     raise UserError(f"{moved}start it again") from error
                 record.status, record.error, record.traceback = "interrupted", "its directory was renamed", None
                 raise UserError(
-                    f"{moved}go on with python train.py {hydra_argument('resume', relative(now))}"
+                    f"{moved}go on with {to_type('train')} {hydra_argument('resume', relative(now))}"
                 ) from error
             raise
         finally:

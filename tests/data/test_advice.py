@@ -140,7 +140,7 @@ def test_the_command_for_a_folder_without_a_table_repeats_what_was_typed(folder:
     (folder.root / "classes.csv").unlink()
     with pytest.raises(NoClassTableError) as refused:
         FolderSource(folder.root, exclude=[pattern])
-    (command,) = re.findall(r"python check_data\.py (.*) to get", str(refused.value))
+    (command,) = re.findall(r"segsweep check (.*) to get", str(refused.value))
     assert typed_keys(command) == {"root": str(folder.root), "exclude": [pattern]}
 
 

@@ -129,6 +129,8 @@ def test_git_state_is_the_commit_and_whether_a_tracked_file_is_changed(tmp_path:
     commit = git(inside.parent, "rev-parse", "HEAD")
     assert git_state(inside) == {"commit": commit, "dirty": False}
     (inside.parent / "outputs.txt").write_text("untracked")
+    (installed := inside.parent / ".venv/segsweep").mkdir(parents=True)  # a package in the user's own checkout
+    assert git_state(installed) is None
     assert git_state(inside) == {"commit": commit, "dirty": False}
     (inside / "code.py").write_text("2")
     assert git_state(inside) == {"commit": commit, "dirty": True}

@@ -63,7 +63,7 @@ def test_the_jobs_are_the_best_settings_with_their_unswept_overrides_times_the_o
     assert found["trainer.max_steps"] == 1
     for name in ("heatmap.png", "settings.csv", "summary.md"):
         assert (second / name).is_file()
-    assert "python train.py -m settings_of=multirun/grid keep=3 " in (second / "summary.md").read_text()
+    assert f"python {ROOT}/train.py -m settings_of=multirun/grid keep=3 " in (second / "summary.md").read_text()
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ import pandas as pd
 import pytest
 from filelock import FileLock
 from PIL import Image
-from support import SENDERS, Command, Outcome, printed_arguments
+from support import ROOT, SENDERS, Command, Outcome, printed_arguments
 from sweep_support import GRID, TINY, TRAP, Sweep, content, run_record, same_weights, state, statuses
 
 from segsweep.cli import start as resolvers
@@ -136,7 +136,7 @@ def test_the_next_commands_that_are_printed_work(finished: Finished, grid: Path,
     _, outcome = finished
     printed = next(line for line in outcome.out.splitlines() if "evaluate.py" in line)
     words = shlex.split(printed)
-    assert words[:2] == ["python", "evaluate.py"]
+    assert words[:2] == ["python", f"{ROOT}/evaluate.py"]
     scored = command("evaluate.py", *words[2:], "hydra.run.dir=evaluation", "accelerator=cpu")
     assert scored.code == 0, scored.err
 

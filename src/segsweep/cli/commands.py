@@ -18,6 +18,7 @@ from segsweep.absent_classes import MARK, absence, rests_on
 from segsweep.cli.start import free_folder, importing, new_folder, say, started
 from segsweep.console import evaluate_command, fail, mistakes_in_one_line, progress_bar, relative, shell_word
 from segsweep.errors import UserError
+from segsweep.invocation import to_type
 
 if TYPE_CHECKING:
     from segsweep.runs import RunRecord
@@ -115,7 +116,7 @@ def speed(config: DictConfig, directory: Path, overrides: list[str]) -> None:
         print(f"No setting with a loss below {NEAR:g} gains more than {enough}: keep the given ones. Type:")
     else:
         print(f"* is {report.chosen.ratio:.2f} times as fast as the settings as given. Type:")
-    print(f"  {' '.join(['python train.py', *map(shell_word, report.arguments)])}")
+    print(f"  {' '.join([to_type('train'), *map(shell_word, report.arguments)])}")
     if report.sweep is not None:
         jobs, gain = report.sweep
         print(f"In a sweep, {jobs} jobs at once make {gain:.2f} times as many steps a second. Add to -m:")

@@ -1,4 +1,4 @@
-"""Shared by all entry points: resolvers for folder names, and `run`."""
+"""Shared by all entry points: resolvers for folder names and help, `run`, and `run_command`."""
 
 import hashlib
 import io
@@ -9,14 +9,17 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from omegaconf import OmegaConf
+import hydra
+from omegaconf import DictConfig, OmegaConf
 
+from segsweep.cli import commands
 from segsweep.cli.slips import refuse_slips, whole_numbers
 from segsweep.cli.start import how_to_continue, new_folder, started
 from segsweep.cli.unbegun import made, remove_unbegun
 from segsweep.console import explain, fail
 from segsweep.errors import Interrupted, UserError
 from segsweep.fingerprint import NAME
+from segsweep.invocation import COMMANDS, called, conf_folder, to_type
 from segsweep.keys import opened
 from segsweep.sweeps.callback import finish_sweep
 
@@ -50,8 +53,14 @@ def job_folder(dirname: str) -> str:
     return name if len(name) <= 120 else f"{name[:107]}-{hashlib.sha256(dirname.encode()).hexdigest()[:12]}"
 
 
+def typed(command: str) -> str:
+    """What is typed for a command, in a template of Hydra's help, where a $ begins a name."""
+    return to_type(command).replace("$", "$$")
+
+
 for _resolver in (run_folder, sweep_folder, hydra_subdir, new_folder, job_folder):
     OmegaConf.register_new_resolver(_resolver.__name__, _resolver, use_cache=True, replace=True)
+OmegaConf.register_new_resolver(typed.__name__, typed, replace=True)
 
 
 def run(main: Callable[[], object]) -> None:
@@ -65,9 +74,9 @@ def run(main: Callable[[], object]) -> None:
     made.clear()
     try:
         try:
-            command = Path(sys.argv[0]).stem
-            refuse_slips(command, sys.argv[1:])
-            sys.argv[1:] = opened(command, whole_numbers(sys.argv[1:]))
+            command, words = called()
+            refuse_slips(command, words)
+            sys.argv[1:] = opened(command, whole_numbers(words))
             main()
         finally:
             succeeded = finish_sweep()
@@ -90,3 +99,20 @@ def run(main: Callable[[], object]) -> None:
         sys.exit(128 + signum)
     if not succeeded:
         sys.exit(1)
+
+
+def run_command(command: str) -> None:
+    """Runs `segsweep train lr=0.1` from `sys.argv`, as `python train.py lr=0.1` runs.
+
+    Args:
+        command: a key of `COMMANDS`.
+    """
+    program, words = sys.argv[0], called()[1]
+
+    def job(config: DictConfig) -> object:
+        # ddp starts sys.argv again in its other processes; a worker of a launcher may have none of ours.
+        sys.argv = [program, COMMANDS[command], *words]
+        return getattr(commands, command)(config)
+
+    sys.argv = [f"{program} {COMMANDS[command]}", *words]  # Hydra takes all words for overrides
+    run(hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=command)(job))

@@ -4,7 +4,6 @@ Looks at the words of a command before Hydra does, whose own messages come from 
 """
 
 import re
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from hydra.errors import HydraException
 
 from segsweep.console import hydra_argument, quoted, shell_word
 from segsweep.errors import UserError
+from segsweep.invocation import to_type
 from segsweep.keys import KEYS, SWEEPER, meant
 
 FLAGS = (
@@ -90,7 +90,7 @@ def bare(command: str, words: Sequence[str], at: int) -> str:
     word, rest = words[at], words[at + 1 :]
     before = words[at - 1] if at else ""
     key, equals, value = before.partition("=")
-    script = f"python {sys.argv[0]}"
+    script = to_type()
     if word.lower() in ("help", "h", "?", "usage"):
         return f"{word}: type {script} --help"
     if word.startswith("="):  # a key before it would have been refused first
@@ -161,7 +161,7 @@ def check_pair(word: str, rest: Sequence[str]) -> None:
     if value.startswith("=") and readable(once := f"{key}{value}"):
         raise UserError(f"{word}: has two =; type {shell_word(once)}")
     if not readable(f"{key}=1"):
-        raise UserError(f"{word}: {key} is no key; python {sys.argv[0]} --help lists the keys")
+        raise UserError(f"{word}: {key} is no key; {to_type()} --help lists the keys")
     raise UserError(f"{word}: needs quotes; type {hydra_argument(key, value)}")
 
 

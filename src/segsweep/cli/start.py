@@ -20,6 +20,7 @@ from segsweep import interrupt
 from segsweep.cli.unbegun import absent, made
 from segsweep.console import as_typed, mistakes_in_one_line, quoted, relative, shell_word
 from segsweep.errors import Interrupted, UserError
+from segsweep.invocation import called, to_type
 from segsweep.keys import require_known, typed_keys
 from segsweep.root_settings import check_root
 
@@ -202,12 +203,12 @@ def how_to_continue(interruption: Interrupted) -> list[str]:
     stopped, folder, what = str(interruption), started.folder, started.what
     if what is None or not FIRST_PROCESS:
         return [stopped]
-    shown, script = relative(folder), f"python {shell_word(sys.argv[0])}"
+    shown, script, arguments = relative(folder), to_type(), called()[1]
     try:
         content = json.loads((folder / f"{what}.json").read_text(encoding="utf-8"))
         if what == "sweep":
             completed = sum(job["status"] == "completed" for job in content["jobs"])
-            words = [as_typed(word) for word in sys.argv[1:]]
+            words = [as_typed(word) for word in arguments]
             if content["name"] is None and not any(word.startswith("hydra.sweep.dir=") for word in words):
                 words.append(quoted("hydra.sweep.dir", shown))
             typed = " ".join(map(shell_word, words))
@@ -220,7 +221,7 @@ def how_to_continue(interruption: Interrupted) -> list[str]:
         saved = (folder / "checkpoints/last.ckpt").exists()
         at = f" at step {content['steps']:,}; the checkpoint is" if saved else " before the first checkpoint"
         # A stored `code` is not trusted, so it is typed again.
-        again = [quoted("resume", shown), *(word for word in sys.argv[1:] if word.startswith("code="))]
+        again = [quoted("resume", shown), *(word for word in arguments if word.startswith("code="))]
         verb = "continue" if saved else "start again"
         return [f"{stopped}{at} in {shown}", f"{verb} with: {script} {' '.join(map(shell_word, again))}"]
     except (OSError, ValueError, LookupError, TypeError):

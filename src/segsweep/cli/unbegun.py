@@ -4,10 +4,11 @@ import contextlib
 import json
 import os
 import shutil
-import sys
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+
+from segsweep.invocation import called
 
 made: list[Path] = []
 """Folders that were not there before this command, outer ones first."""
@@ -25,7 +26,7 @@ def remove_unbegun() -> None:
 
     Such a folder holds what is written at the start, and a run.json that only says which mistake ended the run.
     """
-    at_start = {*_AT_START, f"{Path(sys.argv[0]).stem}.log"}
+    at_start = {*_AT_START, f"{called()[0]}.log"}
     with contextlib.suppress(OSError, Timeout):
         if not made or {path.name for path in made[-1].iterdir()} - at_start:
             return

@@ -12,6 +12,7 @@ from segsweep.data.layouts import LayoutSettings, Proposal, arguments, propose
 from segsweep.data.lists import VOC_LISTS, read_list
 from segsweep.data.pairs import IMAGE_TYPES, File, Layout, Pair, Pairing, pair_files
 from segsweep.errors import UserError, shown
+from segsweep.invocation import to_type
 
 FOUND_BY_NAME = LayoutSettings()
 """No key is typed."""
@@ -51,7 +52,8 @@ def require_pairs(found: Found) -> tuple[Pair, ...]:
     """The pairs; raises UserError if there are problems, which names the first one and the number of the others."""
     if found.problems:
         more = len(found.problems) - 1
-        raise UserError(found.problems[0] + (f" ({more} more like it: check_data.py lists them all)" if more else ""))
+        others = f" ({more} more like it: {to_type('check_data')} lists them all)" if more else ""
+        raise UserError(found.problems[0] + others)
     return found.pairs
 
 

@@ -12,6 +12,7 @@ from segsweep.console import hydra_argument
 from segsweep.data.first_look import MaskLook, look_at_masks
 from segsweep.data.layouts import LayoutSettings
 from segsweep.errors import UserError, shown
+from segsweep.invocation import to_type
 
 LabelSpec = str | Sequence[Mapping[str, Any]] | Mapping[str, Any] | ClassTable
 
@@ -50,7 +51,7 @@ def load_labels(
         for entry in fields(wanted)
         if getattr(wanted, entry.name) not in (entry.default, [])
     ]
-    command = " ".join(["python check_data.py", hydra_argument("data.root", root), *typed])
+    command = " ".join([to_type("check_data"), hydra_argument("data.root", root), *typed])
     known = f"add data.labels={look.presets_by_color[0]}, or " if look.presets_by_color else ""
     error = NoClassTableError(
         f"{shown(root)}: holds no class table; {look.summary()}; {known}type {command} to get a table to fill in, for"

@@ -242,7 +242,7 @@ def versions() -> dict[str, str]:
 
 
 def git_state(folder: Path) -> dict[str, Any] | None:
-    """Commit of the checkout around `folder`, and whether a tracked file is changed; None outside a checkout."""
+    """Commit of the checkout that has `folder`, and whether a tracked file is changed; None if no checkout tracks it."""
 
     def git(*arguments: str) -> str:
         # `git status` would lock and update the index, and leave the lock behind on a full disk or when killed.
@@ -250,6 +250,7 @@ def git_state(folder: Path) -> dict[str, Any] | None:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
 
     try:
+        git("ls-files", "--error-unmatch", ".")  # not the user's own checkout around a virtual environment
         return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--untracked-files=no"))}
     except (OSError, subprocess.SubprocessError):
         return None

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from segsweep.console import hydra_argument, relative, shell_word
+from segsweep.invocation import to_type
 from segsweep.sweeps.grouping import Key, entry_key
 from segsweep.sweeps.looks import next_level
 from segsweep.sweeps.plan import key_of, with_interpolations
@@ -119,4 +120,4 @@ def _command(results: Results, number: int, keep: int | None = None) -> str:
     code = {each: None for job in record.jobs for each in job.overrides if key_of(each) == "code"}
     words = [hydra_argument("settings_of", relative(results.sweep.path)), *([f"keep={keep}"] if keep else [])]
     words += [shell_word(word) for word in [*list(code)[:1], *with_interpolations(record)]]
-    return f"python train.py -m {' '.join(words)} {shlex.quote(f'seed={seeds}')}"
+    return f"{to_type('train')} -m {' '.join(words)} {shlex.quote(f'seed={seeds}')}"

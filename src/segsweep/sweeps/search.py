@@ -7,6 +7,7 @@ from typing import Any
 
 from segsweep.console import hydra_value, quoted, shell_word
 from segsweep.errors import UserError
+from segsweep.invocation import to_type
 from segsweep.sweeps.grouping import Key
 from segsweep.sweeps.plan import key_of
 from segsweep.sweeps.race import SCREENING_SEED, planned, setting_key
@@ -131,7 +132,7 @@ def race(runner: SweepRunner, choices: dict[str, list[str]], final: Sequence[str
 def _require_same_race(runner: SweepRunner, known: Race, wanted: Race, asked: set[tuple[Key, ...]]) -> None:
     """Refuses a command that changes a race after its cut."""
     name = runner.record.name or runner.sweep.path
-    again = f"python train.py -m {shlex.join(runner.sweep.read().overrides)}"
+    again = f"{to_type('train')} -m {shlex.join(runner.sweep.read().overrides)}"
     axes = runner.record.settings_axes
     settings = [*known.kept, *known.screened_out]
     if any(values.keys() != set(axes) for values in settings) or {setting_key(v, axes) for v in settings} != asked:
