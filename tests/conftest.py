@@ -36,7 +36,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
-    """Runs an entry point with tmp_path as the working directory: `command("train.py", "lr=0.1")`."""
+    """Runs an entry point with tmp_path as the working directory: `command("train.py", "lr=0.1")`; or the script's whole path."""
 
     def run(script: str, *arguments: str) -> Outcome:
         from segsweep import cli
@@ -45,7 +45,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
         monkeypatch.syspath_prepend(str(ROOT))
         monkeypatch.setattr(sys, "argv", [str(ROOT / script), *arguments])
         monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
-        main = importlib.import_module(script.removesuffix(".py")).main
+        main = importlib.import_module(Path(script).stem).main
         capsys.readouterr()
         code = 0
         try:

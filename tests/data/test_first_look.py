@@ -221,7 +221,7 @@ def test_the_command_that_is_printed_passes_and_writes_nothing_into_the_folder(
     assert outcome.code == 1
     assert "no class table" in outcome.error_lines[0]
     assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before
-    printed = re.findall(r"python (check_data\.py .*)", outcome.out)
+    printed = re.findall(r"python (\S*check_data\.py .*)", outcome.out)
     assert printed
     for line in printed:
         if "by=index" in line and tool == "ISPRS Potsdam":
@@ -240,6 +240,6 @@ def test_a_training_is_refused_with_the_finding_and_the_check_to_run(command: Co
     outcome = command("train.py", *SMALL, *keys)
     assert (outcome.code, len(outcome.error_lines)) == (1, 1)
     assert "ids 0, 1, 2" in outcome.err
-    (line,) = re.findall(r"python (check_data\.py .*?) to get", outcome.err)
+    (line,) = re.findall(r"python (\S*check_data\.py .*?) to get", outcome.err)
     outcome = command(*shlex.split(line), "hydra.run.dir=check")
     assert (tmp_path / "check/classes.csv").is_file()

@@ -21,6 +21,7 @@ from support import ROOT, Command
 from sweep_support import TRAP, Made, Sweep, content, run_record, same_weights, state, statuses
 
 from segsweep import user_code
+from segsweep.invocation import to_type
 from segsweep.keys import opened
 from segsweep.sweeps.load import load_sweep
 from segsweep.sweeps.looks import FIRST_LEVEL, look_now
@@ -195,7 +196,7 @@ def test_what_a_stored_sweep_may_not_say_is_typed_again_and_printed(
     assert outcome.code == 0, outcome.err
     (line,) = (line.strip() for line in outcome.out.splitlines() if "settings_of" in line)
     words = shlex.split(line)
-    assert words[:3] == ["python", "train.py", "-m"]
+    assert words[:3] == ["python", f"{ROOT}/train.py", "-m"]
     assert "data.sigma1=${base}" in words
     refused = command("train.py", *(word for word in words[2:] if "sigma1" not in word), TRAP)
     assert (refused.code, len(refused.error_lines)) == (1, 1), refused.err
@@ -218,7 +219,7 @@ def following(sweep: Path) -> NextTraining | None:
 def typed_words(line: str) -> list[str]:
     """The words of a printed line, as bash and `opened` hand them to Hydra."""
     words = shlex.split(line)
-    assert words[:3] == ["python", "train.py", "-m"]
+    assert words[:3] == [*shlex.split(to_type("train")), "-m"]
     return opened("train", words[3:])
 
 
