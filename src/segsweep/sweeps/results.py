@@ -88,7 +88,9 @@ class Results:
         record, race = self.record, self.record.race
         if race is None or not race.kept:
             return None
-        jobs, name = self.table[self.table["stage"] != FINAL], record.objective["name"]
+        jobs, name = self.table, record.objective["name"]
+        if "stage" in jobs:
+            jobs = jobs[jobs["stage"] != FINAL]
         return follow(
             jobs.assign(status=outcomes(jobs)), record.settings_axes, race, name=record.label, mode=record.mode,
             scale=scale_of(name, jobs["objective"]), pixels=self.pixels,
