@@ -25,7 +25,8 @@ from segsweep.datamodule import LOADING_KEYS, SegmentationDataModule
 from segsweep.errors import UserError, shown
 from segsweep.instantiate import checked, naming_keys
 from segsweep.runs.image_input import reads_files
-from segsweep.runs.load import Run, build_registered
+from segsweep.runs.load import Run
+from segsweep.runs.run_checkpoint import build_registered
 from segsweep.training_setup import require_known_settings
 
 ScoredSplit = Literal["val", "test", "all"]
