@@ -104,7 +104,7 @@ def train(
             load_code(settings.get("code"))
             session = assemble(settings, run, stop, step)
             if step is not None:
-                require_restorable(session.task, run, step, session.total_steps)
+                require_restorable(session.task, run, step, session.data.total_steps(session.trainer))
             stop.raise_if_told()
             cautions = inspect_inputs(record, session, settings)
             ready()

@@ -130,7 +130,7 @@ class RunDirectory:
         for folder in (self.checkpoints, self.tensorboard):
             if folder.exists():
                 shutil.rmtree(folder)
-        for file in (self.record, self.metrics, self.curves, self.samples):
+        for file in (self.record, self.metrics, self.curves, self.samples, self.path / "loss_curve.png"):
             file.unlink(missing_ok=True)
 
 
