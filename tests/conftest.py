@@ -36,7 +36,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
-    """Runs an entry point with tmp_path as the working directory: `command("train.py", "lr=0.1")`; or the script's whole path."""
+    """Runs an entry point with tmp_path as the working directory: `command("train.py", "lr=0.1")`, or a whole path."""
 
     def run(script: str, *arguments: str) -> Outcome:
         from segsweep import cli
