@@ -39,7 +39,10 @@ FOUND_NORM = (
     "separate statistics for each place: {separate}."
 )
 
-FOUND_ZERO = "**Cross-entropy over one channel** is always 0, with a largest gradient of {gradient}: that training learns nothing."
+FOUND_ZERO = (
+    "**Cross-entropy over one channel** is always 0, with a largest gradient of {gradient}: that training learns "
+    "nothing."
+)
 
 FOUND_IOU = (
     'The report\'s **"IoU"** ignores which class: it scores {score} where every pixel is wrong. Its figures cannot be '
