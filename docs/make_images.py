@@ -66,7 +66,7 @@ def samples(path: Path, run_directory: str) -> Path:
 
 
 def printed(record: RunRecord, directory: Path) -> str:
-    """What a run prints at its end, as a block of Markdown; run it with the environment variable COLUMNS=80."""
+    """What a run prints at its end on a terminal of 80 columns or more, as a block of Markdown."""
     with contextlib.redirect_stdout(io.StringIO()) as out:
         print_result(record, directory, tests=True)
     return "".join(f"    {line}".rstrip() + "\n" for line in out.getvalue().splitlines())
