@@ -159,6 +159,18 @@ def test_links_and_pictures_lead_somewhere(page: Path):
             assert not anchor or anchor in anchors(linked), f"{target}#{anchor}"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_python_files_that_a_page_names_exist(page: Path):
+    places = (ROOT, ROOT / "src/segsweep", ROOT / "benchmarks", ROOT / "docs", ROOT / "tests")
+    for name in re.findall(r"`((?:[\w]+/)*[\w]+\.py)`", page.read_text(encoding="utf-8")):
+        own = name.startswith("own/") or name in (
+            "mine.py",
+            "labelme2voc.py",
+            "tests/test_x.py",
+        )  # a user's or a tool's
+        assert own or any((place / name).is_file() for place in places), name
+
+
 def test_every_page_can_be_reached_from_the_readme():
     reached, todo = set(), [ROOT / "README.md"]
     while todo:
