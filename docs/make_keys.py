@@ -19,6 +19,8 @@ from segsweep.runs.files import write_text
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs/keys.md"
+REQUIRED, ON = "required", "on"
+"""Defaults in words: a key that has none, and an object that is left out with null."""
 Defaults = dict[str, dict[str, str]]
 """By key, with its group, the default of each choice; of an entry point, whose keys are in no choice, under ""."""
 
@@ -38,9 +40,9 @@ def leaves(node: Mapping[str, Any], prefix: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for key, value in node.items():
         if isinstance(value, dict) and "_target_" in value:
-            found |= {f"{prefix}{key}": "on"} | leaves(value, f"{prefix}{key}.")
+            found |= {f"{prefix}{key}": ON} | leaves(value, f"{prefix}{key}.")
         elif not key.startswith("_") and key != "architecture":  # which MONAI net it is: the choice says that
-            found[f"{prefix}{key}"] = "required" if value == "???" else hydra_value(value).strip("'") or "''"
+            found[f"{prefix}{key}"] = REQUIRED if value == "???" else hydra_value(value).strip("'") or "''"
     return found
 
 
@@ -81,10 +83,10 @@ def cell(found: Mapping[str, str], every: int) -> str:
     """
     by_value: dict[str, list[str]] = {}
     for choice, value in found.items():
-        by_value.setdefault(value, []).append(choice)
+        by_value.setdefault(value if value in (REQUIRED, ON) else f"`{value}`", []).append(choice)
     if len(by_value) == 1 and len(found) == every:
-        return f"`{next(iter(by_value))}`"
-    return ", ".join(f"`{value}` ({', '.join(names)})" for value, names in by_value.items())
+        return next(iter(by_value))
+    return ", ".join(f"{value} ({', '.join(names)})" for value, names in by_value.items())
 
 
 def expected(page: str) -> dict[str, dict[str, str]]:
