@@ -46,7 +46,8 @@ from segsweep.errors import LONGEST, UserError, shown
 from segsweep.image_files import limits
 from segsweep.nets import TextureCNN, UNet
 from segsweep.runs import Objective, RunRecord, read_metrics
-from segsweep.runs.load import FORMAT, load_run, load_weights
+from segsweep.runs.load import load_run, load_weights
+from segsweep.runs.run_checkpoint import FORMAT
 
 PIXELS = 1 << 22
 """Replaces the real limit on pixels, to try many files in a short time; the limit on bytes follows from it."""

@@ -12,10 +12,12 @@ import pytest
 import torch
 from PIL import Image
 from support import ROOT, Command, Outcome
+from tool_folders import TOOLS
 from using_runs import train_on_scenes
 
 from segsweep import load_run
 from segsweep.classes import MaskRule, read_mask
+from segsweep.data import FolderSource
 from segsweep.data.demo import DEMO_LABELS, write_demo_folder
 from segsweep.evaluation import Evaluator, evaluate
 from segsweep.evaluation_data import data_of
@@ -182,6 +184,21 @@ def test_a_folder_without_splits_or_table_of_its_own_is_scored_whole_when_asked(
         shutil.copytree(tmp_path / f"scenes/test/{kind}", tmp_path / f"plain/{kind}")
     command("evaluate.py", "run=run", "output=own", "accelerator=cpu")
     outcome = command("evaluate.py", "run=run", "data.root=plain", "split=all", "output=out", "accelerator=cpu")
+    assert outcome.code == 0, outcome.err
+    assert written(tmp_path / "out")["confusion"] == written(tmp_path / "own")["confusion"]
+
+
+def test_a_folder_with_other_names_than_the_run_s_is_read_like_it(command, tmp_path: Path):
+    TOOLS["labelme"](tmp_path / "scenes")  # its masks are read by number, as its table of names says
+    train_on_scenes(command, tmp_path)
+    own = command("evaluate.py", "run=run", "split=all", "output=own", "accelerator=cpu")
+    assert own.code == 0, own.err
+    for kind, folder in (("images", "photos"), ("masks", "photos/labels")):
+        for pair in FolderSource(tmp_path / "scenes").found.pairs:
+            file = pair.image if kind == "images" else pair.mask
+            (tmp_path / "other" / folder).mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, tmp_path / "other" / folder / f"{pair.name.replace('/', '_')}{file.suffix}")
+    outcome = command("evaluate.py", "run=run", "data.root=other", "split=all", "output=out", "accelerator=cpu")
     assert outcome.code == 0, outcome.err
     assert written(tmp_path / "out")["confusion"] == written(tmp_path / "own")["confusion"]
 

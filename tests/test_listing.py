@@ -1,6 +1,7 @@
 """`python -m segsweep runs` lists what there is, whatever the files hold."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -49,6 +50,23 @@ def test_runs_and_sweeps_are_listed_with_what_they_are(
     main(["runs"])
     lines = [line for line in capsys.readouterr().out.splitlines() if "completed" in line or "interrupted" in line]
     assert [f" {entry['path']} " in line for entry, line in zip((first, second), lines, strict=True)] == [True, True]
+
+
+def test_no_file_outside_a_sweep_and_no_pipe_is_read(tmp_path: Path):
+    sweep = tmp_path / "sweep"
+    for place in (tmp_path / "victim", sweep / "pipe", sweep / "job"):
+        place.mkdir(parents=True)
+    record = {"status": "completed", "objective": {"name": "val/iou", "mode": "max", "value": 0.5, "at": "last"}}
+    for place in (tmp_path / "victim", sweep / "job"):
+        (place / "run.json").write_text(json.dumps(record))
+    os.mkfifo(sweep / "pipe/run.json")
+    jobs = [{"directory": name} for name in ("job", "pipe", "../victim", str(tmp_path / "victim"))]
+    (sweep / "sweep.json").write_text(json.dumps({"jobs": jobs, "objective": record["objective"]}))
+    entry = read_sweep(sweep)
+    assert (entry.status, entry.objective, entry.value) == ("3 pending, 1 completed", "val/iou (last)", 0.5)
+    (tmp_path / "alone").mkdir()
+    os.mkfifo(tmp_path / "alone/run.json")
+    assert read_run(tmp_path / "alone").status == "unreadable"
 
 
 def test_a_folder_that_is_not_there_is_named_and_an_empty_one_is_no_error(

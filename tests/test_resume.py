@@ -87,6 +87,7 @@ SETTINGS = {
     "textures": [EVERY_STEP],
     "saved seldom": ["callbacks.last_checkpoint.every_n_steps=4", "optim=sgd", "momentum=0.9"],
     "validated inside an epoch": ["trainer.val_every_n_steps=2", EVERY_STEP],
+    "accumulated": ["data.batch_size=1", "trainer.accumulate=2", EVERY_STEP],
     "one cycle": ["optim=rmsprop", "scheduler=onecycle", EVERY_STEP, "data.num_workers=2"],
 }
 

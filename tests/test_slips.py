@@ -37,6 +37,9 @@ SLIPS = {
     ("train", "outputs/2026-01-31/12-00-00"): "resume=outputs/2026-01-31/12-00-00",
     ("train", "my/images"): "data=folder data.root=my/images",
     ("train", "own/net.py"): "code=own/net.py",
+    ("train", "old/best.ckpt"): "init=old/best.ckpt",
+    ("train", "settings_of multirun/a"): "settings_of=multirun/a",
+    ("train", "init=my runs/a"): "\"init='my runs/a'\"",
     ("evaluate", "multirun/a"): "run=multirun/a",
     ("evaluate", "--run=outputs/a"): "run=outputs/a",
     ("evaluate", "outputs/a outputs/b"): "'run=[outputs/a,outputs/b]'",
@@ -96,6 +99,16 @@ def test_whole_numbers_may_have_a_point_or_an_exponent(key: str):
     same = ["1.5", "1e-3", "1e3x", "null", "abc1e3", "${lr}", "'1.x'", "1e300"]
     words = [f"{key}={value}" for value in [*typed, *same]]
     assert whole_numbers(words) == [f"{key}={value}" for value in [*typed.values(), *same]]
+
+
+def test_a_sweep_s_folder_is_taken_for_its_settings(tmp_path: Path):
+    (tmp_path / "a sweep").mkdir()
+    (tmp_path / "a sweep/sweep.json").write_text("{}")
+    with pytest.raises(UserError) as error:
+        refuse_slips("train", [str(tmp_path / "a sweep")])
+    multirun, word = shlex.split(str(error.value).rpartition("; type ")[2])
+    assert multirun == "-m"
+    assert OverridesParser.create().parse_override(word).value() == str(tmp_path / "a sweep")
 
 
 def test_only_counts_are_made_whole():

@@ -336,7 +336,8 @@ def explain(error: BaseException) -> str | None:
             "type the same command with the same name= to train the remaining jobs"
         )
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error).lower()):
-        return f"out of memory ({one_line(error)[:120]}): try a smaller data.batch_size or data.image_size"
+        way_out = "try half of data.batch_size with trainer.accumulate=2, or a smaller data.image_size"
+        return f"out of memory ({one_line(error)[:120]}): {way_out}"
     if (failed := os_error_behind(error)) is not None:
         return f"{failed.filename}: {failed.strerror}" if failed.filename and failed.strerror else one_line(failed)
     return None

@@ -102,11 +102,12 @@ class SegmentationDataModule(L.LightningDataModule):
 
     Args:
         source: where samples come from.
-        batch_size: samples in an optimizer step, over all processes; also the most in a val or test batch of each process.
+        batch_size: samples in a batch, over all processes; also the most in a val or test batch of each process.
         num_workers: loader processes; they change no result.
         overfit_samples: number of training samples to train and validate on again and again; 0: off.
         limit_samples: upper limit of training samples in an epoch; val and test keep this many first samples. None: no
             limit. All files are read in any case.
+        accumulate: batches in an optimizer step. They are loaded together.
 
     Raises:
         ValueError: a value is outside its range.
@@ -119,6 +120,7 @@ class SegmentationDataModule(L.LightningDataModule):
         num_workers: AtLeast0 = 0,
         overfit_samples: AtLeast0 = 0,
         limit_samples: AtLeast1 | None = None,
+        accumulate: AtLeast1 = 1,
     ) -> None:
         super().__init__()
         self.source = source
@@ -126,13 +128,21 @@ class SegmentationDataModule(L.LightningDataModule):
         self.num_workers = num_workers
         self.overfit_samples = overfit_samples
         self.limit_samples = limit_samples
+        self.step_size = batch_size * accumulate
+        """Samples in an optimizer step, over all processes."""
         self.test_split: Split = "test"
         """The split of `test_dataloader`; evaluation may set another."""
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimizer steps in an epoch; a last, incomplete batch is dropped."""
-        return self.size("train") // self.batch_size
+        """Optimizer steps in an epoch; samples that make no whole step are dropped."""
+        return self.size("train") // self.step_size
+
+    def total_steps(self, trainer: L.Trainer) -> int | None:
+        """Optimizer steps of the whole training; None if no number of steps or epochs ends it."""
+        limits = [trainer.max_steps] if trainer.max_steps > 0 else []
+        limits += [trainer.max_epochs * self.steps_per_epoch] if trainer.max_epochs and trainer.max_epochs > 0 else []
+        return min(limits, default=None)
 
     def size(self, split: Split) -> int:
         """Samples of a split, within the limit."""
@@ -152,7 +162,7 @@ class SegmentationDataModule(L.LightningDataModule):
             raise ValueError(f"batch_size={self.batch_size}: must be divisible by the {trainer.world_size} processes")
         batches = TrainBatches(
             self.size("train"),
-            self.batch_size,
+            self.step_size,
             lambda: trainer.global_step,
             trainer.global_rank,
             trainer.world_size,

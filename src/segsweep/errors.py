@@ -75,6 +75,6 @@ def first_line(error: BaseException) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
-def one_line(error: BaseException | None) -> str:
-    """The whole text of an error with its line breaks replaced by spaces."""
-    return " ".join(str(error).split())
+def one_line(error: BaseException | str | None) -> str:
+    """The whole text of an error with its line breaks replaced by spaces, or its type if the text is empty."""
+    return " ".join(str(error).split()) or type(error).__name__

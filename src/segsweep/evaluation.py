@@ -25,7 +25,8 @@ from segsweep.instantiate import AtLeast0, checked, naming_keys
 from segsweep.plots import confusion, overlay_panels, save, scored_samples
 from segsweep.runs.files import write_json, write_text
 from segsweep.runs.find import find_runs, left_out, short_names
-from segsweep.runs.load import Run, build_registered, load_run
+from segsweep.runs.load import Run, load_run
+from segsweep.runs.run_checkpoint import build_registered
 from segsweep.tasks import LOSSES, SGD, SegmentationTask
 from segsweep.tasks.losses import TaskKind
 from segsweep.tasks.metrics import class_scores

@@ -3,10 +3,11 @@
 A checkpoint is untrusted: its source is looked up in a table, never imported, and nothing is written to a path in it.
 """
 
+import contextlib
 import inspect
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,21 +15,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segsweep.classes import ClassTable, find_class_table, read_mask, read_table
+from segsweep.classes.readers import read_table_and_rule
 from segsweep.data import SOURCES, FolderSource, Source
-from segsweep.data.finding import require_pairs
-from segsweep.data.pairs import Pair
+from segsweep.data.finding import require_pairs, scan
+from segsweep.data.layouts import LayoutSettings
+from segsweep.data.pairs import Layout, Pair
 from segsweep.data.source import Split
 from segsweep.datamodule import LOADING_KEYS, SegmentationDataModule
 from segsweep.errors import UserError, shown
 from segsweep.instantiate import checked, naming_keys
 from segsweep.runs.image_input import reads_files
-from segsweep.runs.load import Run, build_registered
+from segsweep.runs.load import Run
+from segsweep.runs.run_checkpoint import build_registered
 from segsweep.training_setup import require_known_settings
 
 ScoredSplit = Literal["val", "test", "all"]
 
 TASK = {"binary": "auto", "multiclass": "multiclass"}
 """`data.task` for the folder of a run, by its kind. With auto, a table of more classes is refused by their names."""
+
+NAMES = tuple(entry.name for entry in fields(Layout))
+"""The settings that say how files are named."""
 
 
 @dataclass(frozen=True)
@@ -138,20 +145,35 @@ def source_settings(run: Run, node: dict[str, Any], changes: Mapping[str, Any]) 
 
 
 def other_folder(run: Run, node: Mapping[str, Any], changes: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """The settings that read the folder `changes["root"]` like the run's own, and the notes on them."""
+    """The settings that read the folder `changes["root"]` like the run's own, and the notes on them.
+
+    If its files do not pair by the names of the run's folder, they are found in it anew.
+    """
     root = Path(str(changes["root"])).expanduser()
     if not root.is_dir():
         raise UserError(f"data.root={changes['root']}: no such folder")
     known = inspect.signature(FolderSource).parameters if reads_files(node) else ()
     settings = {key: value for key, value in node.items() if key in known}
     settings |= {"_target_": "segsweep.data.FolderSource", "channels": run.channels, "task": TASK[run.kind]}
+    if not pairs_by(settings | dict(changes), root):
+        settings = {key: value for key, value in settings.items() if key not in NAMES}
     if "labels" in changes:
         return settings, []
     if (table := find_class_table(root)) is not None:
+        if settings.get("labels") is None and read_table_and_rule(table)[1].by != "auto":
+            settings["by"] = None  # what this table says of the masks beside it
         return choose_class_table(run, settings, changes, table)
     if settings.get("labels") is None:
         settings["labels"] = run.labels.to_dict()
     return settings, []
+
+
+def pairs_by(settings: Mapping[str, Any], root: Path) -> bool:
+    """Whether the files of a folder pair by the names in some settings; the names that they lack have their defaults."""
+    names = {key: settings[key] for key in (*NAMES, "exclude") if settings.get(key) is not None}
+    with contextlib.suppress(UserError):
+        return bool(scan(root, LayoutSettings(**names)).pairs)
+    return False
 
 
 def choose_class_table(

@@ -16,7 +16,7 @@ from segsweep.errors import UserError
 from segsweep.file_facts import FileVersion, file_version
 from segsweep.fingerprint import data_contents
 from segsweep.nets.registry import SLACK_BYTES, load_state, misfit
-from segsweep.runs.load import StoredRun, checkpoint_of, read_stored
+from segsweep.runs.run_checkpoint import StoredRun, checkpoint_of, read_stored
 from segsweep.tasks import SegmentationTask
 
 log = logging.getLogger(__name__)

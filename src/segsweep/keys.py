@@ -81,6 +81,7 @@ SYNONYMS = {
     "trainer.gradient_clip_val": "clip grad_clip gradient_clip clip_grad",
     "trainer.precision": "amp fp16 bf16 mixed_precision",
     "trainer.compile": "torch_compile",
+    "trainer.accumulate": "accumulate_grad_batches gradient_accumulation_steps grad_accum accumulation_steps",
     "trainer.val_every_n_steps": "val_check_interval eval_steps eval_interval val_interval",
     "trainer.log_every_n_steps": "log_interval logging_steps log_every",
     "optim.weight_decay": "wd l2",

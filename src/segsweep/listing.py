@@ -6,7 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Literal
 
 from rich import box
@@ -17,6 +17,7 @@ from rich.text import Text
 from segsweep.console import relative
 from segsweep.errors import UserError, shown
 from segsweep.locks import held
+from segsweep.root_settings import VALIDATIONS
 
 DEFAULT = ("outputs", "multirun")
 """The folders that runs and sweeps are written to."""
@@ -93,6 +94,9 @@ def read_json(path: Path) -> dict[str, Any]:
 def entry_of(kind: Literal["run", "sweep"], path: Path, content: dict[str, Any], status: str, value: Any) -> Entry:
     """An entry from the content of its JSON, which may hold anything."""
     objective, overrides = content.get("objective"), content.get("overrides")
+    label = None
+    if isinstance(objective, dict) and "name" in objective:
+        label = shown(objective["name"]) + VALIDATIONS.get(str(objective.get("at")), "")
     texts = {key: None if content.get(key) is None else shown(content[key]) for key in ("started", "name")}
     typed = [shown(each) for each in overrides] if isinstance(overrides, list) else []
     return Entry(
@@ -101,7 +105,7 @@ def entry_of(kind: Literal["run", "sweep"], path: Path, content: dict[str, Any],
         name=texts["name"],
         changed=[each for each in typed if not each.startswith("name=")],
         status=status,
-        objective=shown(objective["name"]) if isinstance(objective, dict) and "name" in objective else None,
+        objective=label,
         value=value if isinstance(value, float) else None,
         path=str(relative(path)),
     )
@@ -130,8 +134,10 @@ def read_sweep(path: Path) -> Entry:
     content = read_json(path / "sweep.json")
     listed, statuses, values = content.get("jobs"), Counter[str](), []
     for job in listed if isinstance(listed, list) else []:
-        folder = path / str(job.get("directory")) if isinstance(job, dict) else path
-        if not os.path.isfile(folder / "run.json"):
+        directory = PurePath(str(job.get("directory")) if isinstance(job, dict) else ".")
+        folder = path / directory
+        outside = directory.is_absolute() or ".." in directory.parts  # in a stranger's sweep
+        if outside or not os.path.isfile(folder / "run.json"):
             statuses["failed" if isinstance(job, dict) and job.get("error") else "pending"] += 1
             continue
         run = read_json(folder / "run.json")

@@ -7,7 +7,7 @@ import itertools
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from segsweep.data.images import ImageRule, image_shape
+from segsweep.data.pairs import Layout
 from segsweep.data.reading import InputImage, find_inputs, read_input
 from segsweep.errors import UserError
 from segsweep.image_files.arrays import Brightest
@@ -123,7 +124,7 @@ def predict(
         raise UserError(error) from error
     device = torch.device(device_of(accelerator))
     reader = ImageReader.of(run, reading or {})
-    inputs = find_inputs(Path(input), reader.folders, Path(output))
+    inputs = find_inputs(Path(input), reader.layout, Path(output))
     wanted: Precision | None = "float16" if probabilities is True else (probabilities or None)
     folder = PredictionFolder(Path(output), run.labels, overlays, wanted)
     images = [entry.path for entry in inputs.images]
@@ -187,13 +188,13 @@ class ImageReader:
     Args:
         rule: how pixels are read.
         gray_only: whether colour images are refused.
-        folders: names of image folders, each with that of the mask folders beside them.
+        layout: how the training's images and masks are named.
         brightest: collects how bright files of more than 8 bits are.
     """
 
     rule: ImageRule
     gray_only: bool
-    folders: Mapping[str, str]
+    layout: Layout
     brightest: Brightest
 
     @classmethod
@@ -202,13 +203,12 @@ class ImageReader:
         rule = input_rule(node, run.channels, changes)
         # Training on files may have shown the net colour images turned to gray; training on textures has not.
         gray_only = not reads_files(node)
-        images, masks = (
-            [name] if isinstance(name := node.get(key) or key, str) else name for key in ("images", "masks")
-        )
-        if not isinstance(images, list) or not isinstance(masks, list):
-            raise UserError(f"{run.checkpoint}: damaged, its data.images and data.masks are no names")
-        folders = {str(image): str(mask) for image, mask in zip(images, masks, strict=False)}
-        return cls(rule, gray_only, folders, Brightest(rule.white))
+        names = {entry.name: node[entry.name] for entry in fields(Layout) if node.get(entry.name) is not None}
+        try:
+            layout = Layout(**names)
+        except UserError as error:
+            raise UserError(f"{run.checkpoint}: is damaged ({error})") from error
+        return cls(rule, gray_only, layout, Brightest(rule.white))
 
     def read(self, path: Path) -> NDArray[np.uint8] | UserError:
         try:

@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
 from segsweep.console import hydra_argument, relative
-from segsweep.errors import DivergedError, UserError, os_error_behind
+from segsweep.errors import DivergedError, UserError, one_line, os_error_behind
 from segsweep.fingerprint import ROOT, data_contents, differences, flatten, result_settings
 from segsweep.initial_weights import contents_of
 from segsweep.instantiate import to_plain
@@ -250,7 +250,7 @@ def resumed_config(
     try:
         plain, before = _read_config(config_path), read_plain(stored_path) or []
     except OSError as error:
-        reason = error.strerror or " ".join(str(error).split())
+        reason = error.strerror or one_line(error)
         raise UserError(f"{error.filename}: cannot be read, so the run's settings are not known ({reason})") from error
     if not isinstance(before, list):
         raise UserError(f"{stored_path}: is not a list of overrides")
@@ -263,7 +263,7 @@ def resumed_config(
     try:
         old = compose(config_name, before)
     except (HydraException, OmegaConfBaseException) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise UserError(f"{stored_path}: cannot be composed any more ({reason})") from error
     also = [override for override in overrides if not override.lstrip("+").startswith("resume=")]
     new = compose(config_name, [*before, *also], return_hydra_config=True)

@@ -10,6 +10,8 @@ from segsweep.fingerprint import NAME
 from segsweep.instantiate import From0Below1, Positive, check_arguments
 
 ObjectiveAt = Literal["best", "last", "mean_last_3"]
+VALIDATIONS = {"last": " (last)", "mean_last_3": " (mean of last 3)"}
+"""What follows the objective's name in tables and sentences, by `objective_at`; nothing for the best validation."""
 """Which validation's objective ranks a run: the best one's, the last one's, or the mean of the last three."""
 
 

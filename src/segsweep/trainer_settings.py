@@ -45,6 +45,8 @@ class TrainerSettings:
             `auto_precision`.
         channels_last: memory format of images and convolutions; faster on most machines.
         compile: compile the net; needs a C++ compiler on the CPU, and takes up to a minute at the first step.
+        accumulate: batches in an optimizer step, which averages their gradients: a step of data.batch_size times as many
+            samples, in the memory of one batch.
         gradient_clip_val: largest norm of the gradient; None does not clip.
         log_every_n_steps: optimizer steps between rows of training metrics.
         val_every_n_steps: optimizer steps between validations; None validates after every epoch.
@@ -65,6 +67,7 @@ class TrainerSettings:
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
     channels_last: bool = True
     compile: bool = False
+    accumulate: AtLeast1 = 1
     gradient_clip_val: Annotated[float, Field(gt=0)] | None = None
     log_every_n_steps: AtLeast1 = 50
     val_every_n_steps: AtLeast1 | None = None

@@ -25,7 +25,7 @@ def draw_run(record: RunRecord, session: Session, run: RunDirectory) -> None:
     for draw in (draw_curves, draw_samples):
         try:
             draw(record, session, run)
-        except (OSError, RuntimeError, ValueError) as error:
+        except Exception as error:  # a user's net or source may raise anything, and the training is done
             log.warning("%s: not drawn (%s)", draw.__name__.removeprefix("draw_"), error)
 
 
@@ -46,12 +46,14 @@ def draw_samples(record: RunRecord, session: Session, run: RunDirectory) -> None
         return
     image, mask = batch.image[:shown], batch.mask[:shown]
     was_training, home = task.training, task.device
-    task.to(device).eval()
     # A compiled net would be compiled anew for this batch.
-    stance = torch.compiler.set_stance("force_eager")
-    with torch.inference_mode(), session.trainer.precision_plugin.forward_context(), stance:
-        prediction = task.predict(task(image))
-    task.to(home).train(was_training)
+    eager, precision = torch.compiler.set_stance("force_eager"), session.trainer.precision_plugin.forward_context()
+    try:
+        task.to(device).eval()
+        with torch.inference_mode(), eager, precision:
+            prediction = task.predict(task(image))
+    finally:
+        task.to(home).train(was_training)
     split = "training" if data.overfit_samples else "validation"
     tested = any(name.startswith("test/") for name in record.metrics)
     figure = samples(

@@ -52,14 +52,6 @@ class Session:
     trainer: L.Trainer
     training_log: TrainingLog
 
-    @property
-    def total_steps(self) -> int | None:
-        """Optimizer steps of the whole training; None if no number of steps or epochs ends it."""
-        steps, epochs = self.trainer.max_steps, self.trainer.max_epochs
-        limits = [steps] if steps > 0 else []
-        limits += [epochs * self.data.steps_per_epoch] if epochs is not None and epochs > 0 else []
-        return min(limits, default=None)
-
 
 def assemble(
     settings: dict[str, Any], run: RunDirectory, stop: StopOnSignal | None = None, step: int | None = None
@@ -76,7 +68,7 @@ def assemble(
     L.seed_everything(settings["seed"], workers=True, verbose=False)
     trainer_settings: TrainerSettings = build(settings["trainer"], "trainer")
     settings["data"] = data_for_loss(settings["data"], settings["loss"])
-    data = build_data(settings["data"])
+    data = build_data(settings["data"], trainer_settings.accumulate)
     if "task" in settings["data"]:
         settings["data"]["task"] = data.source.kind  # for the checkpoint: what reads it need not ask the folder
     processes = trainer_settings.processes
@@ -198,23 +190,24 @@ def data_for_loss(node: Mapping[str, Any], loss: Mapping[str, Any]) -> dict[str,
     return {**node, "task": "multiclass"} if needs_multiclass and node.get("task") == "auto" else dict(node)
 
 
-def build_data(node: dict[str, Any]) -> SegmentationDataModule:
-    """Builds the source that the `data` group names, and the DataModule around it.
+def build_data(node: dict[str, Any], accumulate: int = 1) -> SegmentationDataModule:
+    """Builds the source that the `data` group names, and the DataModule around it, for steps of `accumulate` batches.
 
     Stores in `node` what was found in the data without being typed, for the checkpoint.
     """
     loading = {key: node[key] for key in LOADING_KEYS if key in node}
     source: Source = build({key: value for key, value in node.items() if key not in LOADING_KEYS}, "data")
     with naming_keys("data"):
-        data = SegmentationDataModule(source, **loading)
+        data = SegmentationDataModule(source, **loading, accumulate=accumulate)
         source.prepare()
         node |= source.found_settings()
         size = data.size("train")
-        if size < data.batch_size:
+        if size < data.step_size:
             limit = "" if size == source.size("train") else f", by data.limit_samples={size}"
+            times = "" if accumulate == 1 else f" times trainer.accumulate={accumulate}"
+            way_out = f"; set data.batch_size={size // accumulate} or less" if size >= accumulate else ""
             raise ValueError(
-                f"batch_size={data.batch_size}: an epoch has only {size} training samples{limit}"
-                f"{f'; set data.batch_size={size} or less' if size else ''}"
+                f"batch_size={data.batch_size}{times}: an epoch has only {size} training samples{limit}{way_out}"
             )
     return data
 
@@ -230,7 +223,9 @@ def build_task(settings: dict[str, Any], source: Source, trainer_settings: Train
     optimizer = build(settings["optim"], "optim")
     with naming_keys("loss"):
         set_balanced_weights(settings["loss"], loss, source)
-        return task_class(net, loss, source.labels, optimizer, schedule, trainer_settings.channels_last)
+        return task_class(
+            net, loss, source.labels, optimizer, schedule, trainer_settings.channels_last, trainer_settings.accumulate
+        )
 
 
 def build_net(settings: dict[str, Any], source: Source, out_channels: int) -> nn.Module:

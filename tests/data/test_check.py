@@ -457,3 +457,16 @@ def test_a_long_number_does_not_fill_the_terminal(folder: Folder, command: Comma
     assert max(map(len, [*outcome.out.splitlines(), *outcome.err.splitlines()])) < 500
     if outcome.code:
         assert ("classes.csv" if key == "table" else key) in "".join(outcome.error_lines)
+
+
+def test_many_forgotten_classes_in_many_masks_are_no_compression(folder: Folder):
+    folder.table()
+    for number in range(20):
+        folder.pair(f"{number}")
+        pixels = np.array(Image.open(folder.root / f"masks/{number}.png"))
+        pixels[0, :4] = (10 * number, 7, 7)
+        Image.fromarray(pixels).save(folder.root / f"masks/{number}.png")
+    (line,) = check(folder).mistakes
+    assert "20 masks" in line
+    assert "data.map_colors=" in line
+    assert "compression" not in line

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from segsweep.data.images import ImageRule
+from segsweep.data.pairs import Layout
 from segsweep.data.reading import find_inputs, read_input
 from segsweep.errors import UserError
 
@@ -47,7 +48,7 @@ def test_a_single_file_is_taken_whatever_its_name_ends_in(tmp_path: Path):
     [
         ([], "nowhere", "no such file or folder"),
         (["notes.txt"], ".", "holds no image"),
-        (["images/notes.txt", "masks/a.png"], ".", "passed over: 1 .* masks"),
+        (["images/notes.txt", "masks/a.png"], ".", "passed over: 1 mask"),
         (["a.png", "a.jpg"], ".", "both would get one mask"),
         (["x/a.png", "x/a.PNG"], "x", "both would get one mask"),
     ],
@@ -60,7 +61,7 @@ def test_what_cannot_be_predicted_on_is_refused(tmp_path: Path, files: list[str]
 
 def test_files_that_are_no_images_are_counted_by_type(tmp_path: Path):
     touch(tmp_path, "images/a.png", "images/b.HEIC", "c.heic", "notes.txt", "LICENSE", "masks/a.png", ".hidden.txt")
-    assert find_inputs(tmp_path).passed_over == "1 in folders of masks, 2 .heic, 1 .txt, 1 without extension"
+    assert find_inputs(tmp_path).passed_over == "1 mask, 2 .heic, 1 .txt, 1 without extension"
     touch(tmp_path / "only", "a.heic", "b.heic")
     with pytest.raises(UserError, match=r"holds no image .*passed over: 2 \.heic"):
         find_inputs(tmp_path / "only")
@@ -68,8 +69,22 @@ def test_files_that_are_no_images_are_counted_by_type(tmp_path: Path):
 
 def test_masks_are_left_out_beside_each_of_several_folders(tmp_path: Path):
     touch(tmp_path, "train/a.png", "trainannot/a.png", "val/b.png", "valannot/b.png", "masks/c.png")
-    found = find_inputs(tmp_path, {"train": "trainannot", "val": "valannot"})
+    found = find_inputs(tmp_path, Layout(images=["train", "val"], masks=["trainannot", "valannot"]))
     assert [image.name for image in found.images] == ["masks/c", "train/a", "val/b"]
+
+
+@pytest.mark.parametrize(
+    ("layout", "files", "images"),
+    [
+        (Layout(images="", masks="", mask_suffix="_mask"), ["a.jpg", "a_mask.png", "sub/b.jpg", "b_mask.png"],
+         ["a", "b_mask", "sub/b"]),
+        (Layout(images="x", masks="x", mask_prefix="m_"), ["a.png", "m_a.png"], ["a"]),
+        (Layout(images="", masks="labels"), ["a.png", "labels/a.png", "labels/b.png"], ["a", "labels/b"]),
+    ],
+)  # fmt: skip
+def test_a_mask_that_pairs_with_an_image_is_left_out_wherever_it_lies(tmp_path: Path, layout, files, images):
+    touch(tmp_path, *files)
+    assert [image.name for image in find_inputs(tmp_path, layout).images] == images
 
 
 def test_a_net_that_knows_gray_alone_takes_gray_in_any_mode_and_no_colour(tmp_path: Path):

@@ -10,6 +10,7 @@ from support import ROOT, SMALL
 from test_layouts import typed_keys, words_to_add
 from tool_folders import TOOLS, label_studio, save, scene
 
+from segsweep.classes import read_mask
 from segsweep.data import FolderSource
 from segsweep.data.check import check_folder
 from segsweep.data.check_report import CheckReport
@@ -66,6 +67,20 @@ def test_a_tool_s_folder_passes_at_the_first_or_second_try(tmp_path: Path, tool:
         assert list(report.classes) == classes
         assert all(report.class_pixels())  # every class has pixels: none became another
     assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("tool", [tool for tool, (_, _, asks) in EXPECTED.items() if not asks])
+def test_what_a_folder_said_of_its_masks_is_kept_with_the_run(tmp_path: Path, tool: str):
+    TOOLS[tool](tmp_path / "d")
+    settings = {"task": "multiclass", **KEYS.get(tool, {})}
+    source = FolderSource(tmp_path / "d", **settings)
+    # What is read later has the classes of the run, and nothing else of the folder's table.
+    later = FolderSource(tmp_path / "d", **{**settings, **source.found_settings(), "labels": source.labels.to_dict()})
+    if "labels" in settings:  # the preset is named in the run
+        later = FolderSource(tmp_path / "d", **{**settings, **source.found_settings()})
+    for pair in source.found.pairs:
+        expected, found = (read_mask(pair.mask, each.labels, each.mask_rule).mask for each in (source, later))
+        assert np.array_equal(expected, found)
 
 
 def test_every_class_of_cvat_has_the_pixels_that_were_drawn(tmp_path: Path):

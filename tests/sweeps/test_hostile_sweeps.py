@@ -87,6 +87,25 @@ def test_any_value_at_any_place_of_sweep_json_is_no_traceback(folder: Path, repo
         (folder / "sweep.json").write_text(json.dumps(before))
 
 
+RACE = {"keep": 2, "looks": [2, 3], "margin": None, "kept": [{"lr": 0.1}, {"lr": 0.2}], "screened_out": []}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"looks": []}, {"looks": [1, 3]}, {"looks": [3, 3]}, {"looks": ["a"]}, {"looks": {}}, {"kept": [{"lr": 0.1}]},
+        {"kept": [{"lr": 0.1}, {"optim": "sgd"}]}, {"kept": [{}, {}]}, {"kept": "x"}, {"margin": []}, {"keep": "x"},
+        {"more": 1},
+    ],
+)  # fmt: skip
+def test_a_damaged_race_is_refused_by_name(folder: Path, report: Report, changes: dict[str, Any]):
+    change(folder, ["race"], RACE)
+    assert report()[0] == 0
+    change(folder, ["race"], RACE | changes)
+    code, _, err = report()
+    assert (code, "sweep.json" in err) == (1, True), err
+
+
 @pytest.mark.parametrize(
     ("text", "word"),
     [

@@ -281,6 +281,13 @@ def test_after_several_seeds_the_contenders_are_trained_with_as_many_new_seeds_a
     assert len(taken.settings) == 2
 
 
+def test_a_job_whose_folder_was_removed_does_not_count(made: Made, tmp_path: Path):
+    made({"optim": ["sgd", "adam", "rmsprop"], "seed": [0, 1, 2, 3]}, varying(sgd=0.90, adam=0.893, rmsprop=0.6))
+    whole = following(tmp_path / "made")
+    shutil.rmtree(tmp_path / "made/optim=adam,seed=3")
+    assert str(following(tmp_path / "made")) != str(whole)
+
+
 def test_equal_contenders_get_no_line_and_one_winner_gets_one_for_a_number_to_report(made: Made, tmp_path: Path):
     values = itertools.cycle([0.9, 0.91, 0.92, 0.91, 0.92, 0.9])
     made({"optim": ["sgd", "adam"], "seed": [0, 1, 2]}, lambda _: next(values))

@@ -10,6 +10,8 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -372,6 +374,13 @@ def test_step_of_a_divergence_counts_optimizer_steps_over_epochs():
     with pytest.raises(DivergedError) as caught:
         fit(make_task("binary"), batches, Spoil(), max_epochs=4)
     assert caught.value.step == 9
+
+
+@given(st.integers(0, 30), st.integers(0, 30), st.integers(1, 4), st.integers(0, 3))
+def test_first_bad_step_counts_the_parts_of_a_step(before: int, after: int, parts: int, begun: int):
+    losses = torch.tensor([1.0] * before + [math.nan] + [1.0] * after)
+    part = begun % parts  # step 7 may have begun before
+    assert int(first_bad_step(losses, 7, part, parts)) == 7 + (part + before) // parts
 
 
 @pytest.mark.parametrize(("losses", "expected"), [([1, math.nan, math.inf], 8), ([-math.inf], 7), ([1, 2], None)])

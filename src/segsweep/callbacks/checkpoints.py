@@ -13,8 +13,8 @@ from segsweep.callbacks.control import validation_due
 from segsweep.errors import first_line
 from segsweep.instantiate import AtLeast1, Positive, checked
 from segsweep.runs.files import write_whole
-from segsweep.runs.load import FORMAT
 from segsweep.runs.metrics_csv import MetricsCSV
+from segsweep.runs.run_checkpoint import FORMAT
 from segsweep.tasks import SegmentationTask
 
 

@@ -41,9 +41,10 @@ def unlisted_message(
     mode: Reading,
     values: NDArray[Any],
     counts: NDArray[np.int64],
-    pixels: int,
+    pixels: int | None,
     labels: ClassTable,
     rule: MaskRule,
+    blurred: bool | None = None,
 ) -> str:
     """The error about unlisted values: file, counts, nearest classes and what to do.
 
@@ -52,8 +53,9 @@ def unlisted_message(
         mode: whether `values` are colours or ids.
         values: integers [N], the unlisted colours as 0xRRGGBB or ids, each once.
         counts: integers [N], the pixels of each.
-        pixels: the number of pixels of the file, listed or not.
+        pixels: the number of pixels of the file, listed or not; None if it is unknown.
         labels, rule: the class table, and what is mapped and ignored already.
+        blurred: whether compression or resizing has made the values; None: if there are more than `BLURRED`.
     """
     number, order = len(values), np.argsort(-counts, kind="stable")
     shown = values[order[:SHOWN]].tolist()
@@ -72,12 +74,12 @@ def unlisted_message(
 
     doubt = ""
     # One unlisted colour on most of a mask is usually unlabelled background; several suggest another class table.
-    if number > 1 and 2 * counts.sum() > pixels:
+    if number > 1 and pixels is not None and 2 * counts.sum() > pixels:
         known = preset_hint(values) if mode == "color" else ""
         doubt = f"Most pixels are of no class: is data.labels the table of these masks? {known}Otherwise: "
 
     kinds = "colors" if mode == "color" else "ids"
-    if number > BLURRED:
+    if number > BLURRED if blurred is None else blurred:
         way_out = (
             "So many colours come from lossy compression or from resizing with interpolation: use the original masks, or "
             "take the nearest class with data.snap=true."

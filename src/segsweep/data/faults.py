@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from segsweep.classes import ClassTable, MaskRule
-from segsweep.classes.unlisted import unlisted_message
+from segsweep.classes.unlisted import BLURRED, unlisted_message
 from segsweep.data.check_report import PairReport
 from segsweep.errors import shown
 
@@ -63,9 +63,13 @@ def mistakes_of_masks(reports: Sequence[PairReport], labels: ClassTable, rule: M
                 }
             )
         names = some([shown(report.mask).removeprefix(f"{root}/") for report in masks])
-        pixels = sum(report.height * report.width for report in masks)
+        sizes = [report.height * report.width for report in masks]
+        pixels = sum(sizes) if all(sizes) else None  # an image that cannot be read has no size
         values, counts = np.array(list(total.keys())), np.array(list(total.values()))
-        found.append(unlisted_message(f"{len(masks):,} masks ({names})", mode, values, counts, pixels, labels, rule))
+        # Many masks can hold many forgotten classes, each mask a few of them.
+        blurred = any(len(report.unlisted) > BLURRED for report in masks)
+        where = f"{len(masks):,} masks ({names})"
+        found.append(unlisted_message(where, mode, values, counts, pixels, labels, rule, blurred))
     return found
 
 

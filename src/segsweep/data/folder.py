@@ -107,6 +107,8 @@ class FolderSource(Source):
         masks = part(settings, MaskSettings)
         self.labels, preset, self.labels_from = load_labels(self.root, settings.labels, self.wanted, masks)
         self.mask_rule = masks.applied(preset)
+        read_otherwise = settings.labels is None and masks.by is None and preset.by != "auto"
+        self.found_by = preset.by if read_otherwise else None
         self.mask_rule.check(self.labels)
         self.kind, self.labels, self.mask_rule = for_task(settings.task, self.labels, self.mask_rule)
         self.decoding = {
@@ -151,7 +153,9 @@ class FolderSource(Source):
         return self.found.layout
 
     def found_settings(self) -> dict[str, Any]:
-        return layout_settings(self.layout) if self.found.inferred else {}
+        found = layout_settings(self.layout) if self.found.inferred else {}
+        # What a tool's table says of its masks; a run keeps the classes, so it must keep this too.
+        return found if self.found_by is None else found | {"by": self.found_by}
 
     @functools.cached_property
     def splits(self) -> Splits:

@@ -18,11 +18,11 @@ from segsweep.classes import IGNORE, ClassTable
 from segsweep.classes.masks import MaskReading, read_mask
 from segsweep.classes.rules import MaskRule
 from segsweep.data.images import ImageReading, ImageRule, read_image, read_pillow_image, room_needed
-from segsweep.data.pairs import IMAGE_TYPES, Pair
+from segsweep.data.pairs import IMAGE_TYPES, Layout, Pair, pair_files
 from segsweep.errors import UserError, shown
 from segsweep.image_files.arrays import Brightest
 from segsweep.image_files.limits import budget
-from segsweep.image_files.pillow import ORIENTATION, TURNED
+from segsweep.image_files.pillow import TURNED, orientation
 
 
 def read_pair(
@@ -125,19 +125,19 @@ class Inputs:
         counts = [
             f"{number:,} {kind}" for kind, number in sorted(self.others.items(), key=lambda item: (-item[1], item[0]))
         ]
-        masks = [f"{len(self.masks):,} in folders of masks"] if self.masks else []
+        masks = [f"{len(self.masks):,} mask{'s' if len(self.masks) > 1 else ''}"] if self.masks else []
         return ", ".join([*masks, *counts])
 
 
-def find_inputs(path: Path, folders: Mapping[str, str] = {"images": "masks"}, output: Path | None = None) -> Inputs:
+def find_inputs(path: Path, layout: Layout = Layout(), output: Path | None = None) -> Inputs:  # noqa: B008  (frozen)
     """Finds the images in a folder, at any depth, or takes a single file.
 
-    Hidden files, hidden folders and links to folders are skipped. If a folder has subfolders named `images` and `masks`,
-    the files in `masks` are the masks of those images and are left out.
+    Hidden files, hidden folders and links to folders are skipped. Masks are left out: those that pair with an image, and
+    if a folder has a subfolder of images and one of masks, all files of the latter.
 
     Args:
         path: a file or a folder.
-        folders: names of folders of images, each with that of the folders of their masks.
+        layout: where images and masks are, and how they are named.
         output: a folder to skip if it is inside `path`, since it holds earlier predictions.
 
     Raises:
@@ -151,7 +151,11 @@ def find_inputs(path: Path, folders: Mapping[str, str] = {"images": "masks"}, ou
     def refuse(error: OSError) -> None:
         raise UserError(f"{error.filename}: cannot be listed ({error.strerror})") from error
 
-    found: dict[str, Path] = {}
+    folders = [(images, masks) for images, masks in zip(layout.images, layout.masks, strict=True) if images != masks]
+    together = set(layout.images) & set(layout.masks)
+    # `path` may be the one folder of both, so its name may not be in the paths below it.
+    layout = replace(layout, images="", masks="") if together else layout
+    images: list[Path] = []
     left_out: list[Path] = []
     others: Counter[str] = Counter()
     mask_folders: set[str] = set()
@@ -165,8 +169,7 @@ def find_inputs(path: Path, folders: Mapping[str, str] = {"images": "masks"}, ou
         if folder in mask_folders:
             mask_folders |= {os.path.join(folder, name) for name in subfolders}
         else:
-            pairs = [(images, masks) for images, masks in folders.items() if images != masks]
-            names = [masks for images, masks in pairs if images in subfolders and masks in subfolders]
+            names = [masks for images, masks in folders if images in subfolders and masks in subfolders]
             mask_folders |= {os.path.join(folder, name) for name in names}
         for file in (Path(folder, name) for name in sorted(files)):
             if file.name.startswith("."):
@@ -174,15 +177,18 @@ def find_inputs(path: Path, folders: Mapping[str, str] = {"images": "masks"}, ou
             if not file.name.lower().endswith(IMAGE_TYPES):
                 others[file.suffix.lower() or "without extension"] += 1
                 continue
-            if folder in mask_folders:
-                left_out.append(file)
-                continue
-            name = file.relative_to(path).with_suffix("").as_posix()
-            if name in found:
-                raise UserError(
-                    f"{file}: has the name of {found[name]}, so both would get one mask; rename one of them"
-                )
-            found[name] = file
+            (left_out if folder in mask_folders else images).append(file)
+    pairing = pair_files(((file.parent.relative_to(path).parts, file) for file in images), layout)
+    masks = {pair.mask for pair in pairing.pairs}
+    left_out += sorted(masks)
+    found: dict[str, Path] = {}
+    for file in images:
+        if file in masks:
+            continue
+        name = file.relative_to(path).with_suffix("").as_posix()
+        if name in found:
+            raise UserError(f"{file}: has the name of {found[name]}, so both would get one mask; rename one of them")
+        found[name] = file
     inputs = Inputs(tuple(InputImage(found[name], name) for name in sorted(found)), tuple(left_out), others)
     if not found:
         beside = f"; passed over: {inputs.passed_over}" if inputs.passed_over else ""
@@ -208,7 +214,7 @@ def read_input(source: Path | Image.Image, rule: ImageRule, gray_only: bool = Fa
     asked = replace(rule, channels=3) if gray_only else rule
     if isinstance(source, Image.Image):
         path = Path(getattr(source, "filename", None) or "the image")
-        reading = read_pillow_image(source, asked, path, source.getexif().get(ORIENTATION, 1))
+        reading = read_pillow_image(source, asked, path, orientation(path, source))
     else:
         path, reading = source, read_image(source, asked)
     pixels = reading.pixels

@@ -180,8 +180,8 @@ class TrainBatches(Sampler[list[int]]):
 
     Args:
         samples: training samples in an epoch, over all processes.
-        batch_size: samples in a batch, over all processes.
-        steps_done: returns the optimizer steps done so far; a step takes one batch.
+        batch_size: samples in an optimizer step, over all processes.
+        steps_done: returns the optimizer steps done so far.
         rank: this process, of `world_size`.
         world_size: number of processes; each gets an equal share of every batch.
     """

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from segsweep.errors import UserError, shown
+from segsweep.errors import UserError, one_line, shown
 from segsweep.image_files import limits
-from segsweep.image_files.limits import one_line, require_file, too_large
+from segsweep.image_files.limits import require_file, too_large
 
 
 def is_npy(path: Path) -> bool:
@@ -80,7 +80,7 @@ def _checked_header(path: Path, file: BinaryIO) -> tuple[tuple[int, ...], np.dty
 
 
 def _not_whole(path: Path, reason: BaseException | str) -> UserError:
-    return UserError(f"{path}: is not a whole .npy array of numbers ({one_line(reason)}); save it again")
+    return UserError(f"{path}: is not a whole .npy array of numbers ({one_line(reason).rstrip('.')}); save it again")
 
 
 FULL = 65535

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from segsweep.errors import UserError
+from segsweep.errors import UserError, one_line
 
 MAX_PIXELS = 500_000_000
 """Height times width of the largest image or mask that is read; 20,000 x 20,000 pixels fit."""
@@ -32,7 +32,7 @@ def require_file(path: Path) -> None:
     try:
         path.open("rb").close()
     except OSError as error:
-        raise UserError(f"{path}: cannot be opened ({one_line(error)})") from error
+        raise UserError(f"{path}: cannot be opened ({one_line(error).rstrip('.')})") from error
 
 
 def too_large(path: Path, declared: str = "") -> UserError:
@@ -45,12 +45,7 @@ def too_large(path: Path, declared: str = "") -> UserError:
 
 def damaged(path: Path, reason: BaseException | str) -> UserError:
     """The error for a file that its decoder cannot read."""
-    return UserError(f"{path}: is damaged or cut short ({one_line(reason)}); copy it again or remove it")
-
-
-def one_line(error: BaseException | str) -> str:
-    """The text of an error without line breaks, or its type if the text is empty."""
-    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    return UserError(f"{path}: is damaged or cut short ({one_line(reason).rstrip('.')}); copy it again or remove it")
 
 
 class DecodeBudget:

@@ -135,7 +135,7 @@ def kind_of(start: bytes) -> str:
 def orientation(path: Path, image: Image.Image) -> int:
     """The EXIF orientation in a file, 1 to 8, without decoding pixels; 1 if there is none."""
     with contextlib.suppress(Exception):  # if EXIF is broken, the pixels may still be good
-        if image.format == "PNG":
+        if image.format == "PNG" and path.is_file():
             # Pillow would decode all pixels to reach EXIF behind them.
             exif = Image.Exif()
             exif.load(png_exif(path))

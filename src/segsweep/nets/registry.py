@@ -17,7 +17,7 @@ from torch.nn.modules.module import (
 )
 from torch.overrides import TorchFunctionMode
 
-from segsweep.errors import UserError, first_line
+from segsweep.errors import UserError, first_line, one_line
 from segsweep.instantiate import check_arguments, checked
 
 NetClass = TypeVar("NetClass", bound=type[nn.Module])
@@ -115,7 +115,7 @@ def load_state(net: nn.Module, weights: Mapping[str, Tensor]) -> None:
     try:
         net.load_state_dict(dict(weights))
     except (RuntimeError, ValueError) as error:  # raised by the net's hooks
-        raise UserError(f"its weights do not fit its net: {' '.join(str(error).split())}") from error
+        raise UserError(f"its weights do not fit its net: {one_line(error)}") from error
 
 
 def misfit(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str | None:

@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from segsweep.errors import UserError
 from segsweep.instantiate import check_arguments
-from segsweep.root_settings import ObjectiveAt
+from segsweep.root_settings import VALIDATIONS, ObjectiveAt
 from segsweep.runs.files import remove_litter, write_json
 from segsweep.runs.stored import read_json
 
@@ -130,7 +130,7 @@ class RunDirectory:
         for folder in (self.checkpoints, self.tensorboard):
             if folder.exists():
                 shutil.rmtree(folder)
-        for file in (self.record, self.metrics, self.curves, self.samples):
+        for file in (self.record, self.metrics, self.curves, self.samples, self.path / "loss_curve.png"):
             file.unlink(missing_ok=True)
 
 
@@ -161,7 +161,7 @@ class Objective:
     @property
     def label(self) -> str:
         """The name in tables and sentences: "val/iou", "val/iou (last)"."""
-        return self.name + {"best": "", "last": " (last)", "mean_last_3": " (mean of last 3)"}[self.at]
+        return self.name + VALIDATIONS.get(self.at, "")
 
 
 @dataclass

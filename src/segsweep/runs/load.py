@@ -4,11 +4,11 @@ A checkpoint is untrusted: it is read as plain data, and the classes that it nam
 Sizes are checked before memory is allocated for them (docs/safety.md).
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -16,49 +16,33 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from segsweep.classes import ClassTable
 from segsweep.errors import UserError
-from segsweep.instantiate import check_arguments, naming_keys
 from segsweep.nets import NETS, TextureCNN, UNet, load_published
 from segsweep.nets.registry import build_net_for, load_state, misfit
-from segsweep.runs.checkpoint import read_checkpoint, require_finite, require_plain, require_tensors
+from segsweep.runs.checkpoint import read_checkpoint, require_finite, require_tensors
 from segsweep.runs.directory import RunDirectory, RunRecord
 from segsweep.runs.image_input import ImageInput, image_tensor
 from segsweep.runs.metrics_csv import read_metrics
 from segsweep.runs.run_card import run_card, run_curves
-from segsweep.tasks import TASKS, SegmentationTask, TaskKind
+from segsweep.runs.run_checkpoint import RunContent, checkpoint_of, read_stored, registered
+from segsweep.tasks import TASKS, SegmentationTask
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Content = TypeVar("Content")
 
-FORMAT = 1
-"""Format of the `segsweep` entry in a checkpoint: what this version writes, and the newest that it reads."""
-
 
 @dataclass(frozen=True, repr=False)
-class Run:
-    """A trained run.
+class Run(RunContent):
+    """A trained run: what its checkpoint holds, as in `RunContent`, and its net.
 
     Shapes: C image channels, H x W pixels, K classes.
 
     Args:
-        checkpoint: the file.
-        config: the resolved configuration of the training, as plain data.
-        labels: the class table.
-        kind: "binary" or "multiclass".
-        channels: C.
-        step: optimizer steps that the weights were trained for.
         net: with the weights of the checkpoint, in eval mode, on the CPU; gives logits.
     """
 
-    checkpoint: Path
-    config: dict[str, Any]
-    labels: ClassTable
-    kind: TaskKind
-    channels: int
-    step: int
     net: nn.Module
 
     @property
@@ -213,114 +197,8 @@ def load_run(path: str | Path) -> Run:
         require_finite(dict(net.named_parameters()))
     except ValueError as error:
         raise UserError(f"{checkpoint}: {error}") from error
-    return Run(checkpoint, stored.config, stored.labels, stored.kind, stored.channels, stored.step, net.eval())
-
-
-def checkpoint_of(path: str | Path) -> Path:
-    """The checkpoint file that a run directory (its best.ckpt) or a .ckpt file stands for.
-
-    Raises:
-        UserError: there is none.
-    """
-    checkpoint = Path(path)
-    if checkpoint.is_dir():
-        run = RunDirectory(checkpoint)
-        checkpoint = run.best
-        if not run.best.exists() and run.last.exists():
-            raise UserError(f"{path}: has no best.ckpt, since it was never validated; give {run.last}")
-    if not checkpoint.exists():
-        raise UserError(
-            f"{path}: no checkpoint there; give a run directory with checkpoints/best.ckpt, or a .ckpt file"
-        )
-    return checkpoint
-
-
-class StoredRun(NamedTuple):
-    """What a checkpoint holds of a run, as in `Run`, with the net's weights instead of the net."""
-
-    checkpoint: Path
-    config: dict[str, Any]
-    labels: ClassTable
-    kind: TaskKind
-    channels: int
-    step: int
-    weights: dict[str, Tensor]
-    """By name in the net; mapped from the file. The shapes are untrusted: a view of a single number can have any."""
-
-
-def read_stored(checkpoint: Path) -> StoredRun:
-    """Reads a checkpoint without building its net.
-
-    Raises:
-        UserError: it is damaged, or not one of segsweep.
-    """
-    content = read_run_checkpoint(checkpoint)
-    own = content["segsweep"]
-    try:
-        require_plain(own)
-        labels, kind, channels = ClassTable.from_dict(own["labels"]), own["kind"], own["channels"]
-        _ = TASKS[kind], own["config"]["model"]["_target_"]
-        weights = {
-            key.removeprefix("net."): value
-            for key, value in require_tensors(content["state_dict"]).items()
-            if key.startswith("net.")
-        }
-        step = content.get("global_step", 0)
-        if type(step) is not int or not 0 <= step < 1 << 63:
-            raise ValueError("global_step is not a number of steps")
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        reason = f"there is no {error}" if isinstance(error, KeyError) else error
-        raise UserError(f"{checkpoint}: damaged, or not written by segsweep ({reason})") from error
-    return StoredRun(checkpoint, own["config"], labels, kind, channels, step, weights)
-
-
-def read_run_checkpoint(path: Path) -> dict[Any, Any]:
-    """Reads a checkpoint with a `segsweep` entry, a dict of the format `FORMAT`, and a `state_dict`.
-
-    Raises:
-        UserError: as `read_checkpoint`, or it lacks these entries, or has another format.
-    """
-    content = read_checkpoint(path)
-    own = content.get("segsweep")
-    if not isinstance(own, dict) or "state_dict" not in content:
-        found = "holds " + (", ".join(f"{key!s:.50}" for key in list(content)[:5]) or "nothing")
-        instead = "give a checkpoint that segsweep wrote"
-        if content and all(isinstance(value, Tensor) for value in content.values()):
-            found, instead = "is a plain state dict", "load it into a net with segsweep.load_weights(path, net)"
-        raise UserError(f"{path}: not a checkpoint of segsweep; it {found}; {instead}")
-    form = own.get("format")
-    if type(form) is not int or form != FORMAT:
-        if type(form) is int and FORMAT < form < 1 << 31:
-            raise UserError(f"{path}: format {form} of a newer segsweep, this version reads {FORMAT}; update segsweep")
-        raise UserError(f"{path}: unknown format, this version reads {FORMAT}; train the run again")
-    return content
-
-
-def registered(table: Mapping[str, Content], target: Any, what: str, checkpoint: Path) -> Content:
-    """The class that a checkpoint names as its `what`, looked up in `table`; nothing is imported.
-
-    Raises:
-        UserError: it is not in the table; says how to allow it.
-    """
-    if isinstance(target, str) and target in table:
-        return table[target]
-    raise UserError(
-        f"{checkpoint}: its {what} {target!s:.200} is not part of segsweep; if it is yours, name its file:"
-        " code=FILE, or segsweep.load_code(FILE)"
-    )
-
-
-def build_registered(table: Mapping[str, Any], node: Mapping[str, Any], what: str, checkpoint: Path) -> Any:
-    """Builds the object that `node` describes, plain values of the group `what` in a checkpoint; see `registered`.
-
-    Raises:
-        UserError: the `_target_` is not in the table, or refuses an argument; names the key.
-    """
-    arguments = dict(node)
-    built = registered(table, arguments.pop("_target_", None), what, checkpoint)
-    with naming_keys(what):
-        check_arguments(built, arguments)
-        return built(**arguments)
+    content = {entry.name: getattr(stored, entry.name) for entry in fields(RunContent)}
+    return Run(**content, net=net.eval())
 
 
 def load_weights(path: str | Path, net: nn.Module) -> bool:

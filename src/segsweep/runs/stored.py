@@ -16,7 +16,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from segsweep.console import quoted
-from segsweep.errors import UserError
+from segsweep.errors import UserError, one_line
 from segsweep.runs.checkpoint import require_plain
 from segsweep.runs.files import is_first_process, read_text, write_text
 
@@ -62,7 +62,7 @@ def read_yaml(path: Path) -> Any:
         value = yaml.load(text, Loader=_Loader)
         require_plain(value, depth=_DEEPEST)
     except (ValueError, OverflowError, RecursionError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: cannot be read ({' '.join(str(error).split())})") from error
+        raise UserError(f"{path}: cannot be read ({one_line(error)})") from error
     return value
 
 
@@ -132,7 +132,7 @@ def require_plain_overrides(path: Path, overrides: Sequence[str]) -> None:
         try:
             (override,) = OverridesParser.create().parse_overrides([text])
         except HydraException as error:
-            raise UserError(f"{path}: {text} cannot be read ({' '.join(str(error).split())})") from error
+            raise UserError(f"{path}: {text} cannot be read ({one_line(error)})") from error
         key, value = override.key_or_group, override.value()
         # Both: the parser removes backslashes, so $\{a} is an interpolation too.
         require_resolved(path, text, key)

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from segsweep.plots import curves, heatmap, save
-from segsweep.sweeps.grouping import UNFINISHED, entry_key
+from segsweep.sweeps.grouping import UNFINISHED, entry_key, setting_key
 from segsweep.sweeps.ranking import Comparison
 from segsweep.sweeps.report_text import GROUPS, count_missing, entry_text, outcomes, setting_name
 from segsweep.sweeps.results import Results
@@ -137,7 +137,7 @@ def sweep_heatmap(results: Results) -> Figure | None:
     if parts and compared is not None:
         note = f"\n{compared.why.partition('. ')[0]}"
     by_setting = {} if compared is None or parts else compared.by_setting()
-    standings = [by_setting.get(tuple(entry_key(row[axis]) for axis in axes)) for _, row in ended.iterrows()]
+    standings = [by_setting.get(setting_key(row, axes)) for _, row in ended.iterrows()]
     ended["mark"] = ["" if found is None else _MARKS.get(found["standing"], "") for found in standings]
     note += "".join(f", {mark} {GROUPS[name].lower()}" for name, mark in _MARKS.items() if mark in set(ended["mark"]))
     return heatmap(

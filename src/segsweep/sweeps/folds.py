@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from segsweep.sweeps.grouping import UNFINISHED, common_seeds, entry_key, group_jobs
+from segsweep.sweeps.grouping import UNFINISHED, common_seeds, entry_key, group_jobs, setting_key
 from segsweep.sweeps.ranking import Comparison, compare
 from segsweep.sweeps.state import FOLD, FOLDS
 
@@ -72,7 +72,7 @@ def compare_folds(
     known = jobs[FOLDS].dropna()  # empty if no job could be composed; then nothing is tested
     shared = shared_training(int(known.max()) if len(known) else 3)
     compared = compare(averaged, settings, value, seed=FOLD, shared=shared, **options)
-    own = [(tuple(entry_key(job[name]) for name in settings), job) for job in jobs.to_dict("records")]
+    own = [(setting_key(job, settings), job) for job in jobs.to_dict("records")]
     for metric in (name for name in TESTED if name in jobs):
         tested = {(key, entry_key(replicate_name(job))): float(job[metric]) for key, job in own}
         spread = {}
@@ -85,6 +85,6 @@ def compare_folds(
                 means.mean() if len(means) else math.nan,
                 means.std(ddof=1) if len(means) > 1 else math.nan,
             )
-        found = [spread[tuple(entry_key(row[name]) for name in settings)] for _, row in compared.table.iterrows()]
+        found = [spread[setting_key(row, settings)] for _, row in compared.table.iterrows()]
         compared.table[[f"{metric} mean", f"{metric} std"]] = np.array(found, dtype=np.float64)
     return replace(compared, left_out=tuple(key[2] for key in sorted(completed - common)))

@@ -162,3 +162,8 @@ def entry_key(entry: Any) -> Key:
     if isinstance(entry, (bool, np.bool_)) or not isinstance(entry, (int, float, np.number)):
         return (1, 0.0, text)
     return (0, float(entry), text.removesuffix(".0"))
+
+
+def setting_key(values: Any, axes: Sequence[str]) -> tuple[Key, ...]:
+    """The sort key of a setting, from its values by axis: a dict or a row of a table."""
+    return tuple(entry_key(values[axis]) for axis in axes)

@@ -166,7 +166,7 @@ class Sweep:
     def _card(self) -> Card:
         record, table, compared = self.record, self.summary, self.results.compared
         counts = ", ".join(f"{number} {status}" for status, number in table["status"].value_counts().items())
-        lines = [f"{len(table)} jobs: {counts}; objective {record.objective['name']}"]
+        lines = [f"{len(table)} jobs: {counts}; objective {record.label}"]
         asked = {
             axis: dict.fromkeys(entry_text(record.value_of(job, axis)) for job in record.jobs) for axis in record.axes
         }

@@ -7,18 +7,16 @@ import numpy as np
 import pandas as pd
 
 from segsweep.console import hydra_argument, relative, shell_word
-from segsweep.sweeps.grouping import Key, entry_key
+from segsweep.sweeps.grouping import Key, entry_key, setting_key
 from segsweep.sweeps.looks import next_level
 from segsweep.sweeps.plan import key_of, with_interpolations
-from segsweep.sweeps.race import SCREENING_SEED
+from segsweep.sweeps.race import KEEP, SCREENING_SEED
 from segsweep.sweeps.ranking import Comparison, values_key
 from segsweep.sweeps.report_text import setting_name
 from segsweep.sweeps.results import Results
 from segsweep.sweeps.scale import Scale
 from segsweep.sweeps.statistics import MOST_SEEDS, seeds_to_decide
 
-KEEP = 4
-"""How many settings to go on with after one seed."""
 FRESH = 5
 """How many seeds to train them with."""
 _LISTED = 10
@@ -88,9 +86,7 @@ def _seeds_needed(results: Results, compared: Comparison, taken: pd.DataFrame) -
             seeds[entry_key(record.value_of(job, "seed"))] = value
     scale = Scale(compared.scale, results.pixels)
     sign, level = (1 if compared.mode == "max" else -1), next_level(()) / (len(taken) - 1)
-    leader, *contenders = (
-        (place, scores[tuple(entry_key(row[axis]) for axis in compared.settings)]) for place, row in taken.iterrows()
-    )
+    leader, *contenders = ((place, scores[setting_key(row, compared.settings)]) for place, row in taken.iterrows())
     needed: dict[object, int | None] = {}
     for place, own in contenders:
         common = sorted(own.keys() & leader[1].keys())

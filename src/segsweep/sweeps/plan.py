@@ -18,7 +18,7 @@ from segsweep.data import SOURCES, Source
 from segsweep.data.folds import test_and_val
 from segsweep.data.splits import SplitRule
 from segsweep.datamodule import LOADING_KEYS
-from segsweep.errors import UserError
+from segsweep.errors import UserError, one_line
 from segsweep.fingerprint import Leaf, differences, flatten, job_key, result_settings, typed
 from segsweep.initial_weights import contents_of
 from segsweep.instantiate import build, naming_keys, to_plain
@@ -178,7 +178,7 @@ def require_same_kind(
         except UserError:
             continue  # its data is gone; this command is not wrong
         except (HydraException, OmegaConfBaseException) as error:
-            reason = " ".join(str(error).split())
+            reason = one_line(error)
             raise UserError(
                 f"name={record.name}: that sweep has other settings (not possible with {old.name}: {reason}); "
                 "give another name, or the same settings"

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from segsweep.errors import UserError
-from segsweep.sweeps.grouping import UNFINISHED, Key, entry_key
+from segsweep.sweeps.grouping import UNFINISHED, Key, setting_key
 from segsweep.sweeps.ranking import Comparison, Mode, compare
 from segsweep.sweeps.report_text import setting_name
 from segsweep.sweeps.scale import PIXELS, ScaleName
@@ -23,7 +23,7 @@ from segsweep.sweeps.statistics import LEVEL, equivalent
 SCREENING_SEED = 0
 """Picks the settings that race. They race with seeds 1, 2, ..., which had no part in picking them."""
 KEEP = 4
-"""How many settings race if hydra.sweeper.keep does not say."""
+"""How many settings go on after one seed, if the user does not say."""
 
 
 @dataclass(frozen=True)
@@ -116,11 +116,6 @@ def planned(keep: Any, looks: Any, margin: Any, settings: int) -> Race:
 def level_of(race: Race) -> float:
     """The level of the tests at each look. All looks together have 5 %; with a margin, equivalence takes half of it."""
     return LEVEL / len(race.looks) / (1 if race.margin is None else 2)
-
-
-def setting_key(values: Any, settings: Sequence[str]) -> tuple[Key, ...]:
-    """The sort key of a setting, from its values by axis: a dict or a row of a table."""
-    return tuple(entry_key(values[axis]) for axis in settings)
 
 
 def follow(

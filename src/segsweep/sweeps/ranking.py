@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from segsweep.sweeps import statistics
-from segsweep.sweeps.grouping import Key, common_seeds, entry_key, group_jobs, identical
+from segsweep.sweeps.grouping import Key, common_seeds, entry_key, group_jobs, identical, setting_key
 from segsweep.sweeps.report_text import verdict_sentences
 from segsweep.sweeps.scale import PIXELS, Scale, ScaleName
 from segsweep.sweeps.state import Job, SweepRecord
@@ -101,7 +101,7 @@ class Comparison:
 
     def by_setting(self) -> dict[tuple[Key, ...], "pd.Series[Any]"]:
         """The rows of the table, by the sort keys of the settings' values."""
-        return {tuple(entry_key(row[axis]) for axis in self.settings): row for _, row in self.table.iterrows()}
+        return {setting_key(row, self.settings): row for _, row in self.table.iterrows()}
 
     @property
     def pairs(self) -> int:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from segsweep.errors import shown
+from segsweep.errors import one_line, shown
 from segsweep.fingerprint import typed
 from segsweep.runs import RunRecord
 from segsweep.sweeps.state import FINAL, Job, SweepRecord, is_diverged
@@ -315,7 +315,7 @@ def job_line(record: SweepRecord, job: Job, found: RunRecord, tally: Tally) -> s
         # The IoU of a class without a pixel in the split is not defined; run.json has null for it.
         outcome = f"{name} is not defined on this validation split" if value is None else f"{name} {value:.4f}"
     else:
-        reason = " ".join((found.error or "its process has died").split())
+        reason = one_line(found.error or "its process has died")
         outcome = (
             reason if job.status == "interrupted" else f"failed: {textwrap.shorten(reason, 240, placeholder=' ...')}"
         )

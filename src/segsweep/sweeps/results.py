@@ -11,7 +11,7 @@ import pandas as pd
 
 from segsweep.absent_classes import absence
 from segsweep.console import explain
-from segsweep.errors import UserError
+from segsweep.errors import UserError, one_line
 from segsweep.runs import RunRecord, read_metrics
 from segsweep.sweeps.looks import Look, last_look
 from segsweep.sweeps.plan import key_of
@@ -88,7 +88,9 @@ class Results:
         record, race = self.record, self.record.race
         if race is None or not race.kept:
             return None
-        jobs, name = self.table[self.table["stage"] != FINAL], record.objective["name"]
+        jobs, name = self.table, record.objective["name"]
+        if "stage" in jobs:
+            jobs = jobs[jobs["stage"] != FINAL]
         return follow(
             jobs.assign(status=outcomes(jobs)), record.settings_axes, race, name=record.label, mode=record.mode,
             scale=scale_of(name, jobs["objective"]), pixels=self.pixels,
@@ -166,7 +168,7 @@ def summary(record: SweepRecord, runs: Mapping[str, RunRecord]) -> pd.DataFrame:
     for job in record.jobs:
         row: dict[str, Any] = {axis: record.value_of(job, axis) for axis in record.axes}
         row |= {"stage": None if job.stage == "other" else job.stage, "status": job.status, "directory": job.directory}
-        row["error"] = None if job.error is None else " ".join(job.error.split())
+        row["error"] = None if job.error is None else one_line(job.error)
         row |= {"metrics": {}, "objective": None, "seconds": None, "checkpoint": None}
         if (run := runs.get(job.directory)) is not None:
             if job.status == "completed":

@@ -10,7 +10,7 @@ from segsweep.data import SOURCES, Source
 from segsweep.data.splits import SplitRule
 from segsweep.fingerprint import Leaf
 from segsweep.sweeps.folds import compare_folds
-from segsweep.sweeps.grouping import Key, entry_key
+from segsweep.sweeps.grouping import Key, entry_key, setting_key
 from segsweep.sweeps.ranking import Comparison, compare, values_key
 from segsweep.sweeps.report_text import entry_text
 from segsweep.sweeps.state import FOLD, FOLDS, REPLICATES, Job, SweepRecord
@@ -142,7 +142,7 @@ def compare_apart(
         return compare_one(jobs, settings, value, **options)
 
     def first_setting(name: Any) -> tuple[Key, ...]:
-        return min(tuple(entry_key(row[column]) for column in settings) for _, row in by_name[name].iterrows())
+        return min(setting_key(row, settings) for _, row in by_name[name].iterrows())
 
     parts: dict[str, Comparison] = {}
     for name in sorted(by_name, key=first_setting):

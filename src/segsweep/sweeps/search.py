@@ -7,9 +7,9 @@ from typing import Any
 
 from segsweep.console import hydra_value, quoted, shell_word
 from segsweep.errors import UserError
-from segsweep.sweeps.grouping import Key
+from segsweep.sweeps.grouping import Key, setting_key
 from segsweep.sweeps.plan import key_of
-from segsweep.sweeps.race import SCREENING_SEED, planned, setting_key
+from segsweep.sweeps.race import SCREENING_SEED, planned
 from segsweep.sweeps.ranking import values_key
 from segsweep.sweeps.report_text import setting_name
 from segsweep.sweeps.results import comparison

@@ -13,7 +13,7 @@ from segsweep.console import hydra_argument, quoted, shell_word
 from segsweep.errors import UserError
 from segsweep.instantiate import check_arguments, to_plain
 from segsweep.runs.stored import require_plain_overrides
-from segsweep.sweeps.grouping import entry_key
+from segsweep.sweeps.grouping import setting_key
 from segsweep.sweeps.plan import key_of, with_interpolations
 from segsweep.sweeps.ranking import values_key
 from segsweep.sweeps.results import Results
@@ -142,7 +142,7 @@ def take(path: Path, keep: int | None) -> Taken:
         raise UserError(f"keep={keep}: {path} has {len(table)} settings with a completed job; keep at most as many")
     jobs = {values_key(record, job, compared.settings): job for job in reversed(record.compared_jobs)}
     left_out = {*NOT_TAKEN, *(axis for axis in record.axes if axis not in compared.settings)}
-    best = [jobs[tuple(entry_key(row[axis]) for axis in compared.settings)] for _, row in rows.iterrows()]
+    best = [jobs[setting_key(row, compared.settings)] for _, row in rows.iterrows()]
     settings = [[each for each in job.overrides if key_of(each).lstrip("~") not in left_out] for job in best]
     return Taken(str(path), keep, list(compared.settings), settings, with_interpolations(record))
 

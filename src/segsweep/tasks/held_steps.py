@@ -75,12 +75,13 @@ class HeldSteps:
         self._logits, self._masks, self._losses = [], [], []
 
 
-def first_bad_step(losses: Tensor, first: int) -> Tensor:
+def first_bad_step(losses: Tensor, first: int, part: int = 0, parts: int = 1) -> Tensor:
     """The first step whose loss is not finite, int64 on the losses' device, without waiting for it; NEVER if all are.
 
     Args:
-        losses: float [N], of the steps from `first` on.
+        losses: float [N], of the parts of steps from `part` of step `first` on.
         first: number of the first step.
+        part: from 0, of `parts` in each step.
     """
-    numbers = torch.arange(first, first + len(losses), device=losses.device)
+    numbers = first + torch.arange(part, part + len(losses), device=losses.device) // parts
     return torch.where(losses.isfinite(), NEVER, numbers).min()

@@ -6,12 +6,15 @@ Shapes: B images, C channels, K channels of logits, H x W pixels.
 import inspect
 import math
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
 import lightning as L
 import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from segsweep.classes import ClassTable
 from segsweep.data.source import Batch
@@ -55,6 +58,7 @@ class SegmentationTask(L.LightningModule):
         schedule: learning-rate schedule; None keeps the rate constant.
         channels_last: memory format of net and images; faster convolutions on most machines, the same numbers up to
             rounding.
+        accumulate: batches in an optimizer step, which are loaded as one.
 
     Raises:
         ValueError: the loss does not fit the task.
@@ -70,6 +74,7 @@ class SegmentationTask(L.LightningModule):
         optimizer: OptimizerFactory,
         schedule: Schedule | None = None,
         channels_last: bool = True,
+        accumulate: int = 1,
     ) -> None:
         super().__init__()
         if wrong := misfit_line(loss, self.kind):
@@ -81,6 +86,8 @@ class SegmentationTask(L.LightningModule):
         self.labels = labels
         self.optimizer = optimizer
         self.schedule = schedule
+        self.accumulate = accumulate
+        self._part = 0
         binary = self.kind == "binary"
         # Processes share each training batch, but each scores all of val and test.
         self.metrics = nn.ModuleDict(
@@ -98,7 +105,7 @@ class SegmentationTask(L.LightningModule):
         self.confusions: dict[Stage, Tensor] = {}
         self._first_bad_step: Tensor | None = None
         self._held = HeldSteps()
-        self._first_held = 1
+        self._first_held = 1, 0
 
     def __setattr__(self, name: str, value: Any) -> None:
         # Lightning notes the running hook some 60 times a step. `nn.Module` takes a microsecond to see that a name is no
@@ -141,19 +148,48 @@ class SegmentationTask(L.LightningModule):
         """Logits float32 [B, K, H, W] from images [B, C, H, W]."""
         return self.net(image.to(memory_format=self.memory_format)).float()
 
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: Optimizer | LightningOptimizer,
+        optimizer_closure: Callable[[], Any] | None = None,
+    ) -> None:
+        assert optimizer_closure is not None
+        training_step = optimizer_closure
+
+        def every_part() -> Any:
+            losses = []
+            for part in range(self.accumulate):
+                self._part = part
+                losses.append(training_step())  # its gradients add up
+            return losses[-1]
+
+        # Not Lightning's accumulate_grad_batches: every hook of a batch would come several times in a step.
+        optimizer.step(closure=training_step if self.accumulate == 1 else every_part)
+
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
+        if self._part == 0:
+            optimizer.zero_grad()
+
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        logits = self(batch.image)
-        loss = self.loss(logits, batch.mask)
+        image, mask = batch.image, batch.mask
+        if self.accumulate > 1:
+            size = len(image) // self.accumulate
+            part = slice(self._part * size, (self._part + 1) * size)
+            image, mask = image[part], mask[part]
+        logits = self(image)
+        loss = self.loss(logits, mask)
         # Reading a loss makes a GPU wait: there `count_held` looks for the first bad one.
         if loss.device.type == "cpu" and not math.isfinite(loss.item()):
             self._diverged(self.global_step + 1)
         if not self._held.fits(logits):
             self.count_held()
         if not self._held:
-            self._first_held = self.global_step + 1
-        if self._held.add(logits, batch.mask, loss):
+            self._first_held = self.global_step + 1, self._part
+        if self._held.add(logits, mask, loss):
             self.count_held()
-        return loss
+        return loss / self.accumulate if self.accumulate > 1 else loss
 
     # Lightning inspects the signature in every step; a stored one saves a fiftieth of a small step.
     training_step.__signature__ = inspect.signature(training_step)  # type: ignore[attr-defined]
@@ -165,7 +201,7 @@ class SegmentationTask(L.LightningModule):
             return
         steps = self._held.take()
         if steps.losses.device.type != "cpu":
-            first = first_bad_step(steps.losses, self._first_held)
+            first = first_bad_step(steps.losses, *self._first_held, self.accumulate)
             self._first_bad_step = first if self._first_bad_step is None else torch.minimum(self._first_bad_step, first)
         self.count("train", steps.logits, steps.mask, len(steps.losses))
         for mean in (self._counts("train").loss, self._running("loss")):
@@ -257,10 +293,8 @@ class SegmentationTask(L.LightningModule):
         data = trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it, its class does not declare it
         if isinstance(data, SegmentationDataModule):
             # Not Lightning's estimate: that starts the loader's workers before a checkpoint has set the step to resume at.
-            per_epoch = data.steps_per_epoch
-            limits = [trainer.max_steps] if trainer.max_steps > 0 else []
-            limits += [trainer.max_epochs * per_epoch] if trainer.max_epochs and trainer.max_epochs > 0 else []
-            total = min(limits)
+            per_epoch, total = data.steps_per_epoch, data.total_steps(trainer)
+            assert total is not None, "TrainerSettings refuses a training without end"
         else:
             trainer.fit_loop.setup_data()
             total, per_epoch = int(trainer.estimated_stepping_batches), int(trainer.num_training_batches)
