@@ -1,8 +1,12 @@
 """Makes the pictures in docs/images: `python docs/make_images.py [RUN]`.
 
-RUN is the run directory of a texture training, whose predictions samples.png shows; without it samples.png is not made.
+RUN is the run directory of `python train.py`, as it was typed. Its predictions are in samples.png. What it printed at its
+end is put into README.md between the marks `<!-- first run -->` and `<!-- end of first run -->`. Its run.json is copied
+to docs/measured/first_run.json. Without RUN these stay as they are.
 """
 
+import contextlib
+import io
 import sys
 import tempfile
 from pathlib import Path
@@ -11,9 +15,16 @@ import numpy as np
 import torch
 
 from segsweep import load_run, plots
+from segsweep.cli.commands import print_result
 from segsweep.data import DemoFolder, Textures
+from segsweep.errors import UserError
+from segsweep.invocation import to_type
+from segsweep.runs import RunRecord
+from segsweep.runs.files import write_text
 
-IMAGES = Path(__file__).parent / "images"
+DOCS = Path(__file__).parent
+IMAGES, FIRST_RUN = DOCS / "images", DOCS / "measured/first_run.json"
+MARKS = "<!-- first run -->\n", "<!-- end of first run -->\n"
 SIGMA = 15
 """Smoothing length of the border, from sections 3.1 and 3.2 of the texture notebook."""
 
@@ -47,12 +58,33 @@ def contact_sheet(path: Path) -> Path:
 
 
 def samples(path: Path, run_directory: str) -> Path:
-    """Draws four test images with the predictions of a trained run."""
+    """Draws the first two test images with the predictions of a trained run."""
     run = load_run(run_directory)
-    images, masks = Textures().make(range(4), "test")
+    images, masks = Textures().make(range(2), "test")
     predictions = np.stack([run.predict(image) for image in images])
     figure = plots.samples(images, masks, predictions, colors=run.labels.colors, class_names=run.labels.names)
     return plots.save(figure, path, dpi=90)
+
+
+def printed(record: RunRecord, directory: Path) -> str:
+    """What `python train.py` prints at its end on a terminal of 80 columns or more, as a block of Markdown."""
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        print_result(record, directory, tests=True)
+    text = out.getvalue().replace(to_type("evaluate"), "python evaluate.py")
+    return "".join(f"    {line}".rstrip() + "\n" for line in text.splitlines())
+
+
+def put_in(page: str, text: str) -> str:
+    """The page with the text between the marks.
+
+    Raises:
+        UserError: the page lacks the marks.
+    """
+    before, found, rest = page.partition(MARKS[0])
+    _, closed, after = rest.partition(MARKS[1])
+    if not found or not closed:
+        raise UserError(f"README.md: there is no line {MARKS[0].strip()!r} before {MARKS[1].strip()!r}; add both.")
+    return f"{before}{MARKS[0]}{text}{MARKS[1]}{after}"
 
 
 def main() -> None:
@@ -61,6 +93,11 @@ def main() -> None:
         print(make(IMAGES / f"{make.__name__}.png"))
     if len(sys.argv) > 1:
         print(samples(IMAGES / "samples.png", sys.argv[1]))
+        run = Path(sys.argv[1])
+        record = RunRecord.read(run / "run.json")
+        readme = DOCS.parent / "README.md"
+        write_text(readme, put_in(readme.read_text(encoding="utf-8"), printed(record, run)))
+        record.write(FIRST_RUN)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from typing import Any
 from replication import ROOT, page_trainings, prose
 from replication.intervals import number
 from replication.page_ablation import ablation_section
+from replication.page_found import found_section
 from replication.page_mistakes import mistakes_section
 from replication.page_parts import Pictures, table
 from replication.published import PRINTED_TIMES, STUDIES, named
@@ -29,12 +30,17 @@ def page(results: Mapping[str, Any], pictures: Path | None = None) -> str:
         pictures: folder of the figures; missing figures are left out.
     """
     shown = Pictures(pictures)
-    parts = [
-        prose.HEAD,
-        *_sizes(),
+    printed = [
         *page_trainings.first(results, shown),
         *page_trainings.rates(results, shown),
         *page_trainings.optimizers(results, shown),
+    ]
+    parts = [
+        prose.HEAD,
+        *found_section(results, printed),
+        prose.READ,
+        *_sizes(),
+        *printed,
         *page_trainings.stood_still(results),
         *page_trainings.unet(results, shown),
         *_verdicts(results),
@@ -50,7 +56,8 @@ def _wrapped(part: str) -> list[str]:
     """Wraps prose; tables, headings and pictures stay unchanged."""
     if not part or part[0] in "|#!" or "\n" in part:
         return [part]
-    return textwrap.wrap(part, 124, break_long_words=False, break_on_hyphens=False)
+    indent = "  " if part.startswith("- ") else ""
+    return textwrap.wrap(part, 124, break_long_words=False, break_on_hyphens=False, subsequent_indent=indent)
 
 
 def _sizes() -> list[str]:

@@ -20,17 +20,54 @@ CEILING = _ceiling()
 
 HEAD = """# Replication
 
-The figures that the two documents print, next to ours. `python -m replication report` writes this page from finished
-runs; no number of ours is typed by hand. The documents and their mistakes are described in [sources](sources.md).
+The figures that the two documents print, next to ours. [Sources](sources.md) describes the documents and lists their
+mistakes.
+"""
+
+FOUND_FIGURES = (
+    "**Figures of the texture notebook.** Of {all} printed figures, {yes} could be one more run of ours, {no} could not, "
+    "and for {unsaid} nothing is concluded. Ten of them come from one training."
+)
+
+FOUND_CONCLUSIONS = (
+    "**Conclusions.** Of {all} tests of the documents' conclusions, {holds} hold, {fails} do not, and {open} cannot be "
+    "told from our seeds."
+)
+
+FOUND_NORM = (
+    "**One batch norm for three layers** ruins the published net in eval mode: iou {shared}. The same weights with "
+    "separate statistics for each place: {separate}."
+)
+
+FOUND_ZERO = (
+    "**Cross-entropy over one channel** is always 0, with a largest gradient of {gradient}: that training learns "
+    "nothing."
+)
+
+FOUND_IOU = (
+    'The report\'s **"IoU"** ignores which class: it scores {score} where every pixel is wrong. Its figures cannot be '
+    "compared with ours, because it does not name its data."
+)
+
+FOUND_BEST = f"**Test iou** of the notebook's net, Adam at 0.001: {{iou}}. The best possible is {CEILING}."
+
+FOUND_ABLATION = "**Layers.** Of {all} changed nets, better than the published one: {better}; worse: {worse}."
+
+READ = """## How to read this page
+
+`python -m replication report` writes this page from finished runs. No number of ours is typed by hand.
 
 Ours are mean ± sample standard deviation over n seeds. A printed figure comes from one run, so the question is whether it
 could be one more run of ours. **within** gives the 95 % prediction interval for one further run, mean ± t · s · √(1 + 1/n),
-and whether the printed figure lies in it. The interval assumes normally distributed figures; for losses, normally
-distributed logarithms. One of twenty figures that could be ours falls outside by chance. "yes" only means that nothing
-contradicts the figure, which is little if the interval is wide: with five runs it reaches three standard deviations to each
-side. These losses and shares cannot exceed 1. An interval that does shows figures that are not normally distributed (one
-run learns and another does not), or too few of them; then each of our figures is listed and nothing is concluded. Nothing
-is concluded from one seed either.
+and whether the printed figure lies in it.
+
+- The interval assumes normally distributed figures; for losses, normally distributed logarithms.
+- One of twenty figures that could be ours falls outside by chance.
+- "yes" only means that nothing contradicts the figure. That is little if the interval is wide: with five runs it reaches
+  three standard deviations to each side.
+- These losses and shares cannot exceed 1. An interval that does shows figures that are not normally distributed (one run
+  learns and another does not), or too few of them. Then each of our figures is listed and nothing is concluded.
+- Nothing is concluded from one seed either.
 
 Our net has the published net's mistakes corrected: each place has its own batch-norm statistics, estimated before each
 validation ([sources](sources.md)).

@@ -73,7 +73,9 @@ def export(run: Run, format: Format, output: str | Path | None = None, overwrite
     if format == "onnx":
         missing = [name for name in ("onnx", "onnxruntime", "onnxscript") if importlib.util.find_spec(name) is None]
         if missing:
-            raise UserError(f"format=onnx: needs {', '.join(missing)}; install them with pip install -e '.[export]'")
+            raise UserError(
+                f"format=onnx: needs {', '.join(missing)}; install them with pip install {' '.join(missing)}"
+            )
     path = Path(output) if output is not None else run.directory / f"model{SUFFIXES[format]}"
     if path.suffix != SUFFIXES[format]:
         raise UserError(f"output={path}: must end in {SUFFIXES[format]}")

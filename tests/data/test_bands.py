@@ -303,4 +303,4 @@ def test_without_tifffile_the_extra_is_named_and_plain_files_are_read(
     monkeypatch.setitem(sys.modules, "tifffile", None)
     assert read_image(three).pixels.shape == (3, 35, 41)
     assert "data.channels=4 " in refused(four)
-    assert "pip install -e '.[tiff]'" in refused(four, ImageRule(channels=4))
+    assert "pip install tifffile imagecodecs" in refused(four, ImageRule(channels=4))

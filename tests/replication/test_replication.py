@@ -22,6 +22,8 @@ from replication.__main__ import main
 from replication.figures import draw, sample_panels
 from replication.intervals import as_printed, difference_of_two, prediction_interval, spread, within
 from replication.page import PAGE, page
+from replication.page_found import found_section
+from replication.prose import FOUND_CONCLUSIONS
 from replication.published import (
     CONFIDENT,
     FIRST,
@@ -61,6 +63,30 @@ def test_the_installed_package_does_not_import_it():
 
 def test_the_page_is_made_from_the_collected_numbers():
     assert page(read_results(RESULTS), PAGE.parent / "images/replication") == PAGE.read_text(encoding="utf-8")
+
+
+def test_the_findings_count_what_the_tables_below_say():
+    text = PAGE.read_text(encoding="utf-8")
+    found, _, tables = text.partition("## How to read this page")
+    said = {answer: tables.count(f"| **{answer}** |") for answer in ("holds", "does not hold", "cannot be told")}
+    numbers = re.search(r"Of (\d+) tests .*? (\d+) hold, (\d+) do not, and (\d+)", found, re.DOTALL)
+    assert numbers
+    assert [int(number) for number in numbers.groups()] == [sum(said.values()), *said.values()]
+    within = {answer: tables.count(f"| {answer}") for answer in ("yes (", "no (", "not said: ")}
+    within["yes ("] -= 1  # the loss of plain SGD after 1,000 steps is printed once and stands in two tables
+    figures = re.search(
+        r"Of (\d+) printed figures, (\d+) could .*? (\d+) could not,\s+and\s+for\s+(\d+)", found, re.DOTALL
+    )
+    assert figures
+    assert [int(number) for number in figures.groups()] == [sum(within.values()), *within.values()]
+    assert len(re.findall(r"^- ", found, re.MULTILINE)) == 10
+
+
+def test_findings_without_numbers_are_left_out():
+    assert found_section({"settings": {}, "mistakes": {}}, [])[2:-1] == [
+        "- **Sizes.** 35 of 35 printed sizes and settings equal ours.",
+        f"- {FOUND_CONCLUSIONS.format(all=22, holds=0, fails=0, open=22)}",
+    ]
 
 
 def test_printed_figures_are_those_of_the_sources():

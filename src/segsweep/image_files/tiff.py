@@ -131,7 +131,9 @@ def read_bands(path: Path, layout: TiffLayout) -> NDArray[Any]:
     """
     require_supported(path, layout)
     if any(importlib.util.find_spec(name) is None for name in ("tifffile", "imagecodecs")):
-        raise UserError(f"{path}: holds {layout.mode}, which needs tifffile and imagecodecs: pip install -e '.[tiff]'")
+        raise UserError(
+            f"{path}: holds {layout.mode}, which needs tifffile and imagecodecs: pip install tifffile imagecodecs"
+        )
     import tifffile
 
     try:

@@ -116,7 +116,7 @@ class MonaiNet(nn.Module):
         try:
             from monai.networks import nets  # here, because the import takes seconds
         except ImportError as error:
-            raise ValueError(f"needs MONAI ({error}): pip install -e '.[monai]'") from error
+            raise ValueError(f"needs MONAI ({error}): pip install monai") from error
         self.net: nn.Module = getattr(nets, architecture)(
             spatial_dims=2, in_channels=in_channels, out_channels=out_channels, **arguments
         )
