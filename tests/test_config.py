@@ -58,7 +58,7 @@ def test_a_data_file_lists_every_setting_of_its_source_with_its_default(data: st
     assert listed.pop("_target_") == f"segsweep.data.{source.__name__}"
     signatures = [inspect.signature(target).parameters for target in (source, SegmentationDataModule)]
     defaults = {name: parameter.default for signature in signatures for name, parameter in signature.items()}
-    del defaults["source"]
+    del defaults["source"], defaults["accumulate"]  # of the trainer group
     plain = {name: list(value) if isinstance(value, tuple) else value for name, value in defaults.items()}
     own = {"seed": "${seed}"} | ({"root": "???", "cache_dir": "outputs/cache"} if data == "folder" else {})
     assert listed == plain | own
