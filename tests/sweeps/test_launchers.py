@@ -206,6 +206,19 @@ def test_the_same_command_continues_a_sweep_in_several_processes_however_it_was_
         assert same_weights(sweep.path / name, tmp_path / "multirun/whole" / name)
 
 
+@installed("joblib")
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes are looked up in /proc")
+def test_a_worker_without_a_job_ends_when_the_command_is_killed(tmp_path: Path):
+    process = started_sweep(tmp_path, "lr=0.001", "trainer.max_steps=30,100000", "name=idle")
+    sweep = tmp_path / "multirun/idle"
+    wait_until(lambda: run_record(sweep / "trainer.max_steps=30")["status"] == "completed")
+    workers = workers_of(process)
+    assert len(workers) >= 2
+    process.kill()
+    process.wait()
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), seconds=60)
+
+
 OPTUNA = ["hydra/sweeper=optuna", "optim=sgd,adam", "lr=tag(log,interval(0.0001,0.1))", "name=ranges"]
 
 
