@@ -39,7 +39,7 @@ from segsweep.sweeps.state import SweepDirectory
 SETTINGS = [
     "debug=fast", "data.image_size=32", "trainer=cpu", "trainer.progress_bar=false", "trainer.threads=1",
     "callbacks.graph=null", "callbacks.panel=null", "callbacks.confusion=null", "callbacks.last_checkpoint.every_n_steps=5",
-    "data.limit_samples=48", "data.val_size=2", "data.test_size=2", "trainer.max_steps=120", "trainer.log_every_n_steps=3",
+    "data.limit_samples=48", "data.val_size=2", "data.test_size=2", "trainer.max_steps=240", "trainer.log_every_n_steps=3",
     "optim=sgd,adam", "lr=0.001,0.01", "name=kills",
 ]  # fmt: skip
 LAUNCHERS = {
