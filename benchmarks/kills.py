@@ -183,7 +183,7 @@ def faults_of_end(kill: Kill, errors: str, complete: bool) -> Iterator[Finding]:
         complete: whether all jobs of the sweep are completed now.
     """
     signum = signal.Signals[kill.signal]
-    # A worker that the command has no time to stop ends by itself when it sees that it is alone.
+    # A killed command cannot end its workers: they end when they see that it is gone. `Kill.left` counts others.
     if kill.left and not (signum == signal.SIGKILL and kill.target == "main"):
         yield "process left", f"{kill.left} processes ran {PATIENCE:g} s after {kill.signal} to {kill.target}"
     # Python itself ends by the signal before it runs any code of segsweep, and after all of it.
@@ -365,8 +365,9 @@ def table(content: dict[str, Any]) -> str:
     """Markdown: a row for each launcher, and the findings."""
     lines = [
         "| launcher | kills | of these SIGKILL, SIGTERM, SIGINT | to the command, its group, one worker | sweeps completed "
-        "| steps saved between two kills: least, median, most | seconds to the end: median, most | findings |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| steps saved between two kills: least, median, most | seconds to the end of all processes: median, most "
+        "| processes that stayed | findings |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for launcher, entry in content["launchers"].items():
         kills, findings = entry["kills"], Counter(finding["kind"] for finding in entry["findings"])
@@ -376,7 +377,7 @@ def table(content: dict[str, Any]) -> str:
             launcher, f"{len(kills):,}", ", ".join(str(signals[signum.name]) for signum in SIGNALS),
             ", ".join(str(targets[target]) for target in TARGETS), f"{entry['sweeps']:,}",
             f"{min(steps)}, {statistics.median(steps):g}, {max(steps)}" if kills else "",
-            f"{statistics.median(ended):.1f}, {max(ended):.1f}" if kills else "",
+            f"{statistics.median(ended):.1f}, {max(ended):.1f}" if kills else "", str(sum(kill["left"] for kill in kills)),
             ", ".join(f"{number} {kind}" for kind, number in findings.items()) or "none",
         ]  # fmt: skip
         lines.append("| " + " | ".join(cells) + " |")
