@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
-from segsweep.errors import DivergedError, UserError, causes, one_line, os_error_behind, short, shown
+from segsweep.errors import DivergedError, UserError, causes, one_line, os_error_behind, short, shown, signal_behind
 from segsweep.invocation import called, to_type
 from segsweep.keys import unknown
 
@@ -264,6 +264,8 @@ def mistakes_in_one_line() -> Iterator[None]:
     except Exception as error:
         if (line := explain(error)) is not None:
             fail(line)
+        if (stopped := signal_behind(error)) is not None:
+            raise stopped from error
         raise
 
 
@@ -289,7 +291,9 @@ def several_values(typed: str) -> str:
 
 
 def explain(error: BaseException) -> str | None:
-    """One line for an error that the user can correct; None for a bug of ours."""
+    """One line for an error that the user can correct; None for a bug of ours, and after a signal."""
+    if signal_behind(error) is not None:
+        return None
     if isinstance(error, MissingConfigException) and error.options:
         group = Path(str(error.missing_cfg_file))
         choices = [option for option in error.options if not option.startswith("default_for_")]

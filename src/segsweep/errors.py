@@ -70,6 +70,23 @@ def os_error_behind(error: BaseException | None) -> OSError | None:
     return next((cause for cause in causes(error) if isinstance(cause, OSError)), None)
 
 
+def signal_behind(error: BaseException) -> Interrupted | None:
+    """The signal that an exception hides; None for a user's mistake, a failed read or write, and if there was no signal.
+
+    OmegaConf may raise AttributeError, for example, when a signal interrupts it in the middle of a change.
+    """
+    before: BaseException | None = error
+    if isinstance(error, Exception) and any(isinstance(cause, UserError | OSError) for cause in causes(error)):
+        return None
+    while before is not None:
+        if isinstance(before, Interrupted):
+            return before
+        if isinstance(before, KeyboardInterrupt):
+            return Interrupted(signal.SIGINT)
+        before = before.__context__
+    return None
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an error's text, or its type if the text is empty."""
     return str(error).splitlines()[0] if str(error) else type(error).__name__

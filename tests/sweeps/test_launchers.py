@@ -5,10 +5,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 from omegaconf import OmegaConf
 from support import ROOT, Outcome
 from sweep_support import GRID, TINY, content, installed, run_record, same_weights, statuses
@@ -127,12 +129,14 @@ def test_on_error_stop_begins_no_further_job_in_any_process(tmp_path: Path):
 LONG = ["data.limit_samples=400", "data.val_size=2", "data.test_size=2", "trainer.val_every_n_steps=100000", ONE_THREAD]
 
 
-def started_sweep(folder: Path, *overrides: str) -> "subprocess.Popen[str]":
-    """Starts a sweep under joblib, and returns when two of its jobs train."""
+JOBLIB_OF_TWO = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+
+
+def started_sweep(folder: Path, *overrides: str, launcher: Sequence[str] = JOBLIB_OF_TWO) -> "subprocess.Popen[str]":
+    """Starts a sweep, and returns when two of its jobs train."""
     started = time.time()
     process = subprocess.Popen(
-        [sys.executable, str(ROOT / "train.py"), "-m", *TINY, *LONG, "hydra/launcher=joblib",
-         "hydra.launcher.n_jobs=2", *overrides],
+        [sys.executable, str(ROOT / "train.py"), "-m", *TINY, *LONG, *launcher, *overrides],
         cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(), start_new_session=True,
     )  # fmt: skip
 
@@ -204,6 +208,34 @@ def test_the_same_command_continues_a_sweep_in_several_processes_however_it_was_
     assert run(tmp_path, *LONG, *grid, "name=whole").code == 0
     for name in statuses(sweep.path):
         assert same_weights(sweep.path / name, tmp_path / "multirun/whole" / name)
+
+
+@installed("joblib")
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes are looked up in /proc")
+def test_a_worker_without_a_job_ends_when_the_command_is_killed(tmp_path: Path):
+    process = started_sweep(tmp_path, "lr=0.001", "trainer.max_steps=30,100000", "name=idle")
+    sweep = tmp_path / "multirun/idle"
+    wait_until(lambda: run_record(sweep / "trainer.max_steps=30")["status"] == "completed")
+    workers = workers_of(process)
+    assert len(workers) >= 2
+    process.kill()
+    process.wait()
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), seconds=60)
+
+
+@installed("submitit")
+def test_ctrl_c_lets_the_jobs_of_submitit_save_and_prints_no_traceback(tmp_path: Path):
+    grid = ["lr=0.001,0.01", "name=cut", "trainer.max_steps=100000"]
+    process = started_sweep(tmp_path, *grid, launcher=["hydra/launcher=submitit_local"])
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert "Traceback" not in out + err
+    sweep = tmp_path / "multirun/cut"
+    assert set(statuses(sweep).values()) == {"interrupted"}
+    for name in statuses(sweep):
+        saved = torch.load(sweep / name / "checkpoints/last.ckpt", weights_only=True)["global_step"]
+        assert run_record(sweep / name)["steps"] == saved > 0
 
 
 OPTUNA = ["hydra/sweeper=optuna", "optim=sgd,adam", "lr=tag(log,interval(0.0001,0.1))", "name=ranges"]

@@ -18,11 +18,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from filelock import FileLock
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.errors import ConfigCompositionException
 from PIL import Image
 from support import ROOT, SENDERS, Command, Outcome, printed_arguments
 from sweep_support import GRID, TINY, TRAP, Sweep, content, run_record, same_weights, state, statuses
 
 from segsweep.cli import start as resolvers
+from segsweep.errors import Interrupted
 from segsweep.fingerprint import job_key
 from segsweep.runs import RunDirectory
 from segsweep.sweeps import jobs
@@ -988,3 +991,18 @@ def test_the_folders_of_a_foreign_sweeper_s_jobs_are_named_by_what_varies(sweep:
     assert names
     assert names <= {f"lr={rate},seed={seed}" for rate in (0.1, 0.2) for seed in (0, 1)}
     assert set(statuses(tmp_path / "multirun/foreign")) == names
+
+
+def test_a_signal_while_jobs_are_planned_breaks_no_job(sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def interrupted(*_: object) -> None:
+        try:
+            raise Interrupted(signal.SIGTERM)
+        finally:  # as OmegaConf does if the signal comes in the middle of a change
+            raise ConfigCompositionException
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ConfigLoaderImpl, "load_sweep_config", interrupted)
+        outcome = sweep("optim=sgd,adam", "name=cut")
+    assert outcome.code == 128 + signal.SIGTERM, outcome.err
+    assert "stopped by SIGTERM" in outcome.err
+    assert not (tmp_path / "multirun/cut/sweep.json").exists()

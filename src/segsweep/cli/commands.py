@@ -51,11 +51,15 @@ def train(config: DictConfig) -> float | None:
     full.hydra = hydra
     if hydra.mode is RunMode.MULTIRUN:
         from segsweep.runs import RunDirectory
+        from segsweep.sweeps.callback import is_worker, runner_of
         from segsweep.sweeps.jobs import run_job
+        from segsweep.sweeps.launchers import end_with_runner, engine_of
         from segsweep.sweeps.state import SweepDirectory
 
-        store_plain(directory, full)
-        return run_job(config, full, SweepDirectory(Path(str(full.hydra.sweep.dir))), RunDirectory(directory))
+        by_joblib = engine_of(full.hydra) == "joblib" and is_worker(full)
+        with end_with_runner(runner_of(full)) if by_joblib else contextlib.nullcontext():
+            store_plain(directory, full)
+            return run_job(config, full, SweepDirectory(Path(str(full.hydra.sweep.dir))), RunDirectory(directory))
     if timing:
         speed(config, directory, store_plain(directory, full))
         return None

@@ -4,7 +4,6 @@ import hashlib
 import io
 import os
 import re
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +16,7 @@ from segsweep.cli.slips import refuse_slips, whole_numbers
 from segsweep.cli.start import how_to_continue, new_folder, started
 from segsweep.cli.unbegun import made, remove_unbegun
 from segsweep.console import explain, fail
-from segsweep.errors import Interrupted, UserError
+from segsweep.errors import UserError, signal_behind
 from segsweep.fingerprint import NAME
 from segsweep.invocation import COMMANDS, called, conf_folder, to_type
 from segsweep.keys import opened
@@ -80,23 +79,20 @@ def run(main: Callable[[], object]) -> None:
             main()
         finally:
             succeeded = finish_sweep()
-    except Exception as error:
-        line = None if full_traceback else explain(error)
-        if line is None:
-            raise
-        remove_unbegun()
-        fail(line)
     except SystemExit:  # a mistake whose line is printed already
         remove_unbegun()
         raise
     except BaseException as error:
-        signum = getattr(error, "signum", signal.SIGINT if isinstance(error, KeyboardInterrupt) else None)
-        if signum is None:
+        if (stopped := signal_behind(error)) is not None:
+            lines = how_to_continue(stopped)
+            remove_unbegun()
+            print(*lines, sep="\n", file=sys.stderr)
+            sys.exit(128 + stopped.signum)
+        line = explain(error) if isinstance(error, Exception) and not full_traceback else None
+        if line is None:
             raise
-        lines = how_to_continue(Interrupted(signum))
         remove_unbegun()
-        print(*lines, sep="\n", file=sys.stderr)
-        sys.exit(128 + signum)
+        fail(line)
     if not succeeded:
         sys.exit(1)
 

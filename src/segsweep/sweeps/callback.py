@@ -69,6 +69,11 @@ def is_worker(config: DictConfig) -> bool:
     return OmegaConf.select(config, _PARENT) != _this_process()
 
 
+def runner_of(config: DictConfig) -> int:
+    """The pid of the process that started the sweep of a job."""
+    return int(str(OmegaConf.select(config, _PARENT)).rpartition(":")[2])
+
+
 def _this_process() -> str:
     return f"{platform.node()}:{os.getpid()}"
 

@@ -55,7 +55,7 @@ def run_job(config: DictConfig, full: DictConfig, sweep: SweepDirectory, run: Ru
     if (current := running.current) is not None:
         current.stop.raise_if_told()
     in_worker = is_worker(full)
-    engine, local, parent = engine_of(full.hydra), runs_locally(full.hydra), os.getppid()
+    engine, local = engine_of(full.hydra), runs_locally(full.hydra)
     if local and not held(sweep.lock):
         return None  # the sweep was stopped while this job waited
     job, record = _find_job(full, sweep, run)
@@ -105,8 +105,6 @@ def run_job(config: DictConfig, full: DictConfig, sweep: SweepDirectory, run: Ru
             again(interrupted.signum, None)  # submitit puts the job into the queue, and ends the process
         if not in_worker:
             raise interrupted
-        if engine == "joblib" and os.getppid() != parent:
-            os._exit(1)  # the runner is gone, and joblib's worker would wait for work for ever
         return None
     if failure is not None and stop_at_failure and in_worker:
         sweep.write_statuses([job])  # now, so that no other process starts a job

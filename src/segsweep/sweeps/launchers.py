@@ -1,7 +1,9 @@
 """The differences between Hydra's launchers: how many jobs run at once, with how many threads, and how a job is stopped."""
 
+import functools
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -121,6 +123,28 @@ def settle_optuna(config: DictConfig) -> None:
                 there = getattr(node[name], "name", node[name])  # an Enum has a name
                 if there == default:
                     OmegaConf.update(sweeper, key, value)
+
+
+@functools.cache
+def end_with_runner(runner: int) -> threading.Lock:
+    """Ends this worker of joblib once the process that started it is gone; it would wait five minutes for work.
+
+    Args:
+        runner: the process of the sweep.
+
+    Returns:
+        A lock for jobs to hold: the worker does not end before the job has.
+    """
+    busy = threading.Lock()
+
+    def watch() -> None:
+        while os.getppid() == runner:
+            time.sleep(_SECONDS_BETWEEN_CHECKS)
+        with busy:
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+    return busy
 
 
 def lock_watcher(lock: Path) -> Callable[[], int | None]:

@@ -18,7 +18,7 @@ from segsweep.data import SOURCES, Source
 from segsweep.data.folds import test_and_val
 from segsweep.data.splits import SplitRule
 from segsweep.datamodule import LOADING_KEYS
-from segsweep.errors import UserError, one_line
+from segsweep.errors import UserError, one_line, signal_behind
 from segsweep.fingerprint import Leaf, differences, flatten, job_key, result_settings, typed
 from segsweep.initial_weights import contents_of
 from segsweep.instantiate import build, naming_keys, to_plain
@@ -178,6 +178,8 @@ def require_same_kind(
         except UserError:
             continue  # its data is gone; this command is not wrong
         except (HydraException, OmegaConfBaseException) as error:
+            if signal_behind(error) is not None:
+                raise
             reason = one_line(error)
             raise UserError(
                 f"name={record.name}: that sweep has other settings (not possible with {old.name}: {reason}); "

@@ -275,6 +275,10 @@ class SweepRunner:
                 time.sleep(0.2)
 
         before = {signum: signal.signal(signum, release) for signum in (signal.SIGINT, signal.SIGTERM)}
+        # The processes of submitit inherit this: Ctrl-C would end them, with a traceback, before their jobs have saved.
+        # The thread of `watched` still receives Ctrl-C for this process.
+        blocked = {signal.SIGINT} if self.engine == "submitit_local" else set()
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
         try:
             yield
         except SystemExit:  # raised by Ray's own SIGTERM handler
@@ -287,6 +291,7 @@ class SweepRunner:
                 why = f"perhaps for lack of memory ({type(error).__name__})"
                 raise UserError(f"the process of a job has died, {why}; {self._how_to_continue}") from error
         finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             for signum, handler in before.items():
                 signal.signal(signum, handler)
         if received:
