@@ -30,6 +30,10 @@ NEWER: dict[str, dict[str, tuple[Leaf, Leaf]]] = {
         "data.bands": (None, None),
         "data.task": ("auto", None),
         "data.white": (None, 65535),
+        "data.saturation": (0.0, None),
+        "data.hue": (0.0, None),
+        "data.blur": (0.0, None),
+        "data.scale": (1.0, None),
         "data.folds": (None, None),
         "data.fold": (None, None),
         # Found by name only where the earlier defaults pair nothing, and then those were no training.

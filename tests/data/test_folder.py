@@ -83,7 +83,7 @@ def test_samples_come_in_the_shapes_and_types_of_the_interface(folder: Folder) -
 
 @pytest.mark.parametrize("split", ["train", "bn_calibration", "val"])
 def test_a_sample_does_not_depend_on_workers_or_on_the_order_of_requests(folder: Folder, split: Any) -> None:
-    src = source(folder, brightness=0.2, contrast=0.3)
+    src = source(folder, brightness=0.2, contrast=0.3, saturation=0.5, hue=0.1, blur=1.0, scale=1.5)
     order = [2, 0, 1] if split == "val" else [3, 19, 0, 11, 7, 4]
     alone = {index: batch_of(src, [index], split) for index in sorted(order)}
     for workers in (0, 2):
@@ -150,6 +150,34 @@ def test_bn_calibration_has_training_crops_without_augmentation_for_every_run_se
     assert (pixels[:, 0, 1:] > pixels[:, 0, :-1]).all()  # rows still run downwards, columns to the right
     assert (pixels[:, 1, :, 1:] > pixels[:, 1, :, :-1]).all()
     assert not same(batch_of(one, [0]), batch_of(other, [0]))
+
+
+@pytest.mark.parametrize("option", [{"brightness": 0.3}, {"hue": 0.2}, {"saturation": 0.5}, {"blur": 1.0}])
+def test_a_change_of_values_moves_no_crop(folder: Folder, option: dict[str, float]) -> None:
+    plain, changed = (items(source(folder, **options), list(range(40))) for options in ({}, option))
+    for one, other in zip(plain, changed, strict=True):
+        assert torch.equal(one.image, other.image)
+        assert torch.equal(one.symmetry, other.symmetry)
+        assert not torch.equal(one.jitter, other.jitter)
+
+
+def test_scaled_crops_show_windows_of_many_sizes_with_their_masks(folder: Folder) -> None:
+    # Channels 0 and 1 are row and column, so their slope is the number of pixels of the image in a pixel of the crop.
+    samples = items(source(folder, image_size=12, scale=2.0, flips=False, turns=False), list(range(400)))
+    steps = []
+    for sample in samples:
+        image = sample.image.numpy().astype(float)
+        down, right = ((image[0, -1, 0] - image[0, 0, 0]) / 11, (image[1, 0, -1] - image[1, 0, 0]) / 11)
+        assert down == pytest.approx(right, abs=0.2)
+        steps.append(down)
+        expected = expected_class(sample.image.numpy())
+        inner = np.s_[1:-1, 1:-1]
+        agree = (expected == sample.mask.numpy())[inner]
+        assert agree.mean() > 0.7  # a value half-way between two is rounded to either
+        assert set(np.unique(sample.mask.numpy())) <= {0, 1, 2}
+    assert min(steps) < 0.6
+    assert max(steps) > 1.4
+    assert 0.4 < np.mean([step < 1 for step in steps]) < 0.6
 
 
 def test_small_images_are_reflected_and_their_masks_ignored_there(folder: Folder) -> None:
@@ -372,6 +400,12 @@ def test_a_file_that_changes_between_listing_and_reading_is_refused_by_name(
         {"cache_gib": -1.0},
         {"cache": "ram"},
         {"brightness": 2.0},
+        {"hue": 0.6},
+        {"saturation": -0.1},
+        {"blur": -1},
+        {"scale": 0.5},
+        {"channels": 1, "hue": 0.1},
+        {"channels": 4, "saturation": 0.1},
         {"tile_size": 64, "tile_margin": 32},
         {"tile_size": 64, "tile_margin": -1},
         {"small": "crop"},

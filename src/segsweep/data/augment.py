@@ -1,14 +1,18 @@
-"""Random numbers of a training sample, and flips, turns and jitter of a whole batch.
+"""Random numbers of a training sample, and flips, turns, colours and blur of a whole batch.
 
 Random numbers are drawn on the CPU from the sample's seed alone, so they are the same for every device.
 
 Shapes: B samples, C channels, H x W pixels.
 """
 
+import math
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 TURN, FLIP_COLUMNS, FLIP_ROWS = 1, 2, 4
 """Bits of a symmetry, applied in this order: transpose, mirror left to right, mirror top to bottom.
@@ -98,13 +102,89 @@ def to_ids(mask: Tensor) -> Tensor:
     return torch.from_numpy(mask.numpy().astype(np.int64)) if mask.device.type == "cpu" else mask.long()
 
 
-def apply_jitter(image: Tensor, jitter: Tensor) -> Tensor:
-    """Changes brightness and contrast of each image, and clips to [0, 1].
+@dataclass(frozen=True)
+class Jitter:
+    """Changes of a sample's values, or the largest that are drawn: for contrast and saturation, of a factor of 1.
+
+    Args:
+        brightness: the value to add.
+        contrast: the factor for each value's distance from the image's mean.
+        saturation: the factor for each value's distance from the pixel's gray.
+        hue: the turn of all hues, as a share of the colour circle.
+        blur: standard deviation of a Gaussian filter, in pixels.
+    """
+
+    brightness: float
+    contrast: float
+    saturation: float
+    hue: float
+    blur: float
+
+
+SAME = Jitter(0, 1, 1, 0, 0)
+"""The change that leaves a sample as it is."""
+NONE = Jitter(0, 0, 0, 0, 0)
+"""As the largest changes: nothing is changed."""
+
+
+_YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]], dtype=torch.float64)
+"""Red, green and blue to brightness and two colour axes (NTSC, 1953). A turn of the axes is a turn of the hue."""
+
+
+def apply_colours(image: Tensor, saturation: Tensor, hue: Tensor) -> Tensor:
+    """Changes saturation and hue of each image; the brightness of no pixel changes.
+
+    Args:
+        image: float32 [B, 3, H, W], red, green and blue.
+        saturation, hue: float32 [B], as in `Jitter`.
+
+    Returns:
+        float32 [B, 3, H, W], which may leave [0, 1].
+    """
+    angle, factor = hue.double() * 2 * math.pi, saturation.double()
+    turn = torch.zeros(len(image), 3, 3, dtype=torch.float64)
+    turn[:, 0, 0] = 1
+    turn[:, 1, 1] = turn[:, 2, 2] = factor * angle.cos()
+    turn[:, 1, 2], turn[:, 2, 1] = -factor * angle.sin(), factor * angle.sin()
+    matrix = (torch.linalg.inv(_YIQ) @ turn @ _YIQ).float().to(image.device, non_blocking=True)
+    return torch.einsum("bij,bjhw->bihw", matrix, image)
+
+
+def apply_blur(image: Tensor, sigma: Tensor, largest: float) -> Tensor:
+    """Filters each image with a Gaussian of its own; the image is reflected at its edges.
+
+    Args:
+        image: float32 [B, C, H, W].
+        sigma: float32 [B], standard deviations in pixels; 0 changes nothing.
+        largest: the largest of them that can occur, which decides the size of the kernel.
+    """
+    samples, channels, height, width = image.shape
+    radius = min(math.ceil(3 * largest), height - 1, width - 1)
+    offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)
+    kernel = torch.exp(-((offsets / sigma.double().clamp(min=1e-3)[:, None]) ** 2) / 2)
+    kernel = (kernel / kernel.sum(1, keepdim=True)).float().to(image.device, non_blocking=True)
+    # One group for each channel of each image: all images in one convolution.
+    kernel = kernel.repeat_interleave(channels, 0)[:, None]
+    joined = F.pad(image, [radius] * 4, mode="reflect").flatten(0, 1)[None]
+    joined = F.conv2d(joined, kernel[..., None], groups=samples * channels)
+    return F.conv2d(joined, kernel[:, :, None], groups=samples * channels).view(image.shape)
+
+
+def apply_jitter(image: Tensor, jitter: Tensor, largest: Jitter) -> Tensor:
+    """Changes the values of each image, and clips them to [0, 1].
 
     Args:
         image: float32 [B, C, H, W] in [0, 1].
-        jitter: float32 [B, 2]: the value to add, and the factor for each value's distance from the image's mean.
+        jitter: float32 [B, 5]: the fields of `Jitter`, of each image.
+        largest: the largest changes; what is 0 in all images is skipped.
     """
-    added, factor = (column.view(-1, 1, 1, 1) for column in jitter.to(image.device, non_blocking=True).unbind(1))
-    mean = image.mean((1, 2, 3), keepdim=True)
-    return ((image - mean) * factor + mean + added).clamp_(0, 1)
+    if largest.blur:
+        image = apply_blur(image, jitter[:, 4], largest.blur)
+    if largest.saturation or largest.hue:
+        image = apply_colours(image, jitter[:, 2], jitter[:, 3])
+    if largest.brightness or largest.contrast:
+        both = jitter[:, :2].to(image.device, non_blocking=True)
+        added, factor = (column.view(-1, 1, 1, 1) for column in both.unbind(1))
+        mean = image.mean((1, 2, 3), keepdim=True)
+        image = (image - mean) * factor + mean + added
+    return image.clamp_(0, 1)

@@ -6,25 +6,38 @@ Shapes: C channels, H x W pixels. A decoded pair is uint8 [C + 1, H, W]: the ima
 import functools
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from dataclasses import astuple, dataclass
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor
+from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from segsweep.classes import IGNORE
-from segsweep.data.augment import FLIP_COLUMNS, FLIP_ROWS, TURN, random_below, random_between, random_words
+from segsweep.data.augment import (
+    FLIP_COLUMNS,
+    FLIP_ROWS,
+    NONE,
+    SAME,
+    TURN,
+    Jitter,
+    random_below,
+    random_between,
+    random_words,
+)
 from segsweep.data.drawn import DrawnPairs, Pixels
 from segsweep.data.source import Split, sample_seed
 from segsweep.errors import UserError
-from segsweep.instantiate import AtLeast0, AtLeast1, From0To1, checked
+from segsweep.instantiate import AtLeast0, AtLeast1, From0To1, NotNegative, checked
 from segsweep.nets.tiling import ALIGNMENT, ReceptiveField, least_tile, spans
 
 # Positions in a sample's random stream, one for each decision. File orders use the upper half.
 _TOP, _LEFT, _SYMMETRY, _BRIGHTNESS, _CONTRAST, _ORDER = 0, 1, 2, 3, 4, 1 << 31
+_SCALE, _SATURATION, _HUE, _BLUR = 5, 6, 7, 8
 
 
 class Crop(NamedTuple):
@@ -42,16 +55,14 @@ class Crop(NamedTuple):
     symmetry: Tensor
     """int64 []: the flip or turn to apply, bits as in `segsweep.data.augment`."""
     jitter: Tensor
-    """float32 [2]: the changes of brightness and contrast, as `apply_jitter` takes them."""
+    """float32 [5]: the changes of values, as `apply_jitter` takes them."""
 
     @classmethod
-    def of(
-        cls, pixels: Pixels, index: int, symmetry: int = 0, brightness: float = 0.0, contrast: float = 1.0
-    ) -> "Crop":
+    def of(cls, pixels: Pixels, index: int, symmetry: int = 0, jitter: Jitter = SAME) -> "Crop":
         """Splits pixels [C + 1, H, W] into image and mask. By default nothing is augmented."""
         both = torch.from_numpy(pixels)
-        jitter = torch.tensor([brightness, contrast], dtype=torch.float32)
-        return cls(both[:-1], both[-1], torch.tensor(index), torch.tensor(symmetry), jitter)
+        changes = torch.tensor(astuple(jitter), dtype=torch.float32)
+        return cls(both[:-1], both[-1], torch.tensor(index), torch.tensor(symmetry), changes)
 
 
 class Tile(NamedTuple):
@@ -79,6 +90,11 @@ class CropRule:
         flips, turns: whether crops are mirrored, and turned by quarter turns.
         brightness: the most that is added to or subtracted from the values of a crop, which lie in [0, 1].
         contrast: the largest relative change of a value's distance from the crop's mean.
+        saturation: the largest relative change of a value's distance from the pixel's gray; needs three channels.
+        hue: the largest turn of the hues, as a share of the colour circle, to 0.5; needs three channels.
+        blur: the largest standard deviation of a Gaussian filter, in pixels.
+        scale: crops are enlarged or reduced by up to this factor, from 1; log-uniformly. Images bilinearly, with
+            antialiasing where they are reduced; masks by the nearest pixel.
         small: training images smaller than a crop: "pad" pads them by reflection, where the mask is 255; "refuse" is an
             error.
 
@@ -93,7 +109,16 @@ class CropRule:
     turns: bool = True
     brightness: From0To1 = 0.0
     contrast: From0To1 = 0.0
+    saturation: From0To1 = 0.0
+    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    blur: NotNegative = 0.0
+    scale: Annotated[float, Field(ge=1, le=8)] = 1.0
     small: Literal["pad", "refuse"] = "pad"
+
+    @property
+    def jitter(self) -> Jitter:
+        """The largest changes of a crop's values."""
+        return Jitter(self.brightness, self.contrast, self.saturation, self.hue, self.blur)
 
 
 @checked
@@ -231,7 +256,7 @@ class RandomCrops(Crops):
         seed: seed of all choices.
         split: "train" or "bn_calibration", which draw different crops.
         choices: the symmetries to draw from.
-        brightness, contrast: the largest changes, as in `CropRule`.
+        jitter, scale: the largest changes, as in `CropRule`.
     """
 
     arrays: Sequence[Pixels]
@@ -239,8 +264,8 @@ class RandomCrops(Crops):
     seed: int
     split: Split
     choices: tuple[int, ...] = (0,)
-    brightness: float = 0.0
-    contrast: float = 0.0
+    jitter: Jitter = NONE
+    scale: float = 1.0
 
     def file(self, index: int) -> int:
         round_, place = divmod(index, len(self.arrays))
@@ -249,18 +274,39 @@ class RandomCrops(Crops):
     def __getitem__(self, index: int) -> Crop:
         pixels = self.arrays[self.file(index)]
         own = sample_seed(self.seed, self.split, index)
-        top = random_below(own, _TOP, max(pixels.shape[1] - self.size, 0) + 1)
-        left = random_below(own, _LEFT, max(pixels.shape[2] - self.size, 0) + 1)
-        crop = np.array(pixels[:, top : top + self.size, left : left + self.size])
+        size = self.size
+        if self.scale > 1:
+            # A window larger than the image would show nothing more of it.
+            largest = max(self.size, min(pixels.shape[1:]))
+            size = min(round(self.size * self.scale ** random_between(own, _SCALE, -1, 1)), largest)
+        top = random_below(own, _TOP, max(pixels.shape[1] - size, 0) + 1)
+        left = random_below(own, _LEFT, max(pixels.shape[2] - size, 0) + 1)
+        crop = np.array(pixels[:, top : top + size, left : left + size])
         height, width = crop.shape[1:]
-        if (height, width) != (self.size, self.size):
-            crop = np.pad(crop, ((0, 0), (0, self.size - height), (0, self.size - width)), mode="reflect")
+        if (height, width) != (size, size):
+            crop = np.pad(crop, ((0, 0), (0, size - height), (0, size - width)), mode="reflect")
             crop[-1, height:] = IGNORE
             crop[-1, :, width:] = IGNORE
+        if size != self.size:
+            crop = resized(crop, self.size)
         symmetry = self.choices[random_below(own, _SYMMETRY, len(self.choices))]
-        brightness = random_between(own, _BRIGHTNESS, -self.brightness, self.brightness)
-        contrast = random_between(own, _CONTRAST, 1 - self.contrast, 1 + self.contrast)
-        return Crop.of(crop, index, symmetry, brightness, contrast)
+        most = self.jitter
+        jitter = Jitter(
+            random_between(own, _BRIGHTNESS, -most.brightness, most.brightness),
+            random_between(own, _CONTRAST, 1 - most.contrast, 1 + most.contrast),
+            random_between(own, _SATURATION, 1 - most.saturation, 1 + most.saturation),
+            random_between(own, _HUE, -most.hue, most.hue),
+            random_between(own, _BLUR, 0, most.blur),
+        )
+        return Crop.of(crop, index, symmetry, jitter)
+
+
+def resized(pixels: Pixels, size: int) -> NDArray[np.uint8]:
+    """Pixels uint8 [C + 1, H, H] at another size: the image bilinearly, antialiased, the mask by the nearest pixel."""
+    both = torch.from_numpy(np.ascontiguousarray(pixels))[:, None]
+    image = F.interpolate(both[:-1], size, mode="bilinear", antialias=True)
+    mask = F.interpolate(both[-1:], size, mode="nearest-exact")
+    return torch.cat([image, mask])[:, 0].numpy()
 
 
 @dataclass(eq=False, repr=False)

@@ -9,7 +9,7 @@ import functools
 import json
 import logging
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, astuple, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -83,7 +83,8 @@ class FolderSource(Source):
         channels, alpha, exif, white, bands: how images are read; see `ImageRule`.
         by, ignore_colors, ignore_ids, map_colors, map_ids, snap: how masks are read; see `MaskRule`. None: the value of
             the preset in `labels`, else the default of `MaskRule`.
-        image_size, samples_per_epoch, seed, flips, turns, brightness, contrast, small: see `CropRule`.
+        image_size, samples_per_epoch, seed, flips, turns, brightness, contrast, saturation, hue, blur, scale,
+            small: see `CropRule`.
         tile_size, tile_margin: see `TileRule`.
         cache, cache_gib, cache_dir: see `CacheRule`.
 
@@ -104,6 +105,10 @@ class FolderSource(Source):
         self.image_rule, self.crops = part(settings, ImageRule), part(settings, CropRule)
         self.tiling = Tiling(part(settings, TileRule))
         self.channels = self.image_rule.channels
+        if self.channels != 3 and (coloured := [key for key in ("saturation", "hue") if getattr(self.crops, key)]):
+            raise UserError(
+                f"data.{coloured[0]}: changes red, green and blue, and data.channels={self.channels}; leave it out"
+            )
         masks = part(settings, MaskSettings)
         self.labels, preset, self.labels_from = load_labels(self.root, settings.labels, self.wanted, masks)
         self.mask_rule = masks.applied(preset)
@@ -219,7 +224,7 @@ class FolderSource(Source):
         """
         crops = self.crops
         if split == "train":
-            changes = (symmetries(crops.flips, crops.turns), crops.brightness, crops.contrast)
+            changes = (symmetries(crops.flips, crops.turns), crops.jitter, crops.scale)
             return RandomCrops(self.arrays("train"), crops.image_size, crops.seed, "train", *changes)
         if split == "bn_calibration":
             seed = self.split_rule.split_seed
@@ -234,8 +239,8 @@ class FolderSource(Source):
         if augmented and (self.crops.flips or self.crops.turns):
             image, mask = apply_symmetries(image, crops.symmetry), apply_symmetries(mask, crops.symmetry)
         image = to_unit(image)
-        if augmented and (self.crops.brightness or self.crops.contrast):
-            image = apply_jitter(image, crops.jitter)
+        if augmented and any(astuple(self.crops.jitter)):
+            image = apply_jitter(image, crops.jitter, self.crops.jitter)
         return Batch(image, to_ids(mask), crops.position)
 
     def batches(self, split: Split, batch_size: int) -> list[Sequence[int]]:
