@@ -10,7 +10,6 @@ from rich.text import Text
 from segsweep.absent_classes import MARK, rests_on
 from segsweep.console import evaluate_command, relative
 from segsweep.errors import shown
-from segsweep.invocation import to_type
 from segsweep.runs.files import write_text, write_whole
 from segsweep.sweeps.figures import draw
 from segsweep.sweeps.hparams import write_hparams
@@ -56,7 +55,7 @@ def markdown(results: Results) -> str:
     sweep, record, table, compared = results.sweep, results.record, results.table, results.compared
     counts = ", ".join(f"{number} {status}" for status, number in table["status"].value_counts().items())
     better = "the higher the better" if record.mode == "max" else "the lower the better"
-    lines = [f"# {record.name or sweep.path.name}", "", f"    {to_type('train')} -m {shlex.join(record.overrides)}", ""]
+    lines = [f"# {record.name or sweep.path.name}", "", f"    {record.program} -m {shlex.join(record.overrides)}", ""]
     lines += [f"{len(table)} jobs: {counts}. Objective: {record.label}, {better}.", ""]
     if absent := results.absence_lines:
         lines += [*(f"\\{MARK.strip()} {line}." for line in absent), ""]

@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from segsweep.console import explain, hydra_argument, quoted
 from segsweep.errors import Interrupted, UserError, shown
+from segsweep.invocation import to_type
 from segsweep.locks import held
 from segsweep.resume import reopen_failed
 from segsweep.sweeps import running
@@ -91,6 +92,7 @@ class SweepRunner:
                     kind = "no race" if self.record.race is None else "a race, which only hydra/sweeper=race continues"
                     raise UserError(f"{self.sweep.path}: that sweep is {kind}; give another name")
                 self.sweep.require_inside(job.directory for job in self.record.jobs if job.settings)
+                self.record.program = to_type("train")
                 self.record.overrides = [*sweeper_overrides(self.config.hydra.overrides.hydra), *typed]
                 self.record.axes = list(dict.fromkeys([*self.record.axes, *axes]))
                 # Drop jobs that could not be composed: if this command asks for them, they are planned again.

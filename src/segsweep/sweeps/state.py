@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from segsweep.errors import DivergedError, UserError
 from segsweep.fingerprint import Leaf, typed
 from segsweep.instantiate import AtLeast0, AtLeast1, check_arguments
+from segsweep.invocation import to_type
 from segsweep.locks import held
 from segsweep.root_settings import name_of
 from segsweep.runs.directory import Objective, RunDirectory, RunRecord, objective_mode, require_inside
@@ -118,6 +119,8 @@ class SweepRecord:
     settings_of: dict[str, Any] | None = None
     """The settings taken from another sweep; see `segsweep.sweeps.settings_of`."""
     race: Race | None = None
+    program: str = "python train.py"
+    """How the last command was called: `segsweep train` without a clone."""
 
     @classmethod
     def new(cls, config: DictConfig, sweeper: str) -> "SweepRecord":
@@ -127,7 +130,7 @@ class SweepRecord:
         return cls(
             [], ranking | ({} if at == "best" else {"at": at}), name=name_of(config),
             started=datetime.now().astimezone().isoformat(timespec="seconds"), sweeper=sweeper,
-            precision=auto_precision(OmegaConf.select(config, "trainer.accelerator")),
+            precision=auto_precision(OmegaConf.select(config, "trainer.accelerator")), program=to_type("train"),
         )  # fmt: skip
 
     @property
