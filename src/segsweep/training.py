@@ -177,7 +177,7 @@ def announce(
     if record.limited_by_time:
         minutes = session.settings.max_minutes
         log.info(
-            "trainer.max_minutes=%g: how far it comes depends on the load, so weights are not reproducible", minutes
+            "trainer.max_minutes=%g: the number of steps depends on the load, so weights are not reproducible", minutes
         )
     if step is not None:
         log.info("resumed at step %s", f"{step:,}")
