@@ -2,6 +2,7 @@
 
 import io
 import logging
+import math
 import re
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from segsweep import console
 from segsweep.callbacks import ConsoleProgress, TrainingLog
 from segsweep.console import LongWork, bars, counted, draw, erase, explain, fitting, progress_bar, time_left
+from segsweep.tasks import TimeBudget
 
 
 class Terminal(io.StringIO):
@@ -135,22 +137,25 @@ def test_the_time_that_is_left_is_labelled(seconds: float, text: str) -> None:
     assert time_left(seconds) == f"{text} left"
 
 
-@pytest.mark.parametrize("steps", [100, 100_000])
+@pytest.mark.parametrize("steps", [100, 100_000, math.inf])
 @pytest.mark.parametrize("width", [60, 80, 120])
-def test_the_line_of_a_training_fits_the_terminal(monkeypatch: pytest.MonkeyPatch, width: int, steps: int) -> None:
+def test_the_line_of_a_training_fits_the_terminal(monkeypatch: pytest.MonkeyPatch, width: int, steps: float) -> None:
     monkeypatch.setattr(sys, "stderr", terminal := Terminal())
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", str(width))
     log = TrainingLog(objective="val/iou")
     log.latest, log.train_seconds, log.train_steps = {"train/iou": 0.5, "val/iou": 0.6}, 7000.0, 7
-    progress = ConsoleProgress(log, "val/iou")
-    trainer = SimpleNamespace(is_global_zero=True, estimated_stepping_batches=steps, global_step=steps // 2)
+    timed = steps == math.inf
+    progress = ConsoleProgress(log, "val/iou", budget=TimeBudget(1.5) if timed else None)
+    done = 50 if timed else int(steps // 2)
+    trainer = SimpleNamespace(is_global_zero=True, estimated_stepping_batches=steps, global_step=done)
     progress.on_train_start(trainer, None)
     progress._draw(trainer, 0.25)
     progress.on_exception(trainer, None, KeyboardInterrupt())
     last = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue()).split("\r")[-1].rstrip("\n")
     assert len(last) <= width
-    assert f"{steps // 2}/{steps}" in last
+    assert f"{done}/{'?' if timed else steps}" in last
+    assert ("1:30 left" in last) == timed
     assert "val/iou 0.6000" in last
     assert ("train/iou 0.5000" in last) == (width >= 80)
     assert ("steps/s" in last) == (width >= 120)

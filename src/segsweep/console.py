@@ -116,8 +116,9 @@ def time_left_column() -> "ProgressColumn":
         max_refresh = 0.5
 
         def render(self, task: Task) -> Text:
-            left = task.time_remaining
-            return Text("" if left is None or task.finished else time_left(left), style="progress.remaining")
+            # A training also ends within its time budget.
+            known = [left for left in (task.time_remaining, task.fields.get("within")) if left is not None]
+            return Text("" if task.finished or not known else time_left(min(known)), style="progress.remaining")
 
     return TimeLeft(table_column=Column(no_wrap=True))
 

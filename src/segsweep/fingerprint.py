@@ -18,14 +18,19 @@ ROOT = ("lr", "momentum", "seed", "objective")
 GROUPS = ("data", "model", "loss", "optim", "scheduler")
 """Config groups whose settings all affect the result, except `HARMLESS`."""
 TRAINER = (
-    "max_steps", "max_epochs", "devices", "precision", "channels_last", "compile", "accumulate",
+    "max_steps", "max_epochs", "max_minutes", "devices", "precision", "channels_last", "compile", "accumulate",
     "gradient_clip_val", "val_every_n_steps", "test",
 )  # fmt: skip
 """Settings of the `trainer` group that affect the result. The others choose the device, the display and the files."""
 HARMLESS = frozenset({"data.num_workers", "data.root", "data.cache", "data.cache_dir", "data.cache_gib"})
 """Settings that do not affect the result. A data folder counts by its content, as `data.content`, not by its path."""
 NEWER: dict[str, dict[str, tuple[Leaf, Leaf]]] = {
-    "": {"data.limit_samples": (None, None), "trainer.accumulate": (1, None), "objective_at": ("best", None)},
+    "": {
+        "data.limit_samples": (None, None),
+        "trainer.accumulate": (1, None),
+        "trainer.max_minutes": (None, None),
+        "objective_at": ("best", None),
+    },
     "segsweep.data.FolderSource": {
         "data.bands": (None, None),
         "data.task": ("auto", None),

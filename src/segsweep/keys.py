@@ -76,6 +76,7 @@ SYNONYMS = {
     "data.labels": "labels classes num_classes class_names",
     "trainer.max_steps": "steps num_steps iterations num_iterations iters max_iters train_steps total_steps",
     "trainer.max_epochs": "epochs num_epochs n_epochs num_train_epochs",
+    "trainer.max_minutes": "minutes max_time time_limit",
     "trainer.accelerator": "device cuda gpu",
     "trainer.devices": "gpus num_gpus",
     "trainer.gradient_clip_val": "clip grad_clip gradient_clip clip_grad",

@@ -27,7 +27,7 @@ from segsweep.user_code import is_known, load_code, targets
 
 log = logging.getLogger(__name__)
 
-LENGTH = ("max_steps", "max_epochs")
+LENGTH = ("max_steps", "max_epochs", "max_minutes")
 """Settings of the `trainer` group that may be raised on resume."""
 
 
@@ -77,7 +77,7 @@ def _read_config(path: Path) -> dict[str, Any]:
             raise UserError(f"{path}: {group}: {plain[group]!s:.100}: is not the settings of a group")
     for name in LENGTH:
         length = plain["trainer"].get(name)
-        if length is not None and type(length) is not int:
+        if length is not None and type(length) is not int and (name, type(length)) != ("max_minutes", float):
             raise UserError(f"{path}: trainer.{name}: {length!s:.100}: must be a number of {name.removeprefix('max_')}")
     return plain
 
@@ -145,8 +145,8 @@ def require_same_result(
         more = f", and {len(changed) - 1} more" if len(changed) > 1 else ""
         raise UserError(
             f"{key}: {difference}{more}; {run.path} can only be resumed with the settings that it was started with. "
-            "trainer.max_steps and trainer.max_epochs may be raised; for any other change begin a new run from its "
-            f"weights, with {hydra_argument('init', relative(run.path))} instead of resume="
+            "trainer.max_steps, trainer.max_epochs and trainer.max_minutes may be raised; for any other change begin a new "
+            f"run from its weights, with {hydra_argument('init', relative(run.path))} instead of resume="
         )
 
 

@@ -20,7 +20,7 @@ from pydantic import Field
 
 from segsweep.callbacks import WholeCheckpointIO
 from segsweep.errors import UserError
-from segsweep.instantiate import AtLeast1, checked
+from segsweep.instantiate import AtLeast1, Positive, checked
 
 NO_GPU = "accelerator=gpu: torch sees no CUDA GPU on this machine"
 
@@ -36,8 +36,9 @@ class TrainerSettings:
     `fingerprint.TRAINER`.
 
     Args:
-        max_steps: optimizer steps; -1 trains for `max_epochs`.
-        max_epochs: epochs; None trains for `max_steps`.
+        max_steps: optimizer steps; -1 trains for `max_epochs` or `max_minutes`.
+        max_epochs: epochs; None trains for `max_steps` or `max_minutes`.
+        max_minutes: wall time of steps and the validations between them; see `TimeBudget`. None sets no limit.
         accelerator: "auto" takes a CUDA GPU if there is one, else the CPU.
         devices: number of GPUs; on the CPU, number of processes. "auto": all GPUs, or one process on the CPU.
         strategy: "ddp" trains in one process per device.
@@ -61,6 +62,7 @@ class TrainerSettings:
 
     max_steps: AtLeast1 | Literal[-1] = 1000
     max_epochs: AtLeast1 | None = None
+    max_minutes: Positive | None = None
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     devices: AtLeast1 | Literal["auto"] = 1
     strategy: Literal["auto", "ddp"] = "auto"
@@ -79,8 +81,10 @@ class TrainerSettings:
     def __post_init__(self) -> None:
         if self.precision == "auto":
             object.__setattr__(self, "precision", auto_precision(self.accelerator))
-        if self.max_steps == -1 and self.max_epochs is None:
-            raise ValueError("max_steps=-1: needs a number of epochs, as in trainer.max_epochs=10")
+        if self.max_steps == -1 and self.max_epochs is None and self.max_minutes is None:
+            raise ValueError(
+                "max_steps=-1: needs a number of epochs or minutes, as in trainer.max_epochs=10 or trainer.max_minutes=5"
+            )
         gpus = torch.cuda.device_count()
         if self.accelerator == "gpu" and not gpus:
             raise ValueError(f"{NO_GPU}; use trainer=auto or trainer=cpu")
@@ -158,7 +162,7 @@ def build_trainer(
         strategy=settings.strategy,
         precision=cast(Any, settings.precision),  # never "auto" here, which Lightning's type lacks
         max_steps=settings.max_steps,
-        max_epochs=settings.max_epochs,
+        max_epochs=-1 if settings.max_epochs is None else settings.max_epochs,  # Lightning would set 1000 without steps
         val_check_interval=settings.val_every_n_steps,
         check_val_every_n_epoch=None if settings.val_every_n_steps else 1,
         gradient_clip_val=settings.gradient_clip_val,

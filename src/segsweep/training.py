@@ -91,8 +91,11 @@ def train(
         previous = previous_run(settings, run) if resume else None
         if previous is not None and previous.complete:
             steps = f"{previous.record.steps:,} steps"
+            also = "trainer.max_minutes=N or " if previous.record.limited_by_time else ""
             # Not logged: train.log is left as it is.
-            print(f"{directory}: was complete already ({steps}); trainer.max_steps=N trains it further", flush=True)
+            print(
+                f"{directory}: was complete already ({steps}); {also}trainer.max_steps=N trains it further", flush=True
+            )
             return previous.record
         if previous is None and is_first_process() and run.record.exists():
             raise UserError(f"{directory}: already holds a run; resume={directory} continues it")
@@ -171,6 +174,11 @@ def announce(
         "%s with %s parameters on %s, %s, seed %s", type(session.task.net).__name__, f"{record.parameters:,}",
         record.device, record.precision, record.seed,
     )  # fmt: skip
+    if record.limited_by_time:
+        minutes = session.settings.max_minutes
+        log.info(
+            "trainer.max_minutes=%g: the number of steps depends on the load, so weights are not reproducible", minutes
+        )
     if step is not None:
         log.info("resumed at step %s", f"{step:,}")
         return

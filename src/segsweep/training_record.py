@@ -38,6 +38,7 @@ def start_record(
         started=datetime.now().astimezone().isoformat(timespec="seconds"),
         versions=versions(),
         git=git_state(Path(__file__).parent),
+        limited_by_time=settings["trainer"].get("max_minutes") is not None,
     )
     if previous is None:
         return record, None

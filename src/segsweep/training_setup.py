@@ -31,7 +31,7 @@ from segsweep.initial_weights import load_initial_weights
 from segsweep.instantiate import build, naming_keys
 from segsweep.keys import FOLDS, alike, no_folds, unknown
 from segsweep.runs import MetricsCSV, RunDirectory, objective_mode
-from segsweep.tasks import LOSSES, TASKS, Loss, SegmentationTask
+from segsweep.tasks import LOSSES, TASKS, Exponential, LengthSchedule, Loss, SegmentationTask, TimeBudget
 from segsweep.tasks.losses import WeightedLoss
 from segsweep.trainer_settings import TrainerSettings, build_trainer
 from segsweep.user_code import is_known
@@ -96,10 +96,10 @@ def assemble(
     callbacks = [
         *(build(node, f"callbacks.{name}") for name, node in nodes.items()),
         training_log,
-        ConsoleProgress(training_log, objective, trainer_settings.progress_bar),
+        ConsoleProgress(training_log, objective, trainer_settings.progress_bar, task.time_budget),
         ScoringProgress(),
         StepSeed(settings["seed"]),
-        EndOfTraining(),
+        EndOfTraining(task.time_budget),
         RunConfiguration(content),
         *([stop] if stop is not None else []),
         BestCheckpoint(run.checkpoints, objective, objective_mode(objective)),
@@ -220,12 +220,19 @@ def build_task(settings: dict[str, Any], source: Source, trainer_settings: Train
     net = build_net(settings, source, task_class.out_channels(source.labels))
     loss = build(settings["loss"], "loss")
     schedule = build(settings["scheduler"], "scheduler") if settings["scheduler"].get("_target_") else None
+    minutes = trainer_settings.max_minutes
+    if minutes is not None and not isinstance(schedule, LengthSchedule | Exponential | None):
+        raise UserError(
+            f"trainer.max_minutes={minutes:g}: scheduler {settings['scheduler']['_target_']} knows steps only; derive it "
+            "from segsweep.tasks.LengthSchedule, or set trainer.max_minutes=null"
+        )
     optimizer = build(settings["optim"], "optim")
     with naming_keys("loss"):
         set_balanced_weights(settings["loss"], loss, source)
         return task_class(
-            net, loss, source.labels, optimizer, schedule, trainer_settings.channels_last, trainer_settings.accumulate
-        )
+            net, loss, source.labels, optimizer, schedule, trainer_settings.channels_last, trainer_settings.accumulate,
+            None if minutes is None else TimeBudget(minutes),
+        )  # fmt: skip
 
 
 def build_net(settings: dict[str, Any], source: Source, out_channels: int) -> nn.Module:

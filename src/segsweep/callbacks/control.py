@@ -1,5 +1,6 @@
 """Callbacks between steps: seeds, batch-norm statistics, the last validation, stopping at a signal."""
 
+import math
 import signal
 from collections.abc import Callable, Iterable, Sequence
 from types import FrameType
@@ -15,7 +16,7 @@ from segsweep.datamodule import SegmentationDataModule
 from segsweep.errors import Interrupted
 from segsweep.instantiate import AtLeast1, checked
 from segsweep.nets import batch_norms, estimate_norm_statistics
-from segsweep.tasks import SegmentationTask
+from segsweep.tasks import SegmentationTask, TimeBudget
 
 
 def validation_due(trainer: L.Trainer) -> bool:
@@ -46,17 +47,40 @@ def skip_empty_hooks(task: L.LightningModule, callbacks: Iterable[Callback]) -> 
 
 
 class EndOfTraining(Callback):
-    """Ends a training with a validation, also if its last step lies between two validations."""
+    """Ends a training with a validation, also if its last step lies between two validations.
 
-    def __init__(self) -> None:
+    Args:
+        budget: ends the training after the first step or validation that uses it up, and is kept in checkpoints.
+    """
+
+    def __init__(self, budget: TimeBudget | None = None) -> None:
+        self.budget = budget
         self._total = -1.0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._total = trainer.estimated_stepping_batches
+        if self.budget is not None:
+            self.budget.start()
+            # The checkpoint of the last validation, whose process was killed before it ended.
+            trainer.should_stop = trainer.should_stop or self.budget.over
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
-        if trainer.global_step >= self._total:
+        if trainer.global_step >= self._total or (self.budget is not None and self.budget.over):
             trainer.should_stop = True
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self.budget is not None and trainer.state.fn == "fit":
+            self.budget.look(trainer)
+            trainer.should_stop = trainer.should_stop or self.budget.over
+
+    def state_dict(self) -> dict[str, Any]:
+        return {} if self.budget is None else {"seconds": self.budget.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        if self.budget is not None:
+            if not 0 <= state_dict["seconds"] < math.inf:
+                raise ValueError(f"{state_dict['seconds']} seconds of training")
+            self.budget.seconds = state_dict["seconds"]
 
 
 class StepSeed(Callback):

@@ -20,7 +20,7 @@ from segsweep.console import LongWork, draw, erase, fitting, time_left, time_lef
 from segsweep.errors import os_error_behind
 from segsweep.instantiate import AtLeast1, checked
 from segsweep.runs import MetricsCSV
-from segsweep.tasks import SegmentationTask
+from segsweep.tasks import SegmentationTask, TimeBudget
 
 log = logging.getLogger(__name__)
 
@@ -194,10 +194,14 @@ class ConsoleProgress(Callback):
         training_log: gives the numbers.
         objective: the metric that decides which checkpoint is the best.
         bar: whether to draw the bar on a terminal.
+        budget: the time that the training may take; None if only its steps end it.
     """
 
-    def __init__(self, training_log: TrainingLog, objective: str, bar: bool = True) -> None:
+    def __init__(
+        self, training_log: TrainingLog, objective: str, bar: bool = True, budget: TimeBudget | None = None
+    ) -> None:
         self.training_log = training_log
+        self.budget = budget
         self.objective = objective
         self.bar = bar and sys.stderr.isatty()
         self._progress: Progress | None = None
@@ -227,7 +231,8 @@ class ConsoleProgress(Callback):
         assert self._progress is not None
         latest, speed = self.training_log.latest, self.training_log.steps_per_second
         bar = self._progress.tasks[0]
-        others = 4 + 2 * len(str(total_steps(trainer))) + 1 + len("0:00:00 left") + 3  # bar, count, time, spaces
+        counts = 2 * len(str(total_steps(trainer) or trainer.global_step)) + 1
+        others = 4 + counts + len("0:00:00 left") + 3  # bar, count, time, spaces
         objective = f"{self.objective} {latest[self.objective]:.4f}" if self.objective in latest else ""
         parts = {
             f"loss {loss:.4f}": 1,
@@ -236,7 +241,8 @@ class ConsoleProgress(Callback):
             f"{speed:.1f} steps/s" if speed else "": 3,
         }
         numbers = fitting(parts, self._progress.console.width - others)
-        self._progress.update(bar.id, completed=trainer.global_step, numbers=numbers)
+        within = None if self.budget is None else self.budget.left
+        self._progress.update(bar.id, completed=trainer.global_step, numbers=numbers, within=within)
         self._drawn = time.monotonic()
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -244,10 +250,12 @@ class ConsoleProgress(Callback):
             return
         latest, speed = self.training_log.latest, self.training_log.steps_per_second
         total, done = total_steps(trainer), trainer.global_step
-        line = f"step {done}/{total}  loss {latest.get('train/loss', math.nan):.4f}"
+        line = f"step {done}{'' if total is None else f'/{total}'}  loss {latest.get('train/loss', math.nan):.4f}"
         line += "".join(f"  {name} {latest[name]:.4f}" for name in ("train/iou", self.objective) if name in latest)
         if speed:
-            line += f"  {speed:.1f} steps/s  {time_left((total - done) / speed)}"
+            left = [] if total is None else [(total - done) / speed]
+            left += [] if self.budget is None else [self.budget.left]
+            line += f"  {speed:.1f} steps/s  {time_left(min(left))}"
         log.log(logging.DEBUG if self._progress is not None else logging.INFO, line)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -305,6 +313,7 @@ class ScoringProgress(Callback):
         self._end()
 
 
-def total_steps(trainer: L.Trainer) -> int:
-    """Optimizer steps of the whole training."""
-    return int(trainer.estimated_stepping_batches)
+def total_steps(trainer: L.Trainer) -> int | None:
+    """Optimizer steps of the whole training; None if only time ends it."""
+    total = trainer.estimated_stepping_batches
+    return int(total) if math.isfinite(total) else None

@@ -194,6 +194,8 @@ class RunRecord:
     """By split, "val" or "test", the classes without a pixel in it, which its metrics leave out."""
     versions: dict[str, str] = field(default_factory=dict)
     git: dict[str, Any] | None = None
+    limited_by_time: bool = False
+    """Whether `trainer.max_minutes` was set: the same settings need not give the same weights again."""
     overfit_check: Literal["passed", "failed"] | None = None
     error: str | None = None
     traceback: str | None = None

@@ -122,7 +122,7 @@ def train_in_turns(pipe: Connection, settings: dict[str, Any], directory: Path, 
         with quiet_libraries(), cpu_threads(threads):
             load_code(settings.get("code"))
             session = assemble(settings, RunDirectory(directory))
-            trainer = session.trainer
+            trainer, session.task.time_budget = session.trainer, None  # EndOfTraining, which starts it, is left out
             unwanted = (Checkpoint, TrainingLog, ConsoleProgress, EndOfTraining)
             kept = [callback for callback in trainer.callbacks if not isinstance(callback, unwanted)]  # type: ignore[attr-defined]
             trainer.callbacks = [*kept, _Turns(pipe)]  # type: ignore[attr-defined]  # the Trainer's own list

@@ -125,7 +125,7 @@ class Comparison:
         """The lines of `verdict`; if there are groups, each line begins with the group's name."""
         if self.parts:
             lines = (f"{name}: {line}" for name, part in self.parts.items() for line in verdict_sentences(part))
-            return [f"{self.why}.", *lines]
+            return [f"{self.why}.", *lines, *self.notes]
         return verdict_sentences(self)
 
 

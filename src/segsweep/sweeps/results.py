@@ -29,6 +29,12 @@ _COLUMNS = frozenset({
 })  # fmt: skip
 """Columns of the tables and of the heatmap, beside the swept keys and the metrics."""
 
+LIMITED_BY_TIME = (
+    "Time limited these trainings (trainer.max_minutes): the load of the machine is part of the result, and jobs at "
+    "once share the machine."
+)
+"""A sentence of the verdict."""
+
 
 @dataclass(frozen=True)
 class Results:
@@ -77,10 +83,14 @@ class Results:
         """The ranking of the settings, and the verdict of the look; None before a job is completed."""
         try:
             if self.course is not None:
-                return self.course.compared
-            return comparison(self.record, self.table, self.look, self.pixels)
+                found = self.course.compared
+            else:
+                found = comparison(self.record, self.table, self.look, self.pixels)
         except UserError as error:
             raise UserError(f"{self.sweep.record}: {error}") from error
+        if found is None or not any(run.limited_by_time for run in self.runs.values()):
+            return found
+        return replace(found, notes=(*found.notes, LIMITED_BY_TIME))
 
     @cached_property
     def course(self) -> Course | None:

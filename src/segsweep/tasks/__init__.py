@@ -8,18 +8,20 @@ from segsweep.tasks.optimizers import (
     AdamW,
     Cosine,
     Exponential,
+    LengthSchedule,
     OneCycle,
     OptimizerFactory,
     RMSprop,
     Schedule,
 )
 from segsweep.tasks.segmentation import TASKS, BinaryTask, MulticlassTask, SegmentationTask, Stage
+from segsweep.tasks.time_budget import TimeBudget
 
 LOSSES: dict[str, type[Loss]] = {f"segsweep.tasks.{loss.__name__}": loss for loss in LOSS_CHOICES.values()}
 """The losses that a checkpoint may name."""
 
 __all__ = [
     "BCE", "LOSSES", "MSE", "SGD", "TASKS", "Adam", "AdamW", "AutoLoss", "BCEDice", "BinaryTask", "CEDice", "Cosine",
-    "CrossEntropy", "Dice", "Exponential", "Loss", "MulticlassTask", "OneCycle", "OptimizerFactory", "RMSprop",
-    "RunningMean", "Schedule", "SegmentationMetrics", "SegmentationTask", "Stage", "TaskKind",
+    "CrossEntropy", "Dice", "Exponential", "LengthSchedule", "Loss", "MulticlassTask", "OneCycle", "OptimizerFactory",
+    "RMSprop", "RunningMean", "Schedule", "SegmentationMetrics", "SegmentationTask", "Stage", "TaskKind", "TimeBudget",
 ]  # fmt: skip

@@ -95,8 +95,35 @@ class Schedule(ABC):
     """
 
     @abstractmethod
-    def __call__(self, optimizer: Optimizer, total_steps: int, steps_per_epoch: int) -> LRScheduler:
-        """The torch scheduler for a training of `total_steps` optimizer steps."""
+    def __call__(self, optimizer: Optimizer, total_steps: int | None, steps_per_epoch: int) -> LRScheduler:
+        """The torch scheduler for a training of `total_steps` optimizer steps; None if only time ends it."""
+
+
+class LengthSchedule(Schedule):
+    """A schedule over the length of the training: it follows the share of the steps or of the time, whichever is larger."""
+
+    @abstractmethod
+    def factor(self, step: float, total_steps: int) -> float:
+        """What the learning rate is multiplied by after `step` of `total_steps` steps, which may be more than all."""
+
+    def __call__(
+        self,
+        optimizer: Optimizer,
+        total_steps: int | None,
+        steps_per_epoch: int,
+        time_share: Callable[[], float] = lambda: 0.0,
+    ) -> LRScheduler:
+        """The torch scheduler.
+
+        Args:
+            optimizer: the optimizer.
+            total_steps: optimizer steps of the training; None if only time ends it.
+            steps_per_epoch: changes nothing here.
+            time_share: gives the share of the training's time that is used.
+        """
+        if total_steps is None:
+            return LambdaLR(optimizer, lambda _: self.factor(time_share(), 1))
+        return LambdaLR(optimizer, lambda step: self.factor(max(step, time_share() * total_steps), total_steps))
 
 
 @checked
@@ -109,25 +136,25 @@ class Exponential(Schedule):
 
     gamma: Above0To1 = 0.95
 
-    def __call__(self, optimizer: Optimizer, total_steps: int, steps_per_epoch: int) -> LRScheduler:
+    def __call__(self, optimizer: Optimizer, total_steps: int | None, steps_per_epoch: int) -> LRScheduler:
         return LambdaLR(optimizer, lambda step: self.gamma ** (step // steps_per_epoch))
 
 
 @checked
 @dataclass(frozen=True)
-class Cosine(Schedule):
+class Cosine(LengthSchedule):
     """Half a cosine over the whole training, from the learning rate down to `final_fraction` times it."""
 
     final_fraction: From0Below1 = 0.0
 
-    def __call__(self, optimizer: Optimizer, total_steps: int, steps_per_epoch: int) -> LRScheduler:
+    def factor(self, step: float, total_steps: int) -> float:
         low = self.final_fraction
-        return LambdaLR(optimizer, lambda step: low + (1 - low) * _half_cosine(step / total_steps))
+        return low + (1 - low) * _half_cosine(step / total_steps)
 
 
 @checked
 @dataclass(frozen=True)
-class OneCycle(Schedule):
+class OneCycle(LengthSchedule):
     """Up from `start_fraction` of the learning rate over `warmup_fraction` of the training, then down to nearly 0 (Smith
     and Topin, 2018).
 
@@ -137,16 +164,12 @@ class OneCycle(Schedule):
     warmup_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.3
     start_fraction: Above0To1 = 0.04
 
-    def __call__(self, optimizer: Optimizer, total_steps: int, steps_per_epoch: int) -> LRScheduler:
+    def factor(self, step: float, total_steps: int) -> float:
         peak = self.warmup_fraction * total_steps
         low, end = self.start_fraction, self.start_fraction * 1e-4
-
-        def factor(step: int) -> float:
-            if step < peak:
-                return low + (1 - low) * (1 - _half_cosine(step / peak))
-            return end + (1 - end) * _half_cosine((step - peak) / (total_steps - peak))
-
-        return LambdaLR(optimizer, factor)
+        if step < peak:
+            return low + (1 - low) * (1 - _half_cosine(step / peak))
+        return end + (1 - end) * _half_cosine((step - peak) / (total_steps - peak))
 
 
 def _half_cosine(part: float) -> float:

@@ -23,7 +23,8 @@ from segsweep.errors import DivergedError
 from segsweep.tasks.held_steps import NEVER, HeldSteps, first_bad_step
 from segsweep.tasks.losses import Loss, TaskKind, misfit_line
 from segsweep.tasks.metrics import RunningMean, SegmentationMetrics, SplitLoss
-from segsweep.tasks.optimizers import OptimizerFactory, Schedule
+from segsweep.tasks.optimizers import LengthSchedule, OptimizerFactory, Schedule
+from segsweep.tasks.time_budget import TimeBudget
 
 Stage = Literal["train", "val", "test"]
 STAGES: tuple[Stage, ...] = ("train", "val", "test")
@@ -59,6 +60,7 @@ class SegmentationTask(L.LightningModule):
         channels_last: memory format of net and images; faster convolutions on most machines, the same numbers up to
             rounding.
         accumulate: batches in an optimizer step, which are loaded as one.
+        time_budget: the time that the training may take; None if only its steps end it.
 
     Raises:
         ValueError: the loss does not fit the task.
@@ -75,6 +77,7 @@ class SegmentationTask(L.LightningModule):
         schedule: Schedule | None = None,
         channels_last: bool = True,
         accumulate: int = 1,
+        time_budget: TimeBudget | None = None,
     ) -> None:
         super().__init__()
         if wrong := misfit_line(loss, self.kind):
@@ -87,6 +90,7 @@ class SegmentationTask(L.LightningModule):
         self.optimizer = optimizer
         self.schedule = schedule
         self.accumulate = accumulate
+        self.time_budget = time_budget
         self._part = 0
         binary = self.kind == "binary"
         # Processes share each training batch, but each scores all of val and test.
@@ -167,6 +171,8 @@ class SegmentationTask(L.LightningModule):
 
         # Not Lightning's accumulate_grad_batches: every hook of a batch would come several times in a step.
         optimizer.step(closure=training_step if self.accumulate == 1 else every_part)
+        if self.time_budget is not None:  # before Lightning asks the schedule for the rate of the next step
+            self.time_budget.look(self.trainer)
 
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
         if self._part == 0:
@@ -294,11 +300,13 @@ class SegmentationTask(L.LightningModule):
         if isinstance(data, SegmentationDataModule):
             # Not Lightning's estimate: that starts the loader's workers before a checkpoint has set the step to resume at.
             per_epoch, total = data.steps_per_epoch, data.total_steps(trainer)
-            assert total is not None, "TrainerSettings refuses a training without end"
         else:
             trainer.fit_loop.setup_data()
             total, per_epoch = int(trainer.estimated_stepping_batches), int(trainer.num_training_batches)
-        scheduler = self.schedule(optimizer, total, per_epoch)
+        if self.time_budget is not None and isinstance(self.schedule, LengthSchedule):
+            scheduler = self.schedule(optimizer, total, per_epoch, self.time_budget.share)
+        else:
+            scheduler = self.schedule(optimizer, total, per_epoch)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 
