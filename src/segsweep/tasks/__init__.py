@@ -1,5 +1,6 @@
 """Segmentation tasks with their losses, metrics, optimizers and schedules."""
 
+from segsweep.tasks.kinds import TASKS, BinaryTask, MulticlassTask
 from segsweep.tasks.losses import BCE, LOSS_CHOICES, MSE, AutoLoss, BCEDice, CEDice, CrossEntropy, Dice, Loss, TaskKind
 from segsweep.tasks.metrics import RunningMean, SegmentationMetrics
 from segsweep.tasks.optimizers import (
@@ -14,7 +15,7 @@ from segsweep.tasks.optimizers import (
     RMSprop,
     Schedule,
 )
-from segsweep.tasks.segmentation import TASKS, BinaryTask, MulticlassTask, SegmentationTask, Stage
+from segsweep.tasks.segmentation import SegmentationTask, Stage
 from segsweep.tasks.time_budget import TimeBudget
 
 LOSSES: dict[str, type[Loss]] = {f"segsweep.tasks.{loss.__name__}": loss for loss in LOSS_CHOICES.values()}

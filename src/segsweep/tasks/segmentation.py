@@ -1,4 +1,4 @@
-"""LightningModules with a net, a loss, metrics and an optimizer, for binary and multiclass segmentation.
+"""The LightningModule of a segmentation: a net with its loss, metrics, optimizer and schedule.
 
 Shapes: B images, C channels, K channels of logits, H x W pixels.
 """
@@ -30,7 +30,7 @@ Stage = Literal["train", "val", "test"]
 STAGES: tuple[Stage, ...] = ("train", "val", "test")
 
 
-class _Counts(nn.Module):
+class Counts(nn.Module):
     """Metrics and loss of one stage."""
 
     def __init__(self, metrics: SegmentationMetrics, loss: RunningMean | SplitLoss) -> None:
@@ -96,7 +96,7 @@ class SegmentationTask(L.LightningModule):
         # Processes share each training batch, but each scores all of val and test.
         self.metrics = nn.ModuleDict(
             {
-                f"{stage}_counts": _Counts(
+                f"{stage}_counts": Counts(
                     SegmentationMetrics(labels.names, binary, labels.background_index, stage == "train"),
                     RunningMean() if stage == "train" else SplitLoss(loss.terms, sync_on_compute=False),
                 )
@@ -127,7 +127,7 @@ class SegmentationTask(L.LightningModule):
     @property
     def metric_names(self) -> list[str]:
         """The metrics that can be the objective."""
-        return ["val/loss", *(f"val/{name}" for name in self._counts("val").metrics.names())]
+        return ["val/loss", *(f"val/{name}" for name in self.counts("val").metrics.names())]
 
     @staticmethod
     @abstractmethod
@@ -210,7 +210,7 @@ class SegmentationTask(L.LightningModule):
             first = first_bad_step(steps.losses, *self._first_held, self.accumulate)
             self._first_bad_step = first if self._first_bad_step is None else torch.minimum(self._first_bad_step, first)
         self.count("train", steps.logits, steps.mask, len(steps.losses))
-        for mean in (self._counts("train").loss, self._running("loss")):
+        for mean in (self.counts("train").loss, self.running_mean("loss")):
             mean.update(steps.losses)
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
@@ -231,7 +231,7 @@ class SegmentationTask(L.LightningModule):
 
     def _evaluate(self, stage: Stage, batch: Batch) -> Tensor:
         logits = self(batch.image)
-        self._counts(stage).loss.update(self.loss.totals(logits, batch.mask))
+        self.counts(stage).loss.update(self.loss.totals(logits, batch.mask))
         self.count(stage, logits, batch.mask)
         return logits
 
@@ -248,19 +248,21 @@ class SegmentationTask(L.LightningModule):
     def on_test_epoch_end(self) -> None:
         self.log_dict(self._collect("test"), logger=False)
 
-    def _counts(self, stage: Stage) -> "_Counts":
+    def counts(self, stage: Stage) -> Counts:
+        """Metrics and loss of a stage."""
         counts = self.metrics[f"{stage}_counts"]
-        assert isinstance(counts, _Counts)
+        assert isinstance(counts, Counts)
         return counts
 
-    def _running(self, name: str) -> RunningMean:
+    def running_mean(self, name: str) -> RunningMean:
+        """A mean over all steps of the training, by name."""
         mean = self.running[name]
         assert isinstance(mean, RunningMean)
         return mean
 
     def _collect(self, stage: Stage) -> dict[str, Tensor]:
         """Computes and resets the metrics of a stage."""
-        counts = self._counts(stage)
+        counts = self.counts(stage)
         values = {f"{stage}/loss": counts.loss.compute()}
         values |= {f"{stage}/{name}": value for name, value in counts.metrics.compute().items()}
         self.confusions[stage] = counts.metrics.confusion.clone()
@@ -272,7 +274,7 @@ class SegmentationTask(L.LightningModule):
         """Means since the last call, and running means since the first step of the training."""
         self.raise_if_diverged()  # counts the steps held
         values = self._collect("train")
-        values |= {f"train/{name}_running": self._running(name).compute() for name in self.running}
+        values |= {f"train/{name}_running": self.running_mean(name).compute() for name in self.running}
         return {name: float(value) for name, value in values.items()}
 
     def raise_if_diverged(self) -> None:
@@ -308,57 +310,3 @@ class SegmentationTask(L.LightningModule):
         else:
             scheduler = self.schedule(optimizer, total, per_epoch)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
-
-class BinaryTask(SegmentationTask):
-    """An object and its background, one channel of logits: the logit of class 1, the object.
-
-    Ignored classes may follow these two in the class table. They have no probability and no pixels.
-    """
-
-    kind = "binary"
-
-    @staticmethod
-    def out_channels(labels: ClassTable) -> int:
-        return 1
-
-    @staticmethod
-    def probabilities(logits: Tensor) -> Tensor:
-        positive = torch.sigmoid(logits.float())
-        return torch.cat([1 - positive, positive], dim=1)
-
-    @staticmethod
-    def predict(logits: Tensor) -> Tensor:
-        return (logits[:, 0] > 0).long()
-
-    def count(self, stage: Stage, logits: Tensor, mask: Tensor, batches: int = 1) -> None:
-        metrics = self._counts(stage).metrics
-        metrics.update(self.predict(logits), mask, torch.sigmoid(logits[:, 0].float()), batches)
-        if stage == "train":
-            near, pixels = metrics.confident_of_batches.double().unbind(1)
-            # A mean of step means, as in the published figure, without steps whose pixels are all ignored.
-            self._running("confident_accuracy").update(near / pixels.clamp(min=1), (pixels > 0).double())
-
-
-class MulticlassTask(SegmentationTask):
-    """One channel of logits per class."""
-
-    kind = "multiclass"
-
-    @staticmethod
-    def out_channels(labels: ClassTable) -> int:
-        return len(labels)
-
-    @staticmethod
-    def probabilities(logits: Tensor) -> Tensor:
-        return torch.softmax(logits.float(), dim=1)
-
-    @staticmethod
-    def predict(logits: Tensor) -> Tensor:
-        return logits.max(dim=1).indices  # on a CPU `argmax` takes 2 to 25 times as long
-
-    def count(self, stage: Stage, logits: Tensor, mask: Tensor, batches: int = 1) -> None:
-        self._counts(stage).metrics.update(self.predict(logits), mask, batches=batches)
-
-
-TASKS: dict[TaskKind, type[SegmentationTask]] = {"binary": BinaryTask, "multiclass": MulticlassTask}
