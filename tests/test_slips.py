@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from support import ROOT, Command
 
@@ -82,6 +82,8 @@ def test_what_hydra_reads_is_no_slip(typed: str):
 
 
 @given(st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1), st.sampled_from(["", " "]))
+@example("İ", "")  # these two are letters of [A-Za-z] if capitals do not count
+@example("ſ", "")
 def test_a_value_that_hydra_cannot_read_is_quoted_so_that_it_can(value: str, space: str):
     typed = f"run=a{space}{value}"
     try:

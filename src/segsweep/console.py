@@ -31,7 +31,7 @@ REPORTED_EVERY = 60.0
 """Seconds between its lines where no bar is drawn."""
 
 # Text that needs no quotes in Hydra's grammar: not null, a boolean or a number.
-_PLAIN = re.compile(r"(?!(?:null|true|false|nan|inf)$)[A-Za-z_/.][A-Za-z0-9_/.-]*", re.IGNORECASE)
+_PLAIN = re.compile(r"(?!(?:null|true|false|nan|inf)$)[A-Za-z_/.][A-Za-z0-9_/.-]*", re.IGNORECASE | re.ASCII)
 
 
 def hydra_argument(key: str, value: object) -> str:
