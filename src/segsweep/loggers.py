@@ -1,0 +1,184 @@
+"""Weights & Biases and MLflow, by Lightning's loggers. Neither package is imported unless `logger=` asks for it.
+
+The ids of a run there are kept in its loggers.json, so that it goes on there when it is resumed, also from its beginning.
+"""
+
+import contextlib
+import importlib.util
+import inspect
+import logging
+import os
+import re
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Literal
+
+import lightning as L
+from lightning.pytorch.loggers import Logger, MLFlowLogger, WandbLogger
+
+from segsweep.errors import Interrupted, UserError, one_line
+from segsweep.fingerprint import flatten, typed
+from segsweep.runs import RunDirectory
+from segsweep.runs.files import is_first_process, write_json
+from segsweep.runs.stored import read_json
+
+log = logging.getLogger(__name__)
+
+TRACKERS: dict[str, type[WandbLogger] | type[MLFlowLogger]] = {"wandb": WandbLogger, "mlflow": MLFlowLogger}
+"""By the key below `logger`."""
+_OURS = {
+    "wandb": ("id", "version", "experiment", "resume", "resume_from", "fork_from", "reinit"),
+    "mlflow": ("run_id", "save_dir"),
+}
+"""Arguments that a user must not set: they decide whether a resumed run goes on there."""
+_LOCAL_STORE = "sqlite:///mlflow.db"
+"""What MLflow itself takes if nothing else is said; Lightning would take a folder, which MLflow refuses since 3.13."""
+_HINTS = {
+    "wandb": "type wandb login, or log on this disk with logger.wandb.offline=true",
+    "mlflow": "logger.mlflow.tracking_uri= or MLFLOW_TRACKING_URI says where it logs to",
+}
+Status = Literal["FINISHED", "FAILED", "KILLED"]
+_EXIT_CODES = {"FINISHED": 0, "FAILED": 1, "KILLED": 255}
+"""W&B's exit codes; 255 is its own for Ctrl-C."""
+
+
+def tracker_settings(name: str) -> list[str]:
+    """The settings that `logger.<name>` may have: the arguments of Lightning's logger and of wandb.init.
+
+    Raises:
+        UserError: the package is not installed.
+    """
+    spec = importlib.util.find_spec(name)
+    if spec is None or spec.origin is None:  # no origin: a folder of that name, as W&B leaves one
+        raise UserError(f"logger={name}: needs {name}; pip install 'segsweep[{name}]'")
+    functions: list[Callable[..., Any]] = [TRACKERS[name]]
+    if name == "wandb":
+        import wandb
+
+        functions.append(wandb.init)
+    parameters = {key: each for function in functions for key, each in inspect.signature(function).parameters.items()}
+    named = (key for key, each in parameters.items() if each.kind is not each.VAR_KEYWORD)
+    return [key for key in named if key not in _OURS[name]]
+
+
+def build_trackers(node: Mapping[str, Any], run: RunDirectory, name: str | None) -> list[Logger]:
+    """The loggers that the `logger` group asks for, in the first process only. They do nothing until `tracked` begins.
+
+    Args:
+        node: the group's settings, of known names.
+        run: the run's directory.
+        name: the run's or its sweep's name.
+
+    Raises:
+        UserError: a logger refuses its settings.
+    """
+    asked = {tracker: node[tracker] for tracker in TRACKERS if node.get(tracker) is not None}
+    if not asked or not is_first_process():
+        return []
+    ids, place = _stored_ids(run), run.path.resolve()
+    sweep = next((folder.name for folder in place.parents[:2] if (folder / "sweep.json").exists()), None)
+    shown = place.name if sweep is not None else name or "/".join(place.parts[-2:])
+    found: list[Logger] = []
+    for tracker, settings in asked.items():
+        given = {key: value for key, value in settings.items() if value is not None}
+        if tracker == "wandb":
+            key = ids.get("wandb") or secrets.token_hex(4)
+            arguments = {"name": shown, "group": sweep, "save_dir": str(run.path)} | given | {"id": key}
+        else:
+            os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # MLflow's authors are not whom the user logs to
+            arguments = {"run_name": shown, "tracking_uri": os.environ.get("MLFLOW_TRACKING_URI") or _LOCAL_STORE}
+            arguments |= given | {"run_id": ids.get("mlflow")}
+            arguments["tags"] = ({} if sweep is None else {"sweep": sweep}) | given.get("tags", {})
+        try:
+            found.append(TRACKERS[tracker](**arguments))
+        except Exception as error:  # of any kind: it is another library's
+            raise UserError(f"logger.{tracker}: {one_line(error)}") from error
+    return found
+
+
+def _stored_ids(run: RunDirectory) -> dict[str, str]:
+    """The run's id by tracker."""
+    if not run.loggers.exists():
+        return {}
+    ids = read_json(run.loggers)
+    if not isinstance(ids, dict) or not all(re.fullmatch(r"\w{1,64}", str(each)) for each in ids.values()):
+        raise UserError(f"{run.loggers}: is damaged; remove it, and the run will be a new one in its loggers")
+    return {str(key): str(each) for key, each in ids.items()}
+
+
+@contextlib.contextmanager
+def tracked(trainer: L.Trainer, run: RunDirectory, settings: Mapping[str, Any]) -> Iterator[None]:
+    """Begins or resumes the run in W&B and MLflow, with its settings, and tells them how the block ended.
+
+    Args:
+        trainer: its loggers from `build_trackers` are begun; without any, nothing happens.
+        run: gets the ids in its loggers.json.
+        settings: the configuration as plain data.
+
+    Raises:
+        UserError: a logger cannot begin, and nothing was trained.
+    """
+    begun: list[WandbLogger | MLFlowLogger] = []
+    status: Status = "FAILED"
+    try:
+        for name, kind in TRACKERS.items():
+            for logger in (each for each in trainer.loggers if isinstance(each, kind)):
+                try:
+                    identity = _begin_wandb(logger, settings) if name == "wandb" else _begin_mlflow(logger, settings)
+                except Exception as error:  # without login, network, server or database driver
+                    raise UserError(f"logger={name}: cannot begin ({one_line(error)}); {_HINTS[name]}") from error
+                begun.append(logger)
+                write_json(run.loggers, _stored_ids(run) | {name: identity})
+        yield
+        status = "FINISHED"
+    except (Interrupted, KeyboardInterrupt):
+        status = "KILLED"
+        raise
+    finally:
+        for logger in begun:
+            try:
+                if isinstance(logger, WandbLogger):
+                    logger.experiment.finish(exit_code=_EXIT_CODES[status])
+                else:
+                    logger.experiment.set_terminated(logger.run_id, status)
+            except Exception as error:
+                log.warning("%s was not told that the run is %s (%s)", type(logger).__name__, status, one_line(error))
+
+
+def _begin_wandb(logger: Any, settings: Mapping[str, Any]) -> str:
+    before = os.environ.get("WANDB_MODE")
+    try:
+        logger.log_hyperparams(dict(settings))
+    finally:  # Lightning changes it for offline=true, and the process may train other runs
+        os.environ.pop("WANDB_MODE", None)
+        os.environ |= {} if before is None else {"WANDB_MODE": before}
+    return str(logger.version)
+
+
+def _begin_mlflow(logger: Any, settings: Mapping[str, Any]) -> str:
+    with contextlib.suppress(Exception):
+        logger.run_id  # noqa: B018  (begins the run)
+    # Jobs that start at the same time may all create the experiment; who comes too late finds it at the second attempt.
+    run_id, client = logger.run_id, logger.experiment
+    client.update_run(run_id, "RUNNING")
+    known = client.get_run(run_id).data.params  # MLflow refuses another value of a known one
+    logger.log_hyperparams({key: typed(value) for key, value in flatten(settings).items() if key not in known})
+    return str(run_id)
+
+
+def track(logger: WandbLogger | MLFlowLogger, row: Mapping[str, float], step: int) -> None:
+    """Logs a row of metrics.csv. If that fails, as without network, the training goes on with a warning."""
+    try:
+        logger.log_metrics(
+            row if isinstance(logger, WandbLogger) else {mlflow_name(name): row[name] for name in row}, step
+        )
+    except Exception as error:
+        log.warning("%s lacks step %s (%s); metrics.csv has it", type(logger).__name__, step, one_line(error))
+
+
+def mlflow_name(metric: str) -> str:
+    """The name of a metric in MLflow: other letters than ASCII's become _ and their code, "val/iou/B_e4ume".
+
+    Lightning would leave them out, so that two classes could have one name.
+    """
+    return re.sub(r"[^a-zA-Z0-9_/ -]|/(?=/|$)", lambda letter: f"_{ord(letter[0]):x}", metric)
