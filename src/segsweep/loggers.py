@@ -11,9 +11,11 @@ import os
 import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
+from filelock import FileLock
 from lightning.pytorch.loggers import Logger, MLFlowLogger, WandbLogger
 
 from segsweep.errors import Interrupted, UserError, one_line
@@ -31,7 +33,8 @@ _OURS = {
     "mlflow": ("run_id", "save_dir"),
 }
 """Arguments that a user must not set: they decide whether a resumed run goes on there."""
-_LOCAL_STORE = "sqlite:///mlflow.db"
+_ON_DISK = "sqlite:///"
+_LOCAL_STORE = f"{_ON_DISK}mlflow.db"
 """What MLflow itself takes if nothing else is said; Lightning would take a folder, which MLflow refuses since 3.13."""
 _HINTS = {
     "wandb": "type wandb login, or log on this disk with logger.wandb.offline=true",
@@ -82,18 +85,37 @@ def build_trackers(node: Mapping[str, Any], run: RunDirectory, name: str | None)
     for tracker, settings in asked.items():
         given = {key: value for key, value in settings.items() if value is not None}
         if tracker == "wandb":
+            if not isinstance(offline := given.pop("offline", False), bool):
+                raise UserError(f"logger.wandb.offline={offline}: must be true or false")
+            # Lightning's own `offline` would change the environment, and so later runs of this process.
+            given |= {"mode": "offline"} if offline else {}
             key = ids.get("wandb") or secrets.token_hex(4)
             arguments = {"name": shown, "group": sweep, "save_dir": str(run.path)} | given | {"id": key}
         else:
             os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # MLflow's authors are not whom the user logs to
             arguments = {"run_name": shown, "tracking_uri": os.environ.get("MLFLOW_TRACKING_URI") or _LOCAL_STORE}
             arguments |= given | {"run_id": ids.get("mlflow")}
-            arguments["tags"] = ({} if sweep is None else {"sweep": sweep}) | given.get("tags", {})
+            arguments["tags"] = ({} if sweep is None else {"sweep": sweep}) | dict(given.get("tags", {}))
+            if (store := str(arguments["tracking_uri"])).startswith(_ON_DISK):
+                # MLflow keeps an open store by this text, also if the working directory changes.
+                arguments["tracking_uri"] = _ON_DISK + str(Path(store.removeprefix(_ON_DISK)).absolute())
         try:
-            found.append(TRACKERS[tracker](**arguments))
+            with _alone_at(str(arguments.get("tracking_uri"))):
+                found.append(TRACKERS[tracker](**arguments))
         except Exception as error:  # of any kind: it is another library's
             raise UserError(f"logger.{tracker}: {one_line(error)}") from error
     return found
+
+
+@contextlib.contextmanager
+def _alone_at(store: str) -> Iterator[None]:
+    """Holds a lock beside a store on this disk: MLflow fails if several jobs at once make it create its tables."""
+    path = Path(store.removeprefix(_ON_DISK))
+    if not store.startswith(_ON_DISK) or not path.parent.is_dir():
+        yield
+        return
+    with FileLock(path.with_name(f".{path.name}.lock")):
+        yield
 
 
 def _stored_ids(run: RunDirectory) -> dict[str, str]:
@@ -124,7 +146,11 @@ def tracked(trainer: L.Trainer, run: RunDirectory, settings: Mapping[str, Any]) 
         for name, kind in TRACKERS.items():
             for logger in (each for each in trainer.loggers if isinstance(each, kind)):
                 try:
-                    identity = _begin_wandb(logger, settings) if name == "wandb" else _begin_mlflow(logger, settings)
+                    if name == "wandb":
+                        logger.log_hyperparams(dict(settings))
+                        identity = str(logger.version)
+                    else:
+                        identity = _begin_mlflow(logger, settings)
                 except Exception as error:  # without login, network, server or database driver
                     raise UserError(f"logger={name}: cannot begin ({one_line(error)}); {_HINTS[name]}") from error
                 begun.append(logger)
@@ -145,21 +171,14 @@ def tracked(trainer: L.Trainer, run: RunDirectory, settings: Mapping[str, Any]) 
                 log.warning("%s was not told that the run is %s (%s)", type(logger).__name__, status, one_line(error))
 
 
-def _begin_wandb(logger: Any, settings: Mapping[str, Any]) -> str:
-    before = os.environ.get("WANDB_MODE")
-    try:
-        logger.log_hyperparams(dict(settings))
-    finally:  # Lightning changes it for offline=true, and the process may train other runs
-        os.environ.pop("WANDB_MODE", None)
-        os.environ |= {} if before is None else {"WANDB_MODE": before}
-    return str(logger.version)
-
-
 def _begin_mlflow(logger: Any, settings: Mapping[str, Any]) -> str:
-    with contextlib.suppress(Exception):
-        logger.run_id  # noqa: B018  (begins the run)
-    # Jobs that start at the same time may all create the experiment; who comes too late finds it at the second attempt.
-    run_id, client = logger.run_id, logger.experiment
+    try:
+        run_id = logger.run_id
+    except Exception as error:
+        if getattr(error, "error_code", None) != "RESOURCE_ALREADY_EXISTS":
+            raise
+        run_id = logger.run_id  # a job that started at the same time has made the experiment
+    client = logger.experiment
     client.update_run(run_id, "RUNNING")
     known = client.get_run(run_id).data.params  # MLflow refuses another value of a known one
     logger.log_hyperparams({key: typed(value) for key, value in flatten(settings).items() if key not in known})
@@ -177,8 +196,8 @@ def track(logger: WandbLogger | MLFlowLogger, row: Mapping[str, float], step: in
 
 
 def mlflow_name(metric: str) -> str:
-    """The name of a metric in MLflow: other letters than ASCII's become _ and their code, "val/iou/B_e4ume".
+    """The name of a metric in MLflow: other letters than ASCII's become their code, "val/iou/B.e4.ume".
 
     Lightning would leave them out, so that two classes could have one name.
     """
-    return re.sub(r"[^a-zA-Z0-9_/ -]|/(?=/|$)", lambda letter: f"_{ord(letter[0]):x}", metric)
+    return re.sub(r"[^a-zA-Z0-9_/ -]|/(?=/|$)", lambda letter: f".{ord(letter[0]):x}.", metric)
