@@ -4,6 +4,7 @@ import json
 import math
 import posixpath
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -242,6 +243,21 @@ def test_a_stored_run_does_not_say_where_to_log_to(command: Command, tmp_path: P
     assert refused.error_lines[-1].endswith("to go on there, or logger=default to leave it out")
     assert (tmp_path / "run/run.json").read_bytes() == before
     assert command("train.py", "resume=run", "trainer.max_steps=8", "logger=default").code == 0
+
+
+def test_a_stored_sweep_does_not_say_where_to_log_to(command: Command, tmp_path: Path):
+    assert command("train.py", "-m", *TEXTURES, "lr=0.001,0.01", "logger=csv", "name=before").code == 0
+    taken = ["settings_of=multirun/before", "keep=1", "seed=1", "trainer.accelerator=cpu", "name=after"]
+    swept = command("train.py", "-m", *taken)
+    assert swept.code == 0, swept.err
+    (config,) = (tmp_path / "multirun/after").glob("*/config.yaml")
+    assert yaml.safe_load(config.read_text())["logger"] == {"tensorboard": True}
+
+
+@pytest.mark.slow
+def test_no_package_is_imported_unless_it_is_asked_for():
+    looking = "import sys, segsweep.training; sys.exit(len({'wandb', 'mlflow'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", looking], check=False).returncode == 0
 
 
 @pytest.mark.parametrize("content", ["[]", '{"wandb": "../x"}', '{"mlflow": 1.5}'])
