@@ -176,6 +176,28 @@ def test_a_run_that_begins_again_stays_one_run_with_the_same_values_in_mlflow(co
 
 
 @pytest.mark.slow
+def test_a_training_goes_on_when_its_store_is_lost(command: Command, tmp_path: Path):
+    pytest.importorskip("mlflow")
+    (tmp_path / "losing.py").write_text("""
+import sqlite3
+import lightning as L
+
+class Loss(L.Callback):
+    def on_train_batch_end(self, trainer, *_):
+        if trainer.global_step == 3:
+            with sqlite3.connect("tracked.db") as store:
+                for table in ("metrics", "latest_metrics", "runs"):
+                    store.execute(f"drop table {table}")
+""")
+    own = ["code=losing.py", "+callbacks.lost._target_=losing.Loss"]
+    trained = command("train.py", *TEXTURES, *MLFLOW, *own, "hydra.run.dir=run")
+    assert trained.code == 0, trained.err
+    assert "MLFlowLogger lacks step 4 (" in trained.out + trained.err
+    assert [row["step"] for row in rows_of(tmp_path / "run")] == [2, 4, 6]
+    assert json.loads((tmp_path / "run/run.json").read_text())["status"] == "completed"
+
+
+@pytest.mark.slow
 def test_jobs_that_begin_together_are_runs_of_their_own_in_a_new_store(command: Command, tmp_path: Path):
     pytest.importorskip("mlflow")
     pytest.importorskip("joblib")

@@ -182,6 +182,15 @@ def _begin_mlflow(logger: Any, settings: Mapping[str, Any]) -> str:
     client.update_run(run_id, "RUNNING")
     known = client.get_run(run_id).data.params  # MLflow refuses another value of a known one
     logger.log_hyperparams({key: typed(value) for key, value in flatten(settings).items() if key not in known})
+    finalize = logger.finalize
+
+    def finalize_or_warn(status: str) -> None:  # Lightning calls it after training and after the test
+        try:
+            finalize(status)
+        except Exception as error:
+            log.warning("MLFlowLogger could not finish (%s); the run's own files have everything", one_line(error))
+
+    logger.finalize = finalize_or_warn
     return str(run_id)
 
 
