@@ -39,8 +39,9 @@ def leaves(node: Mapping[str, Any], prefix: str) -> dict[str, str]:
     """Every key below a node with its default, as it is typed; an object inside a group is "on"."""
     found: dict[str, str] = {}
     for key, value in node.items():
-        if isinstance(value, dict) and "_target_" in value:
-            found |= {f"{prefix}{key}": ON} | leaves(value, f"{prefix}{key}.")
+        if isinstance(value, dict) and ("_target_" in value or prefix == "logger."):
+            found |= {f"{prefix}{key}": ON} if "_target_" in value else {}
+            found |= leaves(value, f"{prefix}{key}.")
         elif not key.startswith("_") and key != "architecture":  # which MONAI net it is: the choice says that
             found[f"{prefix}{key}"] = REQUIRED if value == "???" else hydra_value(value).strip("'") or "''"
     return found

@@ -1,6 +1,7 @@
 """Resuming a run: whether its settings allow it, from which step, and with which configuration."""
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +14,13 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
-from segsweep.console import hydra_argument, relative
+from segsweep.console import hydra_argument, relative, shell_word
 from segsweep.errors import DivergedError, UserError, one_line, os_error_behind
 from segsweep.fingerprint import ROOT, data_contents, differences, flatten, result_settings
 from segsweep.initial_weights import contents_of
 from segsweep.instantiate import to_plain
 from segsweep.keys import GROUPS
+from segsweep.loggers import TRACKERS
 from segsweep.runs import RunDirectory, RunRecord
 from segsweep.runs.checkpoint import read_checkpoint, require_finite, require_plain, require_stored, require_tensors
 from segsweep.runs.stored import plain_overrides, read_plain, require_plain_overrides
@@ -272,7 +274,32 @@ def resumed_config(
     for key in differences(flatten(to_plain(old)), flatten(to_plain(new))):
         OmegaConf.update(config, key, OmegaConf.select(new, key), force_add=True)
     require_known_targets(config, directory, also, config_name)
+    if any(config.logger.get(name) is not None for name in TRACKERS):
+        config.logger = typed_loggers(before, also, directory, config_name)
     return config, [*before, *settled]
+
+
+def typed_loggers(before: Sequence[str], typed: Sequence[str], directory: Path, config_name: str) -> DictConfig:
+    """The `logger` group as it is typed now. Stored settings do not count: they say which server gets the user's token.
+
+    Args:
+        before: the stored overrides.
+        typed: those typed now.
+        directory: the run directory.
+        config_name: as in `resumed_config`.
+
+    Raises:
+        UserError: no logger is typed; names what to type.
+    """
+    stored, now = ([word for word in side if re.match(r"\+*logger[.=]", word)] for side in (before, typed))
+    if not any(word.startswith("logger=") for word in now):
+        words = " ".join(map(shell_word, stored)) or "logger=wandb or logger=mlflow"
+        raise UserError(
+            f"{directory}: logged to W&B or MLflow too, and where to is not taken from a stored run; add {words} to go on "
+            "there, or logger=default to leave it out"
+        )
+    group: DictConfig = compose(config_name, now).logger
+    return group
 
 
 def require_known_targets(config: DictConfig, directory: Path, typed: Sequence[str], config_name: str) -> None:

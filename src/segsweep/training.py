@@ -23,6 +23,7 @@ from segsweep.data.source import Split
 from segsweep.errors import Interrupted, UserError, first_line
 from segsweep.initial_weights import contents_of
 from segsweep.instantiate import to_plain
+from segsweep.loggers import tracked
 from segsweep.plots import loss_curve, save
 from segsweep.resume import previous_run, reopen_failed, require_restorable
 from segsweep.root_settings import check_root
@@ -110,17 +111,19 @@ def train(
                 require_restorable(session.task, run, step, session.data.total_steps(session.trainer))
             stop.raise_if_told()
             cautions = inspect_inputs(record, session, settings)
-            ready()
-            announce(record, session, settings, cautions, step)
-            fit(record, session, run, stop, step)
-            if session.data.overfit_samples:
-                check_overfit(record, session, run)
-            else:
-                note_absent_classes(record, session)
-                require_objective(record, session)
-            score_test_split(record, session, run)
-            if time.perf_counter() - started >= draw_after:
-                draw_run(record, session, run)
+            with tracked(session.trainer, run, settings):
+                note_device(record, session)
+                ready()
+                announce(record, session, settings, cautions, step)
+                fit(record, session, run, stop, step)
+                if session.data.overfit_samples:
+                    check_overfit(record, session, run)
+                else:
+                    note_absent_classes(record, session)
+                    require_objective(record, session)
+                score_test_split(record, session, run)
+                if time.perf_counter() - started >= draw_after:
+                    draw_run(record, session, run)
         return record
 
 
@@ -136,7 +139,7 @@ def precision_of(settings: dict[str, Any], resumed: RunDirectory | None) -> str:
 
 
 def inspect_inputs(record: RunRecord, session: Session, settings: dict[str, Any]) -> list[str]:
-    """Opens every split: an unreadable file ends the run before training. Then notes data and device in the record.
+    """Opens every split: an unreadable file ends the run before training. Then notes the data in the record.
 
     Returns:
         What the user should know about the data before training, one line each.
@@ -152,12 +155,16 @@ def inspect_inputs(record: RunRecord, session: Session, settings: dict[str, Any]
     if record.contents is None and is_first_process():
         with contextlib.suppress(UserError):  # hashes every file, also unreadable ones that training does not use
             record.contents = contents_of(settings)
+    return cautions
+
+
+def note_device(record: RunRecord, session: Session) -> None:
+    """Notes device, precision and size of the net in the record: the run begins."""
     device, world_size = session.trainer.strategy.root_device, session.trainer.world_size
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU ({torch.get_num_threads()} threads)"
     record.device = name if world_size == 1 else f"{world_size} x {name}"
     record.precision = session.settings.precision
     record.parameters = sum(parameter.numel() for parameter in session.task.net.parameters())
-    return cautions
 
 
 def announce(

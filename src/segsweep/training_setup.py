@@ -30,6 +30,7 @@ from segsweep.errors import UserError
 from segsweep.initial_weights import load_initial_weights
 from segsweep.instantiate import build, naming_keys
 from segsweep.keys import FOLDS, alike, no_folds, unknown
+from segsweep.loggers import TRACKERS, build_trackers, tracker_settings
 from segsweep.runs import MetricsCSV, RunDirectory, objective_mode
 from segsweep.tasks import LOSSES, TASKS, Exponential, LengthSchedule, Loss, SegmentationTask, TimeBudget
 from segsweep.tasks.losses import WeightedLoss
@@ -110,6 +111,7 @@ def assemble(
         # Points after the checkpoint are written again. TensorBoard's Python loader ignores the first mark to drop such
         # points, so the first session writes one too.
         loggers.append(tensorboard_logger(run, purge_step=0 if step is None else step + 1))
+    loggers += build_trackers(settings["logger"], run, settings["name"])
     skip_empty_hooks(task, callbacks)
     trainer = build_trainer(trainer_settings, run.path, callbacks, loggers)
     if trainer_settings.compile:
@@ -150,9 +152,11 @@ def require_known_settings(settings: Mapping[str, Any]) -> None:
     groups = ("data", "model", "loss", "optim", "scheduler", "trainer", "logger")
     nodes = {name: settings[name] for name in groups if name in settings}
     nodes |= {f"callbacks.{name}": node for name, node in settings.get("callbacks", {}).items() if node is not None}
+    asked = {f"logger.{name}": node for name, node in settings.get("logger", {}).items() if name in TRACKERS}
+    nodes |= {where: node for where, node in asked.items() if node is not None}
     for where, node in nodes.items():
         if not isinstance(node, Mapping):
-            raise UserError(f"{where}={node}: must be settings with a _target_")
+            raise UserError(f"{where}={node}: must be settings{'' if where in asked else ' with a _target_'}")
         if (names := _allowed_settings(where, node)) is None:
             continue
         for key in node:
@@ -171,8 +175,9 @@ def require_known_settings(settings: Mapping[str, Any]) -> None:
 
 def _allowed_settings(where: str, node: Mapping[str, Any]) -> list[str] | None:
     """The settings that a node may have beside `_target_`; None if its target takes any, or is unknown."""
-    if where == "logger":
-        return ["tensorboard"]
+    group, _, tracker = where.partition(".")
+    if group == "logger":
+        return tracker_settings(tracker) if tracker else ["tensorboard", *TRACKERS]
     if (target := node.get("_target_")) is None:
         return [] if where == "scheduler" else None
     if not isinstance(target, str) or not is_known(target):

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import MLFlowLogger, TensorBoardLogger, WandbLogger
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Column
@@ -19,7 +20,7 @@ from segsweep.callbacks.tensorboard import scalar_tag
 from segsweep.console import LongWork, draw, erase, fitting, time_left, time_left_column
 from segsweep.errors import os_error_behind
 from segsweep.instantiate import AtLeast1, checked
-from segsweep.runs import MetricsCSV
+from segsweep.loggers import track
 from segsweep.tasks import SegmentationTask, TimeBudget
 
 log = logging.getLogger(__name__)
@@ -175,8 +176,12 @@ class TrainingLog(Callback):
         self._steps_per_epoch = steps_per_epoch or self._steps_per_epoch
         epoch = max(trainer.global_step - 1, 0) // self._steps_per_epoch
         for logger in trainer.loggers:
-            tagged = {scalar_tag(name): value for name, value in metrics.items()}
-            row = metrics | {"epoch": epoch} if isinstance(logger, MetricsCSV) else tagged
+            row: dict[str, float] = metrics | {"epoch": epoch}
+            if isinstance(logger, WandbLogger | MLFlowLogger):
+                track(logger, row, trainer.global_step)
+                continue
+            if isinstance(logger, TensorBoardLogger):
+                row = {scalar_tag(name): value for name, value in metrics.items()}
             try:
                 logger.log_metrics(row, step=trainer.global_step)
                 logger.save()

@@ -4,6 +4,7 @@ import contextlib
 import gc
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -220,8 +221,8 @@ def how_to_continue(interruption: Interrupted) -> list[str]:
             return [f"{stopped}; the run is complete, in {shown}"]
         saved = (folder / "checkpoints/last.ckpt").exists()
         at = f" at step {content['steps']:,}; the checkpoint is" if saved else " before the first checkpoint"
-        # A stored `code` is not trusted, so it is typed again.
-        again = [quoted("resume", shown), *(word for word in arguments if word.startswith("code="))]
+        # A stored `code` is not trusted, nor where stored loggers write to: they are typed again.
+        again = [quoted("resume", shown), *(word for word in arguments if re.match(r"code=|\+*logger[.=]", word))]
         verb = "continue" if saved else "start again"
         return [f"{stopped}{at} in {shown}", f"{verb} with: {script} {' '.join(map(shell_word, again))}"]
     except (OSError, ValueError, LookupError, TypeError):

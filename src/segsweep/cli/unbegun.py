@@ -12,7 +12,7 @@ from segsweep.invocation import called
 
 made: list[Path] = []
 """Folders that were not there before this command, outer ones first."""
-_AT_START = (".hydra", ".lock", ".sweep.lock", "multirun.yaml", "config.yaml", "run.json")
+_AT_START = (".hydra", ".lock", ".sweep.lock", "multirun.yaml", "config.yaml", "run.json", "loggers.json", "wandb")
 """What the folder of a run or sweep has before anything is built, beside the log."""
 
 

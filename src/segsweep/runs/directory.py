@@ -25,7 +25,7 @@ from segsweep.runs.stored import read_json
 
 _WRITTEN = (
     "run.json", "config.yaml", "metrics.csv", ".lock", "train.log", "loss_curve.png", "curves.png", "samples.png",
-    "tensorboard", "checkpoints", "checkpoints/best.ckpt", "checkpoints/last.ckpt",
+    "loggers.json", "wandb", "tensorboard", "checkpoints", "checkpoints/best.ckpt", "checkpoints/last.ckpt",
     ".hydra", ".hydra/config.yaml", ".hydra/hydra.yaml", ".hydra/overrides.yaml",
 )  # fmt: skip
 """The files and folders of a run directory that a training writes to; a folder precedes its files."""
@@ -71,6 +71,7 @@ class RunDirectory:
         self.best = self.checkpoints / "best.ckpt"
         self.last = self.checkpoints / "last.ckpt"
         self.tensorboard = path / "tensorboard"
+        self.loggers = path / "loggers.json"
         self.curves = path / "curves.png"
         self.samples = path / "samples.png"
         self.lock = path / ".lock"

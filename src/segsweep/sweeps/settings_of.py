@@ -93,7 +93,10 @@ def join_settings(
             f"settings_of={taken.sweep}: that sweep was typed with interpolations, and stored text is not resolved; "
             f"add {' '.join(missing)}"
         )
-    settings = [[each for each in overrides if key_of(each).lstrip("~") not in given] for overrides in taken.settings]
+    keys = {each: key_of(each).lstrip("~") for overrides in taken.settings for each in overrides}
+    # Loggers are typed anew: a stored sweep must not say which server gets the user's token.
+    kept = [each for each, key in keys.items() if key not in given and key.partition(".")[0] != "logger"]
+    settings = [[each for each in overrides if each in kept] for overrides in taken.settings]
     config = runner.config
     load_code(to_plain(OmegaConf.masked_copy(config, ["code"]))["code"])
     source = runner.sweep if stored is not None else SweepDirectory(Path(taken.sweep))
