@@ -39,7 +39,6 @@ SLIPS = {
     ("train", "own/net.py"): "code=own/net.py",
     ("train", "old/best.ckpt"): "init=old/best.ckpt",
     ("train", "settings_of multirun/a"): "settings_of=multirun/a",
-    ("train", "init=my runs/a"): "\"init='my runs/a'\"",
     ("evaluate", "multirun/a"): "run=multirun/a",
     ("evaluate", "--run=outputs/a"): "run=outputs/a",
     ("evaluate", "outputs/a outputs/b"): "'run=[outputs/a,outputs/b]'",
