@@ -13,7 +13,8 @@ from segsweep.runs import read_metrics
 Train = Callable[..., Path]
 # Without batch norm, whose statistics are those of a batch.
 PLAIN = ["model=ablation/norm_none", "trainer.precision=32-true", "optim=sgd", "lr=0.1", "trainer.max_steps=4",
-         "data.limit_samples=null", "data.samples_per_epoch=16", "trainer.log_every_n_steps=1", "trainer.val_every_n_steps=2"]  # fmt: skip
+         "data.limit_samples=null", "data.samples_per_epoch=16", "trainer.log_every_n_steps=1",
+         "trainer.val_every_n_steps=2"]  # fmt: skip
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
