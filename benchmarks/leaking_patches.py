@@ -15,7 +15,7 @@ from pathlib import Path
 from folder_baselines import PATCH
 from PIL import Image, ImageOps
 
-from segsweep.data.finding import find_pairs
+from segsweep.data.finding import require_pairs, scan
 from segsweep.errors import UserError
 
 
@@ -36,7 +36,7 @@ def cut_folder(root: Path, out: Path, size: int) -> int:
         UserError: `root` holds no pairs, or files that do not pair.
         FileExistsError: `out` exists; it could hold patches of another size.
     """
-    pairs = find_pairs(root)
+    pairs = require_pairs(scan(root))
     out.mkdir(parents=True)
     count = 0
     for file in (file for pair in pairs for file in (pair.image, pair.mask)):

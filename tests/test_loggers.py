@@ -14,7 +14,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from support import ROOT, SMALL, Command, printed_arguments
+from support import ROOT, SMALL, Command, Outcome, printed_arguments
 
 from segsweep.console import quoted
 from segsweep.errors import UserError
@@ -76,13 +76,19 @@ def sessions(run: Path) -> list[dict[str, Any]]:
     return found
 
 
+def stopped_at_step_3(command: Command, tmp_path: Path, logger: list[str]) -> Outcome:
+    """Trains the run `cut` until a SIGTERM comes after its third step."""
+    (tmp_path / "trap").touch()
+    settings = [*TEXTURES, *logger, *TRAP, "+callbacks.trap.kind=SIGTERM", "+callbacks.trap.step=3", "name=mine"]
+    stopped = command("train.py", *settings, "hydra.run.dir=cut")
+    assert stopped.code == 143, stopped.err
+    return stopped
+
+
 @pytest.mark.slow
 def test_wandb_has_the_rows_of_metrics_csv_in_one_run_also_after_an_interruption(command: Command, tmp_path: Path):
     pytest.importorskip("wandb")
-    (tmp_path / "trap").touch()
-    settings = [*TEXTURES, *WANDB, *TRAP, "+callbacks.trap.kind=SIGTERM", "+callbacks.trap.step=3", "name=mine"]
-    stopped = command("train.py", *settings, "hydra.run.dir=cut")
-    assert stopped.code == 143, stopped.err
+    stopped = stopped_at_step_3(command, tmp_path, WANDB)
     again = printed_arguments(stopped)
     assert again[1:] == [*WANDB, TRAP[0]]
     (tmp_path / "cut").rename(tmp_path / "moved")
@@ -145,10 +151,7 @@ def logged_rows(folder: Path, run: Any) -> list[dict[str, float]]:
 @pytest.mark.slow
 def test_mlflow_has_the_rows_of_metrics_csv_in_one_run_also_after_an_interruption(command: Command, tmp_path: Path):
     pytest.importorskip("mlflow")
-    (tmp_path / "trap").touch()
-    settings = [*TEXTURES, *MLFLOW, *TRAP, "+callbacks.trap.kind=SIGTERM", "+callbacks.trap.step=3", "name=mine"]
-    stopped = command("train.py", *settings, "hydra.run.dir=cut")
-    assert stopped.code == 143, stopped.err
+    stopped = stopped_at_step_3(command, tmp_path, MLFLOW)
     (cut,) = mlflow_runs(tmp_path)
     assert (cut.info.run_name, cut.info.status) == ("mine", "KILLED")
     assert (cut.data.params["optim.lr"], cut.data.params["momentum"]) == ("0.001", "null")

@@ -112,6 +112,16 @@ def test_a_sweep_s_folder_is_taken_for_its_settings(tmp_path: Path):
     assert OverridesParser.create().parse_override(word).value() == str(tmp_path / "a sweep")
 
 
+@pytest.mark.parametrize("key", ["init", "resume", "data.root"])
+def test_a_path_with_a_space_is_quoted_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my runs/a").mkdir(parents=True)
+    with pytest.raises(UserError) as error:
+        refuse_slips("train", [f"{key}=my", "runs/a"])
+    (word,) = shlex.split(str(error.value).rpartition("; type ")[2])
+    assert OverridesParser.create().parse_override(word).value() == "my runs/a"
+
+
 def test_only_counts_are_made_whole():
     words = ["lr=1e3", "-m", "trainer.gradient_clip_val=1.0", "name=1e3", "data.sigma1=2."]
     assert whole_numbers(words) == words

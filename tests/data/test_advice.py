@@ -152,7 +152,8 @@ def test_the_messages_about_a_tool_s_folder_can_be_pasted(tmp_path: Path, tool: 
     for text in messages(tmp_path / "d"):
         for argument in advice(text):
             (word,) = words(argument)
-            OverridesParser.create().parse_overrides([word])
+            (override,) = OverridesParser.create().parse_overrides([word])
+            assert override.key_or_group.startswith("data.")
 
 
 @given(
@@ -213,4 +214,5 @@ def test_following_the_advice_about_a_split_leads_to_no_further_error(folder: Fo
         _ = FolderSource(folder.root, **options).splits
     except UserError as error:
         for argument in advice(str(error)):
-            _ = FolderSource(folder.root, **{**options, **typed_keys(argument)}).splits
+            followed = FolderSource(folder.root, **{**options, **typed_keys(argument)}).splits
+            assert followed.train

@@ -13,7 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segsweep.data.finding import find_pairs, scan
+from segsweep.data.finding import require_pairs, scan
 from segsweep.data.layouts import LayoutSettings, arguments, layout_settings
 from segsweep.data.pairs import Layout
 from segsweep.errors import UserError
@@ -133,7 +133,7 @@ def test_several_rules_that_pair_everything_are_a_question_with_the_number_of_pa
     ways = words_to_add(str(caught.value))
     assert ways == ["data.images=img data.masks=masks_human", "data.images=img data.masks=masks_machine"]
     for way, folder in zip(ways, ("masks_human", "masks_machine"), strict=True):
-        assert {pair.mask.parent.name for pair in find_pairs(tmp_path, typed(way))} == {folder}
+        assert {pair.mask.parent.name for pair in require_pairs(scan(tmp_path, typed(way)))} == {folder}
 
 
 def test_a_rule_that_leaves_files_out_is_shown_with_their_number_and_not_used(tmp_path: Path):
@@ -154,14 +154,14 @@ def test_typed_keys_win_and_the_others_are_found(tmp_path: Path):
     assert found.layout == Layout(images="img", masks="masks_machine", mask_suffix="_gt")
     assert found.inferred
     touch(tmp_path, "images/a.png", "masks/a.png", "masks/a_x.png")
-    assert [pair.mask.name for pair in find_pairs(tmp_path, LayoutSettings(mask_suffix="_x"))] == ["a_x.png"]
+    assert [pair.mask.name for pair in require_pairs(scan(tmp_path, LayoutSettings(mask_suffix="_x")))] == ["a_x.png"]
 
 
 def test_a_typed_key_that_fits_no_file_is_named_with_what_pairs_without_it(tmp_path: Path):
     touch(tmp_path, *(f"{folder}/{stem}.png" for folder in ("images", "masks") for stem in "ab"))
     with pytest.raises(UserError, match=r"leave out data\.mask_suffix, and say how they are named") as caught:
         scan(tmp_path, LayoutSettings(mask_suffix="_mask"))
-    assert len(find_pairs(tmp_path, typed(words_to_add(str(caught.value))[0]))) == 2
+    assert len(require_pairs(scan(tmp_path, typed(words_to_add(str(caught.value))[0])))) == 2
 
 
 def test_images_and_masks_pair_as_always_whatever_else_there_is(tmp_path: Path):

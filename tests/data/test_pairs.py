@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segsweep.data.finding import find_pairs, scan
+from segsweep.data.finding import require_pairs, scan
 from segsweep.data.layouts import LayoutSettings
 from segsweep.data.pairs import Layout
 from segsweep.errors import UserError
@@ -23,7 +23,7 @@ def touch(root: Path, *names: str) -> None:
 
 def refused(root: Path, layout: LayoutSettings | None = None) -> str:
     with pytest.raises(UserError) as caught:
-        find_pairs(root, layout or LayoutSettings())
+        require_pairs(scan(root, layout or LayoutSettings()))
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -40,7 +40,7 @@ def test_every_image_finds_the_mask_of_its_own_path(names: set[tuple[str, ...]],
                 path = Path(folder, *parts[:at], kind, *parts[at:])
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.with_name(f"{path.name}.{suffix}").write_bytes(b"x")
-        pairs = find_pairs(folder)
+        pairs = require_pairs(scan(folder))
         assert [pair.name for pair in pairs] == sorted("/".join(parts) for parts in names)
         for pair in pairs:
             assert pair.image.relative_to(folder).as_posix().replace("images/", "") == f"{pair.name}.jpg"
@@ -104,14 +104,14 @@ def test_layouts_that_data_sets_come_in(
     tmp_path: Path, files: tuple[str, str], layout: LayoutSettings, name: str, group: str
 ) -> None:
     touch(tmp_path, *files)
-    (pair,) = find_pairs(tmp_path, layout)
+    (pair,) = require_pairs(scan(tmp_path, layout))
     assert (pair.name, pair.group) == (name, group)
     assert (pair.image, pair.mask) == tuple(tmp_path / file for file in files)
 
 
 def test_names_of_one_character_or_two_are_one_name(tmp_path: Path) -> None:
     touch(tmp_path, unicodedata.normalize("NFC", "images/café.png"), unicodedata.normalize("NFD", "masks/café.png"))
-    assert len(find_pairs(tmp_path)) == 1
+    assert len(require_pairs(scan(tmp_path))) == 1
 
 
 def test_hidden_and_foreign_files_are_no_images(tmp_path: Path) -> None:
@@ -258,6 +258,6 @@ def test_a_layout_that_cannot_tell_images_from_masks_is_refused(arguments: tuple
 
 
 def test_the_real_folder_pairs_by_tile(dubai: Path) -> None:
-    pairs = find_pairs(dubai)
+    pairs = require_pairs(scan(dubai))
     assert len(pairs) == 54
     assert {pair.group for pair in pairs} == {f"Tile {number}" for number in range(1, 7)}

@@ -103,7 +103,8 @@ def bare(command: str, words: Sequence[str], at: int) -> str:
     if equals and not value:
         typed = before + word
         return f"{before} {word}: = takes no spaces; type {shell_word(typed if readable(typed) else quoted(key, word))}"
-    if "/" in word or Path(word).exists() or word.endswith(".ckpt"):
+    spaced = key in TEXT and Path(f"{value} {word}").exists()
+    if not spaced and ("/" in word or Path(word).exists() or word.endswith(".ckpt")):
         return f"{word}: a path needs its key; type {path_argument(command, words, word)}"
     if key in TEXT:
         return f"{before} {word}: a space ends a value; type {hydra_argument(key, f'{value} {word}')}"

@@ -129,6 +129,7 @@ NONE = Jitter(0, 0, 0, 0, 0)
 
 _YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]], dtype=torch.float64)
 """Red, green and blue to brightness and two colour axes (NTSC, 1953). A turn of the axes is a turn of the hue."""
+_RGB = torch.linalg.inv(_YIQ)
 
 
 def apply_colours(image: Tensor, saturation: Tensor, hue: Tensor) -> Tensor:
@@ -146,7 +147,7 @@ def apply_colours(image: Tensor, saturation: Tensor, hue: Tensor) -> Tensor:
     turn[:, 0, 0] = 1
     turn[:, 1, 1] = turn[:, 2, 2] = factor * angle.cos()
     turn[:, 1, 2], turn[:, 2, 1] = -factor * angle.sin(), factor * angle.sin()
-    matrix = (torch.linalg.inv(_YIQ) @ turn @ _YIQ).float().to(image.device, non_blocking=True)
+    matrix = (_RGB @ turn @ _YIQ).float().to(image.device, non_blocking=True)
     return torch.einsum("bij,bjhw->bihw", matrix, image)
 
 

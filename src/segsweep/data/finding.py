@@ -39,15 +39,6 @@ class Found:
     inferred: bool
 
 
-def find_pairs(root: Path | str, wanted: LayoutSettings = FOUND_BY_NAME) -> tuple[Pair, ...]:
-    """All pairs below `root`, sorted by name.
-
-    Raises:
-        UserError: `scan` raises it or finds problems; names the first problem and the number of the others.
-    """
-    return require_pairs(scan(root, wanted))
-
-
 def require_pairs(found: Found) -> tuple[Pair, ...]:
     """The pairs; raises UserError if there are problems, which names the first one and the number of the others."""
     if found.problems:

@@ -102,18 +102,8 @@ def sweep_heatmap(results: Results) -> Figure | None:
         else f"mean {name} over {compared.replicates} {compared.replicate}s"
     )
     if compared is not None and (rest or parts or compared.shared or record.race is not None):
-        # The best mean over the seeds: the best single run may be a lucky seed of a worse setting.
-        ended = compared.table.assign(
-            status=[count_missing(reasons) or "completed" for reasons in compared.table["missing"]]
-        )
-        ended[name] = ended["mean"].where(ended["missing"] == "")
-        if "out_at" in ended:  # of a race: one seed is no mean, and those ruled out have fewer seeds
-            screened = ended["out_at"] == "screening"
-            ended[name] = ended[name].where(~screened)
-            ended["status"] = ended["status"].where(~screened, "screened out")
-            title = f"mean {name} over the racing seeds"
-        ended[_GROUP] = [group for group, part in (parts or {"": compared}).items() for _ in range(len(part.table))]
-        ended[""] = ""
+        ended = _settings(compared, name)
+        title = f"mean {name} over the racing seeds" if "out_at" in ended else title
         # A cell shows the best of its settings with all replicates. If it has no such setting, it says why.
         good = ended[name].notna()
         ended = ended[good | ~good.groupby([ended[rows].map(str), ended[columns].map(str)]).transform("any")]
@@ -144,6 +134,22 @@ def sweep_heatmap(results: Results) -> Figure | None:
         ended, rows, columns, name, best=record.mode, status="status", reduce="best" if rest else "mean", mark="mark",
         title=title + note, star=not parts,
     )  # fmt: skip
+
+
+def _settings(compared: Comparison, name: str) -> pd.DataFrame:
+    """The settings with their means, if all replicates are there: the best single run may be a lucky seed."""
+    found = compared.table.assign(
+        status=[count_missing(reasons) or "completed" for reasons in compared.table["missing"]]
+    )
+    found[name] = found["mean"].where(found["missing"] == "")
+    if "out_at" in found:  # of a race: one seed is no mean, and those ruled out have fewer seeds
+        screened = found["out_at"] == "screening"
+        found[name] = found[name].where(~screened)
+        found["status"] = found["status"].where(~screened, "screened out")
+    groups = (compared.parts or {"": compared}).items()
+    found[_GROUP] = [group for group, part in groups for _ in range(len(part.table))]
+    found[""] = ""
+    return found
 
 
 def _compared_jobs(ended: pd.DataFrame, compared: Comparison) -> pd.DataFrame:

@@ -71,12 +71,7 @@ def run_job(config: DictConfig, full: DictConfig, sweep: SweepDirectory, run: Ru
     at_once = record.at_once if planned else jobs_at_once(full, full.hydra.sweeper.get("n_jobs") or 1)
     if engine in ("joblib", "submitit_local") and at_once > 1:
         take_one_gpu(job.number)
-    requeue: dict[int, Callable[[int, None], object]] = {}
-    if in_worker:
-        requeue = requeue_handlers()
-        # A terminal sends Ctrl-C to all its processes. Workers ignore it; they stop when the runner releases the lock.
-        with contextlib.suppress(ValueError):  # not the main thread
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
+    requeue = _signals_of_worker() if in_worker else {}
     signals = (signal.SIGTERM, *requeue) if in_worker else (signal.SIGINT, signal.SIGTERM)
     # A signal may also have come before the training sets its own handlers.
     asked_to_stop = (
@@ -113,6 +108,14 @@ def run_job(config: DictConfig, full: DictConfig, sweep: SweepDirectory, run: Ru
     if isinstance(failure, Exception) and not planned:
         raise failure
     return found.objective.value if found is not None and found.status == "completed" else None
+
+
+def _signals_of_worker() -> dict[int, Callable[[int, None], object]]:
+    """Ignores Ctrl-C, and gives the handlers of the signals that put a job back into a cluster's queue."""
+    # A terminal sends Ctrl-C to all its processes. Workers stop when the runner releases the lock of the sweep.
+    with contextlib.suppress(ValueError):  # not the main thread
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return requeue_handlers()
 
 
 def take_one_gpu(number: int) -> None:

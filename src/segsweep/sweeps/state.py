@@ -200,11 +200,8 @@ class SweepRecord:
         if race is not None:
             check_arguments(Race, race, prefix="race.")
             settings = set(content["axes"]) - {*REPLICATES}
-            if (
-                not rising(race["looks"])
-                or len(race["kept"]) == 1
-                or any(set(each) != settings for each in race["kept"])
-            ):
+            unfit = any(set(each) != settings for each in race["kept"])
+            if not rising(race["looks"]) or len(race["kept"]) == 1 or unfit:
                 raise ValueError("race: its looks do not rise, or its settings do not fit the axes")
         check_arguments(cls, content)
         check_arguments(Objective, content["objective"], prefix="objective.")
