@@ -55,7 +55,7 @@ PATIENCE = 60.0
 """Seconds that the processes of a stopped sweep may take to end."""
 
 Finding = tuple[str, str]
-"""What kind of fault, and what was seen."""
+"""The kind of a fault, and its evidence."""
 
 
 @dataclass
@@ -409,7 +409,7 @@ def main() -> None:
         "--page", type=Path, metavar="FILE", help="also put the table into this page, between its marks"
     )
     options = parser.parse_args()
-    # A shell lets what it starts with & ignore Ctrl-C, and so would the sweeps.
+    # Started with & by a shell, this process ignores Ctrl-C, and its sweeps would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it warns at every continued training
     content: dict[str, Any] = {"benchmark": "kills", "rows": [], "launchers": {}}
