@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from segsweep.data.source import sample_seed
-from segsweep.data.textures import Textures, toeplitz_gaussian
+from segsweep.data.textures import Textures
+from segsweep.gaussian_filter import toeplitz_gaussian
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]

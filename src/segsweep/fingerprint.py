@@ -51,6 +51,7 @@ NEWER: dict[str, dict[str, tuple[Leaf, Leaf]]] = {
         "data.exclude": ("[]", None),
         "data.unpaired": ("error", None),
     },
+    "segsweep.data.Textures": {"data.bits": (None, None)},
     "segsweep.tasks.BCE": {"loss.weights": (None, None)},
     "segsweep.tasks.BCEDice": {"loss.weights": (None, None)},
     "segsweep.tasks.Dice": {"loss.weights": (None, None)},

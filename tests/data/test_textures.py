@@ -18,7 +18,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from segsweep.data.source import Split
-from segsweep.data.textures import TEXTURE_LABELS, Textures, compose_textures, toeplitz_gaussian
+from segsweep.data.textures import TEXTURE_LABELS, Textures, compose_textures
+from segsweep.gaussian_filter import toeplitz_gaussian
 
 # ---- the definition, in float64
 

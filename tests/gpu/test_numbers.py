@@ -14,8 +14,8 @@ from segsweep.data import Textures
 from segsweep.data.demo import write_demo_folder
 from segsweep.data.folder import FolderSource
 from segsweep.data.source import Split, sample_seed
-from segsweep.data.textures import toeplitz_gaussian
 from segsweep.datamodule import Collated, SegmentationDataModule
+from segsweep.gaussian_filter import toeplitz_gaussian
 from segsweep.nets import ResidualUNet
 from segsweep.nets.residual_unet import CosineStem, extend
 from segsweep.tasks import SGD, CrossEntropy, MulticlassTask

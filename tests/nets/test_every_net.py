@@ -29,6 +29,7 @@ VARIANTS: dict[str, list[dict]] = {
         {"stem": "convolution", "levels": 1},
         {"channels": 4, "levels": 4, "blocks": 2, "max_channels": 12},
     ],
+    "segsweep.nets.InverseFilterUNet": [{"channels": 4}, {"channels": 4, "smoothing": 0.7, "bits": 8}],
 }
 if importlib.util.find_spec("monai") is not None:
     VARIANTS["segsweep.nets.MonaiNet"] = [

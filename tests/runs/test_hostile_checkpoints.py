@@ -18,7 +18,7 @@ from torch import nn
 
 from segsweep import load_run, load_weights
 from segsweep.errors import UserError
-from segsweep.nets import NETS, ResidualUNet, TextureCNN, UNet
+from segsweep.nets import NETS, InverseFilterUNet, ResidualUNet, TextureCNN, UNet
 from segsweep.runs.checkpoint import LARGEST_STRUCTURE, read_checkpoint, require_plain
 
 
@@ -364,6 +364,7 @@ def test_a_net_that_is_registered_and_computes_while_it_is_built_loads(
         (ResidualUNet, {}),
         (ResidualUNet, {"norm": "batch", "stem": "convolution", "upsampling": "bilinear"}),
         (ResidualUNet, {"norm": "group", "levels": 5, "blocks": 3}),
+        (InverseFilterUNet, {"smoothing": None}),
     ],
 )
 def test_every_net_comes_back_with_every_weight(

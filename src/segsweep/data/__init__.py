@@ -4,7 +4,8 @@ from segsweep.data.check import check_folder
 from segsweep.data.demo import DemoFolder
 from segsweep.data.folder import FolderSource
 from segsweep.data.source import Batch, Source, sample_seed
-from segsweep.data.textures import Textures, toeplitz_gaussian
+from segsweep.data.textures import Textures
+from segsweep.gaussian_filter import toeplitz_gaussian
 
 SOURCES: dict[str, type[Source]] = {
     f"segsweep.data.{source.__name__}": source for source in (Textures, FolderSource, DemoFolder)

@@ -18,8 +18,8 @@ from pydantic import Field
 from segsweep.classes import ClassTable, LabelClass
 from segsweep.classes.mask_files import write_mask
 from segsweep.data.folder import FolderSource
-from segsweep.data.textures import toeplitz_gaussian
 from segsweep.errors import UserError
+from segsweep.gaussian_filter import toeplitz_gaussian
 from segsweep.instantiate import AtLeast1, checked
 
 DEMO_LABELS = ClassTable(

@@ -18,6 +18,7 @@ from torch.utils.data import Dataset
 
 from segsweep.classes import ClassTable, LabelClass
 from segsweep.data.source import Batch, Source, Split, sample_seed
+from segsweep.gaussian_filter import toeplitz_gaussian
 from segsweep.instantiate import AtLeast1, NotNegative, checked
 
 MIN_IMAGE_SIZE = 16
@@ -26,51 +27,11 @@ MIN_IMAGE_SIZE = 16
 TEXTURE_LABELS = ClassTable([LabelClass(0, "texture 2", (38, 70, 83)), LabelClass(1, "texture 1", (244, 162, 97))])
 """Class 1 is the notebook's omega_1, the region of the first texture."""
 
-_NEGLIGIBLE = 1e-30
-"""Kernel values below this become 0. They change no float32 sum of normal size, and the smallest are denormal numbers,
-which a CPU multiplies many times more slowly."""
-
 _BLOCK = 64
 """Rows that a narrow filter is applied to at once, on the CPU."""
 
 Sigma = float | Sequence[float]
 """A standard deviation in pixels, or a range [low, high] from which every image draws its own, log-uniformly."""
-
-
-def toeplitz_gaussian(size: int, sigma: float | Tensor) -> Tensor:
-    """One-dimensional Gaussian smoothing as a matrix: `T @ x` filters the columns of `x`.
-
-    The kernel is sampled at `linspace(-size/2, size/2, size)`, normalised to sum 1, and applied with zero padding as
-    `conv2d(padding="same")` applies it, so `T @ x @ T.mT` equals the two-dimensional filter of the texture notebook.
-    An even `size` has no sample at 0: its narrowest kernel is the mean of two pixels (four in two dimensions). Only an odd
-    size has a kernel of one pixel.
-
-    Args:
-        size: image height and width, in pixels.
-        sigma: standard deviation of the Gaussian, in pixels; a tensor [B] gives one matrix per image.
-
-    Returns:
-        float32 [size, size], or [B, size, size]; on the CPU.
-
-    Raises:
-        ValueError: `sigma` is not positive and finite.
-
-    Source: texture notebook (docs/sources.md), section 3.1.
-    """
-    width = torch.as_tensor(sigma, dtype=torch.float64)
-    if not bool((width > 0).all() and width.isfinite().all()):
-        raise ValueError(f"sigma={sigma}: must be positive and finite")
-    grid_squared = torch.linspace(-size / 2, size / 2, size, dtype=torch.float64) ** 2
-    # Subtracting the smallest exponent does not change the normalised kernel, and avoids 0 / 0 for a narrow one. Dividing
-    # twice avoids the square of a very small sigma, which is 0.
-    kernel = torch.exp(-(grid_squared - grid_squared.min()) / width[..., None] / width[..., None] / 2)
-    kernel = kernel / kernel.sum(-1, keepdim=True)
-    kernel = torch.where(kernel < _NEGLIGIBLE, 0, kernel)
-    position = torch.arange(size)
-    # 'same' padding puts the smaller half of size - 1 zeros on the left.
-    tap = position[None, :] - position[:, None] + (size - 1) // 2
-    matrix = kernel[..., tap.clamp(0, size - 1)] * ((tap >= 0) & (tap < size))
-    return matrix.float()
 
 
 def compose_textures(
@@ -151,6 +112,7 @@ class Textures(Source):
         sigma2: the same for the second texture.
         sigma: the same for the field whose sign makes the mask; None: `image_size / 5`, as in the notebook.
         smoothing: standard deviation of the last filter, which softens the border; 0: no filter.
+        bits: rounds the images to `2**bits` levels, as a PNG of 8 or 16 bits does; None: float32.
         samples_per_epoch: training samples in an epoch; in the notebook 100 steps of 8.
         val_size: number of validation images.
         test_size: number of test images.
@@ -176,6 +138,7 @@ class Textures(Source):
         sigma2: Sigma = 1.2,
         sigma: Sigma | None = None,
         smoothing: NotNegative = 1.0,
+        bits: Annotated[int, Field(ge=1, le=16)] | None = None,
         samples_per_epoch: AtLeast1 = 800,
         val_size: AtLeast1 = 64,
         test_size: AtLeast1 = 256,
@@ -189,6 +152,7 @@ class Textures(Source):
             sigma_range("sigma2", sigma2),
         )
         self.smoothing = smoothing
+        self.bits = bits
         self.seed = seed
         self.eval_seed = eval_seed
         self._sizes: dict[Split, int] = {
@@ -240,7 +204,11 @@ class Textures(Source):
             matrices.append(toeplitz_gaussian(self.image_size, widths).to(device))
         border, texture1, texture2 = matrices
         smoothing = self._matrix(self.smoothing, device) if self.smoothing else None
-        return compose_textures(noise.to(device), border, texture1, texture2, smoothing)
+        image, mask = compose_textures(noise.to(device), border, texture1, texture2, smoothing)
+        if self.bits is not None:
+            levels = 2**self.bits - 1
+            image = (image * levels).round() / levels
+        return image, mask
 
     def _matrix(self, sigma: float, device: torch.device) -> Tensor:
         key = (sigma, device)

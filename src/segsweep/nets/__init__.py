@@ -1,6 +1,7 @@
 """Networks: plain torch modules from an image [B, C, H, W] to logits [B, K, H, W] (K = 1 for a binary mask)."""
 
 from segsweep.nets.batch_norm import batch_norms, estimate_norm_statistics
+from segsweep.nets.inverse_filter import InverseFilterUNet
 from segsweep.nets.monai_nets import MonaiNet
 from segsweep.nets.registry import NETS, build_net, register_net
 from segsweep.nets.residual_unet import ResidualUNet
@@ -9,6 +10,7 @@ from segsweep.nets.unet import UNet
 
 __all__ = [
     "NETS",
+    "InverseFilterUNet",
     "MonaiNet",
     "ResidualUNet",
     "TextureCNN",

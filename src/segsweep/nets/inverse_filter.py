@@ -1,0 +1,167 @@
+"""A residual U-Net that first undoes the Gaussian filter of its images.
+
+Shapes: B images, C channels in, K classes, H x W pixels.
+"""
+
+import functools
+import math
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from segsweep.gaussian_filter import toeplitz_gaussian
+from segsweep.instantiate import AtLeast1, Positive
+from segsweep.nets.padding import KernelSize, require_image
+from segsweep.nets.registry import register_net
+from segsweep.nets.residual_unet import ResidualUNet
+
+FLOAT32_ROUNDING = 2e-8
+"""Standard deviation of the rounding of a float32 number in [0, 1]."""
+DETAIL = 0.2
+"""Standard deviation of the unfiltered textures, as a share of the filtered image's range."""
+WIDTHS = torch.arange(30, 400, dtype=torch.float64) / 100
+"""Standard deviations, in pixels, between which `estimate_sigma` chooses."""
+
+
+@functools.lru_cache(maxsize=8)
+def _decomposed(size: int, sigma: float, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """The filter's singular value decomposition, float64: U [size, size], the values [size], V transposed."""
+    left, values, right = torch.linalg.svd(toeplitz_gaussian(size, sigma).double())
+    return left.to(device), values.to(device), right.to(device)
+
+
+def undo_filter(image: Tensor, sigma: float, rounding: float) -> Tensor:
+    """Undoes the notebook's Gaussian filter, as far as the rounding of the image allows, and removes scale and offset.
+
+    The filter pads with zeros, so an offset that was added to the filtered image is not constant once the filter is
+    undone: it oscillates. It is removed by least squares, from what a constant image becomes.
+
+    Args:
+        image: [..., H, W], filtered as a whole by `toeplitz_gaussian(H, sigma)` and `toeplitz_gaussian(W, sigma)`.
+        sigma: standard deviation of the filter, in pixels.
+        rounding: standard deviation of the image's rounding.
+
+    Returns:
+        float32 [..., H, W] with unit standard deviation.
+    """
+    with torch.autocast(image.device.type, enabled=False):
+        rows, columns = (_decomposed(size, sigma, image.device) for size in image.shape[-2:])
+        passed = rows[1][:, None] * columns[1]
+        gain = passed / (passed**2 + (rounding / DETAIL) ** 2)  # Wiener's filter for white detail under white rounding
+
+        def undo(x: Tensor) -> Tensor:
+            return rows[2].mT @ (gain * (rows[0].mT @ x @ columns[0])) @ columns[2]
+
+        undone, offset = undo(image.double()), undo(torch.ones_like(image, dtype=torch.float64))
+        share = (undone * offset).sum((-2, -1), keepdim=True) / (offset * offset).sum((-2, -1), keepdim=True)
+        detail = undone - share * offset
+        spread = detail.square().mean((-2, -1), keepdim=True).sqrt()
+        return (detail / spread.clamp_min(1e-12)).float()
+
+
+def estimate_sigma(images: Tensor, rounding: float) -> float:
+    """Estimates the width of the Gaussian filter that images went through, from their mean power spectrum.
+
+    Takes the width in `WIDTHS` whose power, divided out, leaves the flattest spectrum. So the finest detail is taken for
+    white noise; at even sizes for the mean of 2 x 2 of its pixels, the finest that the notebook's textures can be.
+    Frequencies where rounding hides the detail do not count, nor do low ones, where coarser textures have power too.
+
+    Args:
+        images: [..., H, W], filtered as `undo_filter` says.
+        rounding: standard deviation of the images' rounding.
+
+    Returns:
+        The standard deviation in pixels; 0 if no detail stands out from the rounding.
+    """
+    sides = images.shape[-2:]
+    detail = images.detach().double().cpu().reshape(-1, *sides)
+    # The power spans 14 decades: a window with higher sidelobes would spread the coarse brightness over the fine detail.
+    window = torch.outer(*(torch.hann_window(side, periodic=False, dtype=torch.float64) ** 4 for side in sides))
+    detail = detail - detail.mean((-2, -1), keepdim=True)
+    power = torch.fft.fft2(detail * window).abs().square().mean(0)
+    rows, columns = (2 * math.pi * torch.fft.fftfreq(side, dtype=torch.float64) for side in sides)
+    radius = torch.hypot(rows[:, None], columns)
+    # At pi, the kernel of an even size is 0.
+    chosen = (power > 30 * rounding**2 * window.square().sum()) & (rows.abs()[:, None] < 3) & (columns.abs() < 3)
+    if int(chosen.sum()) < 20:
+        return 0.0
+    chosen &= radius > 0.4 * radius[chosen].quantile(0.99)
+
+    def log_response(side: int, sigma: Tensor) -> Tensor:
+        kernel = toeplitz_gaussian(side, sigma).double()[..., side // 2, :]
+        return 2 * torch.fft.fft(kernel).abs().clamp_min(1e-30).log()
+
+    finest = torch.tensor([0.01])
+    by_side = [log_response(side, WIDTHS) + log_response(side, finest) for side in sides]
+    left = [power.log() - (row[:, None] + column) for row, column in zip(*by_side, strict=True)]
+    return float(WIDTHS[torch.stack([rest[chosen].var() for rest in left]).argmin()])
+
+
+@register_net
+class InverseFilterUNet(ResidualUNet):
+    """A `ResidualUNet` with an ordinary stem, for images whose last Gaussian filter is undone first (see `undo_filter`).
+
+    The filter makes the fine detail, which tells two textures apart, thousands of times weaker than the coarse brightness.
+    The inverse belongs to whole images: in a tile it is wrong, so `reach` is None.
+
+    Args:
+        in_channels: channels of the image.
+        out_channels: channels of the logits; 1 for a binary mask.
+        smoothing: standard deviation of the filter, in pixels. None: estimated from the first batch of the training (see
+            `estimate_sigma`) and kept with the weights.
+        bits: bits of an image's pixels if they were rounded, as in a PNG; None: float32.
+        channels: channels at full resolution.
+        levels: number of resolutions, 1 to 12.
+        max_channels: limit on the channels of coarse levels.
+        blocks: residual blocks on each level, down and again up.
+        kernel_size: kernel size of the residual blocks, in pixels; odd.
+        stem_kernel_size: kernel size of the stem, in pixels; odd.
+
+    Raises:
+        ValueError: a size below 1, an even kernel.
+    """
+
+    estimated: Tensor
+
+    def __init__(
+        self,
+        in_channels: AtLeast1 = 1,
+        out_channels: AtLeast1 = 1,
+        smoothing: Positive | None = 1.0,
+        bits: Annotated[int, Field(ge=1, le=16)] | None = None,
+        channels: AtLeast1 = 16,
+        levels: Annotated[int, Field(ge=1, le=12)] = 3,
+        max_channels: AtLeast1 = 64,
+        blocks: AtLeast1 = 2,
+        kernel_size: KernelSize = 3,
+        stem_kernel_size: KernelSize = 5,
+    ) -> None:
+        super().__init__(
+            in_channels,
+            out_channels,
+            channels,
+            levels,
+            max_channels,
+            blocks,
+            kernel_size,
+            stem="convolution",
+            stem_kernel_size=stem_kernel_size,
+        )
+        self.reach = None
+        self.smoothing = smoothing
+        self.rounding = FLOAT32_ROUNDING if bits is None else 1 / (2**bits - 1) / math.sqrt(12)
+        self.register_buffer("estimated", torch.zeros((), dtype=torch.float64))  # 0: not yet
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Maps images [B, C, H, W] to logits [B, K, H, W]."""
+        require_image(image, self.in_channels)
+        if torch.compiler.is_exporting():
+            raise ValueError("the inverse of a filter belongs to one image size")
+        sigma = self.smoothing
+        if sigma is None:
+            if self.training and not self.estimated:
+                self.estimated.fill_(estimate_sigma(image, self.rounding))
+            sigma = float(self.estimated)
+        return super().forward(undo_filter(image, sigma, self.rounding) if sigma > 0 else image)
