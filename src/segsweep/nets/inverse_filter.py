@@ -9,7 +9,7 @@ from typing import Annotated
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from segsweep.gaussian_filter import toeplitz_gaussian
 from segsweep.instantiate import AtLeast1, Positive
@@ -99,9 +99,29 @@ def estimate_sigma(images: Tensor, rounding: float) -> float:
     return float(WIDTHS[torch.stack([rest[chosen].var() for rest in left]).argmin()])
 
 
+class EnergyStem(nn.Module):
+    """Filters an image, and mixes the responses and their squares.
+
+    Bayes' rule for Gaussian textures is a quadratic form of the pixels, so the squares save the net from composing them.
+    """
+
+    def __init__(self, in_channels: int, channels: int, size: int, filters: int) -> None:
+        super().__init__()
+        self.filters = nn.Conv2d(in_channels, filters, size, padding=size // 2)
+        self.mix = nn.Conv2d(2 * filters, channels, 1)
+        # White noise of variance 1 gives responses of variance 1.
+        nn.init.normal_(self.filters.weight, std=1 / math.sqrt(in_channels * size**2))
+        nn.init.zeros_(self.filters.bias)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Maps images [B, C, H, W] to features [B, N, H, W]."""
+        responses = self.filters(image)
+        return self.mix(torch.cat([responses, responses.square() - 1], 1))
+
+
 @register_net
 class InverseFilterUNet(ResidualUNet):
-    """A `ResidualUNet` with an ordinary stem, for images whose last Gaussian filter is undone first (see `undo_filter`).
+    """A `ResidualUNet` for images whose last Gaussian filter is undone first (see `undo_filter`), then `EnergyStem`.
 
     The filter makes the fine detail, which tells two textures apart, thousands of times weaker than the coarse brightness.
     The inverse belongs to whole images: in a tile it is wrong, so `reach` is None.
@@ -118,6 +138,7 @@ class InverseFilterUNet(ResidualUNet):
         blocks: residual blocks on each level, down and again up.
         kernel_size: kernel size of the residual blocks, in pixels; odd.
         stem_kernel_size: kernel size of the stem, in pixels; odd.
+        stem_filters: filters of the stem.
 
     Raises:
         ValueError: a size below 1, an even kernel.
@@ -137,18 +158,12 @@ class InverseFilterUNet(ResidualUNet):
         blocks: AtLeast1 = 2,
         kernel_size: KernelSize = 3,
         stem_kernel_size: KernelSize = 5,
+        stem_filters: AtLeast1 = 32,
     ) -> None:
         super().__init__(
-            in_channels,
-            out_channels,
-            channels,
-            levels,
-            max_channels,
-            blocks,
-            kernel_size,
-            stem="convolution",
-            stem_kernel_size=stem_kernel_size,
+            in_channels, out_channels, channels, levels, max_channels, blocks, kernel_size, stem="convolution"
         )
+        self.stem = EnergyStem(in_channels, min(channels, max_channels), stem_kernel_size, stem_filters)
         self.reach = None
         self.smoothing = smoothing
         self.rounding = FLOAT32_ROUNDING if bits is None else 1 / (2**bits - 1) / math.sqrt(12)
