@@ -195,6 +195,8 @@ def faults_of_end(kill: Kill, errors: str, complete: bool) -> Iterator[Finding]:
         expected = {-signum}
     elif kill.early:
         expected = {-signum, 128 + signum, *([0] if complete else [])}
+        if "Fatal Python error: init_" in errors:  # Python was interrupted while it started
+            expected.add(1)
     else:
         expected = {128 + signum, *([0] if complete and kill.ended < 5 else [])}
         if complete:

@@ -9,7 +9,7 @@ from torch import Tensor
 from segsweep.data import Textures
 from segsweep.gaussian_filter import toeplitz_gaussian
 from segsweep.nets import InverseFilterUNet
-from segsweep.nets.inverse_filter import FLOAT32_ROUNDING, estimate_sigma, undo_filter
+from segsweep.nets.inverse_filter import FLOAT32_ROUNDING, EnergyStem, estimate_sigma, undo_filter
 
 EIGHT_BITS = 1 / 255 / 12**0.5
 
@@ -76,3 +76,19 @@ def test_rounding_to_bits_is_what_an_image_file_stores():
     rounded, same = Textures(image_size=32, bits=8).make(range(3))
     assert torch.equal(rounded, (exact * 255).round() / 255)
     assert torch.equal(mask, same)
+
+
+@pytest.mark.parametrize(
+    "turn", [lambda x: x.flip(-1), lambda x: x.rot90(1, (-2, -1)), lambda x: x.rot90(3, (-2, -1)).flip(-2)]
+)
+def test_logits_in_eval_mode_turn_with_the_undone_image(turn):
+    net = InverseFilterUNet(smoothing=None, channels=4).eval()  # before its first batch it undoes nothing
+    image = torch.randn(2, 1, 24, 20)
+    torch.testing.assert_close(net(turn(image)), turn(net(image)), rtol=1e-4, atol=1e-4)
+    plain = InverseFilterUNet(smoothing=None, channels=4, symmetries=False).eval()
+    assert (plain(turn(image)) - turn(plain(image))).abs().max() > 1e-3
+
+
+def test_white_noise_has_responses_of_unit_variance():
+    responses = EnergyStem(1, 8, 5, 64).filters(torch.randn(1, 1, 200, 200))
+    assert responses.detach().var() == pytest.approx(1, rel=0.1)

@@ -4,6 +4,7 @@ Shapes: B images, C channels in, K classes, H x W pixels.
 """
 
 import functools
+import itertools
 import math
 from typing import Annotated
 
@@ -21,6 +22,8 @@ FLOAT32_ROUNDING = 2e-8
 """Standard deviation of the rounding of a float32 number in [0, 1]."""
 DETAIL = 0.2
 """Standard deviation of the unfiltered textures, as a share of the filtered image's range."""
+SYMMETRIES = tuple(itertools.product(range(4), (False, True)))
+"""Of the square: quarter turns, and whether a mirror image follows."""
 WIDTHS = torch.arange(30, 400, dtype=torch.float64) / 100
 """Standard deviations, in pixels, between which `estimate_sigma` chooses."""
 
@@ -126,6 +129,9 @@ class InverseFilterUNet(ResidualUNet):
     The filter makes the fine detail, which tells two textures apart, thousands of times weaker than the coarse brightness.
     The inverse belongs to whole images: in a tile it is wrong, so `reach` is None.
 
+    Undone textures look the same however they are turned or mirrored. So in eval mode, logits are the mean over the eight
+    symmetries of the square, which takes eight times as long.
+
     Args:
         in_channels: channels of the image.
         out_channels: channels of the logits; 1 for a binary mask.
@@ -139,6 +145,7 @@ class InverseFilterUNet(ResidualUNet):
         kernel_size: kernel size of the residual blocks, in pixels; odd.
         stem_kernel_size: kernel size of the stem, in pixels; odd.
         stem_filters: filters of the stem.
+        symmetries: False leaves out the mean over the symmetries.
 
     Raises:
         ValueError: a size below 1, an even kernel.
@@ -159,6 +166,7 @@ class InverseFilterUNet(ResidualUNet):
         kernel_size: KernelSize = 3,
         stem_kernel_size: KernelSize = 5,
         stem_filters: AtLeast1 = 32,
+        symmetries: bool = True,
     ) -> None:
         super().__init__(
             in_channels, out_channels, channels, levels, max_channels, blocks, kernel_size, stem="convolution"
@@ -166,6 +174,7 @@ class InverseFilterUNet(ResidualUNet):
         self.stem = EnergyStem(in_channels, min(channels, max_channels), stem_kernel_size, stem_filters)
         self.reach = None
         self.smoothing = smoothing
+        self.symmetries = symmetries
         self.rounding = FLOAT32_ROUNDING if bits is None else 1 / (2**bits - 1) / math.sqrt(12)
         self.register_buffer("estimated", torch.zeros((), dtype=torch.float64))  # 0: not yet
 
@@ -179,4 +188,14 @@ class InverseFilterUNet(ResidualUNet):
             if self.training and not self.estimated:
                 self.estimated.fill_(estimate_sigma(image, self.rounding))
             sigma = float(self.estimated)
-        return super().forward(undo_filter(image, sigma, self.rounding) if sigma > 0 else image)
+        detail = undo_filter(image, sigma, self.rounding) if sigma > 0 else image
+        logits = super().forward(detail)
+        if self.training or not self.symmetries:
+            return logits
+        for quarters, mirrored in SYMMETRIES[1:]:
+            turned = detail.rot90(quarters, (-2, -1))
+            if mirrored:
+                logits = logits + super().forward(turned.flip(-1)).flip(-1).rot90(-quarters, (-2, -1))
+            else:
+                logits = logits + super().forward(turned).rot90(-quarters, (-2, -1))
+        return logits / len(SYMMETRIES)
