@@ -52,7 +52,13 @@ def test_an_unknown_width_is_estimated(size: int, bits: int | None, rounding: fl
     assert correlation(images, sharp) < correlation(undo_filter(images, found, rounding), sharp) <= known + 0.01
 
 
-def test_noise_alone_has_no_width():
+def test_without_a_filter_only_scale_and_offset_are_removed():
+    image = torch.rand(2, 3, 9, 14)
+    expected = (image - image.mean((-2, -1), keepdim=True)) / image.std((-2, -1), correction=0, keepdim=True)
+    torch.testing.assert_close(undo_filter(image, 0.0, FLOAT32_ROUNDING), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_an_image_without_detail_has_no_width():
     assert estimate_sigma(torch.full((2, 1, 32, 32), 0.5), FLOAT32_ROUNDING) == 0
 
 
@@ -82,7 +88,7 @@ def test_rounding_to_bits_is_what_an_image_file_stores():
     "turn", [lambda x: x.flip(-1), lambda x: x.rot90(1, (-2, -1)), lambda x: x.rot90(3, (-2, -1)).flip(-2)]
 )
 def test_logits_in_eval_mode_turn_with_the_undone_image(turn):
-    net = InverseFilterUNet(smoothing=None, channels=4).eval()  # before its first batch it undoes nothing
+    net = InverseFilterUNet(smoothing=None, channels=4).eval()  # before its first batch it undoes no filter
     image = torch.randn(2, 1, 24, 20)
     torch.testing.assert_close(net(turn(image)), turn(net(image)), rtol=1e-4, atol=1e-4)
     plain = InverseFilterUNet(smoothing=None, channels=4, symmetries=False).eval()

@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from segsweep.gaussian_filter import toeplitz_gaussian
-from segsweep.instantiate import AtLeast1, Positive
+from segsweep.instantiate import AtLeast1, NotNegative
 from segsweep.nets.padding import KernelSize, require_image
 from segsweep.nets.registry import register_net
 from segsweep.nets.residual_unet import ResidualUNet
@@ -23,7 +23,7 @@ FLOAT32_ROUNDING = 2e-8
 DETAIL = 0.2
 """Standard deviation of the unfiltered textures, as a share of the filtered image's range."""
 SYMMETRIES = tuple(itertools.product(range(4), (False, True)))
-"""Of the square: quarter turns, and whether a mirror image follows."""
+"""Of the square: quarter turns, and whether a mirror image follows. The first changes nothing."""
 WIDTHS = torch.arange(30, 400, dtype=torch.float64) / 100
 """Standard deviations, in pixels, between which `estimate_sigma` chooses."""
 
@@ -31,6 +31,9 @@ WIDTHS = torch.arange(30, 400, dtype=torch.float64) / 100
 @functools.lru_cache(maxsize=8)
 def _decomposed(size: int, sigma: float, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """The filter's singular value decomposition, float64: U [size, size], the values [size], V transposed."""
+    if sigma == 0:
+        same = torch.eye(size, dtype=torch.float64, device=device)
+        return same, same.new_ones(size), same
     left, values, right = torch.linalg.svd(toeplitz_gaussian(size, sigma).double())
     return left.to(device), values.to(device), right.to(device)
 
@@ -43,7 +46,7 @@ def undo_filter(image: Tensor, sigma: float, rounding: float) -> Tensor:
 
     Args:
         image: [..., H, W], filtered as a whole by `toeplitz_gaussian(H, sigma)` and `toeplitz_gaussian(W, sigma)`.
-        sigma: standard deviation of the filter, in pixels.
+        sigma: standard deviation of the filter, in pixels; 0: there was none.
         rounding: standard deviation of the image's rounding.
 
     Returns:
@@ -135,8 +138,8 @@ class InverseFilterUNet(ResidualUNet):
     Args:
         in_channels: channels of the image.
         out_channels: channels of the logits; 1 for a binary mask.
-        smoothing: standard deviation of the filter, in pixels. None: estimated from the first batch of the training (see
-            `estimate_sigma`) and kept with the weights.
+        smoothing: standard deviation of the filter, in pixels; 0: there was none. None: estimated from the first batch
+            of the training (see `estimate_sigma`) and kept with the weights.
         bits: bits of an image's pixels if they were rounded, as in a PNG; None: float32.
         channels: channels at full resolution.
         levels: number of resolutions, 1 to 12.
@@ -157,7 +160,7 @@ class InverseFilterUNet(ResidualUNet):
         self,
         in_channels: AtLeast1 = 1,
         out_channels: AtLeast1 = 1,
-        smoothing: Positive | None = 1.0,
+        smoothing: NotNegative | None = 1.0,
         bits: Annotated[int, Field(ge=1, le=16)] | None = None,
         channels: AtLeast1 = 16,
         levels: Annotated[int, Field(ge=1, le=12)] = 3,
@@ -176,7 +179,7 @@ class InverseFilterUNet(ResidualUNet):
         self.smoothing = smoothing
         self.symmetries = symmetries
         self.rounding = FLOAT32_ROUNDING if bits is None else 1 / (2**bits - 1) / math.sqrt(12)
-        self.register_buffer("estimated", torch.zeros((), dtype=torch.float64))  # 0: not yet
+        self.register_buffer("estimated", torch.zeros((), dtype=torch.float64))
 
     def forward(self, image: Tensor) -> Tensor:
         """Maps images [B, C, H, W] to logits [B, K, H, W]."""
@@ -187,15 +190,12 @@ class InverseFilterUNet(ResidualUNet):
         if sigma is None:
             if self.training and not self.estimated:
                 self.estimated.fill_(estimate_sigma(image, self.rounding))
-            sigma = float(self.estimated)
-        detail = undo_filter(image, sigma, self.rounding) if sigma > 0 else image
-        logits = super().forward(detail)
-        if self.training or not self.symmetries:
-            return logits
-        for quarters, mirrored in SYMMETRIES[1:]:
+            sigma = float(self.estimated)  # 0 before the first batch
+        detail = undo_filter(image, sigma, self.rounding)
+        symmetries = SYMMETRIES if self.symmetries and not self.training else SYMMETRIES[:1]
+        seen = []
+        for quarters, mirrored in symmetries:
             turned = detail.rot90(quarters, (-2, -1))
-            if mirrored:
-                logits = logits + super().forward(turned.flip(-1)).flip(-1).rot90(-quarters, (-2, -1))
-            else:
-                logits = logits + super().forward(turned).rot90(-quarters, (-2, -1))
-        return logits / len(SYMMETRIES)
+            logits = super().forward(turned.flip(-1)).flip(-1) if mirrored else super().forward(turned)
+            seen.append(logits.rot90(-quarters, (-2, -1)))
+        return torch.stack(seen).mean(0)
