@@ -117,6 +117,7 @@ class EnergyStem(nn.Module):
         self.mix = nn.Conv2d(2 * filters, channels, 1)
         # White noise of variance 1 gives responses of variance 1.
         nn.init.normal_(self.filters.weight, std=1 / math.sqrt(in_channels * size**2))
+        assert self.filters.bias is not None
         nn.init.zeros_(self.filters.bias)
 
     def forward(self, image: Tensor) -> Tensor:
