@@ -26,25 +26,13 @@ DOCS = Path(__file__).parent
 IMAGES, FIRST_RUN = DOCS / "images", DOCS / "measured/first_run.json"
 MARKS = "<!-- first run -->\n", "<!-- end of first run -->\n"
 SIGMA = 15
-"""Smoothing length of the border, from sections 3.1 and 3.2 of the texture notebook."""
+"""Smoothing length of the border, from section 3.1 of the texture notebook."""
 
 
 def texture_pair(path: Path) -> Path:
     """Draws a texture beside its mask, with the smoothing lengths of the notebook's first example."""
     image, mask = Textures(sigma1=0.2, sigma2=2.5, sigma=SIGMA).make([0], "val")
     return plots.save(plots.texture_pair(image[0], mask[0], title=f"σ₁ = 0.2, σ₂ = 2.5, σ = {SIGMA}"), path)
-
-
-def sigma_study(path: Path) -> Path:
-    """Draws the notebook's section 3.2: the same mask and noise under eight pairs of smoothing lengths."""
-    sigma1 = [value for value in (0.2, 1, 5, 10) for _ in range(2)]
-    sigma2 = [round(value + (0.2, 1)[column % 2], 1) for column, value in enumerate(sigma1)]
-    samples = [
-        Textures(sigma1=first, sigma2=second, sigma=SIGMA).make([0], "val")
-        for first, second in zip(sigma1, sigma2, strict=True)
-    ]
-    images = torch.cat([image for image, _ in samples])
-    return plots.save(plots.sigma_study(images, sigma1, sigma2, mask=samples[0][1][0]), path)
 
 
 def contact_sheet(path: Path) -> Path:
@@ -89,7 +77,7 @@ def put_in(page: str, text: str) -> str:
 
 def main() -> None:
     IMAGES.mkdir(exist_ok=True)
-    for make in (texture_pair, sigma_study, contact_sheet):
+    for make in (texture_pair, contact_sheet):
         print(make(IMAGES / f"{make.__name__}.png"))
     if len(sys.argv) > 1:
         print(samples(IMAGES / "samples.png", sys.argv[1]))

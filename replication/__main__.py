@@ -2,6 +2,7 @@
 
 python -m replication run [--only STUDY,STUDY] [--data-root PATH] [OVERRIDE ...]
 python -m replication mistakes
+python -m replication sigma [--figure FILE]
 python -m replication report [FOLDER ...] [--data-root PATH]
 """
 
@@ -18,6 +19,7 @@ from replication.page import PAGE, SEEDS, page
 from replication.published import STUDIES
 from replication.results import RESULTS, collect, read_results, write_results
 from replication.runs import FinishedRuns
+from replication.widths import FIGURE, draw_widths, measure_widths, widths_table
 from segsweep.errors import UserError
 from segsweep.runs.files import write_text
 
@@ -59,6 +61,16 @@ def mistakes() -> int:
     return 0
 
 
+def sigma(figure: Path) -> int:
+    """Measures the pairs of widths, stores and prints the numbers, and draws the pairs; returns the exit code."""
+    results = read_results()
+    results["widths"] = measure_widths()
+    write_results(results)
+    print("\n".join(widths_table(results)))
+    print(draw_widths(figure))
+    return 0
+
+
 def report(folders: Sequence[Path], data_root: Path | None) -> int:
     """Collects finished runs and writes numbers, figures and page; returns the exit code."""
     from replication.figures import draw
@@ -83,6 +95,8 @@ def main(arguments: list[str] | None = None) -> int:
     train.add_argument("--only", default="", metavar="STUDY,STUDY", help="train only these studies")
     train.add_argument("more", nargs="*", metavar="OVERRIDE", help="for train.py, such as hydra/launcher=joblib")
     commands.add_parser("mistakes", help="run the experiments on the documents' mistakes (some minutes)")
+    widths = commands.add_parser("sigma", help="measure and draw the pairs of widths (half a minute)")
+    widths.add_argument("--figure", type=Path, default=FIGURE, metavar="FILE", help=f"draw to FILE (default {FIGURE})")
     write = commands.add_parser("report", help="collect finished runs and write the page")
     write.add_argument("folders", nargs="*", type=Path, default=[Path("multirun")], metavar="FOLDER")
     for each in (train, write):
@@ -95,6 +109,8 @@ def main(arguments: list[str] | None = None) -> int:
             return run([name for name in options.only.split(",") if name], options.data_root, options.more)
         if options.command == "mistakes":
             return mistakes()
+        if options.command == "sigma":
+            return sigma(options.figure)
         return report(options.folders, options.data_root)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

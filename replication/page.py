@@ -17,6 +17,7 @@ from replication.published import PRINTED_TIMES, STUDIES, named
 from replication.results import runs_of
 from replication.sizes import exact, sizes
 from replication.verdicts import CLAIMS, judge_claim
+from replication.widths import widths_table, widths_verdicts
 
 PAGE = ROOT / "docs/replication.md"
 SEEDS = "seed=0,1,2,3,4"
@@ -40,6 +41,9 @@ def page(results: Mapping[str, Any], pictures: Path | None = None) -> str:
         *found_section(results, printed),
         prose.READ,
         *_sizes(),
+        "## The widths of the textures (texture notebook, 3.2)", "",
+        prose.WIDTHS, "",
+        *(widths_table(results) or ["Not measured yet.", ""]),
         *printed,
         *page_trainings.stood_still(results),
         *page_trainings.unet(results, shown),
@@ -48,7 +52,7 @@ def page(results: Mapping[str, Any], pictures: Path | None = None) -> str:
         *ablation_section(results, shown),
         *_figures(shown),
         *_commands(results),
-    ]
+    ]  # fmt: skip
     return "\n".join(line for part in parts for line in _wrapped(part)).rstrip() + "\n"
 
 
@@ -69,6 +73,8 @@ def _sizes() -> list[str]:
 
 def _verdicts(results: Mapping[str, Any]) -> list[str]:
     rows, otherwise = [], []
+    for text, measure, verdict in widths_verdicts(results):
+        rows.append([text, measure, f"**{verdict.answer}**", f"{verdict.seeds} images", verdict.reason])
     for claim in CLAIMS:
         names = [setting.name for setting in STUDIES[claim.study].settings]
         verdict = judge_claim(claim, names, results)
@@ -78,6 +84,7 @@ def _verdicts(results: Mapping[str, Any]) -> list[str]:
     return [
         "## What they conclude", "",
         prose.VERDICTS, "",
+        *prose.OTHER_VERDICTS, "",
         *table(["conclusion", "by", "answer", "seeds", "why"], rows),
         *([prose.RAW_LOSSES.format(lines="; ".join(otherwise)), ""] if otherwise else []),
     ]  # fmt: skip

@@ -11,6 +11,7 @@ from replication.published import PUBLISHED, STUDIES
 from replication.results import values
 from replication.sizes import sizes
 from replication.verdicts import CLAIMS, judge_claim
+from replication.widths import widths_verdicts
 
 
 def found_section(results: Mapping[str, Any], sections: Iterable[str]) -> list[str]:
@@ -47,6 +48,8 @@ def _figures(sections: Iterable[str]) -> str:
 
 def _conclusions(results: Mapping[str, Any]) -> list[str]:
     said: dict[str, list[str]] = {"holds": [], "does not hold": [], "cannot be told": []}
+    for text, _, verdict in widths_verdicts(results):
+        said[verdict.answer].append(text)
     for claim in CLAIMS:
         names = [setting.name for setting in STUDIES[claim.study].settings]
         said[judge_claim(claim, names, results).answer].append(claim.text)

@@ -22,7 +22,7 @@ CURVES = ("train/loss_running", "train/confident_accuracy_running", "train/loss"
 
 Results = dict[str, dict[str, Any]]
 """{"settings": {name: {"overrides": [...], "key": ..., "runs": [...]}}, "mistakes": {name: {figure: [a number a seed]}},
-"seconds": {mistake: seconds of its experiment}}"""
+"seconds": {mistake: seconds of its experiment}, "widths": {"pair: measure": [a number an image]}}"""
 
 
 def read_results(path: Path = RESULTS) -> Results:
@@ -99,7 +99,7 @@ def overrides_of(setting: Setting, data_root: Path | None) -> Sequence[str]:
 def _summary(run: FinishedRun) -> dict[str, Any]:
     record = run.record
     # An undefined metric, such as the iou of an absent class, is None or NaN.
-    metrics = {name: _rounded(value) for name, value in record.metrics.items() if value is not None and isfinite(value)}
+    metrics = {name: rounded(value) for name, value in record.metrics.items() if value is not None and isfinite(value)}
     return {
         "seed": record.seed,
         # A resumed run takes longer than an uninterrupted one.
@@ -120,11 +120,12 @@ def _curve(history: pd.DataFrame, steps: int) -> dict[str, list[Any]]:
     every = max(1, steps // CURVE_POINTS)
     thin = history.groupby(-(-history["step"] // every)).tail(1)  # the last row of each stretch of `every` steps
     return {"step": [int(step) for step in thin["step"]]} | {
-        name: [_rounded(value) if isfinite(value) else None for value in thin[name]] for name in CURVES if name in thin
+        name: [rounded(value) if isfinite(value) else None for value in thin[name]] for name in CURVES if name in thin
     }
 
 
-def _rounded(value: float) -> float:
+def rounded(value: float) -> float:
+    """Six significant digits, as every collected metric has."""
     return float(f"{value:.6g}")
 
 

@@ -1,16 +1,18 @@
 """Tests the documents' conclusions with the statistics of a sweep's ranking (docs/statistics.md)."""
 
+import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from replication import ROOT
 from replication.published import CONFIDENT, LOSS, STUDIES
-from replication.results import ROUNDING, values
+from replication.results import ROUNDING, rounded, values
 from segsweep.sweeps.ranking import Comparison, compare
 from segsweep.sweeps.scale import Scale, scale_of
 from segsweep.sweeps.statistics import LEVEL, holm, paired_p
@@ -32,6 +34,8 @@ class Claim:
         claimed: the best setting, or the settings that are better than the others.
         metric: column of metrics.csv to compare by.
         mode: whether a higher or a lower metric is better.
+        beside: what else is compared, by name: the name that a setting of another study has in the collected results, or a
+            number.
     """
 
     text: str
@@ -39,6 +43,7 @@ class Claim:
     claimed: str | tuple[str, ...]
     metric: str
     mode: Mode
+    beside: Mapping[str, str | float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,7 @@ _NOTEBOOK: tuple[tuple[str, str, str | tuple[str, ...], str, Mode], ...] = (
     ("Adam is the best optimizer at 0.001 (4.3)", "texture_optimizers", "Adam", CONFIDENT, "max"),
     ("SGD is worse at 0.001, with momentum or not (4.3)", "texture_optimizers", ADAPTIVE, CONFIDENT, "max"),
 )
+DATA = (("demo", "demo scenes"), ("dubai", "aerial images"))
 _REPORT = (
     ("0.1 is the best learning rate", "rates"),
     ("0.1 is the best momentum", "momenta"),
@@ -75,7 +81,22 @@ def _by(theirs: str, mode: Mode) -> tuple[tuple[str, Mode], tuple[str, Mode]]:
     return (theirs, mode), ("val/iou", "max")
 
 
+def _majority() -> dict[str, float]:
+    """Metrics of predicting the most frequent class of the training everywhere in the aerial images' test split."""
+    measured = json.loads((ROOT / "docs/measured/folder_baselines.json").read_text(encoding="utf-8"))
+    (found,) = (each for name, each in measured["test"]["results"].items() if name.startswith("majority class"))
+    return {f"test/{name}": rounded(value) for name, value in found.items()}
+
+
+MAJORITY = _majority()
+ADAM, BAR, ONE_CLASS = "Adam 0.001 in 1,000 steps", "the 85 %", "one class everywhere"
+
 CLAIMS = (
+    *(
+        Claim("the first training does not predict so well (3.3)", "texture_first", ADAM, metric, "max",
+              {ADAM: "texture_rates: Adam 0.001"})
+        for metric in ("test/confident_accuracy", "test/iou")
+    ),
     *(
         Claim(text, study, claimed, metric, direction)
         for text, study, claimed, theirs, mode in _NOTEBOOK
@@ -83,13 +104,24 @@ CLAIMS = (
     ),
     *(
         Claim(f"{text} (U-Net report; {name})", f"{data}_{study}", "0.1", metric, mode)
-        for data, name in (("demo", "demo scenes"), ("dubai", "aerial images"))
+        for data, name in DATA
         for text, study in _REPORT
         if f"{data}_{study}" in STUDIES  # no second tuning if our best rate is the report's
         for metric, mode in _by("val/loss", "min")
     ),
-)
-"""Each claim by the document's measure, and by the iou on validation."""
+    *(
+        Claim(f"over 85 % for the two samples (U-Net report; {name})", f"{data}_overfit", ("0.9", "0.1"),
+              metric, "max", {BAR: 0.85})
+        for data, name in DATA
+        for metric in ("val/foreground_iou", "val/iou")
+    ),
+    *(
+        Claim("the model works: better than one class everywhere (U-Net report; aerial images)", "dubai_final",
+              "0.1, momentum 0.1", metric, "max", {ONE_CLASS: MAJORITY[metric]})
+        for metric in ("test/foreground_iou", "test/iou")
+    ),
+)  # fmt: skip
+"""Each claim by the document's measure, and by an iou that counts the classes."""
 
 
 def judge_claim(
@@ -109,7 +141,9 @@ def judge_claim(
         results: collected by `collect`.
         logarithms: False compares losses as they are.
     """
-    scores: Scores = {name: values(results, f"{claim.study}: {name}", claim.metric) for name in settings}
+    collected = {name: f"{claim.study}: {name}" for name in settings}
+    collected |= {name: other for name, other in claim.beside.items() if isinstance(other, str)}
+    scores: Scores = {name: values(results, other, claim.metric) for name, other in collected.items()}
     if missing := [name for name, found in scores.items() if not found]:
         return Verdict("cannot be told", 0, f"not trained yet: {enumerated(missing)}")
     seeds = sorted(set.intersection(*(set(found) for found in scores.values())))
@@ -117,6 +151,7 @@ def judge_claim(
         return Verdict("cannot be told", len(seeds), f"{len(seeds)} of {LEAST_SEEDS} seeds so far")
     sign = 1 if claim.mode == "max" else -1
     found = {name: np.array([each[seed] for seed in seeds]) for name, each in scores.items()}
+    found |= {name: np.full(len(seeds), other) for name, other in claim.beside.items() if not isinstance(other, str)}
     losses = scale_of(claim.metric, np.concatenate(list(found.values()))) == "log"
     scale = Scale("log" if losses and logarithms else "raw")
     runs = {name: sign * scale.forward(each) for name, each in found.items()}
@@ -124,6 +159,23 @@ def judge_claim(
     answer, reason = _judge(claimed, runs)
     diverged = [f"{name} in {lost} of {len(seeds)}" for name, each in runs.items() if (lost := _lost(each))]
     return Verdict(answer, len(seeds), f"{reason}; diverged: {enumerated(diverged)}" if diverged else reason)
+
+
+def judge_pairs(names: Sequence[tuple[str, str]], runs: Mapping[str, NDArray[np.float64]], word: str) -> Verdict:
+    """Tests the claim that in each pair the first is more so than the second; paired and corrected as `judge_claim` does.
+
+    Args:
+        names: the pairs.
+        runs: numbers by name, in the same order for all.
+        word: the claim as a comparative, such as "harder".
+    """
+    pairs = _pairs(names, runs)
+    count = len(next(iter(runs.values())))
+    if reverse := [f"{pair.other} is {word} than {pair.claimed}" for pair in pairs if pair.shown and pair.mean < 0]:
+        return Verdict("does not hold", count, enumerated(reverse))
+    if hidden := [f"{pair.claimed} than {pair.other} (it is in {pair.ahead})" for pair in pairs if not pair.shown]:
+        return Verdict("cannot be told", count, f"not shown to be {word}: {enumerated(hidden)}")
+    return Verdict("holds", count, enumerated([f"{one} is {word} than {other}" for one, other in names]))
 
 
 def compared(scores: Scores, metric: str, mode: Mode) -> Comparison:

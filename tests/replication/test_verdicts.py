@@ -8,10 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_up import BAD, CLEAR, FAR, NEAR, made_up
 from scipy import stats
+from support import ROOT
 
 from replication import ablation
 from replication.published import STUDIES, VARIANTS
-from replication.verdicts import CLAIMS, Claim, judge_claim
+from replication.results import all_settings
+from replication.verdicts import CLAIMS, MAJORITY, Claim, judge_claim
 from segsweep.sweeps.statistics import holm
 
 
@@ -74,10 +76,45 @@ def test_shares_are_compared_as_they_are():
     assert judge_claim(claim, ["a", "b"], made_up("study", FACTORS, "val/iou")).answer == "cannot be told"
 
 
-def test_every_claim_is_about_a_study_and_some_of_its_settings():
+def test_every_claim_is_about_some_of_the_settings_that_it_compares():
+    settings = all_settings()
     for claim in CLAIMS:
         claimed = {claim.claimed} if isinstance(claim.claimed, str) else set(claim.claimed)
-        assert claimed < {setting.name for setting in STUDIES[claim.study].settings}
+        assert claimed < {setting.name for setting in STUDIES[claim.study].settings} | claim.beside.keys()
+        assert all(other in settings for other in claim.beside.values() if isinstance(other, str))
+
+
+@pytest.mark.parametrize(
+    ("bar", "answer", "reason"),
+    [
+        (0.8, "holds", "a and b are each better than the bar"),
+        (0.95, "does not hold", "a is worse than the bar; b is worse than the bar"),
+        (0.905, "cannot be told", "a is not shown to be better than the bar (it is in 3 of 5 seeds); "
+         "b is not shown to be better than the bar (it is in 4 of 5 seeds)"),
+    ],
+)  # fmt: skip
+def test_settings_are_compared_with_a_number(bar: float, answer: str, reason: str):
+    results = made_up("study", {"a": CLEAR, "b": [*NEAR[:4], 0.905001]}, "score")
+    verdict = judge_claim(
+        Claim("over the bar", "study", ("a", "b"), "score", "max", {"the bar": bar}), ["a", "b"], results
+    )
+    assert (verdict.answer, verdict.reason) == (answer, reason)
+
+
+def test_a_setting_of_another_study_is_compared_by_seed():
+    results = made_up("study", {"a": BAD}, "score")
+    results["settings"] |= made_up("other", {"b": CLEAR}, "score")["settings"]
+    for claimed, answer in (("better", "holds"), ("a", "does not hold")):
+        claim = Claim("it is the best", "study", claimed, "score", "max", {"better": "other: b"})
+        assert judge_claim(claim, ["a"], results).answer == answer
+    del results["settings"]["other: b"]
+    assert judge_claim(claim, ["a"], results).reason == "not trained yet: better"
+
+
+def test_predicting_one_class_is_compared_by_the_numbers_of_the_results():
+    text = (ROOT / "docs/results.md").read_text(encoding="utf-8")
+    shown = [f"{MAJORITY[f'test/{name}']:.3f}" for name in ("iou", "accuracy", "iou_micro", "foreground_iou")]
+    assert f"| majority class (Land) | {' | '.join(shown)} |" in text
 
 
 @pytest.mark.parametrize(
