@@ -1,16 +1,12 @@
 """Two baselines without a net for a folder: the most frequent class everywhere, and a class for each colour.
 
     python benchmarks/folder_baselines.py PATH --json results/folder_baselines.json
-    python benchmarks/folder_baselines.py PATH --leaking
     python benchmarks/folder_baselines.py PATH data=folder data.labels=voc
 
 Both are fitted on every pixel of the training split and scored on the test split like a net in train.py: the same samples,
 the same metrics. PATH is a folder of the Dubai tiles, split as in experiment=dubai; for another folder add its settings as
 for train.py. PATH defaults to the environment variable SEGSWEEP_DUBAI, and without that to demo scenes in a temporary
 folder.
-
-`--leaking` also scores both on a random split of patches, as tutorials on this data do. Training and test then share
-images, so these numbers compare only with others that leak in the same way.
 
 Shapes: C channels, H x W pixels, K classes. Decoded pairs are uint8 [C + 1, H, W]: the image's channels, then the mask.
 """
@@ -44,8 +40,6 @@ Predict = Callable[[Pixels], NDArray[np.int64]]
 
 METRICS = ("iou", "iou_micro", "iou_image", "foreground_iou", "accuracy")
 """Metrics in the table, before the iou of each class."""
-PATCH, TEST_FRACTION = 256, 0.2
-"""Patch side in pixels and share of test patches, as in the tutorials."""
 PRODUCTS = 1 << 24
 """Number of distances between colours in memory at once."""
 
@@ -184,23 +178,6 @@ def scored_samples(source: FolderSource) -> list[Pixels]:
     return [np.concatenate([sample.image.numpy(), sample.mask.numpy()[None]]) for sample in samples]
 
 
-def patches(arrays: Iterable[Pixels], size: int) -> list[Pixels]:
-    """Square patches side by side from the top left of each pair; remainders at the right and bottom are dropped."""
-    return [
-        pixels[:, top : top + size, left : left + size]
-        for pixels in arrays
-        for top in range(0, pixels.shape[1] - size + 1, size)
-        for left in range(0, pixels.shape[2] - size + 1, size)
-    ]
-
-
-def leaking_split(cut: Sequence[Pixels], seed: int = 0) -> tuple[list[Pixels], list[Pixels]]:
-    """Random training and test patches, regardless of the image that they come from."""
-    order = np.random.default_rng(seed).permutation(len(cut))
-    count = round(TEST_FRACTION * len(cut))
-    return [cut[index] for index in order[count:]], [cut[index] for index in order[:count]]
-
-
 def markdown(results: Mapping[str, Mapping[str, float]]) -> str:
     """Markdown table: a row for each metric, a column for each baseline."""
     names = list(next(iter(results.values())))
@@ -223,28 +200,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     folder_arguments(parser)
     parser.add_argument("--bins", type=_bins, default=32, help="bins of the colour histogram, a channel (default 32)")
-    parser.add_argument("--leaking", action="store_true", help="also score on a random split of patches")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every metric to FILE")
     options = parser.parse_args()
     with opened(options.folder, options.overrides) as (_, source):
-        parts = {"test": f"split {source.splits.reason}; scored on test, {len(source.splits.test)} images"}
+        split = f"split {source.splits.reason}; scored on test, {len(source.splits.test)} images"
         try:
-            results = {"test": baselines(source.arrays("train"), scored_samples(source), source.labels, options.bins)}
-            if options.leaking:
-                everything = [pixels for part in ("train", "val", "test") for pixels in source.arrays(part)]
-                train, test = leaking_split(patches(everything, PATCH))
-                parts["leaking"] = (
-                    f"LEAKING: {len(train)} and {len(test)} patches of {PATCH} x {PATCH} pixels drawn at random for"
-                    " training and test, so patches of one image are in both"
-                )
-                results["leaking"] = baselines(train, test, source.labels, options.bins)
+            results = baselines(source.arrays("train"), scored_samples(source), source.labels, options.bins)
         except UserError as error:
             raise SystemExit(f"error: {error}") from error
-        print("\n\n".join(f"{parts[part]}\n\n{markdown(found)}" for part, found in results.items()))
+        print(f"{split}\n\n{markdown(results)}")
         if options.json is not None:
             options.json.parent.mkdir(parents=True, exist_ok=True)
-            content = {part: {"split": parts[part], "results": found} for part, found in results.items()}
-            write_json(options.json, {"benchmark": "folder_baselines", "folder": source.root.name} | content)
+            content = {"benchmark": "folder_baselines", "folder": source.root.name, "split": split, "results": results}
+            write_json(options.json, content)
 
 
 if __name__ == "__main__":

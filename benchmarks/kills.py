@@ -28,12 +28,12 @@ from typing import Any
 
 import pandas as pd
 import torch
-from measure import CONF, environment, pick_device
+from measure import CONF, environment, pick_device, put_in
 from same_runs import assert_same_run
 
 from segsweep.errors import UserError
 from segsweep.runs import read_metrics
-from segsweep.runs.files import write_json, write_text
+from segsweep.runs.files import write_json
 from segsweep.sweeps.state import SweepDirectory
 
 SETTINGS = [
@@ -388,16 +388,6 @@ def table(content: dict[str, Any]) -> str:
     return "\n".join([*machines, "", *lines]) + "\n"
 
 
-def put_in(page: Path, text: str) -> None:
-    """Puts the table between the marks of a page."""
-    start, close = "<!-- kills -->\n", "<!-- end of kills -->\n"
-    before, found, rest = page.read_text(encoding="utf-8").partition(start)
-    _, closed, after = rest.partition(close)
-    if not found or not closed:
-        raise SystemExit(f"{page}: has no line {start.strip()} before {close.strip()}; add both")
-    write_text(page, f"{before}{start}{text}{close}{after}")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--kills", type=int, default=200, help="until there are so many of this launcher (default 200)")
@@ -441,7 +431,7 @@ def main() -> None:
                     write_json(options.json, content)
     print(table(content))
     if options.page:
-        put_in(options.page, table(content))
+        put_in(options.page, "kills", table(content))
 
 
 if __name__ == "__main__":

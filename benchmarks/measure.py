@@ -16,6 +16,8 @@ from typing import Any, Literal
 
 import torch
 
+from segsweep.runs.files import write_text
+
 CONF = Path(__file__).resolve().parents[1] / "conf"
 
 Measure = Callable[[], float]
@@ -192,6 +194,20 @@ def report(name: str, rows: Sequence[Row], device: torch.device, file: Path | No
         content = {"benchmark": name, "environment": machine, "rows": [row.to_dict() for row in rows]}
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def put_in(page: Path, name: str, text: str) -> None:
+    """Puts text between the marks `<!-- name -->` and `<!-- end of name -->` of a page.
+
+    Raises:
+        SystemExit: the page lacks the marks.
+    """
+    start, close = f"<!-- {name} -->\n", f"<!-- end of {name} -->\n"
+    before, found, rest = page.read_text(encoding="utf-8").partition(start)
+    _, closed, after = rest.partition(close)
+    if not found or not closed:
+        raise SystemExit(f"{page}: has no line {start.strip()} before {close.strip()}; add both")
+    write_text(page, f"{before}{start}{text}{close}{after}")
 
 
 def _seconds(value: float) -> str:

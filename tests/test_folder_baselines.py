@@ -80,27 +80,13 @@ def test_ignored_pixels_are_neither_learnt_nor_scored(benchmark):
     assert [*left.values()] == [*whole.values()]
 
 
-def test_patches_tile_each_pair_and_each_is_in_one_part(benchmark):
-    arrays = [np.random.default_rng(seed).integers(0, 256, (4, 70, 100), dtype=np.uint8) for seed in range(5)]
-    cut = benchmark.patches(arrays, size=32)
-    assert len(cut) == 5 * 2 * 3
-    assert np.array_equal(cut[5], arrays[0][:, 32:64, 64:96])
-    train, test = benchmark.leaking_split(cut)
-    assert len(test) == 6
-    assert sorted(patch.tobytes() for patch in [*train, *test]) == sorted(patch.tobytes() for patch in cut)
-
-
-def test_the_command_prints_tables_and_writes_every_metric(
+def test_the_command_prints_a_table_and_writes_every_metric(
     benchmark, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], scenes: Path, tmp_path: Path
 ):
-    monkeypatch.setattr(benchmark, "PATCH", 16)
     file = tmp_path / "new" / "baselines.json"
-    monkeypatch.setattr(sys, "argv", ["x", str(scenes), "data=folder", "--leaking", "--bins", "8", "--json", str(file)])
+    monkeypatch.setattr(sys, "argv", ["x", str(scenes), "data=folder", "--bins", "8", "--json", str(file)])
     benchmark.main()
     out = capsys.readouterr().out
     assert "| iou/Water |" in out
-    assert "LEAKING: 43 and 11 patches" in out
-    content = json.loads(file.read_text())
-    for part in ("test", "leaking"):
-        for metrics in content[part]["results"].values():
-            assert {"iou", "iou_micro", "iou_image", "accuracy", "precision", "iou/Water"} <= set(metrics)
+    for metrics in json.loads(file.read_text())["results"].values():
+        assert {"iou", "iou_micro", "iou_image", "accuracy", "precision", "iou/Water"} <= set(metrics)

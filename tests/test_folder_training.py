@@ -97,6 +97,25 @@ def test_a_class_without_a_pixel_in_val_is_named_before_training_and_beside_ever
 
 
 @pytest.mark.slow
+def test_an_ignored_class_is_missed_nowhere_and_its_weight_changes_nothing(command, scenes: Path, tmp_path: Path):
+    water = DEMO_LABELS.index("Water")
+    ignored = ["data.by=color", f"data.ignore_colors=['{hex_color(DEMO_LABELS.classes[water].color)}']"]
+    runs = []
+    for weight in (1, 7):
+        weights = [weight if at == water else 1 for at in range(len(DEMO_LABELS))]
+        settings = [*ignored, f"loss.weights={weights}".replace(" ", ""), f"hydra.run.dir=weight-{weight}"]
+        outcome = command("train.py", *TINY, *FAST, *settings)
+        assert outcome.code == 0, outcome.err
+        assert "; ignored: Water" in outcome.out
+        assert not any(text in outcome.out for text in ("no pixel", "objective=val/iou: ", "*"))
+        runs.append(record(tmp_path / f"weight-{weight}"))
+    assert runs[0]["metrics"] == runs[1]["metrics"]
+    assert runs[0]["metrics"]["test/iou/Water"] is None
+    assert not any(runs[0]["absent_classes"].values())
+    assert "*" not in command("evaluate.py", "run=weight-1", "hydra.run.dir=tested", "accelerator=cpu").out
+
+
+@pytest.mark.slow
 def test_an_objective_without_a_value_fails_the_run_and_no_other_job(command, without_water: Path, tmp_path: Path):
     outcome = command("train.py", *TINY, *FAST, "objective=val/iou/Water", "hydra.run.dir=run")
     assert outcome.code == 1

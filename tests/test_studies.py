@@ -1,5 +1,6 @@
 """Every study has the settings of its source, and runs with all its jobs, made small."""
 
+import importlib
 import json
 import re
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from support import ROOT, SMALL, Command
+from tiles import write_tiles
 
 from segsweep import cli  # noqa: F401  (registers resolvers)
 from segsweep.data.demo import write_demo_folder
@@ -135,6 +137,45 @@ def test_cross_validation_trains_two_rates_on_every_fold_of_somebodys_folder(com
     found = [(job["values"]["lr"], job["values"]["data.fold"]) for job in jobs(tmp_path / "multirun/study")]
     assert found == [(lr, fold) for lr in (0.001, 0.003) for fold in range(5)]
     assert "Folds share training images" in outcome.out
+
+
+def test_dubai_folds_leaves_each_tile_out_once_for_three_nets_and_fills_its_page(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    pytest.importorskip("monai")
+    nets = ["unet", "residual_unet_deep", "monai_basic_unet"]
+    assert params("dubai_folds") == {"data.fold": "0,1,2,3,4,5", "model": ",".join(nets)}
+    for net in nets:
+        typed = ["data.root=tiles", "data.fold=0", f"model={net}"]
+        assert composed("study=dubai_folds", *typed) == composed("experiment=dubai", "data.folds=6", *typed)
+    write_tiles(tmp_path / "tiles")
+    small = ["data.image_size=16", "data.batch_size=2", "data.samples_per_epoch=2", "trainer.max_steps=1"]
+    outcome = command("train.py", "study=dubai_folds", *TINY[2:], *small, "data.root=tiles")
+    assert outcome.code == 0, outcome.err
+    sweep = tmp_path / "multirun/study"
+    assert [(job["values"]["data.fold"], job["values"]["model"]) for job in jobs(sweep)] == [
+        (fold, net) for fold in range(6) for net in nets
+    ]
+    splits = {re.findall(r"split: .*", path.read_text())[0] for path in sweep.glob("*/train.log")}
+    assert {re.findall(r"\(test is .*?: (.*?);", line)[0] for line in splits} == {f"Tile {at}" for at in range(1, 7)}
+    assert all(line.endswith("instead of data.train, data.val, data.test: train 4, val 1, test 1") for line in splits)
+
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    make_folds = importlib.import_module("make_folds")
+    docs = tmp_path / "docs"
+    (docs / "measured").mkdir(parents=True)
+    marks = "<!-- sweep dubai_folds -->\n", "<!-- end of sweep dubai_folds -->\n"
+    (docs / "results.md").write_text("Not measured yet.\n".join(marks))
+    make_folds.main(str(sweep), docs)
+    stored = json.loads((docs / "measured/dubai_folds.json").read_text())
+    for entry in stored["jobs"]:
+        fold = entry["fold"]
+        run = sweep / f"data.fold={fold},model={entry['net']}"
+        metrics = json.loads((run / "run.json").read_text())["metrics"]
+        assert entry["test"] == {key[5:]: value for key, value in metrics.items() if key.startswith("test/")}
+        assert f"test is fold {fold}, 1 pair: {stored['tiles'][fold]};" in (run / "train.log").read_text()
+    assert len(stored["jobs"]) == 18
+    assert (docs / "results.md").read_text() == make_folds.section(stored).join(marks)
 
 
 def test_design_is_the_three_way_grid_with_three_seeds(command: Command, tmp_path: Path):

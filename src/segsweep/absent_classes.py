@@ -14,9 +14,9 @@ def absence(split: str, names: Sequence[str]) -> str:
     return f"{', '.join(names)} {have} no pixel in {split}: {split}/iou says nothing of {them}"
 
 
-def scored_classes(names: Sequence[str], kind: str) -> Sequence[str]:
-    """The classes that iou averages: all, or for kind "binary" the positive one."""
-    return names[1:2] if kind == "binary" else names
+def scored_classes(names: Sequence[str], kind: str, ignored: Sequence[str] = ()) -> Sequence[str]:
+    """The classes that iou averages: all that are not ignored, or for kind "binary" the positive one."""
+    return names[1:2] if kind == "binary" else [name for name in names if name not in ignored]
 
 
 def rests_on(metric: str, absent: Sequence[str]) -> bool:

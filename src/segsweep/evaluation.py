@@ -43,6 +43,7 @@ class Evaluation:
         images: every image of the split, or tile of a large one, in order.
         names: the names of the classes.
         kind: "binary" or "multiclass".
+        ignored: the classes whose pixels are ignored.
     """
 
     metrics: dict[str, float]
@@ -50,12 +51,13 @@ class Evaluation:
     images: list[ImageScore]
     names: list[str]
     kind: TaskKind
+    ignored: Sequence[str] = ()
 
     @property
     def absent(self) -> tuple[str, ...]:
         """The classes without a pixel in the split, of those that iou averages."""
         pixels = dict(zip(self.names, self.confusion.sum(1).tolist(), strict=True))
-        return tuple(name for name in scored_classes(self.names, self.kind) if not pixels[name])
+        return tuple(name for name in scored_classes(self.names, self.kind, self.ignored) if not pixels[name])
 
     @property
     def task(self) -> str:
@@ -132,7 +134,8 @@ class Evaluator:
             trainer.test(self.task, self.module, verbose=False)
         metrics = {name.removeprefix("test/"): float(value) for name, value in trainer.callback_metrics.items()}
         confusion = self.task.confusions["test"].cpu().numpy()
-        return Evaluation(metrics, confusion, scores.scores(), self.run.labels.names, self.task.kind)
+        ignored = self.data.source.ignored_classes
+        return Evaluation(metrics, confusion, scores.scores(), self.run.labels.names, self.task.kind, ignored)
 
     def sample(self, index: int) -> PredictedSample:
         """One image of the split with its prediction.

@@ -114,5 +114,5 @@ def note_absent_classes(record: RunRecord, session: Session) -> None:
             pixels = task.confusions[split].sum(1).tolist()
             names = [name for name, count in zip(source.labels.names, pixels, strict=True) if not count]
         if names is not None:
-            counted = scored_classes(source.labels.names, source.kind)
+            counted = scored_classes(source.labels.names, source.kind, source.ignored_classes)
             record.absent_classes[split] = [name for name in names if name in counted]

@@ -344,6 +344,18 @@ def test_a_class_without_pixels_is_a_warning(folder: Folder) -> None:
     assert report.class_weights["wood"] == 1
 
 
+@pytest.mark.parametrize("task", ["auto", "multiclass"])
+def test_an_ignored_class_is_missed_in_no_split(folder: Folder, task: str) -> None:
+    settings: dict[str, Any] = {"ignore_colors": ["147828"], "task": task}
+    report = check(folder, **settings)
+    assert report.ok
+    assert (report.warnings, report.doubts) == ((), ())
+    assert sum(pair.ignored for pair in report.pairs) > 0
+    source = FolderSource(str(folder.root), **settings)
+    assert (source.absent_classes("val"), source.absent_classes("test")) == ([], [])
+    assert "; ignored: wood" in source.describe()[0]
+
+
 def test_classes_without_pixels_in_a_scored_split_share_a_line(folder: Folder) -> None:
     folder.mask("val/masks/c.png", values=0)
     line, single = check(folder).warnings  # what concerns the whole folder comes first
@@ -392,6 +404,8 @@ def test_the_real_folder_is_sound_by_its_published_colours_and_not_by_the_table_
         height * width * count for (height, width), count in report.sizes.items()
     )
     assert sum(pair.ignored for pair in report.pairs) == 1675
+    ignoring = {"ignore_colors": ["9B9B9B", "000000"], **parts}
+    assert check_folder(FolderSource(str(dubai), labels="dubai", **ignoring)).warnings == ()  # type: ignore[arg-type]
     wrong = check_folder(FolderSource(str(dubai)))
     assert len(wrong.errors) == 54
     assert len(wrong.mistakes) == 2  # masks of colours, and palettes that have the numbers of classes

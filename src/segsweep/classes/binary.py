@@ -4,7 +4,7 @@ import re
 from typing import Literal
 
 from segsweep.classes.rules import MaskRule
-from segsweep.classes.table import ClassTable, LabelClass, hex_color
+from segsweep.classes.table import ClassTable, hex_color
 from segsweep.errors import UserError
 
 BACKGROUND_NAMES = frozenset(
@@ -29,7 +29,7 @@ def for_task(
     if task != "multiclass" and (binary := binary_table(labels, rule)) is not None:
         return "binary", *binary
     if task == "binary":
-        counted = [entry.name for entry in labels.classes if not _is_ignored(entry, rule)]
+        counted = [entry.name for entry in labels.classes if not rule.ignores(entry)]
         remedy = "leave data.task out" + (", or ignore the others with data.ignore_colors" if len(counted) > 2 else "")
         raise UserError(
             f"data.task=binary: needs two classes that are not ignored, and the class table has {len(counted)}"
@@ -45,14 +45,14 @@ def binary_table(labels: ClassTable, rule: MaskRule) -> tuple[ClassTable, MaskRu
     follow. The background is, of the two: the table's own `background`; else the only one with a name in
     `BACKGROUND_NAMES`; else the one with id 0; else the first. In the first two cases the table names it.
 
-    A class is ignored if the rule ignores its colour or its id, and maps nothing to it. The new rule ignores both, so no
-    pixel has that class, by whichever of the two a mask is read.
+    The new rule ignores both the colour and the id of an ignored class, so no pixel has that class, by whichever of the
+    two a mask is read.
 
     Args:
         labels: the table as the user gave it.
         rule: how masks are read.
     """
-    ignored = [entry for entry in labels.classes if _is_ignored(entry, rule)]
+    ignored = [entry for entry in labels.classes if rule.ignores(entry)]
     counted = [entry for entry in labels.classes if entry not in ignored]
     if len(counted) != 2:
         return None
@@ -68,10 +68,3 @@ def binary_table(labels: ClassTable, rule: MaskRule) -> tuple[ClassTable, MaskRu
     ids = dict.fromkeys([*rule.ignore_ids, *(entry.id for entry in ignored)])
     both = MaskRule(**{**vars(rule), "ignore_colors": tuple(colors), "ignore_ids": tuple(ids)})
     return ClassTable([background, positive, *ignored], named), both
-
-
-def _is_ignored(entry: LabelClass, rule: MaskRule) -> bool:
-    color = hex_color(entry.color)
-    mapped = color in rule.map_colors or entry.id in rule.map_ids
-    mapped = mapped or entry.name in (*rule.map_colors.values(), *rule.map_ids.values())
-    return not mapped and (color in rule.ignore_colors or entry.id in rule.ignore_ids)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
-from segsweep.classes.table import LARGEST_ID, ClassTable, hex_color, parse_color, whole_number
+from segsweep.classes.table import LARGEST_ID, ClassTable, LabelClass, hex_color, parse_color, whole_number
 from segsweep.console import hydra_argument
 from segsweep.errors import UserError
 from segsweep.instantiate import checked
@@ -78,6 +78,13 @@ class MaskRule:
                 if name not in labels.names:
                     known = ", ".join(labels.names)
                     raise UserError(f"{key}: {value} is mapped to {name!r}, which is no class; choose one of {known}.")
+
+    def ignores(self, entry: LabelClass) -> bool:
+        """Whether a class is ignored: its colour or its id is, and nothing is mapped to it."""
+        color = hex_color(entry.color)
+        mapped = color in self.map_colors or entry.id in self.map_ids
+        mapped = mapped or entry.name in (*self.map_colors.values(), *self.map_ids.values())
+        return not mapped and (color in self.ignore_colors or entry.id in self.ignore_ids)
 
     def to_dict(self) -> dict[str, Any]:
         """The rule as plain data, as a checkpoint stores it."""

@@ -210,6 +210,7 @@ def folder_warnings(source: FolderSource, splits: Splits | None, reports: Sequen
     masks_with = {
         name: Counter(report.split for report in read if report.pixels[position])
         for position, name in enumerate(source.labels.names)
+        if name not in source.ignored_classes
     }
     for name, counts in masks_with.items():
         if not counts:

@@ -116,6 +116,7 @@ class FolderSource(Source):
         self.found_by = preset.by if read_otherwise else None
         self.mask_rule.check(self.labels)
         self.kind, self.labels, self.mask_rule = for_task(settings.task, self.labels, self.mask_rule)
+        self.ignored_classes = [entry.name for entry in self.labels.classes if self.mask_rule.ignores(entry)]
         self.decoding = {
             "image": asdict(self.image_rule),
             "mask": self.mask_rule.to_dict(),
@@ -176,9 +177,10 @@ class FolderSource(Source):
         counts = ", ".join(f"{part} {len(splits[part])}" for part in ("train", "val", "test"))
         unused = f", unused {len(splits.unused)}" if splits.unused else ""
         names = self.labels.names
+        ignored = f"; ignored: {', '.join(self.ignored_classes)}" if self.ignored_classes else ""
         task = f"task: binary: {names[1]} against {names[0]}; data.task=multiclass gives each class a channel"
         return [
-            f"labels: {len(names)} classes ({', '.join(names)}), {self.labels_from}",
+            f"labels: {len(names)} classes ({', '.join(names)}), {self.labels_from}{ignored}",
             *self.found.notes,
             *([task] if self.kind == "binary" else []),
             f"split: {splits.reason}: {counts}{unused}",
@@ -287,7 +289,7 @@ class FolderSource(Source):
 
     def absent_classes(self, split: Literal["val", "test"]) -> list[str]:
         """Searches the masks until every class is found; all of them only if a class is absent."""
-        missing = set(range(len(self.labels)))
+        missing = {at for at, name in enumerate(self.labels.names) if name not in self.ignored_classes}
         with contextlib.closing(self._class_counts(split)) as masks:
             for counts in masks:
                 missing -= set(np.flatnonzero(counts).tolist())

@@ -48,6 +48,8 @@ class Source(ABC):
     labels: ClassTable
     labels_from: str = "fixed by the source"
     """Where the class table comes from, in words."""
+    ignored_classes: Sequence[str] = ()
+    """Names of the classes whose pixels are ignored. No metric covers them, so nobody misses them in a split."""
     channels: int
     """Channels of an image."""
     unscored: ClassVar[frozenset[str]] = frozenset({"seed"})
@@ -100,7 +102,7 @@ class Source(ABC):
         raise UserError(f"{type(self).__name__} has no files to count classes in")
 
     def absent_classes(self, split: Literal["val", "test"]) -> list[str] | None:
-        """Names of the classes without a pixel in a split; None if that is known only after scoring."""
+        """Names of the classes without a pixel in a split, but for ignored ones; None if only scoring tells."""
         return None
 
     @abstractmethod

@@ -1,0 +1,149 @@
+"""Puts a sweep of nets over folds into docs/results.md: `python docs/make_folds.py SWEEP`, with SWEEP of study=dubai_folds.
+
+Writes the numbers of its completed jobs to docs/measured/dubai_folds.json, and from these two tables between the marks
+`<!-- sweep dubai_folds -->` and `<!-- end of sweep dubai_folds -->` of docs/results.md. The sweep may be unfinished: nets
+are compared over the tiles that all of them have.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from make_sweep import put_in
+
+from segsweep import load_sweep
+from segsweep.data import FolderSource
+from segsweep.datamodule import LOADING_KEYS
+from segsweep.errors import UserError
+from segsweep.instantiate import build
+from segsweep.runs.files import write_json, write_text
+from segsweep.runs.stored import read_plain
+from segsweep.sweeps.load import Sweep
+from segsweep.sweeps.report_text import entry_text
+from segsweep.sweeps.state import FOLD
+
+DOCS = Path(__file__).parent
+NAME = "dubai_folds"
+
+
+def numbers(sweep: Sweep) -> dict[str, Any]:
+    """The command, the classes, the tiles of each fold, and every completed job with its metrics on test.
+
+    Raises:
+        UserError: no job is completed, folds were not swept, or the folder of the sweep cannot be read.
+    """
+    record, runs = sweep.record, sweep.results.runs
+    completed = [job for job in record.jobs if job.status == "completed"]
+    if FOLD not in record.axes or not completed:
+        raise UserError(f"{sweep.path}: needs a sweep of {FOLD} with a completed job")
+    node = read_plain(sweep.path / completed[0].directory / "config.yaml")["data"]
+    source: FolderSource = build({key: value for key, value in node.items() if key not in LOADING_KEYS}, "data")
+    jobs = []
+    for job in completed:
+        run = runs[job.directory]
+        jobs.append(
+            {
+                "net": ", ".join(entry_text(record.value_of(job, axis)) for axis in record.settings_axes),
+                "fold": record.value_of(job, FOLD),
+                "seed": run.seed,
+                "parameters": run.parameters,
+                "steps": run.steps,
+                "best_step": run.best_step,
+                "seconds": run.seconds,
+                "device": run.device,
+                "precision": run.precision,
+                "test": {key.removeprefix("test/"): run.metrics[key] for key in run.metrics if key.startswith("test/")},
+            }
+        )
+    return {
+        "command": record.overrides,
+        "classes": source.labels.names,
+        "background": source.labels.background,
+        "tiles": [", ".join(fold.groups) for fold in source.splits.folds],
+        "jobs": jobs,
+    }
+
+
+def per_fold(content: dict[str, Any]) -> pd.DataFrame:
+    """A row for each net and fold that all nets have: iou, iou without the background class, iou of each class.
+
+    Seeds are averaged: another training on the same images says nothing new about other images. The iou without the
+    background class is the mean over the other classes present. It is of the same predictions, so a pixel of the background
+    still counts as a wrong one of the class predicted there.
+
+    Returns:
+        Columns "iou", "without" and a column for each class, NaN for a class without a pixel; indexed by net and fold.
+
+    Raises:
+        UserError: no fold was completed with every net.
+    """
+    names = [f"iou/{name}" for name in content["classes"]]
+    jobs = pd.DataFrame([{**job["test"], "net": job["net"], "fold": job["fold"]} for job in content["jobs"]])
+    others = [name for name in names if name != f"iou/{content['background']}"]
+    jobs["without"] = jobs[others].astype(float).mean(axis=1)
+    found = jobs.set_index(["net", "fold"])[["iou", "without", *names]].astype(float)
+    found = found.groupby(level=["net", "fold"], sort=False).mean()
+    nets = found.index.unique("net")
+    common = set.intersection(*(set(found.loc[net].index) for net in nets))
+    if not common:
+        raise UserError("no tile was completed with every net; run the sweep further.")
+    return found[found.index.isin(sorted(common), level="fold")]
+
+
+def section(content: dict[str, Any]) -> str:
+    """Two tables in Markdown: each net over the tiles, and each tile with every net."""
+    found, background, tiles = per_fold(content), content["background"], content["tiles"]
+    nets, folds = found.index.unique("net"), sorted(found.index.unique("fold"))
+    header = ["net", "parameters", "steps", "iou", f"iou without {background}", *content["classes"]]
+    rows = []
+    for net in nets:
+        jobs = [job for job in content["jobs"] if job["net"] == net and job["fold"] in folds]
+        steps = " or ".join(f"{count:,}" for count in sorted({job["steps"] for job in jobs}))
+        cells = [spread(found.loc[net][column]) for column in found]
+        rows.append([net, f"{jobs[0]['parameters']:,}", steps, *cells])
+    each = [[tiles[fold], *(f"{found['without'][net, fold]:.3f}" for net in nets)] for fold in folds]
+    seeds = len({job["seed"] for job in content["jobs"]})
+    over = f"{len(folds)} of {len(tiles)} tiles" + (f", each the mean of {seeds} seeds" if seeds > 1 else "")
+    return "\n".join(
+        [
+            *table(header, rows),
+            "",
+            f"Mean over {over}, ± standard deviation, from [measured/{NAME}.json](measured/{NAME}.json). A tile without a",
+            "class counts in no mean of that class. The iou without a class is the mean over the other ones, of the same",
+            f"predictions: a pixel of {background} still counts as a wrong pixel of the class predicted there. By tile:",
+            "",
+            *table([f"iou without {background} on the tile left out", *nets], each),
+            "",
+        ]
+    )
+
+
+def spread(values: "pd.Series[float]") -> str:
+    """Mean and standard deviation of the values that are not NaN."""
+    known = values.dropna()
+    if not len(known):
+        return "absent"
+    return f"{known.mean():.3f}" + (f" ± {known.std():.3f}" if len(known) > 1 else "")
+
+
+def table(header: list[str], rows: list[list[str]]) -> list[str]:
+    return ["| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *rows]]
+
+
+def main(folder: str, docs: Path = DOCS) -> None:
+    """Writes numbers and page; nothing if a tile was not completed with every net or the page lacks the marks."""
+    content, page = numbers(load_sweep(folder)), docs / "results.md"
+    text = put_in(page.read_text(encoding="utf-8"), NAME, section(content))
+    write_json(docs / f"measured/{NAME}.json", content)
+    write_text(page, text)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python docs/make_folds.py SWEEP")
+    try:
+        main(sys.argv[1])
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)

@@ -1,0 +1,66 @@
+"""The page's tables of nets over folds: what is averaged, over which tiles, and what is left out."""
+
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from support import ROOT
+
+from segsweep.errors import UserError
+
+CLASSES = ["Road", "Water", "Other"]
+
+
+@pytest.fixture
+def make_folds(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    import make_folds
+
+    return make_folds
+
+
+def job(net: str, fold: int, ious: list[float | None], seed: int = 0) -> dict[str, Any]:
+    """A completed job with an iou for each class, None for one without a pixel on its tile."""
+    known = [iou for iou in ious if iou is not None]
+    test = {"iou": sum(known) / len(known), **{f"iou/{name}": iou for name, iou in zip(CLASSES, ious, strict=True)}}
+    return {"net": net, "fold": fold, "seed": seed, "parameters": 1234, "steps": 1500, "test": test}
+
+
+def content(*jobs: dict[str, Any]) -> dict[str, Any]:
+    return {"classes": CLASSES, "background": "Other", "tiles": ["Tile 2", "Tile 1", "Tile 3"], "jobs": list(jobs)}
+
+
+def rows(text: str) -> list[list[str]]:
+    """The cells of all rows of the tables, without headers."""
+    lines = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("|")]
+    dividers = [at for at, line in enumerate(lines) if line[0] == "---"]
+    return [line for at, line in enumerate(lines) if at not in dividers and at + 1 not in dividers]
+
+
+def test_means_are_over_tiles_and_leave_out_the_background_and_what_a_tile_lacks(make_folds):
+    ious = [[0.2, 0.4, 0.6], [0.4, 0.8, None], [0.6, None, 0.0]]
+    text = make_folds.section(content(*(job("unet", fold, each) for fold, each in enumerate(ious))))
+    net, *tiles = rows(text)
+    iou, without = [0.4, 0.6, 0.3], [0.3, 0.6, 0.6]
+    road, water, other = [0.2, 0.4, 0.6], [0.4, 0.8], [0.6, 0.0]
+    spreads = [f"{np.mean(each):.3f} ± {np.std(each, ddof=1):.3f}" for each in (iou, without, road, water, other)]
+    assert net == ["unet", "1,234", "1,500", *spreads]
+    assert tiles == [["Tile 2", "0.300"], ["Tile 1", "0.600"], ["Tile 3", "0.600"]]
+    assert "3 of 3 tiles" in text
+
+
+def test_nets_are_compared_over_the_tiles_that_all_of_them_have(make_folds):
+    jobs = [job("a", 0, [0.1, 0.1, 0.1]), job("a", 2, [0.9, 0.9, 0.9]), job("b", 0, [0.3, 0.3, 0.3])]
+    text = make_folds.section(content(*jobs))
+    assert text == make_folds.section(content(jobs[0], jobs[2]))
+    assert rows(text)[-1] == ["Tile 2", "0.100", "0.300"]
+    with pytest.raises(UserError, match="no tile"):
+        make_folds.section(content(jobs[1], jobs[2]))
+
+
+def test_seeds_of_a_tile_are_averaged_before_the_spread_over_tiles(make_folds):
+    jobs = [job("a", fold, [value] * 3, seed) for fold, seed, value in ((0, 0, 0.1), (0, 1, 0.3), (1, 0, 0.6))]
+    text = make_folds.section(content(*jobs))
+    assert rows(text)[0][3] == f"0.400 ± {np.std([0.2, 0.6], ddof=1):.3f}"
+    assert "the mean of 2 seeds" in text
