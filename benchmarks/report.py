@@ -18,14 +18,15 @@ def table(results: list[dict[str, Any]]) -> str:
     lines: list[str] = []
     machine: dict[str, str] | None = None
     for result in results:
-        if not result.get("rows") or "environment" not in result:  # benchmarks without ratios have their own pages
+        rows = [row for row in result.get("rows", ()) if "what" in row]
+        if not rows:  # benchmarks without ratios have their own pages
             continue
         if result["environment"] != machine:
             machine = result["environment"]
             lines += ["", ", ".join(f"{key} {value}" for key, value in machine.items()), ""]
             lines += ["| what | against | ours | baseline | ratio (least to most) | target | met |"]
             lines += ["| --- | --- | --- | --- | --- | --- | --- |"]
-        lines += [_line(content) for content in result["rows"]]
+        lines += [_line(content) for content in rows]
     return "\n".join(lines[1:])
 
 

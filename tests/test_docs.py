@@ -299,3 +299,13 @@ def test_the_citation_is_of_this_version():
     assert {"cff-version", "message", "title", "authors"} <= set(citation)
     assert (citation["title"], str(citation["version"])) == (project["name"], project["version"])
     assert f"## {project['version']}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_the_page_of_benchmarks_has_the_table_of_its_measurements(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import report
+
+    files = sorted((ROOT / "docs/measured").glob("*.json"))
+    rows = report.table([json.loads(file.read_text(encoding="utf-8")) for file in files]).splitlines()
+    assert len(rows) > 10
+    assert set(rows) <= set(page_text("benchmarks").splitlines())
