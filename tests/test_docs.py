@@ -7,6 +7,7 @@ import json
 import re
 import shlex
 import shutil
+import statistics
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -214,7 +215,9 @@ def test_the_readme_shows_the_verdict_and_the_numbers_of_the_pages():
     assert squeezed(" - ".join(shown)) in readme
     assert f"python train.py -m {' '.join(sweep['command'][1:])} name=" in readme
     assert f"{len(sweep['jobs'])} jobs" in readme
-    ours = re.search(r"\| `python train.py experiment=texture_best` .* (\S+) \|$", page_text("results"), re.MULTILINE)
+    ours = re.search(
+        r"\| `python train.py experiment=texture_inverse` .* (\S+) \|$", page_text("results"), re.MULTILINE
+    )
     assert ours
     assert f"{ours[1]} test iou" in readme
     found = re.search(r"Of (\d+) printed figures, (\d+) could", page_text("replication"))
@@ -309,3 +312,16 @@ def test_the_page_of_benchmarks_has_the_table_of_its_measurements(monkeypatch: p
     rows = report.table([json.loads(file.read_text(encoding="utf-8")) for file in files]).splitlines()
     assert len(rows) > 10
     assert set(rows) <= set(page_text("benchmarks").splitlines())
+
+
+def test_the_page_of_results_has_the_figures_of_the_net_that_undoes_the_filter():
+    runs = json.loads((ROOT / "docs/measured/texture_inverse.json").read_text(encoding="utf-8"))["runs"]
+    for title, found in (
+        ("the preset", runs),
+        ("the same nets with `model.symmetries=false`", [run["without symmetries"] for run in runs]),
+    ):
+        cells = [title]
+        for name, digits in (("val/iou", 4), ("test/iou", 4), ("wrong pixels", 1)):
+            values = [run[name] for run in found]
+            cells.append(f"{statistics.mean(values):.{digits}f} ± {statistics.stdev(values):.{digits}f}")
+        assert f"| {' | '.join(cells)} |" in page_text("results").splitlines()
