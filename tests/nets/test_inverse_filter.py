@@ -52,6 +52,18 @@ def test_an_unknown_width_is_estimated(size: int, bits: int | None, rounding: fl
     assert correlation(images, sharp) < correlation(undo_filter(images, found, rounding), sharp) <= known + 0.01
 
 
+def test_neither_autocast_nor_an_earlier_inference_matters():
+    image = torch.rand(1, 1, 19, 26, requires_grad=True)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        inferred = undo_filter(image, 0.9, FLOAT32_ROUNDING)
+    undone = undo_filter(image, 0.9, FLOAT32_ROUNDING)
+    assert torch.equal(undone, inferred)
+    undone[0, 0, 3, 4].backward()
+    assert image.grad is not None
+    assert image.grad.isfinite().all()
+    assert image.grad.any()
+
+
 def test_without_a_filter_only_scale_and_offset_are_removed():
     image = torch.rand(2, 3, 9, 14)
     expected = (image - image.mean((-2, -1), keepdim=True)) / image.std((-2, -1), correction=0, keepdim=True)

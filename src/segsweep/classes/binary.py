@@ -45,8 +45,7 @@ def binary_table(labels: ClassTable, rule: MaskRule) -> tuple[ClassTable, MaskRu
     follow. The background is, of the two: the table's own `background`; else the only one with a name in
     `BACKGROUND_NAMES`; else the one with id 0; else the first. In the first two cases the table names it.
 
-    The new rule ignores both the colour and the id of an ignored class, so no pixel has that class, by whichever of the
-    two a mask is read.
+    The new rule ignores an ignored class by colour and by id. So no pixel has that class, however a mask is read.
 
     Args:
         labels: the table as the user gave it.

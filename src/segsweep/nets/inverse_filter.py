@@ -6,6 +6,7 @@ Shapes: B images, C channels in, K classes, H x W pixels.
 import functools
 import itertools
 import math
+from dataclasses import dataclass
 from typing import Annotated
 
 import torch
@@ -28,14 +29,38 @@ WIDTHS = torch.arange(30, 400, dtype=torch.float64) / 100
 """Standard deviations, in pixels, between which `estimate_sigma` chooses."""
 
 
+@dataclass(frozen=True)
+class _Inverse:
+    """The regularised inverse of a filter of images [H, W], float64.
+
+    Args:
+        rows, columns: the singular vectors of the filter along an axis, [H, H] and [W, W], left and right.
+        gain: what each pair of singular values is multiplied by, [H, W].
+    """
+
+    rows: tuple[Tensor, Tensor]
+    columns: tuple[Tensor, Tensor]
+    gain: Tensor
+
+    def __call__(self, image: Tensor) -> Tensor:
+        coefficients = self.gain * (self.rows[0].mT @ image @ self.columns[0])
+        return self.rows[1].mT @ coefficients @ self.columns[1]
+
+
 @functools.lru_cache(maxsize=8)
-def _decomposed(size: int, sigma: float, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """The filter's singular value decomposition, float64: U [size, size], the values [size], V transposed."""
-    if sigma == 0:
-        same = torch.eye(size, dtype=torch.float64, device=device)
-        return same, same.new_ones(size), same
-    left, values, right = torch.linalg.svd(toeplitz_gaussian(size, sigma).double())
-    return left.to(device), values.to(device), right.to(device)
+def _inverse(height: int, width: int, sigma: float, rounding: float, device: torch.device) -> tuple[_Inverse, Tensor]:
+    """The inverse, and the image [H, W] that it makes of a constant 1."""
+    with torch.inference_mode(False):  # what is kept must also serve a later gradient
+        decomposed = []
+        for size in (height, width):
+            matrix = toeplitz_gaussian(size, sigma).double() if sigma else torch.eye(size, dtype=torch.float64)
+            decomposed.append([each.to(device) for each in torch.linalg.svd(matrix)])
+        (left, of_rows, right), (top, of_columns, bottom) = decomposed
+        passed = of_rows[:, None] * of_columns
+        # Wiener's filter for white detail under white rounding.
+        gain = passed / (passed**2 + (rounding / DETAIL) ** 2)
+        inverse = _Inverse((left, right), (top, bottom), gain)
+        return inverse, inverse(passed.new_ones(height, width))
 
 
 def undo_filter(image: Tensor, sigma: float, rounding: float) -> Tensor:
@@ -52,26 +77,19 @@ def undo_filter(image: Tensor, sigma: float, rounding: float) -> Tensor:
     Returns:
         float32 [..., H, W] with unit standard deviation.
     """
-    with torch.autocast(image.device.type, enabled=False):
-        rows, columns = (_decomposed(size, sigma, image.device) for size in image.shape[-2:])
-        passed = rows[1][:, None] * columns[1]
-        gain = passed / (passed**2 + (rounding / DETAIL) ** 2)  # Wiener's filter for white detail under white rounding
-
-        def undo(x: Tensor) -> Tensor:
-            return rows[2].mT @ (gain * (rows[0].mT @ x @ columns[0])) @ columns[2]
-
-        undone, offset = undo(image.double()), undo(torch.ones_like(image, dtype=torch.float64))
-        share = (undone * offset).sum((-2, -1), keepdim=True) / (offset * offset).sum((-2, -1), keepdim=True)
-        detail = undone - share * offset
-        spread = detail.square().mean((-2, -1), keepdim=True).sqrt()
-        return (detail / spread.clamp_min(1e-12)).float()
+    inverse, offset = _inverse(*image.shape[-2:], sigma, rounding, image.device)
+    undone = inverse(image.double())  # autocast and TF32 leave float64 alone
+    share = (undone * offset).sum((-2, -1), keepdim=True) / (offset * offset).sum()
+    detail = undone - share * offset
+    spread = detail.square().mean((-2, -1), keepdim=True).sqrt()
+    return (detail / spread.clamp_min(1e-12)).float()
 
 
 def estimate_sigma(images: Tensor, rounding: float) -> float:
     """Estimates the width of the Gaussian filter that images went through, from their mean power spectrum.
 
-    Takes the width in `WIDTHS` whose power, divided out, leaves the flattest spectrum. So the finest detail is taken for
-    white noise; at even sizes for the mean of 2 x 2 of its pixels, the finest that the notebook's textures can be.
+    Divides the spectrum by that of each width in `WIDTHS` and returns the width that makes it flattest. It takes the finest
+    detail for white noise; at even sizes for the mean of 2 x 2 of its pixels, the finest that these textures can be.
     Frequencies where rounding hides the detail do not count, nor do low ones, where coarser textures have power too.
 
     Args:
@@ -101,8 +119,9 @@ def estimate_sigma(images: Tensor, rounding: float) -> float:
 
     finest = torch.tensor([0.01])
     by_side = [log_response(side, WIDTHS) + log_response(side, finest) for side in sides]
-    left = [power.log() - (row[:, None] + column) for row, column in zip(*by_side, strict=True)]
-    return float(WIDTHS[torch.stack([rest[chosen].var() for rest in left]).argmin()])
+    level = power.log()
+    flatness = [(level - row[:, None] - column)[chosen].var() for row, column in zip(*by_side, strict=True)]
+    return float(WIDTHS[torch.stack(flatness).argmin()])
 
 
 class EnergyStem(nn.Module):
@@ -128,7 +147,7 @@ class EnergyStem(nn.Module):
 
 @register_net
 class InverseFilterUNet(ResidualUNet):
-    """A `ResidualUNet` for images whose last Gaussian filter is undone first (see `undo_filter`), then `EnergyStem`.
+    """Undoes the last Gaussian filter of an image (see `undo_filter`); `EnergyStem` and a `ResidualUNet` do the rest.
 
     The filter makes the fine detail, which tells two textures apart, thousands of times weaker than the coarse brightness.
     The inverse belongs to whole images: in a tile it is wrong, so `reach` is None.
