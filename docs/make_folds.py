@@ -134,7 +134,7 @@ def table(header: list[str], rows: list[list[str]]) -> list[str]:
 def main(folder: str, docs: Path = DOCS) -> None:
     """Writes numbers and page; nothing if a tile was not completed with every net or the page lacks the marks."""
     content, page = numbers(load_sweep(folder)), docs / "results.md"
-    text = put_in(page.read_text(encoding="utf-8"), NAME, section(content))
+    text = put_in(page.read_text(encoding="utf-8"), f"sweep {NAME}", section(content))
     write_json(docs / f"measured/{NAME}.json", content)
     write_text(page, text)
 

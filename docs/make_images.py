@@ -13,18 +13,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from make_sweep import put_in
 
 from segsweep import load_run, plots
 from segsweep.cli.commands import print_result
 from segsweep.data import DemoFolder, Textures
-from segsweep.errors import UserError
 from segsweep.invocation import to_type
 from segsweep.runs import RunRecord
 from segsweep.runs.files import write_text
 
 DOCS = Path(__file__).parent
 IMAGES, FIRST_RUN = DOCS / "images", DOCS / "measured/first_run.json"
-MARKS = "<!-- first run -->\n", "<!-- end of first run -->\n"
 SIGMA = 15
 """Smoothing length of the border, from section 3.1 of the texture notebook."""
 
@@ -62,19 +61,6 @@ def printed(record: RunRecord, directory: Path) -> str:
     return "".join(f"    {line}".rstrip() + "\n" for line in text.splitlines())
 
 
-def put_in(page: str, text: str) -> str:
-    """The page with the text between the marks.
-
-    Raises:
-        UserError: the page lacks the marks.
-    """
-    before, found, rest = page.partition(MARKS[0])
-    _, closed, after = rest.partition(MARKS[1])
-    if not found or not closed:
-        raise UserError(f"README.md: there is no line {MARKS[0].strip()!r} before {MARKS[1].strip()!r}; add both.")
-    return f"{before}{MARKS[0]}{text}{MARKS[1]}{after}"
-
-
 def main() -> None:
     IMAGES.mkdir(exist_ok=True)
     for make in (texture_pair, contact_sheet):
@@ -84,7 +70,7 @@ def main() -> None:
         run = Path(sys.argv[1])
         record = RunRecord.read(run / "run.json")
         readme = DOCS.parent / "README.md"
-        write_text(readme, put_in(readme.read_text(encoding="utf-8"), printed(record, run)))
+        write_text(readme, put_in(readme.read_text(encoding="utf-8"), "first run", printed(record, run)))
         record.write(FIRST_RUN)
 
 

@@ -42,16 +42,16 @@ def section(sweep: Sweep) -> str:
 
 
 def put_in(page: str, name: str, text: str) -> str:
-    """The page with the text between the marks of a sweep.
+    """The page with the text between the marks `<!-- name -->` and `<!-- end of name -->`.
 
     Raises:
         UserError: the page lacks the marks.
     """
-    start, end = f"<!-- sweep {name} -->\n", f"<!-- end of sweep {name} -->\n"
+    start, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->\n"
     before, found, rest = page.partition(start)
     _, closed, after = rest.partition(end)
     if not found or not closed:
-        raise UserError(f"docs/results.md: there is no line {start.strip()!r} before {end.strip()!r}; add both.")
+        raise UserError(f"the page has no line {start.strip()!r} before {end.strip()!r}; add both.")
     return f"{before}{start}{text}{end}{after}"
 
 
@@ -63,7 +63,7 @@ def main(folder: str, name: str, docs: Path = DOCS) -> None:
             f"{folder}: {len(waiting)} of {len(sweep.summary)} jobs have not ended; run the sweep to its end."
         )
     page = docs / "results.md"
-    text = put_in(page.read_text(encoding="utf-8"), name, section(sweep))
+    text = put_in(page.read_text(encoding="utf-8"), f"sweep {name}", section(sweep))
     for kind, figure in (("heatmap", sweep.heatmap()), ("curves", sweep.curves())):
         plots.save(figure, docs / f"images/{name}_{kind}.png", DPI)
     write_json(docs / f"measured/{name}_sweep.json", numbers(sweep))

@@ -201,7 +201,7 @@ def test_the_readme_is_short_and_shows_what_a_run_printed(monkeypatch: pytest.Mo
 
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert len(readme.splitlines()) < 120
-    block = readme.partition(make_images.MARKS[0])[2].partition(make_images.MARKS[1])[0]
+    block = readme.partition("<!-- first run -->\n")[2].partition("<!-- end of first run -->\n")[0]
     directory = re.search(r"Everything is in (\S+)", block)
     assert directory
     assert make_images.printed(RunRecord.read(make_images.FIRST_RUN), Path(directory[1])) == block

@@ -446,7 +446,7 @@ def test_an_unfinished_sweep_and_a_page_without_marks_are_refused_and_nothing_is
     with pytest.raises(UserError, match="1 of 4 jobs have not ended"):
         page_maker().main(str(sweep.path), "mine", docs)
     with pytest.raises(UserError, match="<!-- sweep other -->"):
-        page_maker().put_in(before, "other", "text")
+        page_maker().put_in(before, "sweep other", "text")
     assert (docs / "results.md").read_text() == before
     assert not [*(docs / "images").iterdir(), *(docs / "measured").iterdir()]
 
