@@ -1,10 +1,13 @@
-"""Puts a sweep of nets over folds into docs/results.md: `python docs/make_folds.py SWEEP`, with SWEEP of study=dubai_folds.
+"""Puts sweeps of nets over folds into docs/results.md: `python docs/make_folds.py [LABEL=]SWEEP ...`.
 
-Writes the numbers of its completed jobs to docs/measured/dubai_folds.json, and from these two tables between the marks
-`<!-- sweep dubai_folds -->` and `<!-- end of sweep dubai_folds -->` of docs/results.md. The sweep may be unfinished: nets
+A SWEEP is of study=dubai_folds. The rows of its nets are named by its settings, or by LABEL if it has one net.
+
+Writes the numbers of all completed jobs to docs/measured/dubai_folds.json, and from these two tables between the marks
+`<!-- sweep dubai_folds -->` and `<!-- end of sweep dubai_folds -->` of docs/results.md. A sweep may be unfinished: nets
 are compared over the tiles that all of them have.
 """
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -27,8 +30,12 @@ DOCS = Path(__file__).parent
 NAME = "dubai_folds"
 
 
-def numbers(sweep: Sweep) -> dict[str, Any]:
+def numbers(sweep: Sweep, label: str = "") -> dict[str, Any]:
     """The command, the classes, the tiles of each fold, and every completed job with its metrics on test.
+
+    Args:
+        sweep: over folds.
+        label: the net's name; "" takes each job's settings.
 
     Raises:
         UserError: no job is completed, folds were not swept, or the folder of the sweep cannot be read.
@@ -44,7 +51,7 @@ def numbers(sweep: Sweep) -> dict[str, Any]:
         run = runs[job.directory]
         jobs.append(
             {
-                "net": ", ".join(entry_text(record.value_of(job, axis)) for axis in record.settings_axes),
+                "net": label or ", ".join(entry_text(record.value_of(job, axis)) for axis in record.settings_axes),
                 "fold": record.value_of(job, FOLD),
                 "seed": run.seed,
                 "parameters": run.parameters,
@@ -57,7 +64,7 @@ def numbers(sweep: Sweep) -> dict[str, Any]:
             }
         )
     return {
-        "command": record.overrides,
+        "commands": [record.overrides],
         "classes": source.labels.names,
         "background": source.labels.background,
         "tiles": [", ".join(fold.groups) for fold in source.splits.folds],
@@ -131,19 +138,34 @@ def table(header: list[str], rows: list[list[str]]) -> list[str]:
     return ["| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *rows]]
 
 
-def main(folder: str, docs: Path = DOCS) -> None:
+def joined(contents: list[dict[str, Any]]) -> dict[str, Any]:
+    """The numbers of several sweeps as one.
+
+    Raises:
+        UserError: their classes or tiles differ.
+    """
+    first, *others = contents
+    for other in others:
+        if any(other[key] != first[key] for key in ("classes", "background", "tiles")):
+            raise UserError(f"{shlex.join(other['commands'][0])}: has other classes or tiles than the first sweep.")
+    return first | {key: [entry for each in contents for entry in each[key]] for key in ("commands", "jobs")}
+
+
+def main(arguments: list[str], docs: Path = DOCS) -> None:
     """Writes numbers and page; nothing if a tile was not completed with every net or the page lacks the marks."""
-    content, page = numbers(load_sweep(folder)), docs / "results.md"
+    parts = [argument.rpartition("=") for argument in arguments]
+    content = joined([numbers(load_sweep(folder), label) for label, _, folder in parts])
+    page = docs / "results.md"
     text = put_in(page.read_text(encoding="utf-8"), f"sweep {NAME}", section(content))
     write_json(docs / f"measured/{NAME}.json", content)
     write_text(page, text)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit("usage: python docs/make_folds.py SWEEP")
+    if len(sys.argv) < 2:
+        sys.exit("usage: python docs/make_folds.py [LABEL=]SWEEP ...")
     try:
-        main(sys.argv[1])
+        main(sys.argv[1:])
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)

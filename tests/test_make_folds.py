@@ -64,3 +64,11 @@ def test_seeds_of_a_tile_are_averaged_before_the_spread_over_tiles(make_folds):
     text = make_folds.section(content(*jobs))
     assert rows(text)[0][3] == f"0.400 ± {np.std([0.2, 0.6], ddof=1):.3f}"
     assert "the mean of 2 seeds" in text
+
+
+def test_sweeps_are_joined_if_they_have_the_same_classes_and_tiles(make_folds):
+    one, other = (content(job(net, 0, [0.1, 0.2, 0.3])) | {"commands": [[net]]} for net in ("a", "b"))
+    joined = make_folds.joined([one, other])
+    assert joined == one | {"commands": [["a"], ["b"]], "jobs": [*one["jobs"], *other["jobs"]]}
+    with pytest.raises(UserError, match="b: has other classes or tiles"):
+        make_folds.joined([one, other | {"tiles": ["Tile 1"]}])

@@ -55,6 +55,7 @@ NEWER: dict[str, dict[str, tuple[Leaf, Leaf]]] = {
     "segsweep.tasks.BCE": {"loss.weights": (None, None)},
     "segsweep.tasks.BCEDice": {"loss.weights": (None, None)},
     "segsweep.tasks.Dice": {"loss.weights": (None, None)},
+    "segsweep.nets.ResidualUNet": {"model.downsample": (1, None)},
     "segsweep.nets.TextureCNN": {
         "model.blocks": (3, None),
         "model.residual": (False, None),

@@ -28,6 +28,8 @@ VARIANTS: dict[str, list[dict]] = {
         {"norm": "batch", "stem_kernel_size": 3, "kernel_size": 1},
         {"stem": "convolution", "levels": 1},
         {"channels": 4, "levels": 4, "blocks": 2, "max_channels": 12},
+        {"stem": "convolution", "levels": 2, "downsample": 2},
+        {"levels": 2, "downsample": 3},
     ],
     "segsweep.nets.InverseFilterUNet": [{"channels": 4}, {"channels": 4, "smoothing": 0.7, "bits": 8}],
 }

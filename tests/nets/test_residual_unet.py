@@ -63,6 +63,11 @@ def test_resolution_halves_and_channels_double_up_to_the_maximum():
     assert resolutions(net, torch.rand(1, 1, 32, 32)) == [*down, *reversed(down[:-1])]
 
 
+def test_downsample_makes_the_finest_level_as_coarse():
+    net = ResidualUNet(channels=4, levels=2, downsample=4)
+    assert resolutions(net, torch.rand(1, 1, 32, 32)) == [(4, 8), (8, 4), (4, 8)]
+
+
 def test_blocks_are_repeated_on_every_level():
     net = ResidualUNet(channels=4, levels=2, blocks=3)
     assert resolutions(net, torch.rand(1, 1, 8, 8)) == [(4, 8)] * 3 + [(8, 4)] * 3 + [(4, 8)] * 3
@@ -145,6 +150,7 @@ def test_default_net_normalises_its_input_only():
         ({"channels": 0}, "channels=0"),
         ({"max_channels": 0}, "max_channels=0"),
         ({"stem_channels": 0}, "stem_channels=0"),
+        ({"downsample": 0}, "downsample=0"),
         ({"kernel_size": 2}, "kernel_size=2.*use 1 or 3"),
         ({"stem_kernel_size": 6}, "stem_kernel_size=6.*use 5 or 7"),
         ({"norm": "layer"}, "norm=layer.*'none', 'batch' or 'group'"),

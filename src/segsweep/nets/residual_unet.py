@@ -131,14 +131,14 @@ class ResidualBlock(nn.Module):
 class ResidualUNet(nn.Module):
     """A U-Net with residual blocks and additive skips.
 
-    Level i has `1 / 2**i` of the resolution and `min(channels * 2**i, max_channels)` channels. If height or width is not a
-    multiple of `2**(levels - 1)`, the image is padded at the right and at the bottom (see `extend`), and the logits are
-    cropped.
+    Level i has `1 / (downsample * 2**i)` of the resolution and `min(channels * 2**i, max_channels)` channels. If height or
+    width is not a multiple of `downsample * 2**(levels - 1)`, the image is padded at the right and at the bottom (see
+    `extend`), and the logits are cropped.
 
     Args:
         in_channels: channels of the image.
         out_channels: channels of the logits; 1 for a binary mask.
-        channels: channels at full resolution.
+        channels: channels of the finest level.
         levels: number of resolutions, 1 (a plain residual net) to 12.
         max_channels: limit on the channels of coarse levels.
         blocks: residual blocks on each level, down and again up.
@@ -149,6 +149,8 @@ class ResidualUNet(nn.Module):
         stem_kernel_size: kernel size of the stem, in pixels; odd.
         stem_channels: hidden units of the cosine stem.
         upsampling: how coarse levels are resized to the next finer one.
+        downsample: the finest level has 1 / downsample of the image's resolution. The stem reads the pixels of a square as
+            channels, and the logits are resized bilinearly. At 2, a step computes a quarter, and a pixel sees twice as far.
 
     Raises:
         ValueError: a size below 1, an even kernel, an unknown option.
@@ -168,16 +170,21 @@ class ResidualUNet(nn.Module):
         stem_kernel_size: KernelSize = 7,
         stem_channels: AtLeast1 = 64,
         upsampling: Upsampling = "nearest",
+        downsample: AtLeast1 = 1,
     ) -> None:
         super().__init__()
         self.in_channels = in_channels
-        self.stride = 2 ** (levels - 1)
         self.upsampling = upsampling
-        # Pixels on each side of a pixel that its logits depend on. A step at level i reaches 2**i pixels.
-        below = self.stride - 1  # 1 + 2 + 4 + ... over all levels but the coarsest
-        encoder_and_decoder = (below + self.stride) + below
+        self.downsample = downsample
+        coarsest = 2 ** (levels - 1)
+        self.stride = downsample * coarsest
+        # Pixels of the finest level on each side of one that its logits depend on. A step at level i reaches 2**i of them.
+        below = coarsest - 1  # 1 + 2 + 4 + ... over all levels but the coarsest
+        encoder_and_decoder = (below + coarsest) + below
         resampling = below * (2 if upsampling == "bilinear" else 1)
         reach = stem_kernel_size // 2 + 2 * blocks * (kernel_size // 2) * encoder_and_decoder + resampling
+        if downsample > 1:  # a pixel's logits lie between those of two squares, and the farther one begins so far away
+            reach = (1 + reach) * downsample + downsample // 2 - 1
         self.reach = None if norm == "group" else reach  # a group norm sees the whole image
         widths = [min(channels * 2**level, max_channels) for level in range(levels)]
 
@@ -185,10 +192,11 @@ class ResidualUNet(nn.Module):
             return nn.Sequential(*(ResidualBlock(width, kernel_size, norm) for _ in range(blocks)))
 
         self.stem: nn.Module
+        stem_inputs = in_channels * downsample**2
         if stem == "cosine":
-            self.stem = CosineStem(in_channels, widths[0], stem_kernel_size, stem_channels)
+            self.stem = CosineStem(stem_inputs, widths[0], stem_kernel_size, stem_channels)
         else:
-            self.stem = nn.Conv2d(in_channels, widths[0], stem_kernel_size, padding=stem_kernel_size // 2)
+            self.stem = nn.Conv2d(stem_inputs, widths[0], stem_kernel_size, padding=stem_kernel_size // 2)
         self.encoder = nn.ModuleList(level_blocks(width) for width in widths)
         steps = list(itertools.pairwise(widths))
         self.down = nn.ModuleList(nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in steps)
@@ -203,7 +211,7 @@ class ResidualUNet(nn.Module):
         if needs_padding(height, width, self.stride):
             bottom, right = (round_up(size, self.stride) - size for size in (height, width))
             image = extend(image, 0, right, 0, bottom)
-        x = self.stem(image)
+        x = self.stem(F.pixel_unshuffle(image, self.downsample))
         skips = []
         for level, blocks in enumerate(self.encoder):
             if level:
@@ -212,7 +220,10 @@ class ResidualUNet(nn.Module):
             x = blocks(x)
         for skip, up, blocks in zip(reversed(skips), reversed(self.up), reversed(self.decoder), strict=True):
             x = blocks(skip + F.interpolate(up(x), size=skip.shape[-2:], mode=self.upsampling))
-        return crop(self.out(x), height, width)
+        logits = self.out(x)
+        if self.downsample > 1:
+            logits = F.interpolate(logits, scale_factor=self.downsample, mode="bilinear")
+        return crop(logits, height, width)
 
 
 def norm_layer(norm: BlockNorm, channels: int) -> nn.Module:
