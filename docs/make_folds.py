@@ -1,9 +1,9 @@
 """Puts sweeps of nets over folds into docs/results.md: `python docs/make_folds.py [LABEL=]SWEEP ...`.
 
-A SWEEP is of study=dubai_folds. The rows of its nets are named by its settings, or by LABEL if it has one net.
+A SWEEP is of study=dubai_folds. LABEL and the settings that it sweeps name its rows.
 
 Writes the numbers of all completed jobs to docs/measured/dubai_folds.json, and from these two tables between the marks
-`<!-- sweep dubai_folds -->` and `<!-- end of sweep dubai_folds -->` of docs/results.md. A sweep may be unfinished: nets
+`<!-- sweep dubai_folds -->` and `<!-- end of sweep dubai_folds -->` of docs/results.md. A sweep may be unfinished: rows
 are compared over the tiles that all of them have.
 """
 
@@ -12,8 +12,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from make_sweep import put_in
+from numpy.typing import NDArray
 
 from segsweep import load_sweep
 from segsweep.data import FolderSource
@@ -25,6 +27,7 @@ from segsweep.runs.stored import read_plain
 from segsweep.sweeps.load import Sweep
 from segsweep.sweeps.report_text import entry_text
 from segsweep.sweeps.state import FOLD
+from segsweep.sweeps.statistics import standard_error, t_quantile
 
 DOCS = Path(__file__).parent
 NAME = "dubai_folds"
@@ -35,7 +38,7 @@ def numbers(sweep: Sweep, label: str = "") -> dict[str, Any]:
 
     Args:
         sweep: over folds.
-        label: the net's name; "" takes each job's settings.
+        label: comes before each job's settings; may be "".
 
     Raises:
         UserError: no job is completed, folds were not swept, or the folder of the sweep cannot be read.
@@ -49,9 +52,10 @@ def numbers(sweep: Sweep, label: str = "") -> dict[str, Any]:
     jobs = []
     for job in completed:
         run = runs[job.directory]
+        swept = [entry_text(record.value_of(job, axis)) for axis in record.settings_axes]
         jobs.append(
             {
-                "net": label or ", ".join(entry_text(record.value_of(job, axis)) for axis in record.settings_axes),
+                "net": ", ".join([label, *swept] if label else swept),
                 "fold": record.value_of(job, FOLD),
                 "seed": run.seed,
                 "parameters": run.parameters,
@@ -60,6 +64,7 @@ def numbers(sweep: Sweep, label: str = "") -> dict[str, Any]:
                 "seconds": run.seconds,
                 "device": run.device,
                 "precision": run.precision,
+                "val": {"iou": run.metrics["val/iou"]},
                 "test": {key.removeprefix("test/"): run.metrics[key] for key in run.metrics if key.startswith("test/")},
             }
         )
@@ -73,23 +78,26 @@ def numbers(sweep: Sweep, label: str = "") -> dict[str, Any]:
 
 
 def per_fold(content: dict[str, Any]) -> pd.DataFrame:
-    """A row for each net and fold that all nets have: iou, iou without the background class, iou of each class.
+    """A row for each net and fold that all nets have.
 
     Seeds are averaged: another training on the same images says nothing new about other images. The iou without the
     background class is the mean over the other classes present. It is of the same predictions, so a pixel of the background
     still counts as a wrong one of the class predicted there.
 
     Returns:
-        Columns "iou", "without" and a column for each class, NaN for a class without a pixel; indexed by net and fold.
+        Columns "val", the iou on val, and of test "iou", "without" the background class, and the iou of each class, NaN for
+        one without a pixel; indexed by net and fold.
 
     Raises:
         UserError: no fold was completed with every net.
     """
     names = [f"iou/{name}" for name in content["classes"]]
-    jobs = pd.DataFrame([{**job["test"], "net": job["net"], "fold": job["fold"]} for job in content["jobs"]])
+    jobs = pd.DataFrame(
+        [{**job["test"], "val": job["val"]["iou"], "net": job["net"], "fold": job["fold"]} for job in content["jobs"]]
+    )
     others = [name for name in names if name != f"iou/{content['background']}"]
     jobs["without"] = jobs[others].astype(float).mean(axis=1)
-    found = jobs.set_index(["net", "fold"])[["iou", "without", *names]].astype(float)
+    found = jobs.set_index(["net", "fold"])[["val", "iou", "without", *names]].astype(float)
     found = found.groupby(level=["net", "fold"], sort=False).mean()
     nets = found.index.unique("net")
     common = set.intersection(*(set(found.loc[net].index) for net in nets))
@@ -102,14 +110,18 @@ def section(content: dict[str, Any]) -> str:
     """Two tables in Markdown: each net over the tiles, and each tile with every net."""
     found, background, tiles = per_fold(content), content["background"], content["tiles"]
     nets, folds = found.index.unique("net"), sorted(found.index.unique("fold"))
-    header = ["net", "parameters", "steps", "iou", f"iou without {background}", *content["classes"]]
+    header = ["", "parameters", "steps", "iou on val", "iou on test", f"without {background}", *content["classes"]]
     rows = []
     for net in nets:
         jobs = [job for job in content["jobs"] if job["net"] == net and job["fold"] in folds]
         steps = " or ".join(f"{count:,}" for count in sorted({job["steps"] for job in jobs}))
         cells = [spread(found.loc[net][column]) for column in found]
         rows.append([net, f"{jobs[0]['parameters']:,}", steps, *cells])
-    each = [[tiles[fold], *(f"{found['without'][net, fold]:.3f}" for net in nets)] for fold in folds]
+    without = {net: found["without"].loc[net].loc[folds].to_numpy(np.float64) for net in nets}
+    each = [
+        [net, *(f"{iou:.3f}" for iou in ious), *difference(ious - without[nets[0]], len(tiles))]
+        for net, ious in without.items()
+    ]
     seeds = len({job["seed"] for job in content["jobs"]})
     over = f"{len(folds)} of {len(tiles)} tiles" + (f", each the mean of {seeds} seeds" if seeds > 1 else "")
     return "\n".join(
@@ -120,7 +132,15 @@ def section(content: dict[str, Any]) -> str:
             "class counts in no mean of that class. The iou without a class is the mean over the other ones, of the same",
             f"predictions: a pixel of {background} still counts as a wrong pixel of the class predicted there. By tile:",
             "",
-            *table([f"iou without {background} on the tile left out", *nets], each),
+            *table(
+                [
+                    f"iou on test without {background}",
+                    *(tiles[fold] for fold in folds),
+                    "to the first",
+                    "95 % interval",
+                ],
+                each,
+            ),
             "",
         ]
     )
@@ -132,6 +152,21 @@ def spread(values: "pd.Series[float]") -> str:
     if not len(known):
         return "absent"
     return f"{known.mean():.3f}" + (f" ± {known.std():.3f}" if len(known) > 1 else "")
+
+
+def difference(by_tile: NDArray[np.float64], folds: int) -> list[str]:
+    """Mean of differences and its 95 % interval; empty for the first row, which differs nowhere from itself.
+
+    A t-interval over tiles. Two folds share most training images, so its variance is that of Nadeau and Bengio, with one
+    tile for test and all but two for training.
+    """
+    mean = by_tile.mean()
+    if not by_tile.any():
+        return ["", ""]
+    if len(by_tile) == 1:
+        return [f"{mean:+.3f}", ""]
+    half = t_quantile(len(by_tile)) * standard_error(by_tile, 1 / (folds - 2))
+    return [f"{mean:+.3f}", f"{mean - half:+.3f} to {mean + half:+.3f}"]
 
 
 def table(header: list[str], rows: list[list[str]]) -> list[str]:
