@@ -52,10 +52,10 @@ def numbers(sweep: Sweep, label: str = "") -> dict[str, Any]:
     jobs = []
     for job in completed:
         run = runs[job.directory]
-        swept = [entry_text(record.value_of(job, axis)) for axis in record.settings_axes]
+        swept = ", ".join(entry_text(record.value_of(job, axis)) for axis in record.settings_axes)
         jobs.append(
             {
-                "net": ", ".join([label, *swept] if label else swept),
+                "net": f"{label} {swept}".strip(),
                 "fold": record.value_of(job, FOLD),
                 "seed": run.seed,
                 "parameters": run.parameters,
@@ -69,7 +69,7 @@ def numbers(sweep: Sweep, label: str = "") -> dict[str, Any]:
             }
         )
     return {
-        "commands": [record.overrides],
+        "commands": [["data.root=PATH" if typed.startswith("data.root=") else typed for typed in record.overrides]],
         "classes": source.labels.names,
         "background": source.labels.background,
         "tiles": [", ".join(fold.groups) for fold in source.splits.folds],
@@ -109,7 +109,7 @@ def per_fold(content: dict[str, Any]) -> pd.DataFrame:
 def section(content: dict[str, Any]) -> str:
     """Two tables in Markdown: each net over the tiles, and each tile with every net."""
     found, background, tiles = per_fold(content), content["background"], content["tiles"]
-    nets, folds = found.index.unique("net"), sorted(found.index.unique("fold"))
+    nets, folds = found.index.unique("net"), sorted(found.index.unique("fold"), key=tiles.__getitem__)
     header = ["", "parameters", "steps", "iou on val", "iou on test", f"without {background}", *content["classes"]]
     rows = []
     for net in nets:

@@ -56,7 +56,7 @@ def test_means_are_over_tiles_and_leave_out_the_background_and_what_a_tile_lacks
     road, water, other = [0.2, 0.4, 0.6], [0.4, 0.8], [0.6, 0.0]
     spreads = [f"{np.mean(each):.3f} ± {np.std(each, ddof=1):.3f}" for each in (iou, without, road, water, other)]
     assert net == ["unet", "1,234", "1,500", "0.250 ± 0.000", *spreads]
-    assert tiles == [["unet", "0.300", "0.600", "0.600", "", ""]]
+    assert tiles == [["unet", "0.600", "0.300", "0.600", "", ""]]  # by the names of tiles
     assert "3 of 3 tiles" in text
 
 

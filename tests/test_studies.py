@@ -169,7 +169,7 @@ def test_dubai_folds_leaves_each_tile_out_once_for_three_nets_and_fills_its_page
     (docs / "results.md").write_text("Not measured yet.\n".join(marks))
     make_folds.main([str(sweep), f"the same={sweep}"], docs)
     stored = json.loads((docs / "measured/dubai_folds.json").read_text())
-    again = [entry | {"net": f"the same, {entry['net']}"} for entry in stored["jobs"][:18]]
+    again = [entry | {"net": f"the same {entry['net']}"} for entry in stored["jobs"][:18]]
     assert stored["jobs"][18:] == again
     for entry in stored["jobs"][:18]:
         fold = entry["fold"]
