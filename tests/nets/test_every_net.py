@@ -29,7 +29,7 @@ VARIANTS: dict[str, list[dict]] = {
         {"stem": "convolution", "levels": 1},
         {"channels": 4, "levels": 4, "blocks": 2, "max_channels": 12},
         {"stem": "convolution", "levels": 2, "downsample": 2},
-        {"levels": 2, "downsample": 3},
+        {"levels": 2, "downsample": 4},
     ],
     "segsweep.nets.InverseFilterUNet": [{"channels": 4}, {"channels": 4, "smoothing": 0.7, "bits": 8}],
 }

@@ -150,7 +150,7 @@ def test_default_net_normalises_its_input_only():
         ({"channels": 0}, "channels=0"),
         ({"max_channels": 0}, "max_channels=0"),
         ({"stem_channels": 0}, "stem_channels=0"),
-        ({"downsample": 0}, "downsample=0"),
+        ({"downsample": 3}, "downsample=3: must be 1, 2, 4 or 8"),
         ({"kernel_size": 2}, "kernel_size=2.*use 1 or 3"),
         ({"stem_kernel_size": 6}, "stem_kernel_size=6.*use 5 or 7"),
         ({"norm": "layer"}, "norm=layer.*'none', 'batch' or 'group'"),

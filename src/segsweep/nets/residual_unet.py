@@ -21,6 +21,8 @@ from segsweep.nets.registry import register_net
 BlockNorm = Literal["none", "batch", "group"]
 Stem = Literal["cosine", "convolution"]
 Upsampling = Literal["nearest", "bilinear"]
+Downsample = Literal[1, 2, 4, 8]
+"""Powers of two only: with them the bilinear weights are exact, and so the same in a tile as in the whole image."""
 
 
 def cosine_filters(size: int) -> Tensor:
@@ -149,8 +151,9 @@ class ResidualUNet(nn.Module):
         stem_kernel_size: kernel size of the stem, in pixels; odd.
         stem_channels: hidden units of the cosine stem.
         upsampling: how coarse levels are resized to the next finer one.
-        downsample: the finest level has 1 / downsample of the image's resolution. The stem reads the pixels of a square as
-            channels, and the logits are resized bilinearly. At 2, a step computes a quarter, and a pixel sees twice as far.
+        downsample: 1, 2, 4 or 8; the finest level has 1 / downsample of the image's resolution. The stem reads the pixels of
+            a square as channels, and the logits are resized bilinearly. At 2, a step computes a quarter, and a pixel sees
+            twice as far.
 
     Raises:
         ValueError: a size below 1, an even kernel, an unknown option.
@@ -170,7 +173,7 @@ class ResidualUNet(nn.Module):
         stem_kernel_size: KernelSize = 7,
         stem_channels: AtLeast1 = 64,
         upsampling: Upsampling = "nearest",
-        downsample: AtLeast1 = 1,
+        downsample: Downsample = 1,
     ) -> None:
         super().__init__()
         self.in_channels = in_channels
