@@ -151,7 +151,7 @@ class ResidualUNet(nn.Module):
         stem_kernel_size: kernel size of the stem, in pixels; odd.
         stem_channels: hidden units of the cosine stem.
         upsampling: how coarse levels are resized to the next finer one.
-        downsample: 1, 2, 4 or 8; the finest level has 1 / downsample of the image's resolution. The stem reads the pixels of
+        downsample: 1, 2, 4 or 8; the finest level has 1 / downsample of an image's resolution. The stem reads the pixels of
             a square as channels, and the logits are resized bilinearly. At 2, a step computes a quarter, and a pixel sees
             twice as far.
 
