@@ -1,5 +1,6 @@
 """The page's tables of nets over folds: what is averaged, over which tiles, and what is left out."""
 
+import json
 from types import ModuleType
 from typing import Any
 
@@ -91,3 +92,15 @@ def test_sweeps_are_joined_if_they_have_the_same_classes_and_tiles(make_folds):
     assert joined == one | {"commands": [["a"], ["b"]], "jobs": [*one["jobs"], *other["jobs"]]}
     with pytest.raises(UserError, match="b: has other classes or tiles"):
         make_folds.joined([one, other | {"tiles": ["Tile 1"]}])
+
+
+def test_the_pages_have_the_measured_figures(make_folds):
+    found = json.loads((ROOT / "docs/measured/dubai_folds.json").read_text(encoding="utf-8"))
+    page = (ROOT / "docs/results.md").read_text(encoding="utf-8")
+    section = page.partition("<!-- sweep dubai_folds -->\n")[2].partition("<!-- end of sweep dubai_folds -->")[0]
+    assert section == make_folds.section(found)
+    preset = make_folds.per_fold(found).loc["`experiment=dubai`"].mean()
+    assert (
+        f"an iou of {preset['iou']:.2f} from `experiment=dubai`, or {preset['without']:.2f} without Unlabeled" in page
+    )
+    assert f"**{preset['iou']:.2f}** on aerial scenes" in (ROOT / "README.md").read_text(encoding="utf-8")
