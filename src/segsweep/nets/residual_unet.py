@@ -214,7 +214,9 @@ class ResidualUNet(nn.Module):
         if needs_padding(height, width, self.stride):
             bottom, right = (round_up(size, self.stride) - size for size in (height, width))
             image = extend(image, 0, right, 0, bottom)
-        x = self.stem(F.pixel_unshuffle(image, self.downsample))
+        if self.downsample > 1:
+            image = F.pixel_unshuffle(image, self.downsample)
+        x = self.stem(image)
         skips = []
         for level, blocks in enumerate(self.encoder):
             if level:
