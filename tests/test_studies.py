@@ -170,6 +170,7 @@ def test_dubai_folds_leaves_each_tile_out_once_for_three_nets_and_fills_its_page
     make_folds.main([str(sweep), f"the same={sweep}"], docs)
     stored = json.loads((docs / "measured/dubai_folds.json").read_text())
     again = [entry | {"net": f"the same {entry['net']}"} for entry in stored["jobs"][:18]]
+    assert len(stored["jobs"]) == 36
     assert stored["jobs"][18:] == again
     for entry in stored["jobs"][:18]:
         fold = entry["fold"]
