@@ -31,6 +31,8 @@ from segsweep.sweeps.statistics import standard_error, t_quantile
 
 DOCS = Path(__file__).parent
 NAME = "dubai_folds"
+DIFFERENCE = "to the first", "95 % interval"
+"""Titles of the columns that `difference` fills."""
 
 
 def numbers(sweep: Sweep, label: str = "") -> dict[str, Any]:
@@ -122,6 +124,7 @@ def section(content: dict[str, Any]) -> str:
         [net, *(f"{iou:.3f}" for iou in ious), *difference(ious - without[nets[0]], len(tiles))]
         for net, ious in without.items()
     ]
+    best = found.loc[found.groupby(level="fold")["val"].idxmax()]
     seeds = len({job["seed"] for job in content["jobs"]})
     over = f"{len(folds)} of {len(tiles)} tiles" + (f", each the mean of {seeds} seeds" if seeds > 1 else "")
     return "\n".join(
@@ -132,15 +135,10 @@ def section(content: dict[str, Any]) -> str:
             "class counts in no mean of that class. The iou without a class is the mean over the other ones, of the same",
             f"predictions: a pixel of {background} still counts as a wrong pixel of the class predicted there. By tile:",
             "",
-            *table(
-                [
-                    f"iou on test without {background}",
-                    *(tiles[fold] for fold in folds),
-                    "to the first",
-                    "95 % interval",
-                ],
-                each,
-            ),
+            *table([f"iou on test without {background}", *(tiles[fold] for fold in folds), *DIFFERENCE], each),
+            "",
+            f"Each tile by the row that is best on its own val tile: iou {spread(best['iou'])}, without {background}",
+            f"{spread(best['without'])}.",
             "",
         ]
     )

@@ -49,7 +49,7 @@ class Source(ABC):
     labels_from: str = "fixed by the source"
     """Where the class table comes from, in words."""
     ignored_classes: Sequence[str] = ()
-    """Names of the classes whose pixels are ignored. No warning says that a split lacks them."""
+    """Names of the classes whose pixels are ignored. A split may lack them without a warning."""
     channels: int
     """Channels of an image."""
     unscored: ClassVar[frozenset[str]] = frozenset({"seed"})
